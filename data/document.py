@@ -1,0 +1,186 @@
+"""The document and its spans: the one shape that every part of the project reads and writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from musamma.data.errors import InputError
+
+KEYS = ("id", "text", "spans", "nested", "meta")
+SPAN_KEYS = ("start", "end", "label", "score")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A labelled stretch of a text.
+
+    Args:
+        start: offset of the first character, in Unicode code points of the text as it was given.
+        end: offset after the last character.
+        label: the entity type, e.g. ``PER``.
+        score: confidence in [0, 1]; ``None`` for annotated spans.
+    """
+
+    start: int
+    end: int
+    label: str
+    score: float | None = None
+
+    @property
+    def key(self) -> tuple[int, int, str]:
+        """Start, end and label: what strict scoring compares."""
+        return self.start, self.end, self.label
+
+    def to_dict(self) -> dict[str, Any]:
+        """The span as a JSON object; ``score`` only where there is one."""
+        record: dict[str, Any] = {"start": self.start, "end": self.end, "label": self.label}
+        if self.score is not None:
+            record["score"] = self.score
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with the names in it.
+
+    Args:
+        id: a name for the document, unique in its file.
+        text: the text as it was given, never rewritten.
+        spans: the names, outermost where names hold names; sorted, without overlap.
+        nested: names inside names, sorted; empty in flat annotation.
+        meta: anything else that is known of the document.
+
+    Raises:
+        InputError: a span lies outside the text, is empty, or overlaps another one of ``spans``.
+    """
+
+    id: str
+    text: str
+    spans: tuple[Span, ...] = ()
+    nested: tuple[Span, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spans", tuple(sorted(self.spans, key=lambda s: s.key)))
+        object.__setattr__(self, "nested", tuple(sorted(self.nested, key=lambda s: s.key)))
+        for span in (*self.spans, *self.nested):
+            self._check(span)
+        for left, right in zip(self.spans, self.spans[1:], strict=False):
+            if right.start < left.end:
+                raise InputError(
+                    f"spans {self.describe(left)} and {self.describe(right)} overlap",
+                    where=f"document {self.id!r}",
+                    expected="spans without overlap",
+                    remedy="put the inner name into 'nested' or run musamma convert --overlaps longest",
+                )
+
+    def _check(self, span: Span) -> None:
+        if 0 <= span.start < span.end <= len(self.text):
+            return
+        kind = "empty" if span.start == span.end else "reversed" if span.start > span.end else "outside the text"
+        raise InputError(
+            f"span [{span.start}, {span.end}) {span.label} is {kind}",
+            where=f"document {self.id!r}",
+            expected=f"0 <= start < end <= {len(self.text)}, the text's length in code points",
+            remedy="correct its offsets (counted in characters, not bytes)",
+        )
+
+    def surface(self, span: Span) -> str:
+        """The characters that ``span`` covers."""
+        return self.text[span.start : span.end]
+
+    def describe(self, span: Span) -> str:
+        """A span for a message: offsets, label and surface."""
+        return f"[{span.start}, {span.end}) {span.label} {self.surface(span)!r}"
+
+    def with_spans(self, spans: Iterable[Span]) -> Document:
+        """The same document with other names and no nested ones."""
+        return replace(self, spans=tuple(spans), nested=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document as a JSON object; ``nested`` only where there is any."""
+        record: dict[str, Any] = {
+            "id": self.id,
+            "text": self.text,
+            "spans": [s.to_dict() for s in self.spans],
+        }
+        if self.nested:
+            record["nested"] = [s.to_dict() for s in self.nested]
+        record["meta"] = dict(self.meta)
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Any, *, where: str, default_id: str | None = None) -> Document:
+        """A document from a JSON object.
+
+        Args:
+            record: the parsed object. ``spans``, ``nested`` and ``meta`` may be missing; other keys are an error.
+            where: file and line for the message of an error.
+            default_id: the id to use where the object has none; without it a missing id is an error.
+
+        Raises:
+            InputError: a key is unknown, missing or of another type, or a span cannot be.
+        """
+        if not isinstance(record, dict):
+            raise InputError(f"a JSON {type(record).__name__}", where=where, expected="an object with 'id' and 'text'")
+        if unknown := sorted(set(record) - set(KEYS)):
+            raise InputError(
+                f"unknown key {unknown[0]!r}",
+                where=where,
+                expected=f"keys among {', '.join(KEYS)}",
+                remedy="put other information under 'meta', or read it as another format with musamma convert --from",
+            )
+        identifier = record.get("id", default_id)
+        text = record.get("text")
+        if not isinstance(identifier, str) or not identifier:
+            raise InputError(f"id is {identifier!r}", where=where, expected="a non-empty string under 'id'")
+        if not isinstance(text, str):
+            raise InputError(f"text is {type(text).__name__}", where=where, expected="a string under 'text'")
+        meta = record.get("meta") or {}
+        if not isinstance(meta, dict):
+            raise InputError(f"meta is {type(meta).__name__}", where=where, expected="an object under 'meta'")
+        try:
+            return cls(
+                identifier,
+                text,
+                _spans(record.get("spans"), "spans", where),
+                _spans(record.get("nested"), "nested", where),
+                meta,
+            )
+        except InputError as error:
+            if error.where == where:
+                raise
+            raise InputError(
+                error.found,
+                where=f"{where}, {error.where}",
+                expected=error.expected,
+                remedy=error.remedy,
+            ) from None
+
+
+def _spans(value: Any, key: str, where: str) -> tuple[Span, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise InputError(f"{key} is {type(value).__name__}", where=where, expected=f"a list under {key!r}")
+    return tuple(_span(item, f"{key}[{index}]", where) for index, item in enumerate(value))
+
+
+def _span(item: Any, name: str, where: str) -> Span:
+    shape = "an object with integers 'start' and 'end' and a string 'label'"
+    if not isinstance(item, dict):
+        raise InputError(f"{name} is {type(item).__name__}", where=where, expected=shape)
+    if unknown := sorted(set(item) - set(SPAN_KEYS)):
+        raise InputError(f"{name} has the unknown key {unknown[0]!r}", where=where, expected=shape)
+    start, end, label, score = (item.get(key) for key in SPAN_KEYS)
+    for key, offset in (("start", start), ("end", end)):
+        if type(offset) is not int:
+            raise InputError(f"{name}.{key} is {offset!r}", where=where, expected=shape)
+    if not isinstance(label, str) or not label or label.split() != [label]:
+        raise InputError(f"{name}.label is {label!r}", where=where, expected="a label without spaces, e.g. 'PER'")
+    if score is not None and not (type(score) in (int, float) and math.isfinite(score)):
+        raise InputError(f"{name}.score is {score!r}", where=where, expected="a number")
+    return Span(start, end, label, None if score is None else float(score))  # type: ignore[arg-type]

@@ -1,0 +1,100 @@
+"""Arabic normalisation as a part of the tokenizer, so that offsets stay offsets into the raw text.
+
+`tokenizers` keeps the alignment of every character through its normalisers. What is dropped or folded here is therefore
+dropped for the encoder only: pieces still point at the characters that were given, training and inference cannot differ,
+and whoever loads the checkpoint with plain `transformers` gets the same.
+"""
+
+from __future__ import annotations
+
+import json
+
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerBase
+
+from musamma.data.errors import InputError
+
+# Vowel signs and Quranic marks (hamza and madda above, U+0653-U+0655, are letters' parts: NFKC composes them), tatweel, zero-width
+# and bidi controls, soft hyphen, byte order mark, variation selectors.
+DROPPED = (
+    r"[\x{0610}-\x{061A}\x{061C}\x{0640}\x{064B}-\x{0652}\x{0656}-\x{065F}\x{0670}\x{06D6}-\x{06ED}\x{08D3}-\x{08FF}"
+    r"\x{00AD}\x{180E}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F}\x{FEFF}\x{FE00}-\x{FE0F}]"
+)
+# Letters that Persian and Urdu keyboards put into Arabic text.
+FOLDED = {"ی": "ي", "ک": "ك", "ھ": "ه", "ہ": "ه"}
+
+# Words as musamma.data.words cuts them: a number with its separators is one, every other sign stands alone.
+_SIGN = r"\p{N}+(?:[.,٫٬]\p{N}+)+|[^\p{L}\p{M}\p{N}\s]"
+
+
+def arabic_normalizer() -> normalizers.Normalizer:
+    """NFKC (which folds presentation forms), without vowel signs, tatweel and invisible controls, with Arabic letters."""
+    steps: list[normalizers.Normalizer] = [normalizers.NFKC(), normalizers.Replace(Regex(DROPPED), "")]
+    steps += [normalizers.Replace(letter, arabic) for letter, arabic in FOLDED.items()]
+    return normalizers.Sequence(steps)
+
+
+def install_normalizer(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Put :func:`arabic_normalizer` before the tokenizer's own normaliser, and make its pieces end where words end.
+
+    A SentencePiece-style tokenizer (Metaspace) cuts at spaces only, so that a piece may hold a bracket and the name behind it;
+    it is made to cut at punctuation too. A WordPiece tokenizer does so by itself.
+
+    Args:
+        tokenizer: a fast tokenizer; changed in place, saved with ``save_pretrained``.
+
+    Returns:
+        Whether anything was changed: ``False`` if the normaliser is there already.
+
+    Raises:
+        InputError: the tokenizer is a slow one, which has no offsets.
+    """
+    backend = fast_backend(tokenizer)
+    if has_normalizer(tokenizer):
+        return False
+    own = backend.normalizer
+    steps = [arabic_normalizer()] if own is None else [arabic_normalizer(), own]
+    backend.normalizer = normalizers.Sequence(steps)
+    if (metaspace := _metaspace(backend)) is not None:
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.WhitespaceSplit(),
+                pre_tokenizers.Split(Regex(_SIGN), "isolated"),
+                pre_tokenizers.Metaspace(replacement=metaspace, prepend_scheme="always"),
+            ]
+        )
+    return True
+
+
+def has_normalizer(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer already carries :func:`arabic_normalizer`."""
+    return DROPPED in json.dumps(_state(fast_backend(tokenizer))["normalizer"]).replace("\\\\", "\\")
+
+
+def fast_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The `tokenizers` object behind a fast tokenizer.
+
+    Raises:
+        InputError: it is a slow one.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise InputError(
+            f"{type(tokenizer).__name__} is a slow tokenizer",
+            where=str(tokenizer.name_or_path),
+            expected="a fast tokenizer (tokenizer.json), which keeps character offsets",
+            remedy="convert it with transformers' AutoTokenizer, or choose another encoder",
+        )
+    return backend
+
+
+def _state(backend: Tokenizer) -> dict:
+    return json.loads(backend.to_str())
+
+
+def _metaspace(backend: Tokenizer) -> str | None:
+    """The replacement character of a Metaspace pre-tokenizer, alone or in a sequence with nothing that cuts at signs."""
+    state = _state(backend)["pre_tokenizer"] or {}
+    parts = state.get("pretokenizers", [state])
+    found = [part["replacement"] for part in parts if part.get("type") == "Metaspace"]
+    return found[0] if found else None

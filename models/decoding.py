@@ -1,0 +1,91 @@
+"""From logits to spans: constrained decoding over whole documents, and confidence."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from musamma.data.document import Span
+from musamma.data.encoding import Encoded
+from musamma.data.tags import TagSet
+from musamma.data.words import MAX_PROCLITIC_LETTERS, proclitic_offsets
+
+#: Classes of the proclitic head: no letter, one, two.
+PROCLITIC_CLASSES = MAX_PROCLITIC_LETTERS + 1
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log probabilities along the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def best_tags(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """The best sequence of tags in which every tag may follow the one before (Viterbi, 1967).
+
+    Args:
+        scores: log probability of every tag at every word; (words, tags).
+        allowed: :meth:`TagSet.allowed`; (tags + 1, tags).
+
+    Returns:
+        Tag ids; int64, (words,).
+    """
+    greedy = scores.argmax(axis=1)
+    previous = np.concatenate([[len(allowed) - 1], greedy[:-1]])
+    if allowed[previous, greedy].all():
+        return greedy  # the best of all sequences is an allowed one
+    penalty = np.where(allowed, 0.0, -np.inf)
+    best = scores[0] + penalty[-1]
+    back = np.zeros(scores.shape, dtype=np.int64)
+    for word in range(1, len(scores)):
+        paths = best[:, None] + penalty[:-1]
+        back[word] = paths.argmax(axis=0)
+        best = paths.max(axis=0) + scores[word]
+    tags = np.empty(len(scores), dtype=np.int64)
+    tags[-1] = best.argmax()
+    for word in range(len(scores) - 1, 0, -1):
+        tags[word - 1] = back[word, tags[word]]
+    return tags
+
+
+def decode(encoded: Encoded, tag_logits: np.ndarray, proclitic_logits: np.ndarray | None, tags: TagSet) -> list[Span]:
+    """The names of a document.
+
+    Args:
+        encoded: the document.
+        tag_logits: the classifier's logits of every word's first piece; (words, tags).
+        proclitic_logits: the proclitic head's; (words, :data:`PROCLITIC_CLASSES`), or ``None`` without such a head.
+        tags: the tag set.
+
+    Returns:
+        Spans without overlap, in order. ``score`` is the geometric mean of the tags' probabilities, times the probability
+        of the border that was placed.
+    """
+    if not len(encoded.words):
+        return []
+    scores = log_softmax(tag_logits.astype(np.float64))
+    best = best_tags(scores, tags.allowed())
+    confidence = scores[np.arange(len(best)), best]
+    begins = np.flatnonzero(best % 2 == 1)
+    outside = np.flatnonzero(best == 0)
+    spans = []
+    for index, first in enumerate(begins):
+        limit = begins[index + 1] if index + 1 < len(begins) else len(best)
+        stop = np.searchsorted(outside, first)
+        last = min(limit, outside[stop]) if stop < len(outside) else limit
+        score = confidence[first:last].mean()
+        start = int(encoded.words[first, 0])
+        if proclitic_logits is not None:
+            # Only borders that the word's letters allow are in question.
+            offsets = proclitic_offsets(encoded.document.text, *encoded.words[first])
+            borders = log_softmax(proclitic_logits[first, : len(offsets)].astype(np.float64))
+            count = int(borders.argmax())
+            start, score = offsets[count], score + borders[count]
+        spans.append(
+            Span(
+                start,
+                int(encoded.words[last - 1, 1]),
+                tags.label_of(int(best[first])) or "",
+                round(float(np.exp(score)), 6),
+            )
+        )
+    return spans

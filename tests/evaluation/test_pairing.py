@@ -1,0 +1,80 @@
+"""Gold and predictions brought together by id."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from musamma.data.document import Document, Span
+from musamma.data.errors import InputError
+from musamma.evaluation import Counts, score_documents
+from musamma.evaluation.pairing import pair_documents
+
+
+def made(*names: str) -> list[Document]:
+    return [Document(name, f"وصل إلى بغداد {name}", (Span(8, 13, "LOC"),)) for name in names]
+
+
+def test_order_does_not_matter():
+    gold = made(*"abcdefghij")
+    shuffled = random.Random(2).sample(gold, len(gold))
+    assert shuffled != gold
+    pairs = list(pair_documents(gold, shuffled))
+    assert sorted(document.id for document, _ in pairs) == list("abcdefghij")
+    assert all(document is prediction for document, prediction in pairs)
+    assert score_documents(gold, shuffled) == score_documents(gold, gold)
+
+
+def test_files_in_the_same_order_are_read_in_step():
+    read = {"gold": 0, "predictions": 0}
+
+    def counted(side: str) -> Iterator[Document]:
+        for document in made(*map(str, range(50))):
+            read[side] += 1
+            yield document
+
+    for number, (document, prediction) in enumerate(pair_documents(counted("gold"), counted("predictions")), 1):
+        assert document.id == prediction.id
+        assert read == {"gold": number, "predictions": number}
+    assert read["gold"] == 50
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "message"),
+    [
+        ("abc", "ac", "no prediction for document 'b'; expected a prediction for every gold document"),
+        ("abcd", "b", "no prediction for document 'a' (and 2 more)"),
+        ("ab", "abc", "a prediction for document 'c', which is not in the gold"),
+        ("ab", "cab", "a prediction for document 'c', which is not in the gold"),
+        ("ab", "cdab", "a prediction for document 'c', which is not in the gold (and 1 more)"),
+        ("aba", "ab", "document 'a': id 'a' comes twice in the gold"),
+        ("ab", "aab", "document 'a': id 'a' comes twice in the predictions"),
+        ("", "a", "a prediction for document 'a', which is not in the gold"),
+    ],
+)
+def test_documents_without_another_half_are_named(gold, predicted, message):
+    with pytest.raises(InputError) as error:
+        list(pair_documents(made(*gold), made(*predicted)))
+    assert str(error.value).startswith(message)
+
+
+def test_missing_predictions_can_count_as_empty():
+    scores = score_documents(made(*"abc"), made(*"b"), missing_as_empty=True)
+    assert scores.strict.micro == Counts(1, 0, 2)
+    assert (scores.documents, scores.missing) == (3, 2)
+    with pytest.raises(InputError, match="which is not in the gold"):
+        score_documents(made(*"abc"), made(*"bd"), missing_as_empty=True)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "found"),
+    [
+        ("وصل الى بغداد", "the texts differ from character 4 on: gold 'إلى بغداد', predicted 'الى بغداد'"),
+        ("وصل إلى بغداد ", "the texts differ from character 13 on: gold '', predicted ' '"),
+        ("وصل", "the texts differ from character 3 on: gold ' إلى بغداد', predicted ''"),
+    ],
+)
+def test_texts_that_differ_are_an_error_that_shows_where(predicted, found):
+    with pytest.raises(InputError) as error:
+        score_documents([Document("khabar-7", "وصل إلى بغداد")], [Document("khabar-7", predicted)])
+    assert str(error.value).startswith(f"document 'khabar-7': {found}; expected")

@@ -1,0 +1,263 @@
+"""Scoring of documents: figures worked out by hand, properties, and other scorers' figures."""
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from nervaluate import Evaluator
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+from musamma.data.document import Document, Span
+from musamma.data.errors import InputError
+from musamma.evaluation import MODES, Counts, Losses, ModeScores, Scorer, score_documents
+from musamma.evaluation.scoring import overlapping
+from musamma.evaluation.widening import words
+
+TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل وبالموصل"
+WORDS = [
+    "أعلن",
+    "تنظيم",
+    "(داعش)-الموصل",
+    "وبالموصل",
+    "محمد",
+    "السعيد،",
+    "في",
+    "«قناة",
+    "الآن»",
+    "بغداد",
+    "،",
+    "2016",
+    "للجيش",
+    "مُسَمّى",
+]
+LABELS = ("PER", "LOC", "ORG")
+
+
+def mark(surface: str, label: str, *, after: int = 0) -> Span:
+    start = TEXT.index(surface, after)
+    return Span(start, start + len(surface), label)
+
+
+GOLD = Document(
+    "a",
+    TEXT,
+    (
+        mark("داعش", "ORG"),
+        mark("الموصل", "LOC"),
+        mark("محمد السعيد", "PER"),
+        mark("الموصل", "LOC", after=30),
+    ),
+)
+PREDICTED = Document(
+    "a",
+    TEXT,
+    (
+        mark("داعش", "ORG"),
+        mark("محمد", "PER"),
+        mark("السعيد", "PER"),
+        mark("وبالموصل", "LOC", after=30),
+    ),
+)
+
+
+def test_figures_worked_out_by_hand():
+    scores = score_documents([GOLD], [PREDICTED])
+    assert tuple(scores.modes) == MODES
+    # Exact: داعش alone. Four gold names, four predictions.
+    assert scores.strict.per_label == {"LOC": Counts(0, 1, 2), "ORG": Counts(1, 0, 0), "PER": Counts(0, 2, 1)}
+    assert scores.strict.micro == Counts(1, 3, 3)
+    assert (scores.strict.micro.precision, scores.strict.micro.recall, scores.strict.micro.f1) == (0.25, 0.25, 0.25)
+    assert scores.strict.macro.f1 == pytest.approx(1 / 3)
+    # By whole words وبالموصل is found as well, and (داعش)-الموصل is one word with two names.
+    assert scores.modes["whole_word"].micro == Counts(2, 2, 2)
+    # In tags that word is ORG alone: three gold names.
+    assert scores.modes["iob2_strict"].micro == scores.modes["conlleval"].micro == Counts(2, 2, 1)
+    # Of محمد and السعيد one can be matched with محمد السعيد.
+    assert scores.modes["overlap"].per_label == {"LOC": Counts(1, 0, 1), "ORG": Counts(1, 0, 0), "PER": Counts(1, 1, 0)}
+    assert scores.gold_losses == Losses(nested=0, shared_words=1, dropped_iob=1, merged_whole_word=0)
+    assert scores.predicted_losses == Losses()
+
+
+def test_json_has_the_strict_figures_at_the_top():
+    record = score_documents([GOLD], [PREDICTED]).to_dict()
+    assert record["micro"] == {
+        "precision": 0.25,
+        "recall": 0.25,
+        "f1": 0.25,
+        "support": 4,
+        "tp": 1,
+        "fp": 3,
+        "fn": 3,
+    }
+    assert record["macro"]["support"] == 4
+    assert record["per_label"]["ORG"]["f1"] == 1.0
+    assert record["whole_word"]["micro"]["f1"] == 0.5
+    assert "strict" not in record
+    assert record["losses"]["gold"]["dropped_iob"] == 1
+    assert (record["documents"], record["missing"]) == (1, 0)
+
+
+def test_same_label_twice_in_a_word_is_one_name_by_whole_words():
+    text = "لبنان-سوريا والأردن"
+    spans = (Span(0, 5, "LOC"), Span(6, 11, "LOC"), Span(13, 19, "LOC"))
+    scores = score_documents([Document("a", text, spans)], [Document("a", text, spans[:1])])
+    assert scores.strict.micro == Counts(1, 0, 2)
+    assert scores.modes["whole_word"].micro == Counts(1, 0, 1)
+    assert scores.gold_losses == Losses(shared_words=1, dropped_iob=1, merged_whole_word=1)
+
+
+def test_names_inside_names_are_counted_and_not_compared():
+    text = "جامعة بغداد"
+    gold = Document("a", text, (Span(0, 11, "ORG"),), nested=(Span(6, 11, "LOC"),))
+    scores = score_documents([gold], [gold.with_spans(gold.spans)])
+    assert scores.strict.micro == Counts(1, 0, 0)
+    assert scores.gold_losses.nested == 1
+
+
+def test_a_name_of_whitespace_has_no_tag_and_counts_elsewhere():
+    gold = Document("a", "في  بغداد", (Span(2, 4, "LOC"),))
+    scores = score_documents([gold], [gold])
+    assert scores.strict.micro == scores.modes["whole_word"].micro == Counts(1, 0, 0)
+    assert scores.modes["iob2_strict"].micro == Counts()
+    assert scores.gold_losses.dropped_iob == 1
+
+
+def test_nothing_annotated_and_nothing_predicted_gives_zeros():
+    empty = Document("a", "لا أسماء هنا")
+    for gold, predicted in (([empty], [empty]), ([], [])):
+        scores = score_documents(gold, predicted)
+        for mode in MODES:
+            assert scores.modes[mode].micro.f1 == scores.modes[mode].macro.f1 == 0.0
+    only_false = score_documents([empty], [Document("a", empty.text, (Span(3, 8, "PER"),))])
+    assert only_false.strict.micro == Counts(0, 1, 0)
+    assert only_false.strict.micro.recall == 0.0
+
+
+def test_a_label_without_gold_names_counts_in_the_macro_average():
+    scores = ModeScores({"LOC": Counts(1, 0, 0), "PER": Counts(0, 1, 0)})
+    assert scores.macro.f1 == 0.5
+
+
+def test_modes_can_be_chosen_and_strict_is_always_there():
+    scores = score_documents([GOLD], [PREDICTED], modes=["overlap"])
+    assert tuple(scores.modes) == ("strict", "overlap")
+    with pytest.raises(InputError, match=r"mode 'lenient'.*expected one of strict, whole_word"):
+        Scorer(modes=["lenient"])
+
+
+@st.composite
+def documents(draw: st.DrawFn, *, sides: int = 2, whole: bool = False) -> list[Document]:
+    """One text with names drawn anew for every side: anywhere, also inside words, or of ``whole`` words only."""
+    drawn = draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12))
+    text = draw(st.sampled_from([" ", "  ", "\n", "\u00a0"])).join(drawn)
+    borders = words(text) if whole else [(offset, offset + 1) for offset in range(len(text))]
+    made = []
+    for _ in range(sides):
+        cuts = sorted(draw(st.sets(st.integers(0, len(borders)), max_size=12)))
+        spans = [
+            Span(borders[first][0], borders[after - 1][1], draw(st.sampled_from(LABELS)))
+            for first, after in pairwise(cuts)
+            if draw(st.booleans())
+        ]
+        made.append(Document("a", text, tuple(spans)))
+    return made
+
+
+@given(documents(sides=1))
+def test_perfect_predictions_score_one(sides):
+    scores = score_documents(sides, sides)
+    for mode, figures in scores.modes.items():
+        assert figures.micro.fp == figures.micro.fn == 0
+        if figures.micro.support:
+            assert (figures.micro.f1, figures.macro.f1) == (1.0, 1.0), mode
+    assert scores.strict.micro.support == len(sides[0].spans)
+
+
+@given(documents())
+def test_swapping_the_sides_swaps_precision_and_recall(sides):
+    there, back = score_documents(sides[:1], sides[1:]), score_documents(sides[1:], sides[:1])
+    for mode in MODES:
+        ours, theirs = there.modes[mode].micro, back.modes[mode].micro
+        assert (ours.tp, ours.fp, ours.fn) == (theirs.tp, theirs.fn, theirs.fp), mode
+        assert (ours.precision, ours.recall) == (theirs.recall, theirs.precision)
+    assert there.gold_losses == back.predicted_losses
+
+
+@given(documents())
+def test_what_is_exact_is_found_by_whole_words_and_overlaps(sides):
+    scores = score_documents(sides[:1], sides[1:])
+    strict = scores.strict.micro.tp
+    assert strict <= scores.modes["overlap"].micro.tp
+    merged = min(scores.gold_losses.merged_whole_word, scores.predicted_losses.merged_whole_word)
+    assert strict - merged <= scores.modes["whole_word"].micro.tp
+    assert scores.modes["whole_word"].micro.support == len(sides[0].spans) - scores.gold_losses.merged_whole_word
+    assert scores.modes["iob2_strict"].micro.support == len(sides[0].spans) - scores.gold_losses.dropped_iob
+
+
+def test_whole_words_can_match_where_nothing_overlaps():
+    text = "سوريا-لبنان"
+    scores = score_documents([Document("a", text, (Span(0, 5, "LOC"),))], [Document("a", text, (Span(6, 11, "LOC"),))])
+    assert scores.modes["whole_word"].micro == Counts(1, 0, 0)
+    assert scores.modes["overlap"].micro == Counts(0, 1, 1)
+
+
+@given(documents(whole=True))
+def test_where_names_are_whole_words_all_exact_modes_agree(sides):
+    scores = score_documents(sides[:1], sides[1:])
+    for mode in ("whole_word", "iob2_strict", "conlleval"):
+        assert scores.modes[mode] == scores.strict
+    assert scores.gold_losses == scores.predicted_losses == Losses()
+
+
+@given(documents())
+def test_overlap_is_the_largest_matching(sides):
+    gold, predicted = (document.spans for document in sides)
+    edges = np.array(
+        [[g.label == p.label and g.start < p.end and p.start < g.end for p in predicted] for g in gold], dtype=bool
+    ).reshape(len(gold), len(predicted))
+    largest = 0
+    if edges.size:
+        largest = int((maximum_bipartite_matching(csr_array(edges), perm_type="column") >= 0).sum())
+    assert len(overlapping(gold, predicted)) == largest
+
+
+@given(documents())
+def test_strict_figures_are_those_of_nervaluate(sides):
+    gold, predicted = sides
+    assume(gold.spans and predicted.spans)
+    theirs = nervaluate(gold, predicted)["strict"]
+    ours = score_documents([gold], [predicted]).strict.micro
+    assert (ours.tp, ours.support, ours.predicted) == (theirs.correct, theirs.possible, theirs.actual)
+    assert (ours.precision, ours.recall) == (theirs.precision, theirs.recall)
+    assert ours.f1 == pytest.approx(theirs.f1, abs=1e-15)
+
+
+def test_overlap_figures_are_those_of_nervaluate_by_type():
+    """Where a name overlaps one name of the other side at most; elsewhere nervaluate's matching is greedy."""
+    random_ = random.Random(7)
+    for _ in range(200):
+        text = " ".join(random_.choices(WORDS, k=40))
+        sides: list[list[Span]] = [[], []]
+        for cell in range(0, len(text) - 10, 10):
+            for side in sides:
+                if random_.random() < 0.6:
+                    start, end = sorted(random_.sample(range(cell, cell + 10), 2))
+                    side.append(Span(start, end, random_.choice(LABELS)))
+        gold, predicted = (Document("a", text, tuple(side)) for side in sides)
+        theirs = nervaluate(gold, predicted)["ent_type"]
+        ours = score_documents([gold], [predicted]).modes["overlap"].micro
+        assert (ours.tp, ours.support, ours.predicted) == (theirs.correct, theirs.possible, theirs.actual)
+
+
+def nervaluate(gold: Document, predicted: Document) -> dict:
+    """Its ends are those of the last character."""
+    sides = [
+        [[{"label": s.label, "start": s.start, "end": s.end - 1} for s in document.spans]]
+        for document in (gold, predicted)
+    ]
+    # One character of a long name must count as overlap, which its threshold of 1% ensures up to 100 characters.
+    return Evaluator(*sides, tags=list(LABELS), loader="dict").evaluate()["overall"]

@@ -1,0 +1,129 @@
+"""Hugging Face's Trainer, with scoring by spans and a learning rate that falls with depth."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from musamma.data.document import Document
+from musamma.evaluation import Scores, score_documents
+from musamma.models.prediction import Predictor
+
+_LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
+
+
+class SpanTrainer(Trainer):
+    """A Trainer that evaluates by tagging whole documents, as inference does.
+
+    Args:
+        predictor: tags with the model in training.
+        dev: annotated documents; ``eval_strict_f1`` is the character-exact micro F1 on them.
+        layerwise_decay: factor on the learning rate from each layer to the one below (Howard and Ruder, 2018).
+        head_learning_rate: learning rate of the heads; by default the encoder's.
+        options: the Trainer's own arguments.
+    """
+
+    def __init__(
+        self,
+        *,
+        predictor: Predictor,
+        dev: list[Document],
+        layerwise_decay: float,
+        head_learning_rate: float | None,
+        options: dict[str, Any],
+    ) -> None:
+        super().__init__(**options)
+        self._predictor, self._dev = predictor, dev
+        self._layerwise_decay, self._head_learning_rate = layerwise_decay, head_learning_rate
+
+    def score(self, documents: list[Document]) -> Scores:
+        """Scores of the model as it is, in all modes."""
+        self._predictor.device = self.args.device
+        training = self.model.training
+        self.model.eval()
+        try:
+            return score_documents(documents, self._predictor.predict(documents))
+        finally:
+            self.model.train(training)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Character-exact precision, recall and F1 on the development documents."""
+        micro = self.score(self._dev).modes["strict"].micro
+        metrics = {
+            f"{metric_key_prefix}_strict_f1": micro.f1,
+            f"{metric_key_prefix}_strict_precision": micro.precision,
+            f"{metric_key_prefix}_strict_recall": micro.recall,
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer of the arguments, over groups by depth."""
+        if self.optimizer is None:
+            module = self.model if model is None else model
+            decayed = set(self.get_decay_parameter_names(module))
+            rates = learning_rates(
+                [name for name, weight in module.named_parameters() if weight.requires_grad],
+                rate=self.args.learning_rate,
+                decay=self._layerwise_decay,
+                head_rate=self._head_learning_rate,
+            )
+            groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+            for name, weight in module.named_parameters():
+                if weight.requires_grad:
+                    key = rates[name], self.args.weight_decay if name in decayed else 0.0
+                    groups.setdefault(key, []).append(weight)
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, module)
+            self.optimizer = optimizer(
+                [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()],
+                **options,
+            )
+        return self.optimizer
+
+
+def learning_rates(names: list[str], *, rate: float, decay: float, head_rate: float | None) -> dict[str, float]:
+    """The learning rate of every weight.
+
+    Args:
+        names: names of weights, with the number of their layer in them.
+        rate: the uppermost layer's.
+        decay: factor from a layer to the one below; the embeddings lie below layer 0.
+        head_rate: the heads', i.e. of all weights outside the encoder; by default ``rate``.
+    """
+    depths = {name: int(found.group(1)) + 1 for name in names if (found := _LAYER.search(name))}
+    top = max(depths.values(), default=0)
+    rates = {}
+    for name in names:
+        if "embed" in name and name not in depths:
+            depths[name] = 0
+        rates[name] = rate * decay ** (top - depths[name]) if name in depths else head_rate or rate
+    return rates
+
+
+class LogWriter(TrainerCallback):
+    """Writes every logged event to ``log.jsonl`` in the run's folder, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Append the event with its step."""
+        if state.is_world_process_zero:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
