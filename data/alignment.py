@@ -54,7 +54,8 @@ class RawDocument:
     def of(cls, document: Document, *, where: str) -> RawDocument:
         """A valid document, to be audited like any other."""
         spans, nested = (
-            tuple(Candidate(s.start, s.end, s.label, s.score) for s in names) for names in (document.spans, document.nested)
+            tuple(Candidate(s.start, s.end, s.label, s.score) for s in names)
+            for names in (document.spans, document.nested)
         )
         return cls(document.id, document.text, spans, nested, document.meta, where)
 
@@ -76,8 +77,11 @@ def align(raw: RawDocument, *, overlaps: str, audit: ImportAudit) -> Document:
     nested = _unique(raw, raw.nested, seen, audit)
     kept, moved = _resolve(raw, spans, overlaps, audit)
     kept, inner = _place_nested(raw, kept, nested, audit)
-    names = [*kept, *moved, *inner]
-    audit.exact += sum(name.issue is None for name in names)
+    for name in (*kept, *moved, *inner):
+        if name.issue is None:
+            audit.exact += 1
+        else:
+            _report(raw, name, name.issue, name.detail, audit)
     return Document(raw.id, raw.text, _spans(kept), _spans([*moved, *inner]), raw.meta)
 
 
@@ -117,8 +121,6 @@ def _unique(
             continue
         seen[name.key] = name
         kept.append(name)
-        if name.issue is not None:
-            _report(raw, given, name.issue, name.detail, audit)
     return kept
 
 
@@ -138,7 +140,7 @@ def _snap(raw: RawDocument, name: Candidate, audit: ImportAudit) -> Candidate | 
     if (start, end) == (name.start, name.end):
         return name
     # One span counts once, whatever is wrong with it; the reader's own finding is the graver one.
-    issue, detail = name.issue or "whitespace", name.detail or "whitespace at its border was taken off"
+    issue, detail = name.issue or "whitespace", name.detail or f"was [{name.start}, {name.end}), with whitespace"
     return replace(name, start=start, end=end, issue=issue, detail=detail)
 
 
@@ -149,7 +151,7 @@ def _resolve(
     kept: list[Candidate] = []
     moved: list[Candidate] = []
     for name in sorted(names, key=lambda n: (n.start - n.end, n.start)):
-        place = bisect_right([k.start for k in kept], name.start)
+        place = bisect_right(kept, name.start, key=lambda k: k.start)
         rivals = [k for k in kept[max(0, place - 1) : place + 1] if k.start < name.end and name.start < k.end]
         if not rivals:
             kept.insert(place, name)
@@ -169,7 +171,7 @@ def _resolve(
             _report(raw, name, "nested", f"inside {described}", audit)
         else:
             kind = "overlap" if overlaps == "longest" else "crossing"
-            _drop(raw, name, kind, f"overlaps {described}", audit)
+            _report(raw, name, kind, f"overlaps {described}", audit)
     return kept, moved
 
 
@@ -179,7 +181,7 @@ def _place_nested(
     """Nested names stay inside a kept span; one whose outer name is gone becomes a span itself."""
     inner = []
     for name in sorted(nested, key=lambda n: (n.start - n.end, n.start)):
-        place = bisect_right([k.start for k in kept], name.start)
+        place = bisect_right(kept, name.start, key=lambda k: k.start)
         rivals = [k for k in kept[max(0, place - 1) : place + 1] if k.start < name.end and name.start < k.end]
         if not rivals:
             kept.insert(place, name)
@@ -187,13 +189,5 @@ def _place_nested(
         elif rivals[0].start <= name.start and name.end <= rivals[0].end:
             inner.append(name)
         else:
-            _drop(raw, name, "crossing", "marked as nested, but crosses a name", audit)
+            _report(raw, name, "crossing", "marked as nested, but crosses a name", audit)
     return kept, inner
-
-
-def _drop(raw: RawDocument, name: Candidate, kind: str, detail: str, audit: ImportAudit) -> None:
-    """Drop a span that was counted as kept before: it must not be lost twice."""
-    if name.issue is not None:
-        audit.kinds[name.issue] -= 1
-        detail += f" (and was {name.issue})"
-    _report(raw, name, kind, detail, audit)

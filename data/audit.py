@@ -94,7 +94,9 @@ class ImportAudit:
         """Count ``kind``; a finding with a ``detail`` is listed, too."""
         if kind not in KINDS:
             raise KeyError(kind)
-        if count and detail and self.kinds[kind] < self.limit:
+        if not count:
+            return
+        if detail and self.kinds[kind] < self.limit:
             self.findings.append(Finding(kind, document, where, detail))
         self.kinds[kind] += count
 
@@ -137,6 +139,6 @@ class ImportAudit:
             "exact": self.exact,
             **{name: self.category(name) for name in ("snapped", "dropped", "doubtful", "overlapping", "merged")},
             "loss": self.loss,
-            "kinds": dict(sorted((kind, count) for kind, count in self.kinds.items() if count)),
+            "kinds": dict(sorted(self.kinds.items())),
             "findings": [finding.to_dict() for finding in self.findings],
         }

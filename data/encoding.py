@@ -200,7 +200,7 @@ def targets(encoded: Encoded, tags: TagSet, *, proclitics: bool = True) -> Targe
         if labels[first:last].any():
             losses.append(Loss(span, "another name stands in the same word", None))
             continue
-        offsets = proclitic_offsets(document.text, *words[first]) if proclitics else [int(words[first, 0])]
+        offsets = proclitic_offsets(document.text, *words[first].tolist()) if proclitics else [int(words[first, 0])]
         count = offsets.index(span.start) if span.start in offsets else 0
         kept = Span(offsets[count], int(words[last - 1, 1]), span.label)
         if kept.start != span.start:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from musamma.data.errors import InputError
 
@@ -34,36 +34,45 @@ def arabic_normalizer() -> normalizers.Normalizer:
     return normalizers.Sequence(steps)
 
 
-def install_normalizer(tokenizer: PreTrainedTokenizerBase) -> bool:
+def install_normalizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Put :func:`arabic_normalizer` before the tokenizer's own normaliser, and make its pieces end where words end.
 
-    A SentencePiece-style tokenizer (Metaspace) cuts at spaces only, so that a piece may hold a bracket and the name behind it;
-    it is made to cut at punctuation too. A WordPiece tokenizer does so by itself.
+    A SentencePiece-style tokenizer (Metaspace) cuts at spaces only, so that a piece may hold a bracket and the name behind
+    it; it is made to cut at punctuation too. A WordPiece tokenizer does so by itself.
 
     Args:
-        tokenizer: a fast tokenizer; changed in place, saved with ``save_pretrained``.
+        tokenizer: a fast tokenizer; its backend is changed in place.
 
     Returns:
-        Whether anything was changed: ``False`` if the normaliser is there already.
+        The same tokenizer under the class that keeps to its ``tokenizer.json``: `transformers` builds the normaliser of a
+        `BertTokenizer` and its like anew when it loads one. One that has the normaliser already is given back as it is.
 
     Raises:
         InputError: the tokenizer is a slow one, which has no offsets.
     """
     backend = fast_backend(tokenizer)
-    if has_normalizer(tokenizer):
-        return False
-    own = backend.normalizer
-    steps = [arabic_normalizer()] if own is None else [arabic_normalizer(), own]
-    backend.normalizer = normalizers.Sequence(steps)
-    if (metaspace := _metaspace(backend)) is not None:
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.WhitespaceSplit(),
-                pre_tokenizers.Split(Regex(_SIGN), "isolated"),
-                pre_tokenizers.Metaspace(replacement=metaspace, prepend_scheme="always"),
-            ]
-        )
-    return True
+    if not has_normalizer(tokenizer):
+        own = backend.normalizer
+        steps = [arabic_normalizer()] if own is None else [arabic_normalizer(), own]
+        backend.normalizer = normalizers.Sequence(steps)
+        if (metaspace := _metaspace(backend)) is not None:
+            backend.pre_tokenizer = pre_tokenizers.Sequence(
+                [
+                    pre_tokenizers.WhitespaceSplit(),
+                    pre_tokenizers.Split(Regex(_SIGN), "isolated"),
+                    pre_tokenizers.Metaspace(replacement=metaspace, prepend_scheme="always"),
+                ]
+            )
+    if type(tokenizer) is PreTrainedTokenizerFast:
+        return tokenizer
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        name_or_path=tokenizer.name_or_path,
+        model_max_length=tokenizer.model_max_length,
+        model_input_names=tokenizer.model_input_names,
+        padding_side=tokenizer.padding_side,
+        **tokenizer.special_tokens_map,
+    )
 
 
 def has_normalizer(tokenizer: PreTrainedTokenizerBase) -> bool:

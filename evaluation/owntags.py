@@ -6,20 +6,22 @@ Published figures on such files are counted on the tags: a name that opens with 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from musamma.data.audit import ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.data.formats.conll import DIRECTION_MARKS, sentences
+from musamma.data.formats.options import READ
 from musamma.evaluation.chunks import OUTSIDE, split_tag
 from musamma.evaluation.figures import Scores
 from musamma.evaluation.pairing import pair_documents
 from musamma.evaluation.scoring import MODES, Scorer, TagScorer
 from musamma.evaluation.widening import tags_on
 
-_INVISIBLE = "\ufeff\u200e\u200f"
-_GAP = re.compile(rf"[\s{_INVISIBLE}]*")
+_GAP = re.compile(rf"[\s{DIRECTION_MARKS}]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,65 +43,46 @@ class PlacedTags:
 
 
 def read_tags(path: str | Path, *, relabel: Callable[[str], str | None] | None = None) -> Iterator[TaggedSentence]:
-    """The sentences of a CoNLL file: word in the first column, tag in the last, empty lines between.
+    """The sentences of a CoNLL file, each word with the one tag that stands beside it.
 
     Args:
-        path: the file, UTF-8.
+        path: the file.
         relabel: the new name of a label; ``None`` for one that is dropped.
 
     Raises:
-        InputError: the file cannot be read, or a line has no tag or one that is not IOB2.
+        InputError: the file cannot be read, or a word has no tag, several, or one that is not IOB2.
     """
-    rows: list[tuple[str, str]] = []
-    begin = 1
-    try:
-        with Path(path).open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                columns = line.split()
-                if not columns or columns[0] == "-DOCSTART-":
-                    if rows:
-                        yield _sentence(rows, f"{path}:{begin}")
-                    rows, begin = [], number + 1
-                    continue
-                rows.append((columns[0], _tag(columns, relabel, f"{path}:{number}")))
-    except UnicodeDecodeError as error:
-        raise InputError(f"byte {error.start} is not UTF-8", where=str(path), expected="UTF-8") from None
-    except OSError as error:
-        raise InputError(str(error.strerror), where=str(path), remedy="check the path") from error
-    if rows:
-        yield _sentence(rows, f"{path}:{begin}")
+    for sentence in sentences(Path(path), READ, ImportAudit(limit=0)):
+        tags = tuple(_tag(row, relabel, where) for row, where in zip(sentence.tags, sentence.where, strict=True))
+        yield TaggedSentence(sentence.tokens, tags, sentence.where[0])
 
 
-def _sentence(rows: list[tuple[str, str]], where: str) -> TaggedSentence:
-    return TaggedSentence(tuple(word for word, _ in rows), tuple(tag for _, tag in rows), where)
-
-
-def _tag(columns: list[str], relabel: Callable[[str], str | None] | None, where: str) -> str:
-    if len(columns) < 2:
+def _tag(row: Sequence[str], relabel: Callable[[str], str | None] | None, where: str) -> str:
+    if len(row) > 1:
         raise InputError(
-            f"{columns[0]!r} without a tag",
+            f"the tags {' '.join(row)} on one word",
             where=where,
-            expected="a word and its tag",
-            remedy="score files of other formats without --tags",
+            expected="one tag a word",
+            remedy="score files with names inside names without --tags",
         )
     try:
-        prefix, label = split_tag(columns[-1])
+        prefix, label = split_tag(row[0])
     except InputError as error:
         raise InputError(error.found, where=where, expected=error.expected, remedy=error.remedy) from None
     if prefix == OUTSIDE or relabel is None:
-        return columns[-1]
+        return row[0]
     renamed = relabel(label)
     return OUTSIDE if renamed is None else f"{prefix}-{renamed}"
 
 
 def place_tags(
-    documents: Iterable[Document], sentences: Iterable[TaggedSentence]
+    documents: Iterable[Document], tagged: Iterable[TaggedSentence]
 ) -> Iterator[tuple[Document, list[PlacedTags]]]:
     """Find every sentence in the documents that were read from the same file.
 
     Args:
         documents: the documents, each made of whole sentences, in the file's order.
-        sentences: the sentences, in the file's order.
+        tagged: the sentences, in the file's order.
 
     Yields:
         Each document and its sentences. Words of the file need not be separated by spaces in the text.
@@ -107,7 +90,7 @@ def place_tags(
     Raises:
         InputError: a word is not where it should be in the text.
     """
-    waiting = iter(sentences)
+    waiting = iter(tagged)
     for document in documents:
         placed: list[PlacedTags] = []
         position = _gap(document.text, 0)
@@ -117,11 +100,10 @@ def place_tags(
                 raise _misplaced(document, position, "the end of the file", None)
             borders = []
             for word in sentence.words:
-                visible = word.strip(_INVISIBLE)
-                if not document.text.startswith(visible, position):
+                if not document.text.startswith(word, position):
                     raise _misplaced(document, position, repr(word), sentence.where)
-                borders.append((position, position + len(visible)))
-                position = _gap(document.text, position + len(visible))
+                borders.append((position, position + len(word)))
+                position = _gap(document.text, position + len(word))
             placed.append(PlacedTags(tuple(borders), sentence.tags, sentence.where))
         yield document, placed
     if (sentence := next(waiting, None)) is not None:
@@ -172,27 +154,27 @@ def score_own_tags(
         predictions = _remember(predictions, predicted_tags, theirs)
     for document, prediction in pair_documents(gold, predictions, missing_as_empty=missing_as_empty):
         scorer.add(document, prediction)
-        sentences = ours.pop(document.id)
+        placed = ours.pop(document.id)
         if predicted_tags is None or prediction is None:
             spans = prediction.spans if prediction is not None else ()
-            tags = [tags_on(sentence.borders, spans) for sentence in sentences]
+            tags: list[Sequence[str]] = [tags_on(sentence.borders, spans) for sentence in placed]
         else:
-            tags = _same_words(sentences, theirs.pop(document.id))
-        for sentence, predicted in zip(sentences, tags, strict=True):
+            tags = _same_words(placed, theirs.pop(document.id))
+        for sentence, predicted in zip(placed, tags, strict=True):
             tag_scorer.add(sentence.tags, predicted, where=sentence.where)
     scores, tag_scores = scorer.scores(), tag_scorer.scores()
     return replace(scores, modes={**scores.modes, **tag_scores.modes})
 
 
 def _remember(
-    documents: Iterable[Document], sentences: Iterable[TaggedSentence], placed: dict[str, list[PlacedTags]]
+    documents: Iterable[Document], tagged: Iterable[TaggedSentence], placed: dict[str, list[PlacedTags]]
 ) -> Iterator[Document]:
-    for document, tags in place_tags(documents, sentences):
+    for document, tags in place_tags(documents, tagged):
         placed[document.id] = tags
         yield document
 
 
-def _same_words(gold: list[PlacedTags], predicted: list[PlacedTags]) -> list[tuple[str, ...]]:
+def _same_words(gold: list[PlacedTags], predicted: list[PlacedTags]) -> list[Sequence[str]]:
     for ours, theirs in zip(gold, predicted, strict=False):
         if ours.borders != theirs.borders:
             raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
@@ -61,6 +62,17 @@ def pair_documents(
         )
     for document in waiting_gold.values():
         yield document, None
+
+
+def in_order(gold: Iterable[Document], predictions: Iterable[Document]) -> Iterator[Document]:
+    """The predictions under the ids of the gold documents, one after another, where files hold no ids of their own.
+
+    Predictions beyond the last gold document keep their ids.
+    """
+    ids = (document.id for document in gold)
+    for prediction in predictions:
+        identifier = next(ids, None)
+        yield prediction if identifier is None else replace(prediction, id=identifier)
 
 
 def _note(document: Document, seen: set[str], side: str) -> None:

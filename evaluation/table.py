@@ -24,7 +24,7 @@ def print_scores(scores: Scores, console: Console) -> None:
         modes.add_row(name, *_cells(mode.micro), _percent(mode.macro.f1))
     _print(modes, console)
     headline, per_label = next(iter(scores.modes.items()))
-    labels = _table(headline, *_FIGURES, "tp", "fp", "fn")
+    labels = _table(f"label ({headline})", *_FIGURES, "tp", "fp", "fn")
     for label, counts in per_label.per_label.items():
         labels.add_row(label, *_cells(counts), *map(str, (counts.tp, counts.fp, counts.fn)))
     micro = per_label.micro
@@ -35,6 +35,8 @@ def print_scores(scores: Scores, console: Console) -> None:
     notes = [f"documents: {scores.documents}"]
     if scores.missing:
         notes.append(f"without a prediction, counted as empty: {scores.missing}")
+    if strange := [label for label, counts in per_label.per_label.items() if not counts.support]:
+        notes.append(f"predictions: labels that the gold has not: {', '.join(strange)}")
     notes += _notes("gold", scores.gold_losses) + _notes("predictions", scores.predicted_losses)
     console.print()
     for note in notes:

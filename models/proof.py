@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from musamma.data.errors import ThresholdError
 
 ONE_HELD_OUT_IN = 50
-_HIDDEN_LINES, _HIDDEN_PIECES = 64, 128
+_HIDDEN_LINES, _HIDDEN_PIECES = 32, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def prove(
     ids: Sequence[int],
     *,
     words: int,
-    unknown: int | None,
+    unknown: int,
 ) -> Proof:
     """Compare an encoder with its trimmed self.
 
@@ -83,7 +83,7 @@ def prove(
         encodings: the held-out lines, cut by the source's tokenizer and by the saved one.
         ids: the source's piece ids that were kept, in the order of the new ids.
         words: white-space words in those lines.
-        unknown: the source's id of the unknown piece.
+        unknown: the source's id of the unknown piece, -1 where it has none.
     """
     old_lines, new_lines = encodings
     kept = np.array(ids)
@@ -107,7 +107,7 @@ def prove(
         identical=len(identical) / len(old_lines),
         pieces_per_word_before=_text_pieces(old_lines) / max(words, 1),
         pieces_per_word_after=_text_pieces(new_lines) / max(words, 1),
-        unknown_before=sum(line.ids.count(unknown) for line in old_lines),
+        unknown_before=sum(list(line.ids).count(unknown) for line in old_lines),
         unknown_after=sum(line.count(unknown) for line in translated),
         hidden_lines=len(sample),
         hidden_difference=exact,

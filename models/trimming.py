@@ -131,14 +131,14 @@ def trim_encoder(
             (backend.encode_batch(held.lines), fast_backend(saved_tokenizer).encode_batch(held.lines)),
             ids,
             words=sum(len(line.split()) for line in held.lines),
-            unknown=tokenizer.unk_token_id,
+            unknown=-1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id,
         )
         proof.judge(min_identical=min_identical, tolerance=tolerance)
         report = TrimReport(
             source=str(source),
             dtype=dtype,
             normalized=normalize,
-            pieces_before=len(model.get_input_embeddings().weight),
+            pieces_before=_embedding(model).num_embeddings,
             pieces_after=len(ids),
             parameters_before=model.num_parameters(),
             parameters_after=trimmed.num_parameters(),
@@ -160,18 +160,17 @@ def trim_model(model: PreTrainedModel, ids: list[int]) -> PreTrainedModel:
     Raises:
         InputError: the embedding has fewer rows than the largest id needs.
     """
-    rows = model.get_input_embeddings().weight.detach()
-    if ids[-1] >= len(rows):
+    new = {old: i for i, old in enumerate(ids)}
+    trimmed = copy.deepcopy(model)
+    embedding = _embedding(trimmed)
+    if ids[-1] >= len(embedding.weight):
         raise InputError(
             f"piece id {ids[-1]}",
             where=str(model.name_or_path),
-            expected=f"ids below {len(rows)}, the rows of the embedding",
+            expected=f"ids below {len(embedding.weight)}, the rows of the embedding",
             remedy="the tokenizer belongs to another model, or pieces were added to it afterwards",
         )
-    new = {old: i for i, old in enumerate(ids)}
-    trimmed = copy.deepcopy(model)
-    embedding = trimmed.get_input_embeddings()
-    embedding.weight = nn.Parameter(rows[torch.tensor(ids)])
+    embedding.weight = nn.Parameter(embedding.weight.detach()[torch.tensor(ids)])
     embedding.num_embeddings = len(ids)
     if embedding.padding_idx is not None:
         embedding.padding_idx = new[embedding.padding_idx]
@@ -180,6 +179,17 @@ def trim_model(model: PreTrainedModel, ids: list[int]) -> PreTrainedModel:
         if key.endswith("_token_id") and isinstance(value, int):
             setattr(trimmed.config, key, new.get(value))
     return trimmed
+
+
+def _embedding(model: PreTrainedModel) -> nn.Embedding:
+    embedding = model.get_input_embeddings()
+    if not isinstance(embedding, nn.Embedding):
+        raise InputError(
+            f"pieces are looked up in a {type(embedding).__name__}",
+            where=str(model.name_or_path),
+            expected="one table of word embeddings (torch.nn.Embedding)",
+        )
+    return embedding
 
 
 def _load(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -222,7 +232,9 @@ def _wrap(source: PreTrainedTokenizerBase, backend: Tokenizer) -> PreTrainedToke
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, dtype: str) -> None:
-    copy.deepcopy(model).to(DTYPES[dtype]).save_pretrained(folder)
+    cast = copy.deepcopy(model)
+    nn.Module.to(cast, dtype=DTYPES[dtype])
+    cast.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # Half precision is for the file: transformers would otherwise compute, and train, in it.

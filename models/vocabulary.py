@@ -20,8 +20,10 @@ from tokenizers import Tokenizer, pre_tokenizers
 from musamma.data.errors import InputError
 
 MODELS = ("Unigram", "WordPiece", "BPE")
-# What must not become <unk>: Arabic script, ASCII, Latin-1 signs and letters, general punctuation.
-_ALWAYS = regex.compile(r"[\p{Arabic}\x21-\x7E\xA1-\xFF\u060C\u061B\u061F\u2010-\u203E\u20AC]")
+# What must not become <unk>: Arabic letters, digits and signs (by block: many are of no script), ASCII, Latin-1, punctuation.
+_ALWAYS = regex.compile(
+    r"[\p{Arabic}\u0600-\u06FF\u0750-\u077F\u0870-\u08FF\x21-\x7E\xA1-\xFF\u2010-\u2027\u2030-\u203E\u20AC]"
+)
 _MARKS = ("▁", "##", "Ġ")
 
 

@@ -130,8 +130,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     # Before any weight is drawn, so that the heads are the same in every run of this seed.
     set_seed(seed)
     name = resolve_model(config.encoder)
-    tokenizer = load_tokenizer(name)
-    install_normalizer(tokenizer)
+    tokenizer = install_normalizer(load_tokenizer(name))
     encoding = EncodingOptions(max_length=config.encoding.max_length, overlap=config.encoding.overlap)
     encoder = Encoder(tokenizer, max_length=encoding.max_length, overlap=encoding.overlap)
     classifier = new_classifier(name, corpus.tags, proclitics=config.proclitics, changes=config.encoder_config)

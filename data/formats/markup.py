@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -53,9 +53,7 @@ def parse_article(data: bytes, *, id: str, where: str) -> Document:
     return Document(id, text, spans, nested, meta)
 
 
-def parse_markup(
-    text: str, *, where: str, first_line: int = 1
-) -> tuple[str, tuple[Span, ...], tuple[Span, ...]]:
+def parse_markup(text: str, *, where: str, first_line: int = 1) -> tuple[str, tuple[Span, ...], tuple[Span, ...]]:
     """Plain text, outermost names and names inside names of a marked-up text without header.
 
     Args:
@@ -77,8 +75,8 @@ def parse_markup(
         index += 1
         if character == "\\":
             if index == len(text) or text[index] not in _ESCAPED:
-                found = repr(text[index - 1 : index + 1])
-                raise InputError(f"{found}", where=f"{where}:{line}", expected=r"\[ or \] or \\ after a backslash")
+                found = f"a backslash before {text[index]!r}" if index < len(text) else "a backslash at the end"
+                raise InputError(found, where=f"{where}:{line}", expected=r"\[ or \] or \\")
             out.append(text[index])
             index += 1
         elif character == "[":
@@ -86,7 +84,10 @@ def parse_markup(
         elif character == "]":
             if not stack:
                 raise InputError(
-                    "']' without '['", where=f"{where}:{line}", expected="[surface|LABEL]", remedy=r"write a literal ] as \]"
+                    "']' without '['",
+                    where=f"{where}:{line}",
+                    expected="[surface|LABEL]",
+                    remedy=r"write a literal ] as \]",
                 )
             start, bar, _ = stack.pop()
             label = "" if bar is None else "".join(out[bar + 1 :])
@@ -154,9 +155,7 @@ def render_article(document: Document) -> str:
     header = ""
     if document.meta:
         try:
-            header = yaml.dump(
-                dict(document.meta), Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10**9
-            )
+            header = yaml.dump(dict(document.meta), Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=10**9)
         except yaml.YAMLError as error:
             raise InputError(f"meta cannot be written as YAML: {error}", where=f"document {document.id!r}") from None
     return f"{_FENCE}\n{header}{_FENCE}\n{render_markup(document)}"
@@ -166,12 +165,15 @@ def articles(folder: Path) -> Iterator[tuple[Path, Document]]:
     """The articles below a folder, by path; the id is the path without suffix, relative to the folder."""
     for path in sorted(folder.rglob("*.txt")):
         document = read_article(path)
-        yield path, Document(
-            path.relative_to(folder).with_suffix("").as_posix(),
-            document.text,
-            document.spans,
-            document.nested,
-            document.meta,
+        yield (
+            path,
+            Document(
+                path.relative_to(folder).with_suffix("").as_posix(),
+                document.text,
+                document.spans,
+                document.nested,
+                document.meta,
+            ),
         )
 
 
@@ -215,7 +217,9 @@ def _parse_header(header: str, where: str) -> Mapping[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = 2 + (mark.line if mark else 0)
         problem = getattr(error, "problem", None) or str(error)
-        raise InputError(f"broken YAML header: {problem}", where=f"{where}:{line}", expected="'key: value' lines") from None
+        raise InputError(
+            f"broken YAML header: {problem}", where=f"{where}:{line}", expected="'key: value' lines"
+        ) from None
     if meta is None:
         return {}
     if not isinstance(meta, dict) or not all(isinstance(key, str) for key in meta):
@@ -226,18 +230,25 @@ def _parse_header(header: str, where: str) -> Mapping[str, Any]:
 class _Loader(yaml.SafeLoader):
     """YAML as JSON has it: ``NO`` (Norway), ``2016-10-18`` and ``10:30`` stay strings."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
 class _Dumper(yaml.SafeDumper):
     """Writes dates plainly, as they are read, and quotes what other YAML readers would take for a boolean."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
     }
 
 
+def _represent_string(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    # PyYAML would fold these line breaks into plain ones; in double quotes it escapes them.
+    style = '"' if any(character in "\x85\u2028\u2029\ufeff" for character in value) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _represent_string)
 for _tag, _pattern, _first in (
     ("null", r"~|null|", ["~", "n", ""]),
     ("bool", r"true|false", list("tf")),

@@ -1,0 +1,254 @@
+"""Training speed: `musamma train` against a plain Trainer loop as in transformers' run_ner example, in one run.
+
+    python benchmarks/training.py TRAIN.jsonl [--documents N] [--epochs N] [--batch-size N]
+
+Both fine-tune the same encoder on the same documents, with the same batch size, learning rate, schedule and seed, and are scored
+after each epoch on the last tenth by whole-word F1 (seqeval, strict IOB2), which both can reach. The plain loop labels first pieces of
+whitespace words, shuffles, and pads to the longest row of a batch; it computes in bfloat16 too where the processor does so in hardware
+(its best setting), and a few steps of its float32 default are timed beside it. Time is that of training steps, without scoring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from rich.console import Console
+from rich.table import Table
+from seqeval.metrics import f1_score
+from seqeval.scheme import IOB2
+from transformers import (
+    AutoModelForTokenClassification,
+    DataCollatorForTokenClassification,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.utils import logging
+
+from musamma.data.document import Document
+from musamma.data.formats import read_documents
+from musamma.data.tags import TagSet
+from musamma.evaluation.widening import iob2_tags
+from musamma.models.prediction import supports_bfloat16
+from musamma.models.registry import load_tokenizer, resolve_model
+from musamma.training import finetune as script
+from musamma.training.config import RunConfig
+from musamma.training.corpus import Corpus
+from musamma.training.trainer import SpanTrainer
+
+
+@dataclass
+class Curve(TrainerCallback):
+    """Seconds of training steps and the score after each epoch."""
+
+    score: object = None
+    steps: int = 0
+    seconds: float = 0.0
+    points: list[tuple[float, float]] = field(default_factory=list)
+    start: float = 0.0
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.start = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seconds += time.perf_counter() - self.start
+        self.steps += 1
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.points.append((self.seconds, self.score()))
+
+    def time_to(self, target: float) -> float:
+        """Seconds until the score was reached, between epochs by straight line; infinite if it was not."""
+        before = (0.0, 0.0)
+        for point in self.points:
+            if point[1] >= target:
+                share = (target - before[1]) / (point[1] - before[1])
+                return before[0] + share * (point[0] - before[0])
+            before = point
+        return float("inf")
+
+
+def words_and_tags(document: Document) -> tuple[list[str], list[str]]:
+    return document.text.split(), list(iob2_tags(document.text, document.spans))
+
+
+def whole_word_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
+    return float(f1_score(gold, predicted, mode="strict", scheme=IOB2))
+
+
+def plain_trainer(corpus: Corpus, options: argparse.Namespace, folder: str, *, bfloat16: bool, steps: int = -1) -> Curve:
+    """The run_ner recipe."""
+    name = resolve_model(options.encoder)
+    tokenizer = load_tokenizer(name)
+    ids = corpus.tags.label2id
+
+    def encode(documents: list[Document]) -> Dataset:
+        rows = {"input_ids": [], "attention_mask": [], "labels": []}
+        for words, tags in map(words_and_tags, documents):
+            encoding = tokenizer(words, is_split_into_words=True, truncation=True, max_length=256)
+            labels, previous = [], None
+            for word in encoding.word_ids():
+                labels.append(-100 if word is None or word == previous else ids[tags[word]])
+                previous = word
+            rows["input_ids"].append(encoding["input_ids"])
+            rows["attention_mask"].append(encoding["attention_mask"])
+            rows["labels"].append(labels)
+        return Dataset.from_dict(rows)
+
+    set_seed(1)
+    model = AutoModelForTokenClassification.from_pretrained(
+        name, num_labels=len(corpus.tags), id2label=corpus.tags.id2label, label2id=ids, dtype=torch.float32
+    )
+    curve = Curve()
+    arguments = TrainingArguments(
+        output_dir=folder,
+        num_train_epochs=options.epochs,
+        max_steps=steps,
+        learning_rate=options.learning_rate,
+        warmup_steps=0.1,
+        per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=64,
+        save_strategy="no",
+        bf16=bfloat16,
+        use_cpu=True,
+        seed=1,
+        report_to=[],
+        disable_tqdm=True,
+        logging_strategy="no",
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=encode(corpus.train),
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        callbacks=[curve],
+    )
+    trainer.remove_callback(PrinterCallback)
+    dev = encode(corpus.dev)
+    names = corpus.tags.tags
+
+    def score() -> float:
+        if steps > 0:
+            return 0.0
+        output = trainer.predict(dev)
+        gold, predicted = [], []
+        for row, labels in zip(output.predictions.argmax(-1), output.label_ids, strict=True):
+            gold.append([names[label] for label in labels[labels != -100]])
+            predicted.append([names[tag] for tag in row[labels != -100]])
+        return whole_word_f1(gold, predicted)
+
+    curve.score = score
+    trainer.train()
+    return curve
+
+
+def ours(corpus: Corpus, options: argparse.Namespace, folder: str) -> Curve:
+    """The fine-tuning script, as ``musamma train`` runs it."""
+    curve = Curve()
+    gold = [words_and_tags(document)[1] for document in corpus.dev]
+
+    class Timed(SpanTrainer):
+        def __init__(self, **settings):
+            settings["options"]["callbacks"].append(curve)
+            super().__init__(**settings)
+            curve.score = lambda: whole_word_f1(
+                gold, [words_and_tags(document)[1] for document in self._tagged(corpus.dev)]
+            )
+
+        def _tagged(self, documents):
+            self.model.eval()
+            found = list(self._predictor.predict(document.with_spans([]) for document in documents))
+            self.model.train()
+            return found
+
+        def evaluate(self, *arguments, **settings):
+            return {"eval_strict_f1": 0.0}  # scored by the curve
+
+    config = RunConfig.model_validate(
+        {
+            "encoder": options.encoder,
+            "data": {"train": "benchmark"},
+            "output": folder,
+            "encoder_config": {"attention_probs_dropout_prob": 0.0},
+            "trainer": {
+                "num_train_epochs": options.epochs,
+                "learning_rate": options.learning_rate,
+                "warmup_steps": 0.1,
+                "per_device_train_batch_size": options.batch_size,
+                "save_strategy": "no",
+                "eval_strategy": "no",
+            },
+        }
+    )
+    script.SpanTrainer = Timed
+    script.load_corpus = lambda _: corpus
+    script.finetune(config, overwrite=True)
+    return curve
+
+
+def main() -> None:
+    """Run both and print figures and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train")
+    parser.add_argument("--encoder", default="nawah")
+    parser.add_argument("--documents", type=int, default=2000, help="training documents; the last tenth of the file is the dev part")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    documents = list(read_documents(options.train))
+    cut = len(documents) - round(len(documents) / 10)
+    train, dev = documents[:cut][: options.documents], documents[cut:]
+    corpus = Corpus(train, dev, [], TagSet.from_labels(s.label for d in train for s in d.spans))
+    words = sum(len(document.text.split()) for document in train)
+    half = supports_bfloat16(torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder:
+        mine = ours(corpus, options, str(Path(folder) / "ours"))
+        plain = plain_trainer(corpus, options, str(Path(folder) / "plain"), bfloat16=half)
+        default = plain_trainer(corpus, options, str(Path(folder) / "default"), bfloat16=False, steps=40) if half else plain
+    target = min(max(score for _, score in curve.points) for curve in (mine, plain))
+
+    def rate(curve: Curve, epochs: float) -> float:
+        return words * epochs / curve.seconds
+
+    table = Table(title=f"{len(train)} documents, {words} words, {options.epochs} epochs, {options.threads} threads", title_justify="left")
+    for heading in ("", "words/s", "seconds an epoch", f"seconds to whole-word F1 {100 * target:.1f}", "F1 by epoch"):
+        table.add_column(heading)
+    for name, curve in (("musamma train", mine), (f"plain Trainer, {'bfloat16' if half else 'float32'}", plain)):
+        scores = " ".join(f"{100 * score:.1f}" for _, score in curve.points)
+        table.add_row(
+            name,
+            f"{rate(curve, options.epochs):.0f}",
+            f"{curve.seconds / options.epochs:.1f}",
+            f"{curve.time_to(target):.0f}",
+            scores,
+        )
+    if default is not plain:
+        share = default.steps * options.batch_size / len(train)
+        table.add_row("plain Trainer, float32 (40 steps)", f"{rate(default, share):.0f}", f"{default.seconds / share:.1f}", "", "")
+    console = Console(width=140)
+    console.print(table)
+    console.print(f"words/s, ours to the plain loop's: {rate(mine, 1) / rate(plain, 1):.2f} (bfloat16 both)")
+    if default is not plain:
+        console.print(f"words/s, ours to the plain loop's default: {rate(mine, options.epochs) / rate(default, share):.2f} (float32)")
+    console.print(f"time to the same F1, the plain loop's to ours: {plain.time_to(target) / mine.time_to(target):.2f}")
+    lengths = np.array([len(load_tokenizer(resolve_model(options.encoder))(d.text)["input_ids"]) for d in train])
+    waste = float(np.mean([len(b) * b.max() / b.sum() for b in np.array_split(np.random.default_rng(1).permutation(lengths), max(1, len(lengths) // options.batch_size))]))
+    console.print(f"random batches of {options.batch_size} hold {waste:.2f} times the pieces that are there")
+
+
+if __name__ == "__main__":
+    main()

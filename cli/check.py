@@ -1,0 +1,156 @@
+"""``musamma check``: is this annotation valid, and where does it contradict itself?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from musamma.cli.convert import shown, write_json
+from musamma.data.audit import ImportAudit
+from musamma.data.consistency import (
+    Form,
+    Remark,
+    border_remarks,
+    forms_missed,
+    forms_tagged_two_ways,
+    labels_outside,
+    repeated_texts,
+)
+from musamma.data.document import Document
+from musamma.data.errors import ThresholdError
+from musamma.data.formats import FORMATS, ReadOptions, read_documents
+from musamma.data.labels import SCHEMAS, load_schema
+
+_EXAMPLES = 5
+#: What is how a corpus is annotated, and no reason to look again.
+_PLAIN = ("behind_proclitic", "before_suffix")
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that ``musamma check`` found."""
+
+    documents: Sequence[Document]
+    audits: Sequence[ImportAudit]
+    remarks: Sequence[Remark]
+    two_ways: Sequence[Form]
+    missed: Sequence[Form]
+    repeated: Sequence[Sequence[str]]
+    outside: Mapping[str, Sequence[str]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The survey as a JSON object."""
+        return {
+            "documents": len(self.documents),
+            "spans": sum(len(document.spans) for document in self.documents),
+            "nested": sum(len(document.nested) for document in self.documents),
+            "labels": dict(_labels(self.documents)),
+            "borders": dict(Counter(remark.kind for remark in self.remarks)),
+            "outside_schema": {label: list(ids) for label, ids in self.outside.items()},
+            "repeated_texts": [list(ids) for ids in self.repeated],
+            "tagged_two_ways": [form.to_dict() for form in self.two_ways],
+            "missed": [form.to_dict() for form in self.missed],
+            "remarks": [remark.to_dict() for remark in self.remarks],
+            "imports": [audit.to_dict() for audit in self.audits],
+        }
+
+
+def check(
+    corpora: Annotated[
+        list[str], typer.Argument(metavar="CORPUS...", help="Files, folders or hf:NAME[@CONFIG][:SPLIT].")
+    ],
+    schema: Annotated[
+        str | None, typer.Option(help=f"The labels allowed: {', '.join(SCHEMAS)}, or a YAML or JSON file with a list.")
+    ] = None,
+    from_format: Annotated[
+        str | None, typer.Option("--from", help=f"Format, guessed if not given: {', '.join(FORMATS)}.")
+    ] = None,
+    max_loss: Annotated[
+        float, typer.Option(min=0, max=1, help="Fail if a larger share of a corpus's spans is dropped or snapped.")
+    ] = 0.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything found, with ids, to this file.")
+    ] = None,
+) -> None:
+    """Validate and audit annotation: counts, borders, repeated texts, labels, forms tagged two ways or missed.
+
+    Fails (exit status 1) on labels outside the schema, ids that come twice, and spans that cannot be kept as they are.
+    """
+    allowed = None if schema is None else load_schema(schema)
+    options = ReadOptions(overlaps="nested", repeated_ids="count", missing_tags="O")
+    documents: list[Document] = []
+    audits = []
+    for corpus in corpora:
+        audit = ImportAudit(source=corpus)
+        documents += shown(read_documents(corpus, format=from_format, options=options, audit=audit), corpus)
+        audits.append(audit)
+    survey = Survey(
+        documents,
+        audits,
+        list(border_remarks(documents)),
+        forms_tagged_two_ways(documents),
+        forms_missed(documents),
+        repeated_texts(documents),
+        {} if allowed is None else labels_outside(documents, allowed),
+    )
+    if json_file is not None:
+        write_json(survey.to_dict(), json_file)
+    _print(survey)
+    if problems := _problems(survey, schema, max_loss):
+        raise ThresholdError("; ".join(problems))
+
+
+def _labels(documents: Sequence[Document]) -> Counter[str]:
+    return Counter(span.label for document in documents for span in (*document.spans, *document.nested))
+
+
+def _problems(survey: Survey, schema: str | None, max_loss: float) -> list[str]:
+    problems = []
+    for label, ids in survey.outside.items():
+        problems.append(f"label {label!r} in {len(ids)} documents, first {ids[0]!r}, is not in the schema {schema}")
+    owners = Counter(document.id for document in survey.documents)
+    if repeated := [id for id, count in owners.items() if count > 1]:
+        problems.append(f"{len(repeated)} ids come more than once, first {repeated[0]!r}")
+    for audit in survey.audits:
+        try:
+            audit.check(max_loss)
+        except ThresholdError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _print(survey: Survey) -> None:
+    console = Console(highlight=False, markup=False)
+    counts = Table("label", "spans", "nested", title=f"{len(survey.documents)} documents")
+    nested = Counter(span.label for document in survey.documents for span in document.nested)
+    for label, count in _labels(survey.documents).most_common():
+        counts.add_row(label, str(count - nested[label]), str(nested[label]))
+    console.print(counts)
+    findings = Table("finding", "count", Column("examples", overflow="fold"))
+    for audit in survey.audits:
+        for kind, count in sorted(audit.kinds.items()):
+            listed = [f"{f.where or f.document}: {f.detail}" for f in audit.findings if f.kind == kind]
+            if count:
+                findings.add_row(kind, str(count), "\n".join(listed[:2]))
+    borders = Counter(remark.kind for remark in survey.remarks)
+    for kind, count in sorted(borders.items()):
+        shown_remarks = [f"{r.document}: {r.surface}" for r in survey.remarks if r.kind == kind]
+        findings.add_row(kind, str(count), "" if kind in _PLAIN else "\n".join(shown_remarks[:_EXAMPLES]))
+    groups = [" = ".join(ids) for ids in survey.repeated]
+    two_ways = [
+        f"{f.surface}: {', '.join(f'{len(i)} {label}' for label, i in f.tagged.items())}" for f in survey.two_ways
+    ]
+    missed = [
+        f"{f.surface}: {sum(map(len, f.tagged.values()))} tagged, {len(f.missed)} not, in {', '.join(sorted(set(f.missed))[:3])}"
+        for f in survey.missed
+    ]
+    for name, examples in (("repeated_texts", groups), ("tagged_two_ways", two_ways), ("missed", missed)):
+        findings.add_row(name, str(len(examples)), "\n".join(examples[:_EXAMPLES]))
+    console.print(findings)

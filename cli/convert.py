@@ -1,0 +1,142 @@
+"""``musamma convert``: annotation from one format into another, every change audited."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from musamma.data.audit import KINDS, ImportAudit
+from musamma.data.document import Document
+from musamma.data.errors import InputError
+from musamma.data.formats import FORMATS, ReadOptions, WriteOptions, read_documents, write_documents
+from musamma.data.labels import LABEL_MAPS, load_label_map
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A file, a folder, or hf:NAME[@CONFIG][:SPLIT].")],
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="A file, or a folder for brat and khabar.")],
+    from_format: Annotated[
+        str | None, typer.Option("--from", help=f"Format of INPUT, guessed if not given: {', '.join(FORMATS)}.")
+    ] = None,
+    to_format: Annotated[str | None, typer.Option("--to", help="Format of OUTPUT, by its suffix if not given.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help=f"Map labels: {', '.join(LABEL_MAPS)}, or a YAML or JSON file 'OLD: NEW or null'."),
+    ] = None,
+    overlaps: Annotated[
+        Literal["error", "longest", "nested"],
+        typer.Option(help="Overlapping spans: fail, keep the longest, or move inner ones to 'nested'."),
+    ] = "error",
+    max_loss: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Fail, and write nothing, if a larger share of spans is dropped or snapped."),
+    ] = None,
+    rejoin_clitics: Annotated[
+        bool, typer.Option("--rejoin-clitics", help="CoNLL: write clitics that are tokens onto their word (WikiFANE).")
+    ] = False,
+    audit_file: Annotated[
+        Path | None, typer.Option("--audit", help="Write what was changed to this JSON file.")
+    ] = None,
+    sentences: Annotated[
+        int, typer.Option(min=0, help="CoNLL: sentences that make a document; 0 for all up to -DOCSTART-.")
+    ] = 1,
+    tag_scheme: Annotated[
+        Literal["auto", "iob1", "iob2", "bioes", "bilou"], typer.Option(help="CoNLL: the tag scheme of INPUT.")
+    ] = "auto",
+    strict_tags: Annotated[
+        bool, typer.Option("--strict-tags", help="CoNLL: fail on impossible tags instead of repairing them.")
+    ] = False,
+    missing_tags: Annotated[
+        Literal["error", "O"], typer.Option(help="CoNLL: a token without a tag is an error, or counts as O.")
+    ] = "error",
+    discontinuous: Annotated[
+        Literal["cover", "drop"], typer.Option(help="brat: cover discontinuous names from end to end, or drop them.")
+    ] = "cover",
+    write_scheme: Annotated[
+        Literal["iob1", "iob2", "bioes", "bilou"], typer.Option(help="CoNLL: the tag scheme of OUTPUT.")
+    ] = "iob2",
+    split_punctuation: Annotated[
+        bool, typer.Option("--split-punctuation", help="CoNLL: write punctuation as tokens of its own.")
+    ] = False,
+    nested_tags: Annotated[
+        bool, typer.Option("--nested-tags", help="CoNLL: write names inside names as further tags.")
+    ] = False,
+) -> None:
+    """Convert annotation from one format to another. What had to be changed is counted on stderr."""
+    reading = ReadOptions(
+        overlaps=overlaps,
+        labels=None if labels is None else load_label_map(labels),
+        scheme=tag_scheme,
+        strict_tags=strict_tags,
+        missing_tags=missing_tags,
+        sentences=sentences,
+        rejoin_clitics=rejoin_clitics,
+        discontinuous=discontinuous,
+    )
+    writing = WriteOptions(scheme=write_scheme, split_punctuation=split_punctuation, nested=nested_tags)
+    _apart(source, output)
+    audit = ImportAudit(source=source)
+    documents = read_documents(source, format=from_format, options=reading, audit=audit)
+    try:
+        count = write_documents(
+            _checked(shown(documents, "converting"), audit, max_loss),
+            output,
+            format=to_format,
+            options=writing,
+            audit=audit,
+        )
+        if max_loss is not None:  # The writer's own losses in the last document.
+            audit.check(max_loss)
+    finally:
+        if audit_file is not None:
+            write_json(audit.to_dict(), audit_file)
+    _summary(count, output, audit)
+
+
+def shown(documents: Iterable[Document], what: str) -> Iterable[Document]:
+    """The documents, counted on stderr as they pass, if that is a terminal."""
+    if not sys.stderr.isatty():
+        return documents
+    return track(documents, what, console=Console(stderr=True), transient=True)
+
+
+def write_json(record: object, path: Path) -> None:
+    """Write an object as indented JSON.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    except OSError as error:
+        raise InputError(str(error.strerror), where=str(path), remedy="choose a path that can be written") from error
+
+
+def _apart(source: str, output: str) -> None:
+    if Path(source).exists() and Path(source).resolve() == Path(output).resolve():
+        raise InputError("INPUT and OUTPUT are the same", where=output, remedy="choose another OUTPUT")
+
+
+def _checked(documents: Iterable[Document], audit: ImportAudit, max_loss: float | None) -> Iterator[Document]:
+    """The documents; fails after the last one, before the file is in its place, if too much was lost."""
+    yield from documents
+    if max_loss is not None:
+        audit.check(max_loss)
+
+
+def _summary(count: int, output: str, audit: ImportAudit) -> None:
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{count} documents, {audit.spans} spans, {audit.exact} of them exactly as in the input: {output}")
+    for kind, number in sorted(audit.kinds.items(), key=lambda item: (KINDS[item[0]], item[0])):
+        if number:
+            first = next((f for f in audit.findings if f.kind == kind), None)
+            example = f", e.g. {first.where or first.document}: {first.detail}" if first else ""
+            console.print(f"  {KINDS[kind]}: {number} {kind}{example}")

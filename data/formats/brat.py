@@ -1,0 +1,104 @@
+"""brat: a folder of ``ID.txt`` with ``ID.ann`` beside it, offsets in code points.
+
+A name over several lines has a fragment a line, ``T1<TAB>LABEL 0 5;6 10<TAB>surface``; fragments with other text between them
+are a discontinuous name. Relations, events, attributes and notes are counted and left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from musamma.data.alignment import Candidate, RawDocument
+from musamma.data.audit import ImportAudit
+from musamma.data.document import Document, Span
+from musamma.data.errors import InputError
+from musamma.data.formats.lines import read_text, write_lines
+from musamma.data.formats.options import ReadOptions
+from musamma.data.formats.paths import document_path
+
+_SPAN = re.compile(r"(\S+) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")
+_OTHER = frozenset("REAMN#*")
+
+
+def read(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+    """The documents below a folder, by path; the id is the path without suffix, relative to the folder.
+
+    Raises:
+        InputError: an ``.ann`` has no ``.txt``, or a line of it is no annotation; names file and line.
+    """
+    for path in sorted(folder.rglob("*.ann")):
+        if not path.with_suffix(".txt").is_file():
+            raise InputError(
+                "no text for this file",
+                where=str(path),
+                expected=f"{path.stem}.txt beside it",
+                remedy="add it or remove the .ann",
+            )
+    for path in sorted(folder.rglob("*.txt")):
+        id = path.relative_to(folder).with_suffix("").as_posix()
+        text = read_text(path)
+        annotation = path.with_suffix(".ann")
+        if not annotation.is_file():
+            audit.add("no_annotation", document=id, where=str(path), detail="no .ann beside it")
+            yield RawDocument(id, text, where=str(path))
+            continue
+        spans = []
+        for number, line in enumerate(read_text(annotation).split("\n"), 1):
+            line = line.removesuffix("\r")
+            where = f"{annotation}:{number}"
+            if line.startswith("T"):
+                spans.append(_span(line, text, where, options))
+            elif line[:1] in _OTHER and line:
+                audit.add("ignored_annotation", document=id, where=where, detail=line[:80])
+            elif line.strip():
+                raise InputError(
+                    f"{line[:40]!r}", where=where, expected="a brat annotation, e.g. 'T1<TAB>PER 0 5<TAB>surface'"
+                )
+        yield RawDocument(id, text, tuple(spans), where=str(path))
+
+
+def write(documents: Iterable[Document], folder: Path) -> int:
+    """Write documents into a folder, nested names among the others. Returns how many."""
+    count = 0
+    for document in documents:
+        path = document_path(folder, document.id)
+        names = sorted((*document.spans, *document.nested), key=lambda s: (s.start, -s.end))
+        write_lines([document.text], path.with_name(path.name + ".txt"))
+        lines = (f"T{number}\t{_line(document, span)}\n" for number, span in enumerate(names, 1))
+        write_lines(lines, path.with_name(path.name + ".ann"))
+        count += 1
+    return count
+
+
+def _line(document: Document, span: Span) -> str:
+    surface = document.surface(span)
+    pieces = [(m.start() + span.start, m.end() + span.start) for m in re.finditer(r"[^\r\n]+", surface)]
+    pieces = pieces or [(span.start, span.end)]
+    offsets = ";".join(f"{start} {end}" for start, end in pieces)
+    return f"{span.label} {offsets}\t{' '.join(document.text[start:end] for start, end in pieces)}"
+
+
+def _span(line: str, text: str, where: str, options: ReadOptions) -> Candidate:
+    columns = line.split("\t", 2)
+    match = _SPAN.fullmatch(columns[1]) if len(columns) > 1 else None
+    if match is None:
+        raise InputError(f"{line[:60]!r}", where=where, expected="'T1<TAB>LABEL START END<TAB>surface'")
+    pieces = [(int(start), int(end)) for start, end in (piece.split() for piece in match[2].split(";"))]
+    start, end = pieces[0][0], pieces[-1][1]
+    gaps = [text[a:b] for (_, a), (b, _) in pairwise(pieces)]
+    issue, detail = None, ""
+    inside = all(0 <= a <= b <= len(text) for a, b in pieces)
+    if any(gap.strip() for gap in gaps) or pieces != sorted(pieces):
+        issue = "discontinuous" if options.discontinuous == "cover" else "discontinuous_dropped"
+        start, end = min(a for a, _ in pieces), max(b for _, b in pieces)
+        detail = f"{len(pieces)} fragments, {match[2]}"
+    elif inside and len(columns) > 2 and columns[2] != (surface := _surface(text, pieces)):
+        issue, detail = "surface_mismatch", f"the file says {columns[2][:40]!r} and the text {surface[:40]!r}"
+    return Candidate(start, end, match[1], None, where, issue, detail)
+
+
+def _surface(text: str, pieces: list[tuple[int, int]]) -> str:
+    return " ".join(re.sub(r"[\r\n]", " ", text[start:end]) for start, end in pieces)

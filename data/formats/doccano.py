@@ -1,0 +1,73 @@
+"""doccano's JSON lines: ``{"id": 1, "text": ..., "label": [[start, end, label], ...]}``, offsets in code points.
+
+Exports with relations hold ``"entities": [{"start_offset", "end_offset", "label"}]`` instead. Other keys become ``meta``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from musamma.data.alignment import Candidate, RawDocument
+from musamma.data.audit import ImportAudit
+from musamma.data.document import Document
+from musamma.data.errors import InputError
+from musamma.data.formats.lines import json_lines
+from musamma.data.formats.options import ReadOptions
+from musamma.data.formats.records import identifier, label_of, offset
+
+LABEL_KEYS = ("label", "labels", "entities")
+
+
+def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+    """The documents of a doccano export.
+
+    Raises:
+        InputError: a line is no JSON, has no text, or labels that are no spans; names file and line.
+    """
+    for number, (where, record) in enumerate(json_lines(path)):
+        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+            raise InputError(
+                "no text", where=where, expected='an object with "text" and "label": [[start, end, label]]'
+            )
+        held = [key for key in LABEL_KEYS if isinstance(record.get(key), list)]
+        if len(filled := [key for key in held if record[key]]) > 1:
+            raise InputError(f"both {filled[0]!r} and {filled[1]!r}", where=where, expected="one list of spans")
+        spans = tuple(_span(item, f"{key}[{i}]", where) for key in held for i, item in enumerate(record[key]))
+        if relations := record.get("relations"):
+            audit.add("ignored_annotation", where=where, detail=f"{len(relations)} relations", count=len(relations))
+        rest = {key: value for key, value in record.items() if key not in ("id", "text", "meta", "relations", *held)}
+        meta = record.get("meta")
+        if isinstance(meta, dict):
+            rest = {**meta, **rest}
+        elif meta is not None:
+            rest["meta"] = meta
+        id = identifier(record.get("id"), f"{path.stem}-{number:05d}", where)
+        yield RawDocument(id, record["text"], spans, meta=rest, where=where)
+
+
+def write(documents: Iterable[Document]) -> Iterator[str]:
+    """The lines of a doccano import; nested names stand among the others."""
+    for document in documents:
+        names = sorted((*document.spans, *document.nested), key=lambda s: (s.start, -s.end))
+        record = {"id": document.id, "text": document.text, "label": [[s.start, s.end, s.label] for s in names]}
+        if document.meta:
+            record["meta"] = dict(document.meta)
+        yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def _span(item: Any, name: str, where: str) -> Candidate:
+    if isinstance(item, dict):
+        start, end, label = item.get("start_offset"), item.get("end_offset"), item.get("label")
+    elif isinstance(item, list) and len(item) == 3:
+        start, end, label = item
+    else:
+        raise InputError(f"{name} is {item!r}", where=where, expected="[start, end, label]")
+    return Candidate(
+        offset(start, f"{name} start", where),
+        offset(end, f"{name} end", where),
+        label_of(label, f"{name} label", where),
+    )

@@ -1,0 +1,94 @@
+"""Datasets of the Hugging Face hub or of a local folder, through the ``datasets`` library.
+
+``hf:NAME``, ``hf:NAME:SPLIT``, ``hf:NAME@CONFIG:SPLIT`` or ``hf:FOLDER[:SPLIT]``. Without a split, all are read in turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from musamma.data.alignment import RawDocument
+from musamma.data.audit import ImportAudit
+from musamma.data.errors import InputError
+from musamma.data.formats.options import ReadOptions
+from musamma.data.formats.rows import Row, documents
+
+PREFIX = "hf:"
+_ADDRESS = re.compile(r"hf:(?P<name>[^:@]+)(?:@(?P<config>[^:@]+))?(?::(?P<split>[\w.+-]+))?")
+
+
+def read(address: str, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+    """The rows of a dataset's split or splits: tokens with (named) tags, or text with spans.
+
+    Raises:
+        InputError: the address is none, the dataset or split is not there, or the hub cannot be reached.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise InputError(repr(address), expected="hf:NAME[@CONFIG][:SPLIT] or hf:FOLDER[:SPLIT]")
+    splits = _load(address, match["name"], match["config"])
+    if match["split"] and match["split"] not in splits:
+        raise InputError(f"no split {match['split']!r}", where=address, expected=f"one of {', '.join(splits)}")
+    stem = Path(match["name"]).name
+    for split, dataset in splits.items():
+        if match["split"] in (None, split):
+            where = f"{PREFIX}{match['name']}:{split}"
+
+            def rows(dataset: Any = dataset, where: str = where) -> Iterator[Row]:
+                for number, row in enumerate(dataset, 1):
+                    yield f"{where}, row {number}", row
+
+            yield from documents(
+                rows,
+                dataset.column_names,
+                stem=f"{stem}-{split}",
+                where=where,
+                names=_label_names(dataset.features),
+                options=options,
+                audit=audit,
+            )
+
+
+def _load(address: str, name: str, config: str | None) -> Mapping[str, Any]:
+    import datasets
+
+    folder = Path(name)
+    try:
+        if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
+            loaded = datasets.load_from_disk(name)
+        else:
+            loaded = datasets.load_dataset(name, config)
+    # The library lets errors of its network and file layers through, of many classes: each means that there is no data.
+    except Exception as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"the dataset cannot be loaded: {reason}",
+            where=address,
+            expected="a dataset of the hub, its files in the cache, or a local folder",
+            remedy="check name and network, or download it elsewhere and give its folder",
+        ) from error
+    return loaded if isinstance(loaded, dict) else {"train": loaded}
+
+
+def _label_names(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    """The label names of each column that holds label numbers, however deep."""
+    found = {}
+    for column, feature in features.items():
+        if names := _names(feature):
+            found[column] = names
+    return found
+
+
+def _names(feature: Any) -> Sequence[str] | None:
+    if isinstance(names := getattr(feature, "names", None), list):
+        return names
+    if hasattr(feature, "feature"):
+        return _names(feature.feature)
+    if isinstance(feature, list | tuple):
+        return _names(feature[0]) if feature else None
+    if isinstance(feature, dict):
+        return next((names for key in ("label", "type") if (names := _names(feature.get(key)))), None)
+    return None

@@ -1,0 +1,140 @@
+"""Label Studio's JSON: a list of tasks with ``data.text`` and ``annotations[].result[].value``.
+
+Label Studio counts offsets in a browser, in UTF-16 code units: a character outside the Basic Multilingual Plane, an emoji,
+counts twice. They are converted to code points here, and back on writing. The smaller JSON-MIN is read, too.
+A file is one JSON array and is held in memory as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from musamma.data.alignment import Candidate, RawDocument
+from musamma.data.audit import ImportAudit
+from musamma.data.document import Document
+from musamma.data.errors import InputError
+from musamma.data.formats.lines import read_text
+from musamma.data.formats.options import ReadOptions
+from musamma.data.formats.records import identifier, label_of, offset
+
+_TASK = '{"data": {"text": ...}, "annotations": [...]}'
+
+
+def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+    """The tasks of an export; of several annotations of a task the first that was not cancelled.
+
+    Raises:
+        InputError: the file is no JSON list of tasks, or a task has no text; names file and task.
+    """
+    content = read_text(path)
+    try:
+        tasks = orjson.loads(content.removeprefix("\ufeff"))
+    except orjson.JSONDecodeError as error:
+        raise InputError(
+            f"broken JSON: {error.msg}", where=f"{path}:{error.lineno}", expected="a list of tasks"
+        ) from None
+    if not isinstance(tasks, list):
+        raise InputError(f"a JSON {type(tasks).__name__}", where=f"{path}:1", expected="a list of tasks")
+    for number, task in enumerate(tasks):
+        yield _task(task, f"{path}, task {number + 1}", f"{path.stem}-{number:05d}", audit)
+
+
+def write(documents: Iterable[Document]) -> Iterator[str]:
+    """An annotated import of Label Studio, labels named ``label`` on a text named ``text``."""
+    opener = "[\n"
+    for document in documents:
+        units = _units(document.text)
+        result = [
+            {
+                "id": f"s{index}",
+                "type": "labels",
+                "from_name": "label",
+                "to_name": "text",
+                "value": {
+                    "start": units[span.start],
+                    "end": units[span.end],
+                    "text": document.surface(span),
+                    "labels": [span.label],
+                },
+            }
+            for index, span in enumerate(sorted((*document.spans, *document.nested), key=lambda s: (s.start, -s.end)))
+        ]
+        data: dict[str, Any] = {"id": document.id, "text": document.text}
+        if document.meta:
+            data["meta"] = dict(document.meta)
+        yield opener + orjson.dumps({"data": data, "annotations": [{"result": result}]}).decode()
+        opener = ",\n"
+    yield ("[" if opener == "[\n" else "\n") + "]\n"
+
+
+def _units(text: str) -> list[int]:
+    """The UTF-16 offset of every code point, and of the text's end."""
+    return list(accumulate((1 + (ord(character) > 0xFFFF) for character in text), initial=0))
+
+
+def _task(task: Any, where: str, default_id: str, audit: ImportAudit) -> RawDocument:
+    data = task.get("data", task) if isinstance(task, dict) else None
+    if not isinstance(data, dict) or not isinstance(data.get("text"), str):
+        raise InputError("a task without text", where=where, expected=_TASK)
+    text: str = data["text"]
+    id = identifier(data.get("id", task.get("id")), default_id, where)
+    if data is task:
+        results = [{"type": "labels", "value": value} for value in _list(task.get("label"), where)]
+        meta = {key: value for key, value in task.items() if key not in ("id", "text", "label")}
+    else:
+        results = _results(task, id, where, audit)
+        meta = {key: value for key, value in data.items() if key not in ("id", "text", "meta")}
+        inner = data.get("meta")
+        meta = {**inner, **meta} if isinstance(inner, dict) else meta if inner is None else {**meta, "meta": inner}
+    points = {unit: point for point, unit in enumerate(_units(text))}
+    spans: list[Candidate] = []
+    for index, result in enumerate(results):
+        value = result.get("value") if isinstance(result, dict) else None
+        if not isinstance(value, dict) or "labels" not in value:
+            kind = result.get("type") if isinstance(result, dict) else result
+            audit.add("ignored_annotation", document=id, where=where, detail=f"a result of type {kind!r}")
+            continue
+        spans += _candidates(value, text, points, f"{where}, result {index + 1}")
+    return RawDocument(id, text, tuple(spans), meta=meta, where=where)
+
+
+def _results(task: Mapping[str, Any], id: str, where: str, audit: ImportAudit) -> list[Any]:
+    annotations = _list(task.get("annotations"), where)
+    valid = [a for a in annotations if isinstance(a, dict) and not a.get("was_cancelled")]
+    if not valid:
+        audit.add("no_annotation", document=id, where=where, detail="the task has no finished annotation")
+        return []
+    if further := len(valid) - 1:
+        audit.add(
+            "ignored_annotation", document=id, where=where, detail=f"{further} further annotations", count=further
+        )
+    return _list(valid[0].get("result"), where)
+
+
+def _candidates(value: Mapping[str, Any], text: str, points: Mapping[int, int], where: str) -> list[Candidate]:
+    units = [offset(value.get(side), side, where) for side in ("start", "end")]
+    end_unit = len(text.encode("utf-16-le")) // 2
+    # Beyond the text there is nothing to convert: such offsets are kept apart from it, and dropped and counted as outside.
+    start, end = (points.get(u, len(text) + u - end_unit if u > end_unit else -1 if u < 0 else -2) for u in units)
+    issue, detail = None, ""
+    if -2 in (start, end):
+        issue, detail = "split_character", f"UTF-16 offsets {units} lie inside a character"
+    elif isinstance(value.get("text"), str) and 0 <= start <= end <= len(text) and value["text"] != text[start:end]:
+        issue, detail = "surface_mismatch", f"the file says {value['text'][:40]!r}"
+    labels = _list(value["labels"], where)
+    if issue == "split_character":
+        start = end = 0
+    return [Candidate(start, end, label_of(label, "label", where), None, where, issue, detail) for label in labels]
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InputError(f"{value!r:.60}", where=where, expected="a list")
+    return value

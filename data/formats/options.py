@@ -1,0 +1,71 @@
+"""What a reader or writer can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
+
+from musamma.data.errors import InputError
+from musamma.data.labels import LabelMap
+
+
+def _check(options: object) -> None:
+    for name, hint in get_type_hints(type(options)).items():
+        choices = get_args(hint) if getattr(hint, "__origin__", None) is Literal else ()
+        value = getattr(options, name)
+        if choices and value not in choices:
+            raise InputError(f"{name} is {value!r}", expected=f"one of {', '.join(map(str, choices))}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How to read annotation.
+
+    Args:
+        overlaps: what to do with overlapping spans: fail, keep the longest, or move inner ones to ``nested``.
+        labels: a map for the labels, applied after reading.
+        repeated_ids: whether an id that comes twice is an error or is counted.
+        scheme: CoNLL: the tag scheme; ``auto`` finds it by reading the file once more.
+        strict_tags: CoNLL: fail on a tag that cannot stand where it stands, instead of repairing and counting it.
+        missing_tags: CoNLL: whether a token without a tag is an error or counts as ``O``.
+        sentences: CoNLL: how many sentences make a document; 0 for all of a file, or all up to the next ``-DOCSTART-``.
+        rejoin_clitics: CoNLL: write clitics that are tokens of their own onto their word.
+        discontinuous: brat: cover a discontinuous name from its first to its last character, or drop it.
+    """
+
+    overlaps: Literal["error", "longest", "nested"] = "error"
+    labels: LabelMap | None = None
+    repeated_ids: Literal["error", "count"] = "error"
+    scheme: Literal["auto", "iob1", "iob2", "bioes", "bilou"] = "auto"
+    strict_tags: bool = False
+    missing_tags: Literal["error", "O"] = "error"
+    sentences: int = 1
+    rejoin_clitics: bool = False
+    discontinuous: Literal["cover", "drop"] = "cover"
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.sentences < 0:
+            raise InputError(f"sentences is {self.sentences}", expected="0 or more sentences a document")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteOptions:
+    """How to write annotation.
+
+    Args:
+        scheme: CoNLL: the tag scheme.
+        split_punctuation: CoNLL: make punctuation tokens of their own, not only what stands between spaces.
+        nested: CoNLL: write names inside names as further tags of a token.
+    """
+
+    scheme: Literal["iob1", "iob2", "bioes", "bilou"] = "iob2"
+    split_punctuation: bool = False
+    nested: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+READ = ReadOptions()
+WRITE = WriteOptions()

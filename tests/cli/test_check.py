@@ -1,0 +1,71 @@
+"""``musamma check`` from a user's side."""
+
+import json
+
+import pytest
+
+from musamma.cli.main import run
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    articles = {
+        "a": "قاتل [الجيش|ORG] و[داعش|ORG] في [جامعة [الموصل|GPE]|ORG]. قال داعش",
+        "b": "في [داعش|GPE] ثم في [الموصل|GPE]",
+        "c": "في [داعش|GPE] ثم في [الموصل|GPE]",
+    }
+    for id, text in articles.items():
+        (folder / f"{id}.txt").write_text(f"---\ntopic: x\n---\n{text}", "utf-8")
+    return folder
+
+
+def test_check_lists_with_ids(corpus, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    assert run(["check", str(corpus), "--schema", "khabar", "--json", str(report)]) == 0
+    record = json.loads(report.read_text("utf-8"))
+    assert (record["documents"], record["spans"], record["nested"]) == (3, 7, 1)
+    assert record["labels"] == {"GPE": 5, "ORG": 3}
+    assert record["borders"] == {"behind_proclitic": 1}
+    assert record["remarks"][0]["surface"] == "داعش"
+    assert record["repeated_texts"] == [["b", "c"]]
+    assert record["outside_schema"] == {}
+    assert record["tagged_two_ways"] == [
+        {"surface": "داعش", "labels": {"GPE": 2, "ORG": 1}, "documents": {"GPE": ["b", "c"], "ORG": ["a"]}}
+    ]
+    [missed] = record["missed"]
+    assert (missed["surface"], missed["missed"], missed["missed_in"]) == ("داعش", 1, ["a"])
+    assert record["imports"][0]["exact"] == 8
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "3 documents" in captured.out
+    assert "داعش: 2 GPE, 1 ORG" in captured.out
+
+
+def test_labels_outside_the_schema_fail(corpus, tmp_path, capsys):
+    (tmp_path / "schema.yaml").write_text("[ORG]", "utf-8")
+    assert run(["check", str(corpus), "--schema", str(tmp_path / "schema.yaml")]) == 1
+    assert "label 'GPE' in 3 documents, first 'a', is not in the schema" in capsys.readouterr().err
+
+
+def test_ids_that_come_twice_fail_also_across_corpora(corpus, capsys):
+    assert run(["check", str(corpus), str(corpus)]) == 1
+    assert "3 ids come more than once, first 'a'" in capsys.readouterr().err
+
+
+def test_spans_that_cannot_be_kept_fail_unless_allowed(tmp_path, capsys):
+    path = tmp_path / "x.jsonl"
+    spans = [{"start": 3, "end": 9, "label": "LOC"}, {"start": 0, "end": 2, "label": "X"}]
+    path.write_text(json.dumps({"id": "d", "text": "في بغداد اليوم", "spans": spans}), "utf-8")
+    assert run(["check", str(path)]) == 1
+    captured = capsys.readouterr()
+    assert "1 of 2 spans (50.00%) were not kept" in captured.err
+    assert "whitespace" in captured.out
+    assert run(["check", str(path), "--max-loss", "0.5"]) == 0
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["{c}", "--schema", "nothing"], ["{c}", "--max-loss", "2"], []])
+def test_wrong_calls_are_status_2(corpus, capsys, arguments):
+    assert run(["check", *(argument.format(c=corpus) for argument in arguments)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

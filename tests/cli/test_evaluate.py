@@ -1,0 +1,195 @@
+"""``musamma evaluate`` as it is called."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from musamma.cli.evaluate import evaluate
+from musamma.data.document import Document, Span
+from musamma.data.errors import InputError
+from musamma.data.formats import read_documents
+from musamma.data.jsonl import write_jsonl
+
+app = typer.Typer()
+app.command()(evaluate)
+
+TEXTS = "أعلن (داعش)-الموصل أن محمد السعيد وصل", "وصل الوفد إلى بيروت وبالموصل"
+GOLD = [
+    Document("a", TEXTS[0], (Span(6, 10, "ORG"), Span(12, 18, "LOC"), Span(22, 33, "PER"))),
+    Document("b", TEXTS[1], (Span(14, 19, "LOC"), Span(22, 28, "LOC"))),
+]
+PREDICTED = [
+    Document("b", TEXTS[1], (Span(14, 19, "LOC", 0.9), Span(20, 28, "LOC", 0.8))),
+    Document("a", TEXTS[0], (Span(6, 10, "ORG", 0.7), Span(22, 26, "PER", 0.6))),
+]
+CONLL = "أعلن O\nمحمد I-PERS\nالسعيد I-PERS\nبغداد B-LOC\n\nبيروت B-LOC\n"
+
+
+def call(*arguments: object) -> str:
+    """What it prints; errors are raised as they reach the command's main function."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    write_jsonl(GOLD, tmp_path / "gold.jsonl")
+    write_jsonl(PREDICTED, tmp_path / "predicted.jsonl")
+    return tmp_path / "gold.jsonl", tmp_path / "predicted.jsonl"
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    return {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.strip()}
+
+
+def test_predictions_are_scored_and_written(files, tmp_path):
+    gold, predicted = files
+    output = call(gold, "--predictions", predicted, "--json", tmp_path / "new" / "scores.json")
+    assert rows(output)["strict"] == ["50.00", "40.00", "44.44", "5", "46.67"]
+    assert rows(output)["whole_word"][:4] == ["75.00", "60.00", "66.67", "5"]
+    assert rows(output)["LOC"] == ["50.00", "33.33", "40.00", "3", "1", "1", "2"]
+    assert "\x1b" not in output
+    record = json.loads((tmp_path / "new" / "scores.json").read_text("utf-8"))
+    assert record["micro"] == {
+        "precision": 0.5,
+        "recall": 0.4,
+        "f1": pytest.approx(4 / 9),
+        "support": 5,
+        "tp": 2,
+        "fp": 2,
+        "fn": 3,
+    }
+    assert record["whole_word"]["per_label"]["LOC"]["tp"] == 2
+    assert record["losses"]["gold"]["shared_words"] == 1
+    assert (record["gold"], record["predictions"], record["documents"]) == (str(gold), str(predicted), 2)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.json"]
+
+
+def test_modes_can_be_chosen(files):
+    gold, predicted = files
+    assert "whole_word" in (found := rows(call(gold, "--predictions", predicted, "--mode", "whole_word")))
+    assert "overlap" not in found
+    with pytest.raises(InputError, match="mode 'exact'"):
+        call(gold, "--predictions", predicted, "--mode", "exact")
+
+
+def test_exactly_one_of_model_and_predictions_is_needed(files):
+    gold, predicted = files
+    with pytest.raises(InputError, match="neither --model nor --predictions; expected exactly one"):
+        call(gold)
+    with pytest.raises(InputError, match="both --model and --predictions; expected exactly one"):
+        call(gold, "--predictions", predicted, "--model", "nawah-ner")
+
+
+def test_the_command_leaves_with_status_2(files, capsys):
+    from musamma.cli.main import run
+
+    assert run(["evaluate", str(files[0])]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("musamma: musamma evaluate: neither --model nor --predictions")
+
+
+def test_a_missing_prediction_is_an_error_or_counted(files, tmp_path):
+    gold, _ = files
+    write_jsonl(PREDICTED[:1], tmp_path / "one.jsonl")
+    with pytest.raises(InputError, match="no prediction for document 'a'"):
+        call(gold, "--predictions", tmp_path / "one.jsonl")
+    output = call(gold, "--predictions", tmp_path / "one.jsonl", "--allow-missing")
+    assert rows(output)["strict"][3] == "5"
+    assert "without a prediction, counted as empty: 1" in output
+
+
+def test_a_path_that_cannot_be_used_is_an_error(files, tmp_path):
+    gold, predicted = files
+    with pytest.raises(InputError, match=r"none\.jsonl"):
+        call(tmp_path / "none.jsonl", "--predictions", predicted)
+    with pytest.raises(InputError, match=r"scores\.json.*choose a path that can be written"):
+        call(gold, "--predictions", predicted, "--json", gold / "scores.json")
+
+
+def test_labels_are_renamed_on_both_sides_or_on_one(files, tmp_path):
+    gold, predicted = files
+    (tmp_path / "map.yaml").write_text("LOC: PLACE\nORG: null\nPER: PER\n", encoding="utf-8")
+    output = call(gold, "--predictions", predicted, "--labels", tmp_path / "map.yaml")
+    assert rows(output)["PLACE"] == ["50.00", "33.33", "40.00", "3", "1", "1", "2"]
+    assert "ORG" not in rows(output)
+    assert "gold: 1 names left out by the label map" in output
+    assert "predictions: 1 names left out by the label map" in output
+    output = call(gold, "--predictions", predicted, "--gold-labels", tmp_path / "map.yaml")
+    assert rows(output)["PLACE"] == ["0.00", "0.00", "0.00", "3", "0", "0", "3"]
+    assert rows(output)["LOC"] == ["0.00", "0.00", "0.00", "0", "0", "2", "0"]
+    assert "predictions: labels that the gold has not: LOC, ORG" in output
+    output = call(gold, "--predictions", predicted, "--predicted-labels", tmp_path / "map.yaml")
+    assert rows(output)["LOC"][3:] == ["3", "0", "0", "3"]
+
+
+@pytest.mark.parametrize("sentences", [1, 2])
+def test_tags_of_conll_files_are_counted_as_they_stand(tmp_path, sentences):
+    gold, predicted = tmp_path / "gold.conll", tmp_path / "tagged.conll"
+    gold.write_text(CONLL, encoding="utf-8")
+    predicted.write_text(CONLL.replace("محمد I-PERS", "محمد B-PER").replace("I-PERS", "I-PER"), encoding="utf-8")
+    arguments = gold, "--predictions", predicted, "--labels", "anercorp-to-coarse", "--sentences", sentences
+    found = rows(call(*arguments))
+    assert found["strict"][:4] == found["iob2_strict"][:4] == ["100.00", "100.00", "100.00", "3"]
+    found = rows(call(*arguments, "--tags"))
+    assert found["strict"][:4] == found["conlleval"][:4] == ["100.00", "100.00", "100.00", "3"]
+    assert found["iob2_strict"][:4] == ["66.67", "100.00", "80.00", "2"]
+
+
+def test_tags_are_compared_with_spans_of_other_formats(tmp_path):
+    gold = tmp_path / "gold.conll"
+    gold.write_text(CONLL, encoding="utf-8")
+    write_jsonl(read_documents(gold), tmp_path / "tagged.jsonl")
+    found = rows(call(gold, "--predictions", tmp_path / "tagged.jsonl", "--tags"))
+    assert found["conlleval"][:4] == ["100.00", "100.00", "100.00", "3"]
+    assert found["iob2_strict"][:4] == ["66.67", "100.00", "80.00", "2"]
+
+
+def test_tags_need_a_conll_file(files):
+    gold, predicted = files
+    with pytest.raises(InputError, match=r"gold\.jsonl: --tags with a gold file in jsonl; expected a CoNLL file"):
+        call(gold, "--predictions", predicted, "--tags")
+
+
+def test_a_model_tags_the_documents_without_seeing_their_names(files, tmp_path, monkeypatch):
+    class Tagger:
+        def __init__(self, model: str, *, device: str | None) -> None:
+            assert (model, device) == ("nawah-ner", "cpu")
+
+        def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
+            by_id = {document.id: document for document in PREDICTED}
+            for document in documents:
+                assert document.spans == ()
+                yield by_id[document.id]
+
+    inference, progress = ModuleType("musamma.inference"), ModuleType("musamma.inference.progress")
+    inference.Tagger, progress.counted = Tagger, iter
+    monkeypatch.setitem(sys.modules, "musamma.inference", inference)
+    monkeypatch.setitem(sys.modules, "musamma.inference.progress", progress)
+    gold, predicted = files
+    arguments = "--model", "nawah-ner", "--device", "cpu", "--json", tmp_path / "scores.json"
+    assert call(gold, *arguments) == call(gold, "--predictions", predicted)
+    assert json.loads((tmp_path / "scores.json").read_text("utf-8"))["model"] == "nawah-ner"
+
+
+def test_scoring_files_loads_no_torch(files):
+    """Neither the package nor the command on prediction files."""
+    gold, predicted = files
+    code = (
+        "import sys, musamma.evaluation; from musamma.cli.evaluate import evaluate;"
+        "evaluate(sys.argv[1], predictions=sys.argv[2]); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(gold), str(predicted)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows(done.stdout)["strict"][3] == "5"

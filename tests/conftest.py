@@ -1,0 +1,102 @@
+"""Small encoders made on the spot: what a hub would give, in seconds and offline."""
+
+from __future__ import annotations
+
+import os
+
+# Two test processes on two cores: more threads than that only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import Unigram, WordPiece
+from tokenizers.trainers import UnigramTrainer, WordPieceTrainer
+from transformers import BertConfig, BertModel, BertTokenizer, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+
+from musamma.data.corpora import khabar
+from musamma.data.document import Document
+
+SENTENCES = [
+    "أعلنت وزارة الدفاع العراقية تقدم القوات نحو الموصل وبلدة قره قوش شرقي المدينة",
+    "وقال محمد السعيد لوكالة رويترز في بيروت إن الاجتماع سيعقد في القاهرة غدا",
+    "فاز النادي الأهلي على الزمالك بهدفين في مباراة أقيمت بالإسكندرية مساء الجمعة 12 يناير 2024",
+    "وصل الرئيس إلى دمشق وبغداد ولندن، ثم غادر إلى باريس (فرنسا) برفقة وفد من الأمم المتحدة",
+    "ذكرت صحيفة الحياة أن شركة أرامكو وقعت عقدا بقيمة 3.5 مليار دولار مع شركة General Electric",
+    "تنظيم داعش، حركة حماس، حزب الله، مجلس الأمن الدولي، الاتحاد الأوروبي، جامعة الموصل",
+    "شهدت شوارع المدينة احتفالات للجيش والشرطة الاتحادية بعد تحرير ناحية النمرود من مسلحي التنظيم",
+    "ولد الكاتب في حي السيدة زينب عام 1935 ودرس في جامعة القاهرة ثم عمل بالصحافة في الكويت",
+]
+LETTERS = list("ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىي٠١٢٣٤٥٦٧٨٩0123456789abcdefghijklmnopqrstuvwxyz.,،؛؟:-()\"'/")
+
+
+def _size(vocabulary: int) -> dict[str, int]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+    }
+
+
+@pytest.fixture(scope="session")
+def wordpiece_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT with an AraBERT-like vocabulary: WordPiece, cased, BERT's own pre-tokenizer."""
+    folder = tmp_path_factory.mktemp("wordpiece")
+    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = WordPieceTrainer(vocab_size=400, special_tokens=special, initial_alphabet=LETTERS, show_progress=False)
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    (folder / "vocab.txt").write_text(
+        "\n".join(token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])), encoding="utf-8"
+    )
+    BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=False).save_pretrained(folder)
+    torch.manual_seed(1)
+    config = BertConfig(**_size(tokenizer.get_vocab_size()), max_position_embeddings=128)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unigram_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small XLM-RoBERTa with a SentencePiece-like vocabulary: Unigram pieces cut at spaces only."""
+    folder = tmp_path_factory.mktemp("unigram")
+    tokenizer = Tokenizer(Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer = UnigramTrainer(
+        vocab_size=400, special_tokens=special, unk_token="<unk>", initial_alphabet=LETTERS, show_progress=False
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>"))]
+    )
+    names = dict(bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", mask_token="<mask>", **names
+    ).save_pretrained(folder)
+    torch.manual_seed(1)
+    config = XLMRobertaConfig(**_size(tokenizer.get_vocab_size()), max_position_embeddings=130, pad_token_id=1)
+    XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=["wordpiece_encoder", "unigram_encoder"])
+def any_encoder(request: pytest.FixtureRequest) -> Path:
+    """Each of the two in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def seed_article() -> Document:
+    """The seed article with its names."""
+    return next(document for document in khabar("test") if document.id == "seed-mosul")

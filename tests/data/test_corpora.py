@@ -1,0 +1,47 @@
+"""The corpus that comes with the project."""
+
+import pytest
+
+from musamma.data import corpora
+from musamma.data.consistency import border_remarks, labels_outside
+from musamma.data.errors import InputError
+from musamma.data.labels import KHABAR
+
+
+def test_the_seed_article_is_there_with_its_names():
+    seed = {document.id: document for document in corpora.khabar()}["seed-mosul"]
+    assert seed.meta["country"] == "IQ"
+    names = {(seed.surface(span), span.label) for span in seed.spans}
+    assert {("داعش", "ORG"), ("حسام الأحبابي", "PER"), ("قره قوش", "GPE"), ("حي القاهرة", "GPE")} <= names
+    assert [(seed.surface(span), span.label) for span in seed.nested] == [("القاهرة", "GPE")]
+
+
+def test_articles_keep_to_the_guidelines_in_what_can_be_counted():
+    documents = corpora.khabar()
+    assert labels_outside(documents, KHABAR) == {}
+    inside = [
+        r for r in border_remarks(documents) if r.kind in ("starts_inside_word", "ends_inside_word", "mark_at_border")
+    ]
+    assert inside == []
+    assert [document.id for document in documents] == sorted({document.id for document in documents})
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    folder = tmp_path / "khabar" / "articles"
+    folder.mkdir(parents=True)
+    for id in ("b", "a", "c"):
+        (folder / f"{id}.txt").write_text(f"---\ntopic: {id}\n---\n[بغداد|GPE]", "utf-8")
+    (tmp_path / "khabar" / "splits.yaml").write_text("train: [c, a]\ntest: [b]\ndev: [d]\n", "utf-8")
+    monkeypatch.setattr(corpora, "files", lambda package: tmp_path)
+
+
+@pytest.mark.usefixtures("small")
+def test_splits_are_those_of_the_file():
+    assert [document.id for document in corpora.khabar()] == ["a", "b", "c"]
+    assert [document.id for document in corpora.khabar("train")] == ["c", "a"]
+    assert [document.id for document in corpora.khabar("test")] == ["b"]
+    with pytest.raises(InputError, match=r"splits\.yaml: split 'all'; expected one of train, test, dev"):
+        corpora.khabar("all")
+    with pytest.raises(InputError, match=r"splits\.yaml: article 'd' of split 'dev' is not there"):
+        corpora.khabar("dev")

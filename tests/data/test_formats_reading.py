@@ -1,0 +1,190 @@
+"""What holds for every format: what is written can be read, the format is guessed, ids are unique, nothing is lost silently."""
+
+import logging
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from musamma.data.audit import ImportAudit
+from musamma.data.document import Document, Span
+from musamma.data.errors import InputError
+from musamma.data.formats import ReadOptions, WriteOptions, guess_format, read_documents, write_documents
+from musamma.data.labels import LabelMap
+
+FILES = {
+    "jsonl": "c.jsonl",
+    "csv": "c.csv",
+    "parquet": "c.parquet",
+    "doccano": "d.jsonl",
+    "labelstudio": "c.json",
+    "brat": "brat",
+    "khabar": "khabar",
+}
+ONE = Document("a", "في بغداد", (Span(3, 8, "LOC"),))
+
+
+@st.composite
+def corpora(draw):
+    texts = st.text(st.sampled_from("ابتل وف[]\\|-\n\r\t\u064b\u0640\u200f\u2028\u0085,;\"'😀x1\0"), max_size=30)
+    documents = []
+    for index in range(draw(st.integers(1, 3))):
+        text = draw(texts)
+        cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=6)))
+        spans, nested = [], []
+        for start, end in zip(cuts[::2], cuts[1::2], strict=False):
+            surface = text[start:end]
+            # Whitespace at a border would be snapped off, which is another test.
+            if surface == surface.strip():
+                spans.append(Span(start, end, draw(st.sampled_from(["PER", "LOC"]))))
+                if end - start > 2 and text[start + 1 : end - 1].strip() == text[start + 1 : end - 1]:
+                    nested.append(Span(start + 1, end - 1, "ORG"))
+        meta = draw(
+            st.dictionaries(st.text("topicنص", min_size=1, max_size=4), st.text("خبر\n1:", max_size=4), max_size=2)
+        )
+        documents.append(Document(f"news/{index}", text, tuple(spans), tuple(nested), meta))
+    return documents
+
+
+@pytest.mark.parametrize("format", FILES)
+@settings(deadline=None)
+@given(documents=corpora())
+def test_reading_is_the_inverse_of_writing(tmp_path_factory, format, documents):
+    path = tmp_path_factory.mktemp("trip", numbered=True) / FILES[format]
+    audit = ImportAudit()
+    assert write_documents(documents, path, format=format, audit=audit) == len(documents)
+    assert set(audit.kinds) <= ({"lost_meta"} if format == "brat" else set())
+    audit = ImportAudit()
+    options = ReadOptions(overlaps="nested")
+    found = list(read_documents(path, format=format, options=options, audit=audit))
+    if format == "brat":
+        documents = [Document(d.id, d.text, d.spans, d.nested) for d in documents]
+    assert found == documents
+    assert audit.exact == audit.spans == sum(len(d.spans) + len(d.nested) for d in documents)
+
+
+@pytest.mark.parametrize(
+    ("format", "name"), [*FILES.items(), ("conll", "c.conll"), ("conll", "c.txt"), ("conll", "c.tsv")]
+)
+def test_format_is_guessed(tmp_path, format, name):
+    write_documents([ONE], tmp_path / name, format=format)
+    assert guess_format(tmp_path / name) == format
+    [document] = read_documents(tmp_path / name)
+    assert (document.text, document.spans) == (ONE.text, ONE.spans)
+
+
+def test_single_article_is_told_from_conll(tmp_path):
+    (tmp_path / "a.txt").write_text("---\n---\nفي [بغداد|LOC]", "utf-8")
+    assert guess_format(tmp_path / "a.txt") == "khabar"
+    assert list(read_documents(tmp_path / "a.txt")) == [ONE]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format", "message"),
+    [
+        ("nothing.jsonl", None, None, r"nothing\.jsonl: no such file or folder"),
+        ("nothing.jsonl", None, "conll", r"nothing\.jsonl: no such file or folder"),
+        ("a.doc", b"x", None, r"a\.doc: the format cannot be told from the name; expected a suffix among"),
+        ("a.jsonl", b"{}", "xml", r"format 'xml'; expected one of jsonl, conll"),
+        ("a.jsonl", b"{}", "brat", r"a\.jsonl: a file; expected a folder for brat"),
+        ("a.jsonl", b"\n", None, r"a\.jsonl: no document in it"),
+        ("a.jsonl", b'\n{"text": "x"}', None, r"a\.jsonl:2: id is None"),
+        ("a.jsonl", b'{"id": "a", "text": "x", "spans": [3]}', None, r"a\.jsonl:1: spans\[0\] is 3"),
+        (
+            "a.jsonl",
+            b'{"id": "a", "text": "x", "spans": [{"start": 0, "end": 1.0}]}',
+            None,
+            r"a\.jsonl:1: spans\[0\]\.end is 1\.0",
+        ),
+        (
+            "a.jsonl",
+            b'{"id": "a", "text": "x", "spans": [{"from": 0}]}',
+            None,
+            r"a\.jsonl:1: spans\[0\] has the unknown key 'from'",
+        ),
+        ("a.jsonl", b'{"id": "a", "text": "x", "nested": {}}', None, r"a\.jsonl:1: nested is dict"),
+        (
+            "a.jsonl",
+            b'{"id":"a","text":"x"}\n\n{"id":"a","text":"y"}',
+            None,
+            r"a\.jsonl:3: id 'a' is taken by \S+a\.jsonl:1",
+        ),
+        ("a.jsonl", b'{"id":"a","text":"x"', None, r"a\.jsonl:1: broken JSON"),
+    ],
+)
+def test_errors_name_file_and_line(tmp_path, name, content, format, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        list(read_documents(tmp_path / name, format=format))
+
+
+def test_empty_folder_has_no_format(tmp_path):
+    with pytest.raises(InputError, match="the format cannot be told"):
+        guess_format(tmp_path)
+
+
+def test_loss_is_an_error_where_nobody_counts(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "a", "text": "في بغداد", "spans": [{"start": 2, "end": 8, "label": "LOC"}]}', "utf-8")
+    with pytest.raises(
+        InputError, match=r"a\.jsonl:1, document 'a': span \[3, 8\) LOC 'بغداد': was \[2, 8\), with whitespace"
+    ):
+        list(read_documents(path))
+    audit = ImportAudit()
+    assert [d.spans for d in read_documents(path, audit=audit)] == [ONE.spans]
+    assert audit.kinds == {"whitespace": 1}
+
+
+def test_what_touches_no_span_is_logged_where_nobody_counts(tmp_path, caplog):
+    (tmp_path / "a.conll").write_text("\u200eبغداد I-LOC\nفي O\nمصر B-LOC\n", "utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert len(list(read_documents(tmp_path / "a.conll"))) == 1
+    assert caplog.messages == [f"{tmp_path / 'a.conll'}: 1 direction_mark, 1 repaired_tag"]
+
+
+def test_repeated_ids_can_be_counted(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"id":"a","text":"x"}\n{"id":"a","text":"y"}')
+    audit = ImportAudit()
+    documents = list(read_documents(tmp_path / "a.jsonl", options=ReadOptions(repeated_ids="count"), audit=audit))
+    assert [d.text for d in documents] == ["x", "y"]
+    assert audit.kinds == {"duplicate_id": 1}
+
+
+def test_labels_are_mapped_before_they_are_judged(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "في بغداد", "label": [[3, 8, "اسم مكان"]]}', "utf-8")
+    options = ReadOptions(labels=LabelMap("mine", {"اسم مكان": "LOC"}))
+    assert [d.spans for d in read_documents(path, options=options)] == [ONE.spans]
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "message"),
+    [
+        ("out", None, r"the format cannot be told"),
+        ("x.parquet", "datasets", r"format 'datasets'; expected one of"),
+        ("file/x.jsonl", None, r"choose a path that can be written"),
+        ("file/x.csv", None, r"choose a path that can be written"),
+        ("file/x.parquet", None, r"choose a path that can be written"),
+    ],
+)
+def test_paths_that_cannot_be_written(tmp_path, name, format, message):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=message):
+        write_documents([ONE], tmp_path / name, format=format)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.conll", "x.json"])
+def test_label_with_a_space_is_not_written(tmp_path, name):
+    with pytest.raises(InputError, match="document 'a': label 'A B'"):
+        write_documents([ONE, Document("a", "نص", (Span(0, 2, "A B"),))], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []  # no half a file
+
+
+@pytest.mark.parametrize("options", [{"overlaps": "both"}, {"scheme": "io"}, {"missing_tags": "X"}, {"sentences": -1}])
+def test_options_are_checked(options):
+    [name] = options
+    with pytest.raises(InputError, match=f"{name} is "):
+        ReadOptions(**options)
+    with pytest.raises(InputError, match="scheme is 'auto'"):
+        WriteOptions(scheme="auto")

@@ -1,0 +1,130 @@
+"""CSV, Parquet and datasets: spans or tags in columns, and rows that are wrong."""
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from musamma.data.audit import ImportAudit
+from musamma.data.document import Document, Span
+from musamma.data.errors import InputError
+from musamma.data.formats import ReadOptions, read_documents, write_documents
+
+DOCUMENT = Document("a", 'قال، "نعم"\nفي بغداد', (Span(14, 19, "LOC"),), (), {"topic": "سياسة"})
+TAGGED = {
+    "tokens": [["في", "الأمم", "المتحدة"], ["وقال"]],
+    "ner_tags": [[0, 1, 2], [0]],
+}
+NAMES = ["O", "B-ORG", "I-ORG"]
+
+
+def names(document):
+    return [(document.surface(span), span.label) for span in document.spans]
+
+
+def test_csv_by_hand(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('\ufeffid,text,spans,source\n,"قال\nفي بغداد","[[7, 12, ""LOC""]]",AFP\nb,نص,,\n', "utf-8")
+    first, second = read_documents(path)
+    assert (first.id, names(first), first.meta) == ("t-00000", [("بغداد", "LOC")], {"source": "AFP"})
+    assert (second.id, second.spans, second.meta) == ("b", (), {})
+
+
+def test_a_cell_may_be_longer_than_the_csv_modules_default(tmp_path):
+    long = Document("a", "بغداد " * 40_000, (Span(0, 5, "LOC"),))
+    write_documents([long], tmp_path / "t.csv")
+    assert list(read_documents(tmp_path / "t.csv")) == [long]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id,text\na,\xc8\xdb\n", r"t\.csv:2: bytes that are not UTF-8"),
+        ('id,text,spans\na,"نص\nثان",[]\nb,نص\n'.encode(), r"t\.csv:4: 2 cells; expected 3, as in the header"),
+        ("text,spans\nنص,[[0]\n".encode(), r"t\.csv:2: spans is '\[\[0\]'.*; expected JSON"),
+        ("text,spans\nنص,[[0]]\n".encode(), r"t\.csv:2: spans\[0\] is \[0\]"),
+        (
+            'text,spans\nنص,"[{""start"": 0, ""end"": true, ""label"": ""X""}]"\n'.encode(),
+            r"t\.csv:2: spans\[0\]\.end is True",
+        ),
+        (b"a,b\n1,2\n", r"t\.csv:1: columns a, b; expected columns 'text' and 'spans'"),
+        ('text\n"نص'.encode(), r"t\.csv:2: broken CSV"),
+        (b"text,spans\n", r"t\.csv: no document in it"),
+    ],
+)
+def test_csv_errors_name_file_and_line(tmp_path, content, message):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        list(read_documents(path))
+
+
+def test_parquet_with_tags_of_names(tmp_path):
+    tags = [[NAMES[tag] for tag in row] for row in TAGGED["ner_tags"]]
+    pq.write_table(pa.table({"tokens": TAGGED["tokens"], "ner_tags": tags}), tmp_path / "t.parquet")
+    first, second = read_documents(tmp_path / "t.parquet")
+    assert (first.id, first.text, names(first)) == ("t-00000", "في الأمم المتحدة", [("الأمم المتحدة", "ORG")])
+    assert second.spans == ()
+
+
+def test_parquet_errors_name_file_and_row(tmp_path):
+    path = tmp_path / "t.parquet"
+    path.write_bytes(b"PAR1 not")
+    with pytest.raises(InputError, match=r"t\.parquet: not readable as Parquet"):
+        list(read_documents(path))
+    pq.write_table(pa.table({"tokens": [["في"], ["بغداد"]], "ner_tags": [["O"], ["O", "O"]]}), path)
+    with pytest.raises(InputError, match=r"t\.parquet, row 2: 1 tokens and 2 ner_tags"):
+        list(read_documents(path))
+    pq.write_table(pa.table({"tokens": [["في"]], "ner_tags": [[3]]}), path)
+    with pytest.raises(InputError, match=r"t\.parquet, row 1: label 3; expected a label, or a column with label names"):
+        list(read_documents(path))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(datasets.ClassLabel(names=NAMES))}
+    )
+    split = datasets.Dataset.from_dict(TAGGED, features=features)
+    datasets.DatasetDict({"train": split, "test": split.select([0])}).save_to_disk(tmp_path / "wikiner")
+    return tmp_path / "wikiner"
+
+
+def test_dataset_with_label_numbers(folder):
+    documents = list(read_documents(f"hf:{folder}"))
+    assert [d.id for d in documents] == ["wikiner-train-00000", "wikiner-train-00001", "wikiner-test-00000"]
+    assert names(documents[0]) == names(documents[2]) == [("الأمم المتحدة", "ORG")]
+    assert [d.id for d in read_documents(f"hf:{folder}:test")] == ["wikiner-test-00000"]
+
+
+def test_folder_of_parquet_is_a_dataset(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    write_documents([DOCUMENT], tmp_path / "corpus/train.parquet")
+    assert list(read_documents(f"hf:{tmp_path}/corpus:train")) == [DOCUMENT]
+
+
+def test_dataset_errors(folder, monkeypatch):
+    with pytest.raises(InputError, match=r"wikiner:dev: no split 'dev'; expected one of train, test"):
+        list(read_documents(f"hf:{folder}:dev"))
+    with pytest.raises(InputError, match="'hf:a:b:c'; expected hf:NAME"):
+        list(read_documents("hf:a:b:c"))
+
+    def unreachable(name, config):
+        raise ConnectionError(f"Couldn't reach '{name}' on the Hub (OfflineModeIsEnabled)\nmore")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(
+        InputError, match=r"hf:unimelb/wikiann@ar:train: the dataset cannot be loaded: Couldn't reach .*\(Offline"
+    ):
+        list(read_documents("hf:unimelb/wikiann@ar:train"))
+
+
+def test_tags_of_tables_are_audited_like_conll(tmp_path):
+    pq.write_table(
+        pa.table({"tokens": [["ل", "السودان"]], "tags": [["O", "I-GPE"]], "id": ["x"]}), tmp_path / "t.parquet"
+    )
+    audit = ImportAudit()
+    options = ReadOptions(rejoin_clitics=True, scheme="iob2")
+    [document] = read_documents(tmp_path / "t.parquet", options=options, audit=audit)
+    assert (document.id, document.text, names(document)) == ("x", "للسودان", [("لسودان", "GPE")])
+    assert audit.kinds == {"repaired_tag": 1, "clitic_joined": 1, "clitic_respelt": 1}

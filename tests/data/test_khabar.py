@@ -1,0 +1,234 @@
+"""The corpus that comes with the project: what the guidelines ask of every article, checked over all."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from musamma.data.corpora import khabar
+from musamma.data.document import Document, Span
+from musamma.data.formats.markup import parse_article, render_article
+from musamma.data.labels import SCHEMAS
+from musamma.data.words import proclitic_offsets, segment
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "data" / "corpora" / "khabar"
+ARTICLES = khabar()
+
+#: The published article, without a mark of ours.
+SEED_SHA256 = "dfab8b12edbfb6559c4f0858939a6dd852ea398cbce5e969c02589b64d2e3d60"
+
+#: Forms that are two things, by the guidelines.
+TWO_LABELS = {
+    "أدرار": {"GPE", "LOC"},  # The Algerian town, the Mauritanian plateau.
+    "الجمهوريون": {"NORP", "ORG"},  # Members, party.
+    "الشرق الأوسط": {"LOC", "ORG"},  # Region, newspaper.
+    "الفاو": {"GPE", "ORG"},  # Town in Basra, UN organisation.
+    "الكويت": {"GPE", "ORG"},  # State, club.
+    "اليرموك": {"GPE", "LOC"},  # Camp, river in the name of a university.
+    "برشلونة": {"GPE", "ORG"},  # City, club.
+    "عمان": {"GPE", "ORG"},  # State and city, newspaper.
+    "غوغل": {"ORG", "PROD"},  # Maker in a product's name, search engine.
+    "قوقل": {"ORG", "PROD"},
+}
+#: Names whose first letter is their own though the rest is a name, too.
+OWN_LETTER = {"وجدة"}
+#: Words of an article that look like a name of the same article.
+BARE_WORDS = {
+    ("b02", "طاقة"),  # Energy; a company.
+    ("b02", "طراز"),  # A model; a town.
+    ("b11", "ماربورغ"),  # The virus; the town it is called after.
+    ("b15", "التركية"),  # Turkish; the airline.
+    ("c07", "النهار"),  # The day; a newspaper.
+    ("c15", "القنوات"),  # Channels; a quarter.
+}
+CLASS_NOUNS = ("مدينة", "بلدة", "قرية", "محافظة", "ولاية", "مخيم", "قضاء", "إقليم", "صحيفة", "قوات")
+NAMED_WITH_THEM = {
+    "مدينة بدر",
+    "مدينة مصدر",
+    "مدينة صباح السالم الجامعية",
+    "قوات سوريا الديمقراطية",
+    "محافظة الغابات",
+}
+TITLES = {
+    "الرئيس",
+    "السيد",
+    "السيدة",
+    "الشيخ",
+    "الدكتور",
+    "الدكتورة",
+    "المهندس",
+    "الحاج",
+    "العميد",
+    "السفير",
+    "الملك",
+    "القس",
+}
+
+_MARKS = re.compile(r"[\u064b-\u0652\u0640]")
+_FOLD = str.maketrans("أإآىة", "ااايه")
+
+
+def fold(form: str) -> str:
+    """A form without vowel signs and tatweel, hamzas and endings as the careless write them."""
+    return _MARKS.sub("", form).translate(_FOLD)
+
+
+def names(document: Document) -> tuple[Span, ...]:
+    return (*document.spans, *document.nested)
+
+
+def known_forms(documents: Iterable[Document]) -> set[str]:
+    return {fold(document.surface(span)) for document in documents for span in names(document)}
+
+
+def border_faults(document: Document) -> list[str]:
+    """Names that hold a border of their surroundings: a blank, a sign, a part of a word."""
+    faults = []
+    words = segment(document.text)
+    starts = {offset for start, end in words for offset in proclitic_offsets(document.text, start, end)}
+    ends = {end for _, end in words}
+    for span in names(document):
+        surface = document.surface(span)
+        if surface != surface.strip(" \t\n\u00a0\u200f\u200e.,،؛:!\"'«»“”()[]{}-–—/|"):
+            faults.append(f"sign at the border of {document.describe(span)}")
+        elif span.start not in starts or span.end not in ends:
+            faults.append(f"cuts a word: {document.describe(span)}")
+    return faults
+
+
+def proclitic_faults(document: Document, forms: set[str]) -> list[str]:
+    """Names that are a proclitic and a known name; ``للأمم`` is ل and ``الأمم``."""
+    faults = []
+    for span in names(document):
+        for offset in proclitic_offsets(document.text, span.start, span.end)[1:]:
+            rest = fold(document.text[offset : span.end])
+            # Before the article ل swallows its alef.
+            swallowed = document.text[offset - 1] == "ل" and "ا" + rest in forms
+            if (rest in forms or swallowed) and document.surface(span) not in OWN_LETTER:
+                faults.append(document.describe(span))
+    return faults
+
+
+def bare_faults(document: Document) -> list[tuple[str, str]]:
+    """Words of an article, whole or behind proclitics, that are a name elsewhere in it."""
+    forms = {fold(document.surface(span)) for span in document.spans}
+    covered = {offset for span in document.spans for offset in range(span.start, span.end)}
+    return [
+        (document.id, document.text[offset:end])
+        for start, end in segment(document.text)
+        for offset in proclitic_offsets(document.text, start, end)
+        if fold(document.text[offset:end]) in forms and offset not in covered
+    ]
+
+
+def class_faults(document: Document) -> list[str]:
+    """Titles inside names of persons, class nouns inside names that stand alone."""
+    faults = []
+    for span in names(document):
+        surface = document.surface(span)
+        first = surface.split()[0]
+        titled = span.label == "PER" and first in TITLES
+        if titled or (first in CLASS_NOUNS and surface not in NAMED_WITH_THEM):
+            faults.append(document.describe(span))
+    return faults
+
+
+def article(markup: str) -> Document:
+    return parse_article(markup.encode(), id="made", where="made")
+
+
+def test_the_seed_is_the_published_article() -> None:
+    seed = next(document for document in ARTICLES if document.id == "seed-mosul")
+    assert hashlib.sha256(seed.text.encode()).hexdigest() == SEED_SHA256
+    assert seed.meta["source"] == "Akhbar Al Aan"
+
+
+@pytest.mark.parametrize("document", ARTICLES, ids=lambda document: document.id)
+def test_an_article_follows_the_guidelines(document: Document) -> None:
+    assert render_article(document) == (FOLDER / "articles" / f"{document.id}.txt").read_text("utf-8")
+    assert document.meta.keys() >= {"topic", "country", "form"}
+    assert {span.label for span in names(document)} <= set(SCHEMAS["khabar"])
+    assert border_faults(document) == []
+    assert proclitic_faults(document, known_forms(ARTICLES)) == []
+    assert class_faults(document) == []
+    assert set(bare_faults(document)) - BARE_WORDS == set()
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "وصل إلى [دمشق |GPE]",
+        "قرية [«عباس رجب»|GPE]",
+        "في [دمشق،|GPE] أمس",
+        "أهل[دمشق|GPE]",
+        "[دمشق|GPE]ي الأصل",
+    ],
+)
+def test_a_wrong_border_is_found(markup: str) -> None:
+    assert len(border_faults(article(markup))) == 1
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "[وداعش|ORG]",
+        "قال [بالموصل|GPE]",
+        "[للأمم المتحدة|ORG]",
+        "[والأمم المتحدة|ORG]",
+        "[للموصل|GPE]",
+    ],
+)
+def test_a_proclitic_inside_is_found(markup: str) -> None:
+    forms = {fold(form) for form in ("داعش", "الموصل", "الأمم المتحدة")}
+    assert len(proclitic_faults(article(markup), forms)) == 1
+
+
+def test_titles_class_nouns_and_unmarked_repeats_are_found() -> None:
+    assert len(class_faults(article("[الدكتورة منى صالح|PER] في [مدينة الموصل|GPE]"))) == 2
+    assert bare_faults(article("دخل [الموصل|GPE] ثم خرج من الموصل وبالموصل")) == [("made", "الموصل")] * 2
+
+
+def test_two_labels_are_deliberate() -> None:
+    found = defaultdict(set)
+    for document in ARTICLES:
+        for span in names(document):
+            found[fold(document.surface(span))].add(span.label)
+    doubtful = {form: labels for form, labels in found.items() if len(labels) > 1}
+    assert doubtful == {fold(form): labels for form, labels in TWO_LABELS.items()}
+
+
+def test_the_parts_hold_every_article_once() -> None:
+    named = yaml.safe_load((FOLDER / "splits.yaml").read_text("utf-8"))
+    ids = [document.id for part in ("train", "dev", "test") for document in khabar(part)]
+    assert sorted(ids) == [document.id for document in ARTICLES]
+    assert "seed-mosul" in named["test"]
+    assert [document.id for document in khabar("dev")] == named["dev"]
+
+
+def test_no_two_articles_share_eight_words() -> None:
+    holders = defaultdict(set)
+    for document in ARTICLES:
+        words = re.findall(r"\w+", document.text)
+        for index in range(len(words) - 7):
+            holders[tuple(words[index : index + 8])].add(document.id)
+    assert len(holders) > 15_000
+    assert [(run, ids) for run, ids in holders.items() if len(ids) > 1] == []
+
+
+def test_the_card_holds_the_figures_of_its_command() -> None:
+    spec = importlib.util.spec_from_file_location("khabar_figures", ROOT / "benchmarks" / "corpus.py")
+    assert spec is not None
+    assert spec.loader is not None
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    card = (FOLDER / "README.md").read_text("utf-8")
+    for table in figures.render(figures.parts()).split("\n\n"):
+        assert table in card

@@ -1,0 +1,64 @@
+"""Words and the proclitics in them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musamma.data.words import MAX_PROCLITIC_LETTERS, is_letter, proclitic_offsets, segment
+
+
+def surfaces(text: str) -> list[str]:
+    return [text[start:end] for start, end in segment(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("وصل إلى (دمشق)، ثم", ["وصل", "إلى", "(", "دمشق", ")", "،", "ثم"]),
+        ("مُحَـمَّدٌ رسول", ["مُحَـمَّدٌ", "رسول"]),
+        ("بلغ 3.5 و 12,000 و ٣٫٥.", ["بلغ", "3.5", "و", "12,000", "و", "٣٫٥", "."]),
+        ("طائرة إف-16", ["طائرة", "إف", "-", "16"]),
+        ("\u202bداعش\u202c و\u200fالموصل", ["داعش", "و\u200fالموصل"]),
+        ("😀𐎠𐎡 ﷺ…", ["😀", "𐎠𐎡", "ﷺ", "…"]),
+        (" \n\t\u200e", []),
+    ],
+)
+def test_words_of_real_text(text: str, words: list[str]) -> None:
+    assert surfaces(text) == words
+
+
+@given(st.text())
+def test_words_cover_every_visible_character_once(text: str) -> None:
+    words = segment(text)
+    assert all(start < end for start, end in words)
+    assert all(left[1] <= right[0] for left, right in zip(words, words[1:], strict=False))
+    covered = {offset for start, end in words for offset in range(start, end)}
+    assert all(offset in covered for offset, c in enumerate(text) if c.isalnum())
+    assert not any(text[offset].isspace() for offset in covered)
+
+
+@pytest.mark.parametrize(
+    ("word", "starts"),
+    [
+        ("وداعش", ["وداعش", "داعش"]),
+        ("بالموصل", ["بالموصل", "الموصل"]),
+        ("للجيش", ["للجيش", "لجيش"]),
+        ("وبالموصل", ["وبالموصل", "بالموصل", "الموصل"]),
+        ("وَبِـالموصل", ["وَبِـالموصل", "بِـالموصل", "الموصل"]),
+        ("دمشق", ["دمشق"]),
+        ("و", ["و"]),
+        ("ﻭﺩﺍﻋﺶ", ["ﻭﺩﺍﻋﺶ", "ﺩﺍﻋﺶ"]),
+        ("بفرنسا", ["بفرنسا", "فرنسا"]),
+    ],
+)
+def test_where_a_name_may_begin(word: str, starts: list[str]) -> None:
+    assert [word[offset:] for offset in proclitic_offsets(word, 0, len(word))] == starts
+
+
+@given(st.text(alphabet=st.sampled_from("وفبلكسادم\u064e\u0640\u200dx1"), min_size=1, max_size=8))
+def test_a_name_never_begins_with_a_mark_or_outside_its_word(word: str) -> None:
+    offsets = proclitic_offsets(word, 0, len(word))
+    assert offsets[0] == 0
+    assert offsets == sorted(set(offsets))
+    assert len(offsets) <= MAX_PROCLITIC_LETTERS + 1
+    assert all(is_letter(word[offset]) for offset in offsets[1:])

@@ -1,0 +1,94 @@
+"""The encoder that comes with the project."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer
+
+from musamma.data.normalization import has_normalizer
+from musamma.models.registry import packaged_models
+
+FOLDER = packaged_models()["nawah"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return AutoModel.from_pretrained(FOLDER, add_pooling_layer=False).eval()
+
+
+def test_it_is_small_plain_and_documented():
+    files = {file.name: file.stat().st_size for file in FOLDER.iterdir()}
+    expected = {"README.md", "LICENSE", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert set(files) == expected | {"trimming.json"}
+    assert files["model.safetensors"] <= 64_000_000
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    report = json.loads((FOLDER / "trimming.json").read_text(encoding="utf-8"))
+    assert "license: mit" in card
+    assert "base_model: intfloat/multilingual-e5-small" in card
+    # The card's figures are those of the run that made the files.
+    assert f"{report['pieces_after']:,}" in card
+    assert f"{report['file_bytes']:,}" in card
+    assert f"{report['proof']['identical']:.2%}" in card
+    assert report["file_bytes"] == files["model.safetensors"]
+
+
+def test_it_loads_as_a_token_classifier_in_full_precision():
+    model, info = AutoModelForTokenClassification.from_pretrained(FOLDER, num_labels=9, output_loading_info=True)
+    assert type(model).__name__ == "BertForTokenClassification"
+    assert set(info["missing_keys"]) == {"classifier.weight", "classifier.bias"}
+    assert not info["unexpected_keys"]
+    assert model.dtype == torch.float32
+
+
+def test_model_and_tokenizer_agree(tokenizer, encoder):
+    config = encoder.config
+    assert len(tokenizer) == config.vocab_size == len(encoder.get_input_embeddings().weight)
+    assert tokenizer.pad_token_id == config.pad_token_id == encoder.get_input_embeddings().padding_idx
+    assert tokenizer.model_max_length == config.max_position_embeddings == 512
+    special = (tokenizer.cls_token, tokenizer.sep_token, tokenizer.mask_token, tokenizer.unk_token)
+    assert special == ("<s>", "</s>", "<mask>", "<unk>")
+    assert has_normalizer(tokenizer)
+
+
+ARABIC_SIGNS = [chr(c) for c in (*range(0x0621, 0x063B), *range(0x0641, 0x064B), *range(0x0660, 0x066A))]
+
+
+@pytest.mark.parametrize("place", ["{}", "ب{}", "{}ب", "ب{}ب"])
+def test_no_arabic_letter_digit_or_sign_is_unknown(tokenizer, place):
+    for sign in [*ARABIC_SIGNS, *"پچڤگڨ،؛؟«»“”…–—%٪0123456789().,:;!?\"'-/[]@#&*+=<>_abcXYZ"]:
+        assert tokenizer.unk_token not in tokenizer.tokenize(place.format(sign)), ascii(sign)
+
+
+def test_offsets_are_those_of_the_text_as_given(tokenizer):
+    text = "زارَ «أنطونيو غوتيريش» مـدينةَ الموصـل، أمس"
+    pieces = tokenizer(text, return_offsets_mapping=True)
+    plain = tokenizer("زار «أنطونيو غوتيريش» مدينة الموصل، أمس")
+    assert pieces["input_ids"] == plain["input_ids"]
+    covered = {i for start, end in pieces["offset_mapping"] for i in range(start, end)}
+    assert {i for i, c in enumerate(text) if c.isalpha() and c != "ـ"} <= covered
+
+
+def test_meanings_survived(tokenizer, encoder):
+    """Mean-pooled states tell a paraphrase from another subject, as the encoder was trained to."""
+    texts = [
+        "استعاد الجيش العراقي حيا في شرق الموصل",
+        "القوات العراقية تحرر منطقة شرقي مدينة الموصل",
+        "طريقة إعداد الأرز بالدجاج والخضار",
+        "فاز ريال مدريد بدوري أبطال أوروبا",
+        "نادي ريال مدريد بطلا للقارة الأوروبية",
+    ]
+    batch = tokenizer([f"query: {text}" for text in texts], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        states = encoder(**batch).last_hidden_state
+    mask = batch["attention_mask"][..., None]
+    mean = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1))
+    alike = mean @ mean.T
+    for one, other in ((0, 1), (3, 4)):
+        unrelated = [alike[one, k] for k in range(5) if k not in (one, other)]
+        assert alike[one, other] > max(unrelated) + 0.05
