@@ -30,7 +30,7 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
     Raises:
         InputError: a line is no UTF-8, has no tag, or one that the scheme does not know; names file and line.
     """
-    scheme = options.scheme
+    scheme: str = options.scheme
     starts: Counter[str] = Counter()
     if scheme == "auto" or options.rejoin_clitics:
         unlisted = ImportAudit(limit=0)

@@ -53,7 +53,11 @@ def write(documents: Iterable[Document]) -> Iterator[str]:
     """The lines of a doccano import; nested names stand among the others."""
     for document in documents:
         names = sorted((*document.spans, *document.nested), key=lambda s: (s.start, -s.end))
-        record = {"id": document.id, "text": document.text, "label": [[s.start, s.end, s.label] for s in names]}
+        record: dict[str, Any] = {
+            "id": document.id,
+            "text": document.text,
+            "label": [[s.start, s.end, s.label] for s in names],
+        }
         if document.meta:
             record["meta"] = dict(document.meta)
         yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE).decode()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -230,13 +230,13 @@ def _parse_header(header: str, where: str) -> Mapping[str, Any]:
 class _Loader(yaml.SafeLoader):
     """YAML as JSON has it: ``NO`` (Norway), ``2016-10-18`` and ``10:30`` stay strings."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
 
 class _Dumper(yaml.SafeDumper):
     """Writes dates plainly, as they are read, and quotes what other YAML readers would take for a boolean."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers: dict[str, Any] = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
     }

@@ -77,7 +77,7 @@ def _tagged(
     options: ReadOptions,
     audit: ImportAudit,
 ) -> Iterator[RawDocument]:
-    scheme = options.scheme
+    scheme: str = options.scheme
     starts: Counter[str] = Counter()
     if scheme == "auto":
         scheme = detect(_sentence(row, tokens, tags, names, where).tags for where, row in rows())

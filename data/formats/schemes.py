@@ -129,7 +129,6 @@ def decode(rows: Sequence[Sequence[str]], *, scheme: str, where: Sequence[str]) 
         found += [TokenSpan(start, index, label) for label, start in waiting]
         repairs += [Repair(index - 1, f"{label} is not ended") for label, _ in waiting if table.end != table.inside]
         found += [TokenSpan(start, index + 1, label) for label, start, ends in begun if ends]
-        open_names.sort(key=lambda name: name[1])
         open_names += [(label, start) for label, start, ends in begun if not ends]
     found += [TokenSpan(start, len(rows), label) for label, start in open_names]
     if table.end != table.inside:

@@ -146,7 +146,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         # Bytes that are no UTF-8 come as lone surrogates, so that the error can name their row.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = _reader(path, file)
-            header = next(reader, [])
+            header: list[str] = next(reader, [])
             line = reader.line_num + 1
             for row in reader:
                 where = f"{path}:{line}"

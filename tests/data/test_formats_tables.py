@@ -97,6 +97,16 @@ def test_dataset_with_label_numbers(folder):
     assert [d.id for d in read_documents(f"hf:{folder}:test")] == ["wikiner-test-00000"]
 
 
+def test_a_label_number_without_name_is_an_error(tmp_path):
+    # Test splits of the hub hold -1 where the labels are withheld.
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(datasets.ClassLabel(names=NAMES))}
+    )
+    datasets.Dataset.from_dict({"tokens": [["في"]], "ner_tags": [[-1]]}, features=features).save_to_disk(tmp_path / "w")
+    with pytest.raises(InputError, match=r"w:train, row 1: label -1; expected a number below 3"):
+        list(read_documents(f"hf:{tmp_path / 'w'}"))
+
+
 def test_folder_of_parquet_is_a_dataset(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     write_documents([DOCUMENT], tmp_path / "corpus/train.parquet")
