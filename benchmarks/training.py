@@ -85,7 +85,9 @@ def whole_word_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
     return float(f1_score(gold, predicted, mode="strict", scheme=IOB2))
 
 
-def plain_trainer(corpus: Corpus, options: argparse.Namespace, folder: str, *, bfloat16: bool, steps: int = -1) -> Curve:
+def plain_trainer(
+    corpus: Corpus, options: argparse.Namespace, folder: str, *, bfloat16: bool, steps: int = -1
+) -> Curve:
     """The run_ner recipe."""
     name = resolve_model(options.encoder)
     tokenizer = load_tokenizer(name)
@@ -200,7 +202,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train")
     parser.add_argument("--encoder", default="nawah")
-    parser.add_argument("--documents", type=int, default=2000, help="training documents; the last tenth of the file is the dev part")
+    parser.add_argument(
+        "--documents", type=int, default=2000, help="training documents; the last tenth of the file is the dev part"
+    )
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
@@ -218,13 +222,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         mine = ours(corpus, options, str(Path(folder) / "ours"))
         plain = plain_trainer(corpus, options, str(Path(folder) / "plain"), bfloat16=half)
-        default = plain_trainer(corpus, options, str(Path(folder) / "default"), bfloat16=False, steps=40) if half else plain
+        default = (
+            plain_trainer(corpus, options, str(Path(folder) / "default"), bfloat16=False, steps=40) if half else plain
+        )
     target = min(max(score for _, score in curve.points) for curve in (mine, plain))
 
     def rate(curve: Curve, epochs: float) -> float:
         return words * epochs / curve.seconds
 
-    table = Table(title=f"{len(train)} documents, {words} words, {options.epochs} epochs, {options.threads} threads", title_justify="left")
+    table = Table(
+        title=f"{len(train)} documents, {words} words, {options.epochs} epochs, {options.threads} threads",
+        title_justify="left",
+    )
     for heading in ("", "words/s", "seconds an epoch", f"seconds to whole-word F1 {100 * target:.1f}", "F1 by epoch"):
         table.add_column(heading)
     for name, curve in (("musamma train", mine), (f"plain Trainer, {'bfloat16' if half else 'float32'}", plain)):
@@ -238,15 +247,28 @@ def main() -> None:
         )
     if default is not plain:
         share = default.steps * options.batch_size / len(train)
-        table.add_row("plain Trainer, float32 (40 steps)", f"{rate(default, share):.0f}", f"{default.seconds / share:.1f}", "", "")
+        table.add_row(
+            "plain Trainer, float32 (40 steps)", f"{rate(default, share):.0f}", f"{default.seconds / share:.1f}", "", ""
+        )
     console = Console(width=140)
     console.print(table)
     console.print(f"words/s, ours to the plain loop's: {rate(mine, 1) / rate(plain, 1):.2f} (bfloat16 both)")
     if default is not plain:
-        console.print(f"words/s, ours to the plain loop's default: {rate(mine, options.epochs) / rate(default, share):.2f} (float32)")
+        console.print(
+            f"words/s, ours to the plain loop's default: {rate(mine, options.epochs) / rate(default, share):.2f} (float32)"
+        )
     console.print(f"time to the same F1, the plain loop's to ours: {plain.time_to(target) / mine.time_to(target):.2f}")
     lengths = np.array([len(load_tokenizer(resolve_model(options.encoder))(d.text)["input_ids"]) for d in train])
-    waste = float(np.mean([len(b) * b.max() / b.sum() for b in np.array_split(np.random.default_rng(1).permutation(lengths), max(1, len(lengths) // options.batch_size))]))
+    waste = float(
+        np.mean(
+            [
+                len(b) * b.max() / b.sum()
+                for b in np.array_split(
+                    np.random.default_rng(1).permutation(lengths), max(1, len(lengths) // options.batch_size)
+                )
+            ]
+        )
+    )
     console.print(f"random batches of {options.batch_size} hold {waste:.2f} times the pieces that are there")
 
 

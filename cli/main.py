@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
-# Read when transformers is first imported: messages of libraries are not for users, errors reach them through ours.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-
-import click
 import typer
-from rich.console import Console
 
 from musamma.cli.check import check
 from musamma.cli.convert import convert
@@ -26,6 +23,7 @@ from musamma.data.errors import InputError, ThresholdError
 app = typer.Typer(
     name="musamma",
     help="Arabic named-entity recognition: fine-tune on annotated articles, score honestly, tag in bulk.",
+    epilog="With --debug, errors come with a traceback and libraries with their messages.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,44 +34,102 @@ for verb in (quickstart, train, predict, evaluate, convert, check):
 app.add_typer(encoder, name="encoder")
 
 # Typer does not name its base of "the call was wrong" itself.
-_UsageError = typer.BadParameter.__mro__[1]
+_UsageError: Any = typer.BadParameter.__mro__[1]
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its status: 0 done, 1 failed or a threshold missed, 2 wrong input or call."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
-    sys.exit(run(given, debug=debug))
+    if not debug and not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        # A table with Arabic names in it must not fail at the end of a run because the terminal is set to Latin-1.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run([argument for argument in given if argument != "--debug"], debug=debug))
 
 
-def run(arguments: list[str], *, debug: bool = False) -> int:
-    """Run the command and return its status; with ``debug`` errors are raised with their traceback."""
+def run(arguments: Sequence[str], *, debug: bool = False) -> int:
+    """Run the command and return its status.
+
+    Args:
+        arguments: the verb and what follows it, without ``--debug``.
+        debug: show tracebacks, and what libraries say.
+    """
+    _quieten(bars=sys.stderr.isatty(), messages=debug)
     try:
-        return app(args=arguments, standalone_mode=False) or 0
-    except (InputError, _UsageError) as error:
-        if debug:
-            raise
-        message = error.format_message() if isinstance(error, _UsageError) else str(error)
-        hint = "; see musamma --help" if isinstance(error, _UsageError) else ""
-        return _fail(f"{message}{hint}", 2)
-    except ThresholdError as error:
-        return _fail(str(error), 1)
+        status = app(args=list(arguments), prog_name="musamma", standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 130)
-    except BrokenPipeError:
-        # The reader of our output (head, less) has gone: nobody is left to tell. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = _INTERRUPTED
+    except SystemExit:
+        # Typer's way to end when the reader of our output (head, less) has gone: nobody is left to tell.
         return 1
     except Exception as error:
         if debug:
-            raise
-        return _fail(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows where", 1)
+            traceback.print_exc()
+        return _answer(error)
+    if status == _INTERRUPTED:  # Typer makes a status of Ctrl-C itself.
+        _tell("interrupted" + ("; --resume goes on from the last epoch" if "train" in arguments[:1] else ""))
+    return int(status)
 
 
-def _fail(message: str, status: int) -> int:
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"musamma: {message}")
-    return status
+def _answer(error: Exception) -> int:
+    """Tell of an error in one line and return the status that belongs to it."""
+    if isinstance(error, InputError):
+        _tell(str(error))
+        return 2
+    if isinstance(error, _UsageError):
+        # The message is empty where the help was printed, for a call without arguments.
+        if message := error.format_message():
+            path = error.ctx.command_path if error.ctx else "musamma"
+            # What was typed may hold anything; our own error makes one line of it.
+            _tell(str(InputError(f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help")))
+        return 2
+    if isinstance(error, ThresholdError):
+        _tell(str(error))
+        return 1
+    _tell(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows where")
+    return 1
+
+
+def _tell(message: str) -> None:
+    print(f"musamma: {message}", file=sys.stderr)
+
+
+def _quieten(*, bars: bool, messages: bool) -> None:
+    """Set what libraries write to stderr.
+
+    Args:
+        bars: whether they may show their progress.
+        messages: whether they may log; what they fail with reaches the user through our own errors.
+    """
+    # Libraries take seconds to load, so those that are not loaded yet are told by what they read when they are.
+    if not messages:
+        for library in ("TRANSFORMERS", "HF_HUB", "DATASETS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    if not bars:
+        for library in ("HF_HUB", "HF_DATASETS"):
+            os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
+    # Two processes that share the tokenizers' threads are warned of otherwise.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if "transformers" in sys.modules:
+        import huggingface_hub
+        import transformers
+
+        if not messages:
+            transformers.logging.set_verbosity_error()
+            huggingface_hub.logging.set_verbosity_error()
+        if not bars:
+            transformers.logging.disable_progress_bar()
+    if "datasets" in sys.modules:
+        import datasets
+
+        if not messages:
+            datasets.utils.logging.set_verbosity_error()
+        if not bars:
+            datasets.disable_progress_bars()
 
 
 if __name__ == "__main__":

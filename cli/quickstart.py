@@ -6,10 +6,19 @@ from typing import Annotated
 
 import typer
 
+_OUTPUT = "runs/quickstart"
+_ARTICLE = "seed-mosul"
+
 
 def quickstart(
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the checkpoint.")] = "runs/quickstart",
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the checkpoint.")] = _OUTPUT,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where this run was stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the earlier run in the output folder; the default one's always.")
+    ] = False,
 ) -> None:
     """Fine-tune the embedded encoder on the embedded corpus, score it, and tag an article it has not seen. Offline."""
     from rich.console import Console
@@ -22,15 +31,16 @@ def quickstart(
     from musamma.training.summary import print_results
 
     settings = load_config("quickstart", changes=changes or [], output=output)
-    console = Console()
-    console.print(f"Fine-tuning {settings.encoder} on Khabar; this takes a few minutes on a CPU.")
-    results = finetune(settings, overwrite=True)
+    # Names and paths are no markup of ours, and a command that is broken into lines cannot be copied.
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    console.print(f"Fine-tuning {settings.encoder} on {', '.join(settings.data.train)}; a few minutes on a CPU.")
+    results = finetune(settings, resume=resume, overwrite=overwrite or (output == _OUTPUT and not resume))
     print_results(results, output, console)
 
-    article = next(document for document in khabar("test") if document.id == "seed-mosul")
+    article = next(document for document in khabar("test") if document.id == _ARTICLE)
     tagged = next(Tagger(output).tag_documents([article.with_spans([])]))
     annotated = {span.key for span in article.spans}
-    table = Table(title=f"Names found in the article {article.id!r} (part of the test set)", title_justify="left")
+    table = Table(title=f"Names found in the article {article.id!r}, part of the test set", title_justify="left")
     for heading in ("start", "end", "label", "score", "as annotated", "name"):
         table.add_column(heading, justify="right" if heading in ("start", "end", "score") else "left")
     for span in tagged.spans:

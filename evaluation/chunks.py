@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from seqeval.metrics.sequence_labeling import get_entities
+from seqeval.scheme import IOB2, Entities
+
 from musamma.data.errors import InputError
 
 OUTSIDE = "O"
@@ -30,7 +33,7 @@ def split_tag(tag: str) -> tuple[str, str]:
 def strict_chunks(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     """The names that valid IOB2 holds: a ``B-X`` and every ``I-X`` right after it. Other ``I-`` are no names.
 
-    The same as seqeval's ``mode="strict", scheme=IOB2``.
+    Read by seqeval, as with ``mode="strict", scheme=IOB2``.
 
     Yields:
         First word, word after the last, label.
@@ -38,22 +41,16 @@ def strict_chunks(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     Raises:
         InputError: a tag is not IOB2.
     """
-    start, current = 0, ""
-    for index, tag in enumerate(tags):
-        prefix, label = split_tag(tag)
-        if prefix == "I" and label == current:
-            continue
-        if current:
-            yield start, index, current
-        start, current = index, label if prefix == "B" else ""
-    if current:
-        yield start, len(tags), current
+    for tag in tags:
+        split_tag(tag)
+    for entity in Entities([list(tags)], IOB2).entities[0]:
+        yield entity.start, entity.end, entity.tag
 
 
 def lenient_chunks(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     """The names as conlleval reads them: an ``I-X`` that follows no ``X`` begins a name as ``B-X`` does.
 
-    The same as seqeval's default mode. Where the tags are valid IOB2 it is the same as :func:`strict_chunks`.
+    Read by seqeval, as in its default mode. Where the tags are valid IOB2 it is the same as :func:`strict_chunks`.
 
     Yields:
         First word, word after the last, label.
@@ -61,13 +58,7 @@ def lenient_chunks(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     Raises:
         InputError: a tag is not IOB2.
     """
-    start, current = 0, ""
-    for index, tag in enumerate(tags):
-        prefix, label = split_tag(tag)
-        if prefix == "I" and label == current:
-            continue
-        if current:
-            yield start, index, current
-        start, current = index, label
-    if current:
-        yield start, len(tags), current
+    for tag in tags:
+        split_tag(tag)
+    for label, first, last in get_entities(list(tags)):
+        yield first, last + 1, label

@@ -24,7 +24,8 @@ mark small{font:600 .62em system-ui,sans-serif;margin-inline-start:.35em;color:#
 def page(documents: Iterable[Document]) -> Iterator[str]:
     """The page, in parts: each name marked with its label in words and colour, its score in the tooltip.
 
-    Text from documents is escaped, every name is isolated from the writing direction around it, and the page forbids scripts.
+    Text from documents is escaped, every id, name and label is isolated from the writing direction around it, and the page
+    forbids scripts.
     """
     yield _HEAD
     for document in documents:
@@ -35,14 +36,20 @@ def page(documents: Iterable[Document]) -> Iterator[str]:
 def _parts(document: Document) -> Iterator[str]:
     position = 0
     for span in document.spans:
-        yield escape(document.text[position : span.start])
+        yield _text(document.text[position : span.start])
         yield _mark(document, span)
         position = span.end
-    yield escape(document.text[position:])
+    yield _text(document.text[position:])
+
+
+def _text(text: str) -> str:
+    # A browser makes a line feed of a carriage return, unless it is written as a number.
+    return escape(text).replace("\r", "&#13;")
 
 
 def _mark(document: Document, span: Span) -> str:
     # A label is free text too: as a class only its letters count.
     name = "".join(c for c in span.label if c.isalnum())
     title = "" if span.score is None else f' title="{span.score:.3f}"'
-    return f'<mark class="{escape(name)}"{title}><bdi>{escape(document.surface(span))}</bdi><small>{escape(span.label)}</small></mark>'
+    surface, label = _text(document.surface(span)), escape(span.label)
+    return f'<mark class="{escape(name)}"{title}><bdi>{surface}</bdi><small><bdi>{label}</bdi></small></mark>'

@@ -12,30 +12,36 @@ from musamma.data.errors import InputError
 from musamma.data.jsonl import parse_json, read_jsonl
 
 TEXT_SUFFIXES, JSON_SUFFIXES = (".txt", ".text"), (".jsonl", ".ndjson")
+_MARK = b"\xef\xbb\xbf"
+_BLANK = _MARK + b" \t\r\n"
+_KINDS = ".txt files (an article each) or .jsonl files (a document a line)"
 
 
 def read_inputs(inputs: Iterable[str]) -> Iterator[Document]:
     """The documents of files, folders (searched to the bottom, in the order of their paths) and ``-``, one at a time.
 
-    A text file is one document, named by its path; its characters are kept as they are, line ends too, but for a byte order mark.
+    A text file is one document, with its characters kept as they are, line ends too, but for a byte order mark at its start.
+    Its id is the file's name without suffix; below a folder, its path from there.
 
     Raises:
-        InputError: something is missing, no UTF-8, no document, of an unknown kind, or there is no document at all.
+        InputError: something is missing, no UTF-8, no document, of an unknown kind, an id comes twice, or there is no
+            document at all.
     """
+    names = list(inputs)
     seen: dict[str, str] = {}
-    for name in inputs:
+    for name in names:
         for document, where in _read(name):
             if document.id in seen:
                 raise InputError(
                     f"id {document.id!r} is taken by {seen[document.id]}",
                     where=where,
                     expected="unique ids",
-                    remedy="tag the inputs one by one",
+                    remedy="give every input once, or the folder that holds them: ids are then paths in it",
                 )
             seen[document.id] = where
             yield document
     if not seen:
-        raise InputError("nothing to tag", where=", ".join(inputs), expected=".txt or .jsonl files with text")
+        raise InputError("nothing to tag", where=", ".join(names), expected=_KINDS)
 
 
 def _read(name: str) -> Iterator[tuple[Document, str]]:
@@ -45,7 +51,7 @@ def _read(name: str) -> Iterator[tuple[Document, str]]:
     elif path.is_dir():
         for file in sorted(path.rglob("*")):
             if file.is_file() and file.suffix.lower() in TEXT_SUFFIXES + JSON_SUFFIXES:
-                yield from _read_file(file, str(file.relative_to(path).with_suffix("")))
+                yield from _read_file(file, file.relative_to(path).with_suffix("").as_posix())
     elif not path.exists():
         raise InputError("no such file or folder", where=name, remedy="check the path, or give - for standard input")
     else:
@@ -70,7 +76,7 @@ def _read_file(path: Path, identifier: str) -> Iterator[tuple[Document, str]]:
         raise InputError(
             f"suffix {suffix or '(none)'!r}",
             where=str(path),
-            expected="a .txt file (one article) or .jsonl (one document a line)",
+            expected=_KINDS,
             remedy="rename it, or turn it into JSONL with musamma convert",
         )
 
@@ -78,22 +84,28 @@ def _read_file(path: Path, identifier: str) -> Iterator[tuple[Document, str]]:
 def _standard_input() -> Iterator[tuple[Document, str]]:
     """JSON lines if the first character is ``{``, else one text."""
     stream = sys.stdin.buffer
-    first = stream.readline()
-    if not first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        text = _decode(first + stream.read(), "stdin")
+    # What stands before the first character that is not a space belongs to a text, too.
+    head: list[bytes] = []
+    for line in stream:
+        head.append(line)
+        if line.strip(_BLANK):
+            break
+    if not head or not head[-1].lstrip(_BLANK).startswith(b"{"):
+        text = _decode(b"".join(head) + stream.read(), "stdin")
         if not text.strip():
             raise InputError("no text", where="stdin", expected="an article, or one JSON object a line")
         yield Document("stdin", text), "stdin"
         return
-    for number, line in enumerate(itertools.chain([first.removeprefix(b"\xef\xbb\xbf")], stream), 1):
-        if line.strip():
+    for number, line in enumerate(itertools.chain(head, stream), 1):
+        if line.strip(_BLANK):
             where = f"stdin:{number}"
-            yield Document.from_dict(parse_json(line, where), where=where, default_id=f"stdin-{number}"), where
+            record = parse_json(line.removeprefix(_MARK) if number == 1 else line, where)
+            yield Document.from_dict(record, where=where, default_id=f"stdin-{number}"), where
 
 
 def _decode(content: bytes, where: str) -> str:
     try:
-        return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+        return content.removeprefix(_MARK).decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(

@@ -9,7 +9,7 @@ import torch
 from musamma.data.document import Document, Span
 from musamma.data.encoding import Encoder
 from musamma.data.tags import TagSet
-from musamma.models.prediction import Predictor, supports_bfloat16
+from musamma.models.prediction import Predictor, choose_device, supports_bfloat16
 from musamma.models.registry import load_tokenizer, resolve_model
 from musamma.models.token_classifier import load_classifier
 
@@ -28,7 +28,7 @@ class Tagger:
         bfloat16: compute in bfloat16; by default where the device does so in hardware.
 
     Raises:
-        InputError: there is no such model, it has no tokenizer, or it is no entity recogniser.
+        InputError: there is no such model or device, the model has no tokenizer, or it is no entity recogniser.
     """
 
     def __init__(
@@ -40,10 +40,11 @@ class Tagger:
         bfloat16: bool | None = None,
     ) -> None:
         name = resolve_model(model)
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        where = choose_device(device)
         tokenizer = load_tokenizer(name)
         classifier, options = load_classifier(name)
-        tags, columns = TagSet.from_id2label(classifier.config.id2label, where=model)
+        id2label = {int(index): name for index, name in (classifier.config.id2label or {}).items()}
+        tags, columns = TagSet.from_id2label(id2label, where=model)
         half = supports_bfloat16(where) if bfloat16 is None else bfloat16
         self.model, self.labels = model, tags.labels
         self._predictor = Predictor(

@@ -4,30 +4,50 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from musamma.data.audit import ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats.conll import to_conll
+from musamma.data.formats.options import WriteOptions
 from musamma.data.jsonl import to_line
 from musamma.inference.page import page
 
+# Tokens as the tagger sees words: of two names in "بغداد/الموصل" none is lost.
+_CONLL = WriteOptions(split_punctuation=True)
 
-def write_predictions(documents: Iterable[Document], output: str | None, format: str) -> None:
+
+def write_predictions(documents: Iterable[Document], output: str | None, format: str) -> ImportAudit:
     """Write tagged documents as they come; a file appears under its name only when it is whole.
 
     Args:
-        documents: tagged documents.
+        documents: tagged documents; the first one is asked for when the file is open.
         output: a file, or ``None`` for standard output.
         format: ``jsonl``, ``conll`` or ``html``.
+
+    Returns:
+        An account of what the format could not hold: of CoNLL, ids, scores, meta, and names that cover part of a word.
+
+    Raises:
+        InputError: the file cannot be written.
     """
-    chunks = {"jsonl": _lines, "conll": _conll, "html": _html}[format](documents)
+    audit = ImportAudit(source=output or "standard output", limit=1)
+    chunks = _chunks(documents, format, audit)
     if output is None:
         for chunk in chunks:
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
-        return
-    path = Path(output)
+    else:
+        _write(chunks, Path(output))
+    return audit
+
+
+def _write(chunks: Iterator[bytes], path: Path) -> None:
+    remedy = "choose an --output that can be written"
+    if path.is_dir():
+        raise InputError("a folder", where=str(path), expected="a file to write", remedy=remedy)
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,18 +56,26 @@ def write_predictions(documents: Iterable[Document], output: str | None, format:
                 file.write(chunk)
         partial.replace(path)
     except OSError as error:
-        raise InputError(
-            str(error.strerror), where=str(error.filename or path), remedy="choose an --output that can be written"
-        ) from error
+        raise InputError(str(error.strerror), where=str(error.filename or path), remedy=remedy) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
-def _lines(documents: Iterable[Document]) -> Iterator[bytes]:
-    return (to_line(document) for document in documents)
+def _chunks(documents: Iterable[Document], format: str, audit: ImportAudit) -> Iterator[bytes]:
+    match format:
+        case "jsonl":
+            return (to_line(document) for document in documents)
+        case "html":
+            return (part.encode() for part in page(documents))
+        case "conll":
+            return (_conll(document, audit) for document in documents)
+        case _:
+            raise InputError(f"format {format!r}", expected="jsonl, conll or html")
 
 
-def _conll(documents: Iterable[Document]) -> Iterator[bytes]:
-    return (to_conll(document).encode() for document in documents)
-
-
-def _html(documents: Iterable[Document]) -> Iterator[bytes]:
-    return (part.encode() for part in page(documents))
+def _conll(document: Document, audit: ImportAudit) -> bytes:
+    audit.add("lost_id")
+    audit.add("lost_meta", count=len(document.meta))
+    audit.add("lost_score", count=sum(span.score is not None for span in document.spans))
+    return to_conll(document, options=_CONLL, audit=audit).encode()

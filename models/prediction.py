@@ -10,14 +10,25 @@ import torch
 
 from musamma.data.document import Document
 from musamma.data.encoding import Encoded, Encoder
+from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.models.decoding import PROCLITIC_CLASSES, decode
 from musamma.models.token_classifier import TokenClassifier
 
+# Every new shape makes the CPU's matrix library compile and keep another kernel.
+_MULTIPLE = 8
 
-def pad(rows: list[np.ndarray], value: int) -> torch.Tensor:
-    """Rows of different length as one int64 tensor (rows, longest), filled up with ``value``."""
-    batch = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+
+def pad(rows: list[np.ndarray], value: int, *, limit: int) -> torch.Tensor:
+    """Rows of different length as one int64 tensor, (rows, pieces).
+
+    Args:
+        rows: piece ids or labels.
+        value: what to fill up with, to the next multiple of 8 of the longest row.
+        limit: the longest row there can be, which is not exceeded.
+    """
+    longest = min(limit, -(-max(map(len, rows)) // _MULTIPLE) * _MULTIPLE)
+    batch = np.full((len(rows), longest), value, dtype=np.int64)
     for index, row in enumerate(rows):
         batch[index, : len(row)] = row
     return torch.from_numpy(batch)
@@ -88,11 +99,11 @@ class Predictor:
             for item in encoded
         ]
         windows = [(index, window) for index, item in enumerate(encoded) for window in item.windows]
-        padding = self.encoder.tokenizer.pad_token_id or 0
+        padding, limit = self.encoder.tokenizer.pad_token_id or 0, self.encoder.max_length
         for rows in batches([len(window.input_ids) for _, window in windows], tokens=self.batch_tokens):
             group = [windows[row] for row in rows]
-            input_ids = pad([window.input_ids for _, window in group], padding)
-            attention_mask = pad([np.ones_like(window.input_ids) for _, window in group], 0)
+            input_ids = pad([window.input_ids for _, window in group], padding, limit=limit)
+            attention_mask = pad([np.ones_like(window.input_ids) for _, window in group], 0, limit=limit)
             with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
                 tag_logits, proclitic_logits = self.classifier(
                     input_ids.to(self.device), attention_mask.to(self.device)
@@ -106,6 +117,21 @@ class Predictor:
                 if proclitic_result is not None and proclitic_rows is not None:
                     proclitic_result[words] = proclitic_rows[row, positions]
         return results
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; the GPU where there is one, if ``name`` is ``None``.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise InputError(f"device {name!r}", expected=f"one that is there, such as {', '.join(there)}") from error
+    return device
 
 
 def supports_bfloat16(device: torch.device) -> bool:

@@ -9,6 +9,7 @@ On disk it is a plain Hugging Face checkpoint that `AutoModelForTokenClassificat
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,6 +80,15 @@ class TokenClassifier(nn.Module):
             return output.logits, None
         return output.logits, self.proclitic_head(output.hidden_states[-1])
 
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: dict[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """Recompute activations in the backward pass: less memory, more time. The Trainer calls it by this name."""
+        self.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs, every_n_layers, offload)
+
     def save_pretrained(self, folder: str | Path, tokenizer: PreTrainedTokenizerBase, options: EncodingOptions) -> None:
         """Write a checkpoint folder: a plain Hugging Face one, with the head and the encoding beside it."""
         folder = Path(folder)
@@ -107,6 +117,7 @@ def new_classifier(
     backbone = _load(
         encoder,
         changes or {},
+        fresh_heads=True,
         num_labels=len(tags),
         id2label=tags.id2label,
         label2id=tags.label2id,
@@ -125,7 +136,7 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
     Raises:
         InputError: there is no such checkpoint, or it cannot be loaded.
     """
-    backbone = _load(checkpoint, {}, dtype=dtype)
+    backbone = _load(checkpoint, {}, fresh_heads=False, dtype=dtype)
     head = Path(checkpoint) / HEAD_FILE if Path(checkpoint).is_dir() else _hub_file(checkpoint, HEAD_FILE)
     classifier = TokenClassifier(backbone, proclitics=head is not None and head.is_file())
     if classifier.proclitic_head is not None and head is not None:
@@ -137,12 +148,36 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
                 where=str(head),
                 remedy="copy the checkpoint anew, or delete the file to tag whole words",
             ) from error
-    stored = getattr(backbone.config, "musamma", None) or {}
-    limit = getattr(backbone.config, "max_position_embeddings", None) or EncodingOptions.max_length
-    options = EncodingOptions(**stored["encoding"]) if "encoding" in stored else EncodingOptions()
-    if options.max_length > limit:
+    return classifier.eval(), _options(backbone, checkpoint)
+
+
+def positions(model: PreTrainedModel) -> int | None:
+    """The most pieces that the encoder takes at a time, special tokens included; ``None`` without such a limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        # RoBERTa numbers its positions from the one behind the padding's.
+        if name.endswith(".position_embeddings") and getattr(module, "padding_idx", None) is not None and limit:
+            return int(limit - module.padding_idx - 1)
+    return limit
+
+
+def _options(model: PreTrainedModel, where: str) -> EncodingOptions:
+    options = EncodingOptions()
+    if (stored := getattr(model.config, "musamma", None)) is not None:
+        try:
+            encoding = stored["encoding"]
+            options = EncodingOptions(max_length=int(encoding["max_length"]), overlap=int(encoding["overlap"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"'musamma' in config.json is {stored!r}",
+                where=where,
+                expected="'encoding' with 'max_length' and 'overlap'",
+                remedy="copy the checkpoint anew, or delete the key to cut documents by default",
+            ) from error
+    limit = positions(model)
+    if limit is not None and options.max_length > limit:
         options = EncodingOptions(max_length=limit, overlap=min(options.overlap, limit // 4))
-    return classifier.eval(), options
+    return options
 
 
 def _hub_file(repository: str, name: str) -> Path | None:
@@ -155,9 +190,13 @@ def _hub_file(repository: str, name: str) -> Path | None:
         return None
 
 
-def _load(name: str, changes: Mapping[str, Any], **options: Any) -> PreTrainedModel:
+def _load(name: str, changes: Mapping[str, Any], *, fresh_heads: bool, **options: Any) -> PreTrainedModel:
+    """A token classifier. Weights that are missing or of another shape are drawn anew in the heads, if they may be fresh."""
     verbosity = transformers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()  # "newly initialized: classifier" is what fine-tuning is for
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(name)
         for key in changes:
@@ -167,13 +206,30 @@ def _load(name: str, changes: Mapping[str, Any], **options: Any) -> PreTrainedMo
                     where=name,
                     expected=f"a key of its {type(config).__name__}, such as attention_probs_dropout_prob",
                 )
-        return AutoModelForTokenClassification.from_pretrained(name, **options, **changes)
+        model, info = AutoModelForTokenClassification.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **options, **changes
+        )
+        drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+        body = f"{model.base_model_prefix}."
+        if lost := sorted(key for key in drawn if not fresh_heads or key.startswith(body)):
+            raise InputError(
+                f"the weights lack {lost[0]!r} or have it in another shape"
+                + f", and {len(lost) - 1} more" * (len(lost) > 1),
+                where=name,
+                expected=f"the weights of the {type(model).__name__} that config.json describes",
+                remedy="copy it anew, or write it with save_pretrained"
+                if fresh_heads
+                else "fine-tune it with musamma train",
+            )
+        return model
     except InputError:
         raise
     except Exception as error:
         raise load_error(name, error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
 
 
 def load_error(name: str, error: Exception) -> InputError:

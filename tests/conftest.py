@@ -16,7 +16,14 @@ import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram, WordPiece
 from tokenizers.trainers import UnigramTrainer, WordPieceTrainer
-from transformers import BertConfig, BertModel, BertTokenizer, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
 
 from musamma.data.corpora import khabar
 from musamma.data.document import Document
@@ -55,7 +62,8 @@ def wordpiece_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer = WordPieceTrainer(vocab_size=400, special_tokens=special, initial_alphabet=LETTERS, show_progress=False)
     tokenizer.train_from_iterator(SENTENCES, trainer)
     (folder / "vocab.txt").write_text(
-        "\n".join(token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])), encoding="utf-8"
+        "\n".join(token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])),
+        encoding="utf-8",
     )
     BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=False).save_pretrained(folder)
     torch.manual_seed(1)
@@ -78,9 +86,10 @@ def unigram_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>"))]
+        single="<s> $A </s>",
+        special_tokens=[("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>"))],
     )
-    names = dict(bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>")
+    names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", mask_token="<mask>", **names
     ).save_pretrained(folder)

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from transformers import TrainingArguments
 
 from musamma.data.errors import InputError
@@ -47,6 +47,8 @@ class DataConfig(_Section):
         test: files that are scored once, at the end.
         format: the files' format; guessed by default.
         labels: a label map, by name or file, applied to everything that is read.
+        group: documents that follow each other to join into one, for corpora that are cut into sentences; the model then reads
+            each with the text around it, in all parts.
     """
 
     train: list[str] = Field(min_length=1)
@@ -55,6 +57,7 @@ class DataConfig(_Section):
     test: list[str] = []
     format: str | None = None
     labels: str | None = None
+    group: Annotated[int, Field(ge=1)] = 1
 
     @field_validator("train", "dev", "test", mode="before")
     @classmethod
@@ -119,9 +122,20 @@ class RunConfig(_Section):
         for key, instead in _OWN_ARGUMENTS.items():
             if key in value:
                 problems.append(f"{key!r} is set by the run" + (f", use {instead!r}" if instead else ""))
+        hints = get_type_hints(TrainingArguments)
+        checked = dict(value)
+        for key in value:
+            if key not in known or key in _OWN_ARGUMENTS:
+                continue
+            # YAML reads 1e-4 as text and no as false; transformers checks neither.
+            try:
+                if (typed := TypeAdapter(hints[key]).validate_python(value[key])) != value[key]:
+                    checked[key] = typed
+            except ValidationError as error:
+                problems.append(f"{key!r} is {value[key]!r}: {error.errors()[0]['msg']}")
         if problems:
             raise ValueError(", ".join(problems) + " (see transformers.TrainingArguments)")
-        return value
+        return checked
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> RunConfig:

@@ -10,6 +10,7 @@ from musamma.data.corpora import khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
+from musamma.data.grouping import group_documents
 from musamma.data.labels import apply_labels, load_label_map
 from musamma.data.tags import TagSet
 from musamma.training.config import DataConfig, RunConfig
@@ -51,6 +52,7 @@ def load_corpus(config: RunConfig) -> Corpus:
                 expected="annotated documents in both parts",
                 remedy="give more documents, or a development part of their own under data.dev",
             )
+    _check_ids((*train, *dev, *test))
     found = {span.label for document in train for span in document.spans}
     tags = TagSet(tuple(config.labels)) if config.labels else TagSet.from_labels(found)
     for document in (*train, *dev, *test):
@@ -62,7 +64,24 @@ def load_corpus(config: RunConfig) -> Corpus:
                     expected=f"one of {', '.join(tags.labels)}",
                     remedy="add it to 'labels', map it with data.labels, or give training documents that have it",
                 )
+    if data.group > 1:
+        train, dev, test = (list(group_documents(documents, data.group)) for documents in (train, dev, test))
     return Corpus(train, dev, test, tags)
+
+
+def _check_ids(documents: Iterable[Document]) -> None:
+    """An id names one document in all parts: scores are matched by it, and what is trained on must not be scored."""
+    texts: dict[str, str] = {}
+    for document in documents:
+        if document.id in texts:
+            same = "with the same text" if texts[document.id] == document.text else "with another text"
+            raise InputError(
+                f"the id comes twice, {same}",
+                where=f"document {document.id!r}",
+                expected="unique ids over training, development and test documents",
+                remedy="take one of them out, or give it an id of its own",
+            )
+        texts[document.id] = document.text
 
 
 def _read(names: Iterable[str], split: str, data: DataConfig) -> list[Document]:

@@ -6,7 +6,6 @@ Run it as ``musamma train CONFIG``, or over several processes as ``torchrun --np
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -23,14 +22,26 @@ from musamma.data.errors import InputError
 from musamma.data.normalization import install_normalizer
 from musamma.models.prediction import Predictor, supports_bfloat16
 from musamma.models.registry import load_tokenizer, resolve_model
-from musamma.models.token_classifier import EncodingOptions, new_classifier
+from musamma.models.token_classifier import EncodingOptions, TokenClassifier, new_classifier, positions
 from musamma.training.card import model_card
 from musamma.training.config import RunConfig
 from musamma.training.corpus import Corpus, load_corpus
+from musamma.training.output import (
+    CARD_FILE,
+    LOG_FILE,
+    RUN_FILE,
+    SCORES_FILE,
+    check_output,
+    claim,
+    is_main_process,
+    last_whole_checkpoint,
+    publish,
+    write_json,
+    write_lines,
+)
 from musamma.training.trainer import LogWriter, SpanTrainer
 from musamma.training.windows import LENGTH, Collator, joint_loss, window_dataset
 
-RUN_FILE, SCORES_FILE = "run.yaml", "scores.json"
 _METRIC = "eval_strict_f1"
 
 
@@ -71,53 +82,20 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
         InputError: the configuration cannot be carried out, or the output folder holds another run.
     """
     output = Path(config.output)
-    _claim(config, output, resume=resume, overwrite=overwrite)
+    check_output(config, output, resume=resume, overwrite=overwrite)
     corpus = load_corpus(config)
+    # All that can be wrong is told before anything is written, and before an earlier run is deleted.
+    _arguments(config, config.seeds[0], output)
+    _new_parts(config, corpus)
+    claim(config, output, overwrite=overwrite)
     results = [_run_seed(config, corpus, seed, output / f"seed-{seed}") for seed in config.seeds]
-    if _is_main_process():
-        _publish(config, corpus, results, output)
+    if is_main_process():
+        best = max(results, key=lambda result: result.dev_f1)
+        publish(best.folder, output)
+        (output / CARD_FILE).write_text(model_card(config, corpus, results), encoding="utf-8")
+        records = [{"seed": result.seed, "seconds": result.seconds, "scores": result.scores} for result in results]
+        write_json(output / SCORES_FILE, {"best_seed": best.seed, "seeds": records})
     return results
-
-
-def _claim(config: RunConfig, output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make the output folder this run's own, without destroying another one's."""
-    record = output / RUN_FILE
-    if _is_main_process():
-        try:
-            if overwrite and record.is_file():
-                shutil.rmtree(output)
-            if output.exists() and any(output.iterdir()):
-                if not record.is_file():
-                    raise InputError(
-                        "the folder holds other files", where=str(output), remedy="choose another --output"
-                    )
-                if not resume:
-                    raise InputError(
-                        "the folder holds an earlier run",
-                        where=str(output),
-                        remedy="go on with --resume, start over with --overwrite, or choose another --output",
-                    )
-                if changed := _changed(record.read_text(encoding="utf-8"), config.to_yaml()):
-                    raise InputError(
-                        f"the run that is to be resumed had other settings for {', '.join(changed)}",
-                        where=str(record),
-                        remedy="use its settings, or start over with --overwrite",
-                    )
-            output.mkdir(parents=True, exist_ok=True)
-            record.write_text(config.to_yaml(), encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                str(error.strerror),
-                where=str(error.filename or output),
-                remedy="choose an --output that can be written",
-            ) from error
-
-
-def _changed(before: str, after: str) -> list[str]:
-    import yaml
-
-    old, new = yaml.safe_load(before) or {}, yaml.safe_load(after)
-    return [key for key in new if key not in ("output", "seeds") and old.get(key) != new[key]]
 
 
 def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> SeedResult:
@@ -129,21 +107,11 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     options = _arguments(config, seed, work)
     # Before any weight is drawn, so that the heads are the same in every run of this seed.
     set_seed(seed)
-    name = resolve_model(config.encoder)
-    tokenizer = install_normalizer(load_tokenizer(name))
-    encoding = EncodingOptions(max_length=config.encoding.max_length, overlap=config.encoding.overlap)
-    encoder = Encoder(tokenizer, max_length=encoding.max_length, overlap=encoding.overlap)
-    classifier = new_classifier(name, corpus.tags, proclitics=config.proclitics, changes=config.encoder_config)
-    limit = getattr(classifier.config, "max_position_embeddings", None)
-    if limit is not None and encoding.max_length > limit:
-        raise InputError(
-            f"encoding.max_length {encoding.max_length}",
-            where=config.encoder,
-            expected=f"at most {limit}, the encoder's positions",
-        )
+    encoder, classifier = _new_parts(config, corpus)
     windows, losses = window_dataset(corpus.train, encoder, corpus.tags, proclitics=config.proclitics)
     folder.mkdir(parents=True, exist_ok=True)
-    _record_losses(losses, folder)
+    if is_main_process():
+        write_lines(folder / "losses.jsonl", (_loss_record(document, loss) for document, loss in losses))
     predictor = Predictor(
         classifier,
         encoder,
@@ -153,7 +121,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         autocast=torch.bfloat16 if options.bf16 else None,
         batch_tokens=32_768 if options.device.type == "cuda" else 4_096,
     )
-    callbacks: list[Any] = [LogWriter(folder / "log.jsonl")]
+    callbacks: list[Any] = [LogWriter(folder / LOG_FILE)]
     if config.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
     trainer = SpanTrainer(
@@ -166,7 +134,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
             "args": options,
             "train_dataset": windows,
             "eval_dataset": windows.select([]),
-            "data_collator": Collator(tokenizer.pad_token_id or 0),
+            "data_collator": Collator(encoder.tokenizer.pad_token_id or 0, encoder.max_length),
             "compute_loss_func": joint_loss,
             "callbacks": callbacks,
         },
@@ -179,15 +147,39 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     parts = {"dev": corpus.dev} | ({"test": corpus.test} if corpus.test else {})
     scores = {part: trainer.score(documents).to_dict() for part, documents in parts.items()}
     result = SeedResult(seed, folder, round(seconds, 1), scores)
-    if _is_main_process():
-        classifier.save_pretrained(folder, tokenizer, encoding)
-        (folder / "README.md").write_text(model_card(config, corpus, [result]), encoding="utf-8")
+    if is_main_process():
+        encoding = EncodingOptions(max_length=encoder.max_length, overlap=encoder.overlap)
+        classifier.save_pretrained(folder, encoder.tokenizer, encoding)
+        (folder / CARD_FILE).write_text(model_card(config, corpus, [result]), encoding="utf-8")
         shutil.copy(folder.parent / RUN_FILE, folder / RUN_FILE)
         # Last: its presence says that the seed is done.
-        _write_json(finished, {"seed": seed, "seconds": result.seconds, "scores": scores})
+        write_json(finished, {"seed": seed, "seconds": result.seconds, "scores": scores})
         for checkpoint in work.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     return result
+
+
+def _new_parts(config: RunConfig, corpus: Corpus) -> tuple[Encoder, TokenClassifier]:
+    """What cuts the documents, and the classifier with fresh heads.
+
+    Raises:
+        InputError: the encoder cannot be loaded, or not be used as configured.
+    """
+    name = resolve_model(config.encoder)
+    encoder = Encoder(
+        install_normalizer(load_tokenizer(name)),
+        max_length=config.encoding.max_length,
+        overlap=config.encoding.overlap,
+    )
+    classifier = new_classifier(name, corpus.tags, proclitics=config.proclitics, changes=config.encoder_config)
+    limit = positions(classifier.backbone)
+    if limit is not None and encoder.max_length > limit:
+        raise InputError(
+            f"encoding.max_length {encoder.max_length}",
+            where=config.encoder,
+            expected=f"at most {limit}, the encoder's positions",
+        )
+    return encoder, classifier
 
 
 def _arguments(config: RunConfig, seed: int, work: Path) -> TrainingArguments:
@@ -202,6 +194,8 @@ def _arguments(config: RunConfig, seed: int, work: Path) -> TrainingArguments:
         "train_sampling_strategy": "group_by_length",
         "length_column_name": LENGTH,
         "optim": "adamw_torch_fused",
+        # Every weight takes part in every step; looking for others costs time and forbids recomputation.
+        "ddp_find_unused_parameters": False,
         **config.trainer,
         "output_dir": str(work),
         "seed": seed,
@@ -227,59 +221,15 @@ def _arguments(config: RunConfig, seed: int, work: Path) -> TrainingArguments:
         ) from error
 
 
-def last_whole_checkpoint(work: Path) -> str | None:
-    """The newest of the Trainer's checkpoints in ``work`` that was written to its end; broken ones are removed."""
-    whole = None
-    found = [path for path in work.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-"))):
-        # The Trainer writes this file last; a kill may leave it half written too.
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            whole = str(path)
-        except (OSError, ValueError):
-            if _is_main_process():
-                shutil.rmtree(path)
-    return whole
-
-
-def _record_losses(losses: list[tuple[Document, Loss]], folder: Path) -> None:
-    """Keep an account of the annotated names that tags cannot carry as they stand."""
-    if _is_main_process():
-        with (folder / "losses.jsonl").open("w", encoding="utf-8") as file:
-            for document, loss in losses:
-                kept = None if loss.kept is None else loss.kept.to_dict()
-                record = {
-                    "id": document.id,
-                    "span": loss.span.to_dict(),
-                    "surface": document.surface(loss.span),
-                }
-                file.write(json.dumps({**record, "reason": loss.reason, "kept": kept}, ensure_ascii=False) + "\n")
-
-
-def _publish(config: RunConfig, corpus: Corpus, results: list[SeedResult], output: Path) -> None:
-    """Put the best seed's checkpoint into the output folder itself, with the card and figures of all seeds."""
-    best = max(results, key=lambda result: result.dev_f1)
-    for file in best.folder.iterdir():
-        if file.is_file() and file.name not in (SCORES_FILE, RUN_FILE, "README.md", "log.jsonl"):
-            target = output / file.name
-            target.unlink(missing_ok=True)
-            try:
-                os.link(file, target)  # the same weights twice need not take the space twice
-            except OSError:
-                shutil.copy(file, target)
-    (output / "README.md").write_text(model_card(config, corpus, results), encoding="utf-8")
-    records = [{"seed": result.seed, "seconds": result.seconds, "scores": result.scores} for result in results]
-    _write_json(output / SCORES_FILE, {"best_seed": best.seed, "seeds": records})
-
-
-def _write_json(path: Path, content: Any) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def _is_main_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
+def _loss_record(document: Document, loss: Loss) -> dict[str, Any]:
+    """An annotated name that tags cannot carry as it stands, as JSON."""
+    return {
+        "id": document.id,
+        "span": loss.span.to_dict(),
+        "surface": document.surface(loss.span),
+        "reason": loss.reason,
+        "kept": None if loss.kept is None else loss.kept.to_dict(),
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:

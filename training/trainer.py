@@ -45,12 +45,13 @@ class SpanTrainer(Trainer):
     def score(self, documents: list[Document]) -> Scores:
         """Scores of the model as it is, in all modes."""
         self._predictor.device = self.args.device
-        training = self.model.training
-        self.model.eval()
+        classifier = self._predictor.classifier
+        training = classifier.training
+        classifier.eval()
         try:
             return score_documents(documents, self._predictor.predict(documents))
         finally:
-            self.model.train(training)
+            classifier.train(training)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -69,7 +70,7 @@ class SpanTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer of the arguments, over groups by depth."""
         if self.optimizer is None:
-            module = self.model if model is None else model
+            module = model or self._predictor.classifier
             decayed = set(self.get_decay_parameter_names(module))
             rates = learning_rates(
                 [name for name, weight in module.named_parameters() if weight.requires_grad],
@@ -82,7 +83,7 @@ class SpanTrainer(Trainer):
                 if weight.requires_grad:
                     key = rates[name], self.args.weight_decay if name in decayed else 0.0
                     groups.setdefault(key, []).append(weight)
-            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, module)
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = optimizer(
                 [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()],
                 **options,

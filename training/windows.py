@@ -50,17 +50,22 @@ class Collator:
 
     Args:
         padding: the tokenizer's padding id.
+        max_length: the longest window, in pieces.
     """
 
     padding: int
+    max_length: int
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """``input_ids`` and ``attention_mask`` (windows, pieces), ``labels`` (windows, 2, pieces): tags, then proclitics."""
         ids = [np.asarray(row["input_ids"]) for row in rows]
-        labels = [pad([np.asarray(row[column]) for row in rows], IGNORED) for column in ("tags", "proclitics")]
+        labels = [
+            pad([np.asarray(row[column]) for row in rows], IGNORED, limit=self.max_length)
+            for column in ("tags", "proclitics")
+        ]
         return {
-            "input_ids": pad(ids, self.padding),
-            "attention_mask": pad([np.ones_like(row) for row in ids], 0),
+            "input_ids": pad(ids, self.padding, limit=self.max_length),
+            "attention_mask": pad([np.ones_like(row) for row in ids], 0, limit=self.max_length),
             "labels": torch.stack(labels, dim=1),
         }
 

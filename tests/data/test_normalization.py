@@ -17,8 +17,10 @@ CLEAN = ["محمد", "كتاب", "محمد", "آخر", "داعش", "كابل", "
 
 # Anything that Unicode has but surrogates, with what Arabic text is made of more often than chance would have it.
 ARABIC = "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيـ\u064b\u064c\u064d\u064e\u064f\u0650\u0651\u0652\u0670\u0653\u0654"
-ODD = "\u200c\u200d\u200e\u200f\u202b\u202c\u2066\u2069\ufeff\u00ad ﷺﻻﺎﻟﺠﻴﺶ😀👨‍👩‍👧𐎠𐎡𝔸٠١٢0123.,،؛؟()«»\"-\n\t"
-TEXTS = st.text(st.one_of(st.sampled_from(ARABIC), st.sampled_from(ODD), st.characters(exclude_categories=["Cs"])), max_size=60)
+ODD = '\u200c\u200d\u200e\u200f\u202b\u202c\u2066\u2069\ufeff\u00ad ﷺﻻﺎﻟﺠﻴﺶ😀👨‍👩‍👧𐎠𐎡𝔸٠١٢0123.,،؛؟()«»"-\n\t'
+TEXTS = st.text(
+    st.one_of(st.sampled_from(ARABIC), st.sampled_from(ODD), st.characters(exclude_categories=["Cs"])), max_size=60
+)
 
 
 @pytest.fixture(scope="module", params=["wordpiece_encoder", "unigram_encoder"])

@@ -1,5 +1,7 @@
 """Words and the proclitics in them."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,7 @@ def test_words_of_real_text(text: str, words: list[str]) -> None:
 def test_words_cover_every_visible_character_once(text: str) -> None:
     words = segment(text)
     assert all(start < end for start, end in words)
-    assert all(left[1] <= right[0] for left, right in zip(words, words[1:], strict=False))
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(words))
     covered = {offset for start, end in words for offset in range(start, end)}
     assert all(offset in covered for offset, c in enumerate(text) if c.isalnum())
     assert not any(text[offset].isspace() for offset in covered)

@@ -1,0 +1,43 @@
+# Everything runs in .venv, which the first target makes. Another Python: make PYTHON=python3.12 test
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FOLDERS := cli configs data evaluation inference models training
+
+.DEFAULT_GOAL := help
+.PHONY: help venv quickstart test lint typecheck
+
+help:
+	@echo 'make quickstart  fine-tune, score and tag on what comes with the project, offline'
+	@echo 'make test        run the tests'
+	@echo 'make lint        check style and formatting'
+	@echo 'make typecheck   check types'
+	@echo 'make venv        only install, into $(VENV)'
+
+venv: $(STAMP)
+
+# constraints.txt pins what is installed, torch above all.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+quickstart: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/musamma quickstart
+
+# Two processes of one thread each: more threads than cores only wait for each other.
+test: $(STAMP)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Type checkers do not follow the folder mapping of an editable install: a tree of links stands in for it.
+typecheck: $(STAMP)
+	rm -rf .typecheck
+	mkdir -p .typecheck/musamma
+	for folder in $(FOLDERS); do ln -s ../../$$folder .typecheck/musamma/$$folder; done
+	$(BIN)/mypy

@@ -1,0 +1,351 @@
+"""What every wrong call and every broken checkpoint is answered with: one line on stderr, and its exit status."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from musamma.cli.main import run
+from musamma.data.normalization import install_normalizer
+from musamma.data.tags import TagSet
+from musamma.models.registry import load_tokenizer
+from musamma.models.token_classifier import EncodingOptions, new_classifier
+
+
+@pytest.fixture(scope="module")
+def model(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(5)
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
+    classifier = new_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC"]))
+    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
+    return folder
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs the command in an empty folder: it must leave with ``status``, print nothing and say one line, the answer."""
+    monkeypatch.chdir(tmp_path)
+
+    def failing(*arguments: object, status: int = 2) -> str:
+        capsys.readouterr()
+        found = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("musamma: ")
+        assert captured.err.endswith("\n")
+        assert len(captured.err.splitlines()) == 1, captured.err
+        assert found == status, captured.err
+        return captured.err.removeprefix("musamma: ").removesuffix("\n")
+
+    return failing
+
+
+def fed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+
+
+# The call.
+
+
+def test_wrong_calls(fails):
+    assert fails("tag") == "No such command 'tag'; see musamma --help"
+    assert fails("encoder", "shrink") == "No such command 'shrink'; see musamma encoder --help"
+    assert fails("predict", "a.txt", "--modle", "x").startswith("No such option: --modle")
+    assert fails("predict", "a.txt", "--modle", "x").endswith("; see musamma predict --help")
+    assert fails("predict", "a.txt") == "Missing option '--model' / '-m'; see musamma predict --help"
+    assert fails("predict", "-m", "x") == "Missing argument 'INPUT...'; see musamma predict --help"
+    found = fails("predict", "a.txt", "-m", "x", "-f", "xml")
+    assert (
+        found
+        == "Invalid value for '--format' / '-f': 'xml' is not one of 'jsonl', 'conll', 'html'; see musamma predict --help"
+    )
+    assert "--batch-tokens" in fails("predict", "a.txt", "-m", "x", "--batch-tokens", 0)
+    assert "No such command 'ta\\ng\\x1b'" in fails("ta\ng\x1b")
+
+
+@pytest.mark.parametrize("arguments", [[], ["encoder"]])
+def test_a_call_without_a_verb_shows_the_help(capsys, arguments):
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert "Usage: musamma" in captured.out
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize("verb", ["quickstart", "train", "predict", "evaluate", "convert", "check", "encoder"])
+def test_every_verb_has_help(capsys, verb):
+    assert run([verb, "--help"]) == 0
+    assert f"Usage: musamma {verb}" in capsys.readouterr().out
+
+
+def test_a_process_leaves_with_the_status(tmp_path):
+    for arguments, status in ((["tag"], 2), (["predict", "--debug"], 2)):
+        command = [sys.executable, "-m", "musamma.cli.main", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == status, done.stderr
+        assert ("Traceback" in done.stderr) == ("--debug" in arguments)
+        lines = done.stderr.splitlines()
+        assert sum(line.startswith("musamma: ") for line in lines) == 1
+        assert (len(lines) == 1) == ("--debug" not in arguments)
+
+
+# The command itself.
+
+
+def test_a_missed_threshold_is_status_1(fails):
+    lines = [{"id": "a", "text": "وصل بغداد", "spans": [{"start": 3, "end": 9, "label": "LOC"}]}]
+    Path("in.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert "above --max-loss 0" in fails("convert", "in.jsonl", "out.conll", "--max-loss", 0, status=1)
+    assert not Path("out.conll").exists()
+
+
+def test_an_unforeseen_error_is_status_1_and_shows_its_traceback_on_demand(fails, monkeypatch, capsys):
+    def broken(inputs):
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr("musamma.inference.sources.read_inputs", broken)
+    call = ["predict", "a.txt", "-m", "nawah"]
+    assert fails(*call, status=1) == "RuntimeError: first line second line; --debug shows where"
+    assert run(call, debug=True) == 1
+    captured = capsys.readouterr()
+    assert "Traceback" in captured.err
+    assert ", in broken" in captured.err
+
+
+class Interrupting(io.RawIOBase):
+    """An input at which Ctrl-C is pressed after the first line."""
+
+    def __init__(self) -> None:
+        self.lines = [b'{"text": "\xd9\x86\xd8\xb5"}\n']
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self.lines:
+            raise KeyboardInterrupt
+        line = self.lines.pop()
+        buffer[: len(line)] = line
+        return len(line)
+
+
+def test_an_interrupted_command_leaves_no_half_file(fails, monkeypatch, model):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Interrupting())))
+    assert fails("predict", "-", "-m", model, "-o", "out.jsonl", status=130) == "interrupted"
+    assert list(Path().iterdir()) == []
+
+
+def test_an_interrupted_training_says_how_to_go_on(fails, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("musamma.training.config.load_config", interrupted)
+    assert fails("train", "quickstart", status=130) == "interrupted; --resume goes on from the last epoch"
+
+
+# Models. What is changed in a folder, and what the answer says.
+
+
+def without(*files: str) -> Callable[[Path], None]:
+    return lambda folder: [(folder / file).unlink() for file in files] and None
+
+
+def cut(file: str, size: int) -> Callable[[Path], None]:
+    return lambda folder: (folder / file).write_bytes((folder / file).read_bytes()[:size]) and None
+
+
+def configured(**changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        content = json.loads((folder / "config.json").read_text("utf-8"))
+        (folder / "config.json").write_text(json.dumps(content | changes), encoding="utf-8")
+
+    return change
+
+
+def unlabelled(folder: Path) -> None:
+    """A classifier of two unnamed classes, whole and loadable."""
+    names = {0: "LABEL_0", 1: "LABEL_1"}
+    configured(id2label=names, label2id={name: index for index, name in names.items()})(folder)
+    weights = load_file(folder / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name][:2].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def headless(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["classifier.weight"], weights["classifier.bias"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+BROKEN = {
+    "no tokenizer": (
+        without("tokenizer.json", "tokenizer_config.json"),
+        "the checkpoint has no tokenizer; expected tokenizer.json beside config.json",
+    ),
+    "no weights": (without("model.safetensors"), "cannot be loaded: Error no file named model.safetensors"),
+    "no config": (without("config.json"), "the folder holds no config.json; expected a folder with config.json"),
+    "cut weights": (cut("model.safetensors", 5_000), "cannot be loaded: Error while deserializing header"),
+    "empty weights": (cut("model.safetensors", 0), "cannot be loaded: Error while deserializing header"),
+    "cut config": (cut("config.json", 200), "cannot be loaded: It looks like the config file"),
+    "cut tokenizer": (cut("tokenizer.json", 500), "cannot be loaded: "),
+    "cut head": (cut("proclitic_head.safetensors", 20), "the proclitic head cannot be read"),
+    "unknown architecture": (
+        configured(model_type="arabic-bert"),
+        "cannot be loaded: The checkpoint you are trying to load",
+    ),
+    "no classifier": (headless, "the weights lack 'classifier.bias' or have it in another shape, and 1 more"),
+    "other shapes": (configured(hidden_size=64), "the weights lack '"),
+    "other labels": (configured(id2label={"0": "O"}, label2id={"O": 0}), "the weights lack 'classifier.bias'"),
+    "no encoding": (configured(musamma={"encoding": {"max_len": 3}}), "'musamma' in config.json is {'encoding': "),
+    "no recogniser": (unlabelled, "the labels are LABEL_0, LABEL_1; expected IOB2 tags"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_checkpoint(fails, model, name):
+    change, message = BROKEN[name]
+    shutil.copytree(model, "model")
+    change(Path("model"))
+    Path("a.txt").write_text("وصل إلى بغداد", encoding="utf-8")
+    found = fails("predict", "a.txt", "-m", "model", "-o", "out.jsonl")
+    assert found.startswith(("model: ", "model/proclitic_head.safetensors: "))
+    assert message in found
+    assert not Path("out.jsonl").exists()
+    assert not Path("out.jsonl.part").exists()
+
+
+def test_a_model_that_is_not_there(fails):
+    Path("a.txt").write_text("وصل إلى بغداد", encoding="utf-8")
+    Path("empty").mkdir()
+    call = "predict", "a.txt", "-m"
+    assert fails(*call, "./model") == "./model: no such folder; check the path, or give a hub id such as owner/name"
+    assert "arabert: no such model; expected a folder, a hub id (owner/name), or a model that comes" in fails(
+        *call, "arabert"
+    )
+    assert fails(*call, "empty").startswith("empty: the folder is empty; expected a folder with config.json")
+    assert fails(*call, "a.txt").startswith("a.txt: a file; expected a folder with config.json")
+    found = fails(*call, "owner/name")
+    assert found.startswith(
+        "owner/name: no folder of that name, and the Hugging Face hub cannot be asked (HF_HUB_OFFLINE is"
+    )
+
+
+def test_a_device_that_is_not_there(fails, model):
+    Path("a.txt").write_text("وصل إلى بغداد", encoding="utf-8")
+    for device in ("gpu", "cuda:99"):
+        found = fails("predict", "a.txt", "-m", model, "--device", device)
+        assert found.startswith(f"device '{device}'; expected one that is there, such as cpu")
+
+
+# What is to be tagged.
+
+
+def lines(*records: object) -> str:
+    return "\n".join(record if isinstance(record, str) else json.dumps(record) for record in records)
+
+
+def numbered(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [{"id": f"d{number}", "text": "وصل إلى بغداد", **more} for number in range(count)]
+
+
+def span(start: int, end: int) -> dict[str, Any]:
+    return {"start": start, "end": end, "label": "LOC"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lines(*numbered(6), '{"id": "d6", "te'), "in.jsonl:7: broken JSON: "),
+        (lines(*numbered(3), *numbered(1)), "in.jsonl:4: id 'd0' is taken by line 1; expected unique ids"),
+        (lines({"id": "a", "txt": "نص"}), "in.jsonl:1: unknown key 'txt'; expected keys among id, text"),
+        (lines(*numbered(1, spans=[span(8, 40)])), "in.jsonl:1, document 'd0': span [8, 40) LOC is outside the text"),
+        (lines(*numbered(1, spans=[span(8, 8)])), "in.jsonl:1, document 'd0': span [8, 8) LOC is empty"),
+        (
+            lines(*numbered(1, spans=[span(4, 13), span(8, 13)])),
+            "in.jsonl:1, document 'd0': spans [4, 13) LOC 'إلى بغداد' and [8, 13) LOC 'بغداد' overlap",
+        ),
+        ("", "in.jsonl: the file holds no document"),
+    ],
+)
+def test_broken_json_lines(fails, model, content, message):
+    Path("in.jsonl").write_text(content, encoding="utf-8")
+    Path("out.jsonl").write_text("before", encoding="utf-8")
+    assert fails("predict", "in.jsonl", "-m", model, "-o", "out.jsonl").startswith(message)
+    assert Path("out.jsonl").read_text("utf-8") == "before"
+    assert sorted(path.name for path in Path().iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_inputs_that_cannot_be_tagged(fails, model, monkeypatch):
+    Path("folder").mkdir()
+    Path("folder/a.pdf").write_bytes(b"%PDF")
+    Path("latin.txt").write_bytes("سطر\n".encode() + b"caf\xe9")
+    Path("empty.txt").write_bytes(b"")
+    Path("a.docx").write_bytes(b"PK")
+    call = "predict", "-m", model
+    assert fails(*call, "none.txt").startswith("none.txt: no such file or folder; check the path")
+    assert fails(*call, "folder").startswith("folder: nothing to tag; expected .txt files")
+    assert fails(*call, "latin.txt").startswith("latin.txt:2: byte 0xe9 is not UTF-8; expected UTF-8; convert the file")
+    assert fails(*call, "empty.txt").startswith("empty.txt: the file is empty")
+    assert fails(*call, "a.docx").startswith("a.docx: suffix '.docx'; expected .txt files")
+    Path("empty.txt").write_text("نص", encoding="utf-8")
+    assert fails(*call, "empty.txt", "empty.txt").startswith(
+        "empty.txt: id 'empty' is taken by empty.txt; expected unique"
+    )
+    fed(monkeypatch, b"")
+    assert fails(*call, "-") == "stdin: no text; expected an article, or one JSON object a line"
+
+
+def test_a_wrong_input_is_told_of_before_the_model_is_looked_for(fails):
+    assert fails("predict", "none.txt", "-m", "./nowhere").startswith("none.txt: ")
+    code = (
+        "import sys; from musamma.cli.main import run; status = run(['predict', 'none.txt', '-m', 'x']);"
+        "sys.exit(3 if 'torch' in sys.modules else status)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 2
+
+
+# Where it is to be written.
+
+
+def test_outputs_that_cannot_be_written(fails, model):
+    Path("a.txt").write_text("نص", encoding="utf-8")
+    Path("folder.jsonl").mkdir()
+    call = "predict", "a.txt", "-m", model, "-o"
+    assert fails(*call, "out.xml") == (
+        "out.xml: suffix '.xml'; expected one of .jsonl, .ndjson, .conll, .html; name the file so, or give --format"
+    )
+    assert fails(*call, "folder.jsonl").startswith(
+        "folder.jsonl: a folder; expected a file to write; choose an --output"
+    )
+    assert fails(*call, "a.txt/out.jsonl").startswith("a.txt: ")
+    assert sorted(path.name for path in Path().iterdir()) == ["a.txt", "folder.jsonl"]
+
+
+def test_a_folder_that_must_not_be_written(fails, model, monkeypatch):
+    def denied(path, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    Path("a.txt").write_text("نص", encoding="utf-8")
+    monkeypatch.setattr(Path, "mkdir", denied)  # root may write anywhere
+    found = fails("predict", "a.txt", "-m", model, "-o", "locked/out.jsonl")
+    assert found == "locked: Permission denied; choose an --output that can be written"
+
+
+def test_an_input_is_not_overwritten(fails, model):
+    """It may hold annotation, which predictions would take the place of."""
+    content = lines(*numbered(2, spans=[span(8, 13)]))
+    Path("gold.jsonl").write_text(content, encoding="utf-8")
+    found = fails("predict", "gold.jsonl", "-m", model, "-o", "./gold.jsonl")
+    assert found == "./gold.jsonl: an input is the output too; choose another --output"
+    assert Path("gold.jsonl").read_text("utf-8") == content

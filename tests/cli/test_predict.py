@@ -1,0 +1,202 @@
+"""``musamma predict`` as it is called; what comes out is compared with the tagger's own answer."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from musamma.cli.main import run
+from musamma.data.document import Document
+from musamma.data.formats import read_documents
+from musamma.data.jsonl import read_jsonl, write_jsonl
+from musamma.data.normalization import install_normalizer
+from musamma.data.tags import TagSet
+from musamma.data.words import segment
+from musamma.inference import Tagger
+from musamma.models.registry import load_tokenizer
+from musamma.models.token_classifier import EncodingOptions, new_classifier
+
+#: Line ends of both kinds, vowel signs, bidi controls, an emoji beyond the basic plane, a mark in the middle.
+WILD = "\r\n قَالَ مُحَمَّدٌ السَّعِيد\r\nفي \u202bبيروت\u202c 😀\u200f لـــ«رويترز» \ufeffوبغداد\n"
+TEXTS = [
+    WILD,
+    "وصل الرئيس إلى دمشق وبغداد ولندن، ثم غادر إلى باريس (فرنسا)",
+    "<script>alert('بغداد')</script> \u202eالموصل & دمشق",
+]
+
+
+@pytest.fixture(scope="module")
+def model(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A checkpoint that finds names in anything: its heads are drawn at random, and wide."""
+    torch.manual_seed(5)
+    classifier = new_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
+    torch.nn.init.normal_(classifier.backbone.classifier.weight, std=2)
+    torch.nn.init.normal_(classifier.proclitic_head.weight, std=2)
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
+    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def expected(model: str) -> list[Document]:
+    """The texts with what the tagger finds in them."""
+    documents = [Document(f"{number}", text) for number, text in enumerate(TEXTS)]
+    found = list(Tagger(model, device="cpu").tag_documents(documents))
+    assert all(document.spans for document in found)
+    return found
+
+
+@pytest.fixture
+def call(model, capsysbinary):
+    """Runs the command, which must be quiet on stderr but for ``says``; returns the bytes that it prints."""
+
+    def called(*arguments: object, says: str = "") -> bytes:
+        status = run(["predict", *map(str, arguments), "--model", model, "--device", "cpu"])
+        captured = capsysbinary.readouterr()
+        assert captured.err.decode() == says
+        assert status == 0
+        return captured.out
+
+    return called
+
+
+def found_in(output: bytes) -> list[Document]:
+    return [Document.from_dict(json.loads(line), where="output") for line in output.split(b"\n") if line]
+
+
+def same(documents: list[Document], expected: list[Document]) -> None:
+    """Texts alike character for character, spans alike with scores."""
+    assert [document.text for document in documents] == [document.text for document in expected]
+    for document, other in zip(documents, expected, strict=True):
+        assert [span.key for span in document.spans] == [span.key for span in other.spans]
+        scores = [[span.score for span in one.spans] for one in (document, other)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_a_text_file(call, expected, tmp_path):
+    (tmp_path / "مقال.txt").write_bytes(b"\xef\xbb\xbf" + WILD.encode())
+    documents = found_in(call(tmp_path / "مقال.txt"))
+    assert [document.id for document in documents] == ["مقال"]
+    same(documents, expected[:1])
+
+
+def test_a_folder(call, expected, tmp_path):
+    for name, text in zip(("b.txt", "a/c.txt", "z.txt"), (TEXTS[1], TEXTS[0], TEXTS[2]), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode())
+    documents = found_in(call(tmp_path))
+    assert [document.id for document in documents] == ["a/c", "b", "z"]
+    same(documents, expected)
+
+
+def test_json_lines_keep_ids_order_and_meta(call, expected, tmp_path):
+    documents = [
+        Document("ي", TEXTS[2], meta={"source": "رويترز", "page": 3}),
+        Document("<b>", ""),
+        Document("a b", TEXTS[0]),
+        Document("0", " \n\t"),
+    ]
+    write_jsonl(documents, tmp_path / "in.jsonl")
+    found = found_in(call(tmp_path / "in.jsonl", "-o", "-"))
+    assert [(d.id, d.text, d.meta) for d in found] == [(d.id, d.text, d.meta) for d in documents]
+    same([found[2], found[0]], [expected[0], expected[2]])
+    assert found[1].spans == found[3].spans == ()
+
+
+def test_standard_input_as_text_and_as_json_lines(call, expected, monkeypatch):
+    def fed(content: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode()), encoding="ascii"))
+
+    fed(WILD)
+    text = found_in(call("-"))
+    fed("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in TEXTS))
+    lines = found_in(call("-", "--batch-tokens", 1))
+    assert [document.id for document in text + lines] == ["stdin", "stdin-1", "stdin-2", "stdin-3"]
+    same(text, expected[:1])
+    same(lines, expected)
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "new/OUT.NDJSON", "out", "v1.2/out"])
+def test_a_file_of_json_lines_holds_what_standard_output_gets(call, tmp_path, expected, name):
+    write_jsonl([Document(d.id, d.text) for d in expected], tmp_path / "in.jsonl")
+    assert call(tmp_path / "in.jsonl", "-o", tmp_path / name) == b""
+    assert (tmp_path / name).read_bytes() == call(tmp_path / "in.jsonl")
+    same(list(read_jsonl(tmp_path / name)), expected)
+
+
+def test_conll_by_suffix_and_by_option(call, tmp_path, expected):
+    (tmp_path / "a.txt").write_bytes(TEXTS[1].encode())
+    spans = expected[1].spans
+    starts = {start for start, _ in segment(TEXTS[1])}
+    inside = sum(span.start not in starts for span in spans)
+    assert inside  # a proclitic before a name, which CoNLL cannot part from it
+    says = f"{{}}: conll cannot hold all: 1 lost_id, {len(spans)} lost_score, {inside} widened; jsonl can\n"
+    assert call(tmp_path / "a.txt", "-o", tmp_path / "o.conll", says=says.format(tmp_path / "o.conll")) == b""
+    written = (tmp_path / "o.conll").read_bytes()
+    assert call(tmp_path / "a.txt", "-f", "conll", says=says.format("standard output")) == written
+    again = next(read_documents(tmp_path / "o.conll"))
+    assert [span.label for span in again.spans] == [span.label for span in spans]
+    for span, other in zip(spans, again.spans, strict=True):
+        assert again.surface(other).replace(" ", "").endswith(expected[1].surface(span).replace(" ", ""))
+
+
+def test_html_by_suffix_and_by_option(call, tmp_path, expected):
+    (tmp_path / "<i>.txt").write_bytes(TEXTS[2].encode())
+    assert call(tmp_path / "<i>.txt", "-o", tmp_path / "page.html") == b""
+    page = (tmp_path / "page.html").read_bytes().decode()
+    assert call(tmp_path / "<i>.txt", "--format", "html").decode() == page
+    assert "<script>" not in page
+    assert "<bdi>&lt;i&gt;</bdi>" in page
+    assert page.count("<mark ") == len(expected[2].spans)
+
+
+def test_the_format_that_is_asked_for_wins_over_the_suffix(call, tmp_path):
+    (tmp_path / "a.txt").write_bytes(TEXTS[1].encode())
+    call(tmp_path / "a.txt", "-o", tmp_path / "out.conll", "-f", "jsonl")
+    assert len(list(read_jsonl(tmp_path / "out.conll"))) == 1
+
+
+def test_a_file_that_is_there_is_replaced_as_a_whole(call, tmp_path):
+    (tmp_path / "a.txt").write_bytes(TEXTS[1].encode())
+    (tmp_path / "out.jsonl").write_text("x" * 100_000, encoding="utf-8")
+    call(tmp_path / "a.txt", "-o", tmp_path / "out.jsonl")
+    assert len(list(read_jsonl(tmp_path / "out.jsonl"))) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "out.jsonl"]
+
+
+def test_a_process_of_its_own_is_quiet_and_exact(model, expected):
+    """With libraries that are loaded after the command has begun, and a terminal set to Latin-1."""
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONWARNINGS": ""}
+    arguments = [sys.executable, "-m", "musamma.cli.main", "predict", "-", "-m", model, "--device", "cpu"]
+    done = subprocess.run(arguments, input=WILD.encode(), capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    same(found_in(done.stdout), expected[:1])
+
+
+def test_a_reader_that_goes_away_is_no_error(model, tmp_path, monkeypatch, capsys):
+    write_jsonl([Document(str(number), WILD * 20) for number in range(40)], tmp_path / "in.jsonl")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as gone:
+        monkeypatch.setattr("sys.stdout", gone)
+        monkeypatch.setattr("sys.stderr", sys.stderr)  # typer puts others in their place
+        assert run(["predict", str(tmp_path / "in.jsonl"), "-m", model, "--device", "cpu"]) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_the_model_is_found_by_name_from_anywhere(model, tmp_path, monkeypatch, capsys):
+    """A relative folder with a slash in its name is a folder, not a hub id."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model, "runs/mine")
+    Path("a.txt").write_text("وصل إلى بغداد", encoding="utf-8")
+    assert run(["predict", "a.txt", "-m", "runs/mine", "--device", "cpu"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "a"

@@ -1,0 +1,316 @@
+"""``musamma train`` and ``quickstart`` as they are called: what a run leaves, and how wrong ones are answered."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file, save_file
+
+from musamma.cli.main import run
+from musamma.inference import Tagger
+from musamma.training.config import load_config
+
+TEXT = "وصل محمد السعيد إلى بيروت وبغداد"
+
+
+def document(number: int, *names: tuple[int, int, str]) -> str:
+    spans = [{"start": start, "end": end, "label": label} for start, end, label in names]
+    return json.dumps({"id": f"d{number}", "text": TEXT, "spans": spans}, ensure_ascii=False)
+
+
+GOOD = [document(number, (4, 15, "PER"), (20, 25, "LOC"), (27, 32, "LOC")) for number in range(8)]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wordpiece_encoder: Path):
+    """Writes ``run.yaml`` into an empty current folder, with ``good.jsonl`` beside it; keys given are changed."""
+    monkeypatch.chdir(tmp_path)
+    Path("good.jsonl").write_text("\n".join(GOOD), encoding="utf-8")
+
+    def written(**changes: Any) -> str:
+        content = {
+            "encoder": str(wordpiece_encoder),
+            "data": {"train": "good.jsonl"},
+            "output": "out",
+            "encoding": {"max_length": 64, "overlap": 8},
+            "trainer": {"num_train_epochs": 1},
+        }
+        Path("run.yaml").write_text(yaml.safe_dump(content | changes), encoding="utf-8")
+        return "run.yaml"
+
+    return written
+
+
+@pytest.fixture
+def fails(recipe, capsys: pytest.CaptureFixture[str]):
+    """Runs ``musamma train``; it must leave with status 2, print nothing, and say one line, which is returned."""
+
+    def failing(*arguments: object) -> str:
+        capsys.readouterr()
+        status = run(["train", *map(str, arguments)])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert len(captured.err.splitlines()) == 1, captured.err
+        assert captured.err.startswith("musamma: ")
+        assert status == 2
+        return captured.err.removeprefix("musamma: ").removesuffix("\n")
+
+    return failing
+
+
+# The configuration.
+
+
+def test_all_mistakes_of_a_configuration_are_named_at_once(fails, recipe):
+    found = fails(
+        recipe(
+            encodr="nawah",
+            seeds=[1, 1],
+            precision="half",
+            data={"train": [], "dev_shar": 0.1},
+            trainer={"learning_rat": 1e-4, "output_dir": "x", "num_train_epochs": 1},
+        )
+    )
+    for mistake in (
+        "encodr: unknown key",
+        "seeds: a seed comes twice",
+        "precision: Input should be 'auto', 'float32' or 'bfloat16'",
+        "data.train: List should have at least 1 item",
+        "data.dev_shar: unknown key",
+        "unknown key 'learning_rat'",
+        "'output_dir' is set by the run, use 'output'",
+    ):
+        assert mistake in found
+    assert found.startswith("run.yaml: ")
+    assert "num_train_epochs" not in found
+
+
+def test_a_configuration_that_cannot_be_read(fails):
+    assert fails("nowhere.yaml").startswith("nowhere.yaml: No such file or directory; expected a YAML file, or one of ")
+    assert "quickstart" in fails("nowhere.yaml")
+    Path("broken.yaml").write_text("encoder: [nawah\ndata: x", encoding="utf-8")
+    assert fails("broken.yaml").startswith("broken.yaml: no YAML: ")
+    Path("latin.yaml").write_bytes(b"encoder: caf\xe9")
+    assert fails("latin.yaml").startswith("latin.yaml: no YAML: ")
+    Path("list.yaml").write_text("[nawah]", encoding="utf-8")
+    assert fails("list.yaml") == "list.yaml: a YAML list; expected keys and values"
+    Path("empty.yaml").write_text("", encoding="utf-8")
+    assert fails("empty.yaml").startswith("empty.yaml: ")
+    Path("folder").mkdir()
+    assert fails("folder").startswith("folder: Is a directory")
+
+
+def test_changes_that_cannot_be_made(fails, recipe):
+    config = recipe()
+    assert fails(config, "--set", "seeds").startswith("--set 'seeds'; expected key.key=value")
+    assert fails(config, "--set", "=1").startswith("--set '=1'; expected key.key=value")
+    assert "'encoder' is no section" in fails(config, "--set", "encoder.name=x")
+    assert fails(config, "--set", "seeds=[1").startswith("--set 'seeds=[1': the value is no YAML")
+    assert "nothing: unknown key" in fails(config, "--set", "nothing.here=1")
+    assert "unknown key 'learning_rat'" in fails(config, "--set", "trainer.learning_rat=1")
+    found = fails(config, "--set", "seeds=x", "--set", "encoding.overlap=-1")
+    assert "seeds: Input should be a valid list" in found
+    assert "encoding.overlap: Input should be greater than or equal to 0" in found
+    assert not Path("out").exists()
+
+
+def test_arguments_that_transformers_refuses(fails, recipe):
+    found = fails(recipe(trainer={"lr_scheduler_type": "steep"}))
+    assert found.startswith("trainer: steep is not a valid SchedulerType")
+
+
+def test_arguments_are_read_as_the_types_that_transformers_wants(fails, recipe):
+    """YAML takes 1e-4 for text and no for false."""
+    trainer = load_config(recipe(), changes=["trainer.learning_rate=1e-4", "trainer.warmup_steps=100"]).trainer
+    assert trainer == {"num_train_epochs": 1, "learning_rate": 1e-4, "warmup_steps": 100}
+    assert [type(value) for value in trainer.values()] == [int, float, int]
+    found = fails("run.yaml", "--set", "trainer.learning_rate=fast", "--set", "trainer.save_strategy=no")
+    assert "'learning_rate' is 'fast': Input should be a valid number" in found
+    assert "'save_strategy' is False: Input should be 'no', 'steps', 'epoch' or 'best'" in found
+
+
+# The data.
+
+
+@pytest.mark.parametrize(
+    ("span", "message"),
+    [
+        (
+            (20, 40, "LOC"),
+            "bad.jsonl:3, document 'd2': span [20, 40) LOC 'بيروت وبغداد': not within the text's 32 characters",
+        ),
+        ((-1, 3, "LOC"), "bad.jsonl:3, document 'd2': span [-1, 3) LOC"),
+        ((4, 4, "LOC"), "bad.jsonl:3, document 'd2': span [4, 4) LOC '': no characters"),
+        (
+            (9, 19, "LOC"),
+            "bad.jsonl:3, document 'd2': spans [9, 19) LOC 'السعيد إلى' and [4, 15) PER 'محمد السعيد' overlap",
+        ),
+    ],
+)
+def test_spans_that_cannot_be(fails, recipe, span, message):
+    Path("bad.jsonl").write_text("\n".join([*GOOD[:2], document(2, (4, 15, "PER"), span)]), encoding="utf-8")
+    assert fails(recipe(data={"train": "bad.jsonl"})).startswith(message)
+
+
+def test_files_that_cannot_be_read(fails, recipe):
+    Path("broken.jsonl").write_text("\n".join([*GOOD[:6], GOOD[6][:-20], GOOD[7]]), encoding="utf-8")
+    Path("latin.jsonl").write_bytes("\n".join(GOOD[:2]).encode() + b'\n{"id": "caf\xe9", "text": ""}')
+    Path("empty.jsonl").write_text("", encoding="utf-8")
+    Path("twice.jsonl").write_text("\n".join([*GOOD, GOOD[0]]), encoding="utf-8")
+    Path("bare.jsonl").write_text("\n".join(map(document, range(8))), encoding="utf-8")
+    for name, message in {
+        "broken": "broken.jsonl:7: broken JSON: ",
+        "latin": "latin.jsonl:3: byte 0xe9 at byte 12 is not UTF-8",
+        "empty": "empty.jsonl: no document in it",
+        "twice": "twice.jsonl:9: id 'd0' is taken by twice.jsonl:1",
+        "bare": "bare.jsonl: the training part has 7 documents and no names",
+        "none": "none.jsonl: no such file or folder",
+    }.items():
+        for key in ("train", "dev") if name != "bare" else ("train",):
+            assert fails(
+                recipe(data={"train": "good.jsonl", key: f"{name}.jsonl", "test": []}), "--output", f"{name}-{key}"
+            ).startswith(message)
+
+
+def test_labels_outside_the_schema(fails, recipe):
+    found = fails(recipe(labels=["PER", "ORG"]))
+    assert found.startswith(
+        "document 'd0': label 'LOC' of [20, 25) LOC 'بيروت'; expected one of PER, ORG; add it to 'labels'"
+    )
+    Path("test.jsonl").write_text(document(0, (4, 15, "ARTIST")), encoding="utf-8")
+    found = fails(recipe(data={"train": "good.jsonl", "test": "test.jsonl"}), "-o", "out2")
+    assert found.startswith("document 'd0': label 'ARTIST' of [4, 15) ARTIST 'محمد السعيد'; expected one of LOC, PER")
+
+
+# The encoder.
+
+
+def test_encoders_that_cannot_be_used(fails, recipe, wordpiece_encoder):
+    Path("empty").mkdir()
+    for changes, message in (
+        ({"encoder": "./nowhere"}, "./nowhere: no such folder; check the path"),
+        ({"encoder": "empty"}, "empty: the folder is empty; expected a folder with config.json"),
+        (
+            {"encoder": "owner/arabert"},
+            "owner/arabert: no folder of that name, and the Hugging Face hub cannot be asked",
+        ),
+        (
+            {"encoding": {"max_length": 4000, "overlap": 64}},
+            f"{wordpiece_encoder}: encoding.max_length 4000; expected at most 128, the encoder's positions",
+        ),
+        (
+            {"encoder_config": {"droput": 0.1}},
+            f"{wordpiece_encoder}: encoder_config.droput; expected a key of its BertConfig",
+        ),
+    ):
+        assert fails(recipe(**changes)).startswith(message)
+        assert list(Path("out").iterdir()) == []  # a call that is put right finds its place free
+
+
+def test_an_encoder_whose_positions_begin_behind_the_padding(fails, recipe, unigram_encoder):
+    """Of its 130 positions the text gets 128."""
+    found = fails(recipe(encoder=str(unigram_encoder), encoding={"max_length": 129, "overlap": 8}))
+    assert found == f"{unigram_encoder}: encoding.max_length 129; expected at most 128, the encoder's positions"
+
+
+def test_weights_of_another_architecture(fails, recipe, wordpiece_encoder, unigram_encoder):
+    shutil.copytree(wordpiece_encoder, "mixed")
+    shutil.copy(unigram_encoder / "model.safetensors", "mixed/model.safetensors")
+    weights = load_file("mixed/model.safetensors")
+    save_file(
+        {f"other.{name}": weight for name, weight in weights.items()}, "mixed/model.safetensors", {"format": "pt"}
+    )
+    assert fails(recipe(encoder="mixed")).startswith("mixed: the weights lack 'bert.embeddings.LayerNorm.")
+
+
+def test_a_recogniser_with_other_labels_is_an_encoder(recipe, capsys, unigram_encoder):
+    """Its heads are drawn anew."""
+    assert run(["train", recipe(labels=["PER", "LOC", "ORG"]), "--output", "first"]) == 0
+    assert run(["train", recipe(encoder="first")]) == 0
+    assert capsys.readouterr().err == ""
+    assert Tagger("out", device="cpu").labels == ("LOC", "PER")
+
+
+# The output folder.
+
+
+def test_output_folders_that_are_taken(fails, recipe):
+    Path("out").mkdir()
+    Path("out/thesis.txt").write_text("years of work", encoding="utf-8")
+    for more in ([], ["--overwrite"], ["--resume"]):
+        assert fails(recipe(), *more) == "out: the folder holds other files; choose another --output"
+    assert [path.name for path in Path("out").iterdir()] == ["thesis.txt"]
+    assert "choose an --output that can be written" in fails(recipe(), "-o", "out/thesis.txt")
+    assert "choose an --output that can be written" in fails(recipe(), "-o", "out/thesis.txt/deeper")
+
+
+def test_a_run_from_its_call_to_its_checkpoint(recipe, fails, capsys):
+    config = recipe()
+    assert run(["train", config, "--set", "seeds=[3]"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "micro F1, 1 seed" in captured.out
+    assert "character-exact" in captured.out
+    assert captured.out.rstrip().endswith("checkpoint, card and scores: out")
+    assert Tagger("out", device="cpu").labels == ("LOC", "PER")
+    assert yaml.safe_load(Path("out/run.yaml").read_text("utf-8"))["seeds"] == [3]
+
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    found = fails(config, "--set", "seeds=[3]")
+    assert found.startswith(
+        "out: the folder holds an earlier run; go on with --resume, start over with --overwrite, or"
+    )
+    # What is to be overwritten is there until all else is known to be right.
+    fails(config, "--overwrite", "--set", "encoder=./nowhere")
+    fails(config, "--overwrite", "--set", "data.train=none.jsonl")
+    fails(config, "--overwrite", "--set", "trainer.lr_scheduler_type=steep")
+    found = fails(config, "--set", "seeds=[3]", "--set", "proclitics=false", "--resume")
+    assert found.startswith("out/run.yaml: the run that is to be resumed had other settings for proclitics")
+    assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
+
+
+# Quickstart.
+
+
+def test_quickstart_trains_scores_and_tags(recipe, capsys, wordpiece_encoder):
+    """In which every word but the last is a name, so that a few steps are enough to find some."""
+    words = TEXT.split()
+    cuts = [TEXT.index(word) for word in words]
+    names = [(cut, cut + len(word), "GPE") for cut, word in zip(cuts, words, strict=True)][:-1]
+    Path("dense.jsonl").write_text("\n".join(document(number, *names) for number in range(12)), encoding="utf-8")
+    recipe()
+    changes = {
+        "encoder": wordpiece_encoder,
+        "data.train": "dense.jsonl",
+        "encoding.max_length": 64,
+        "encoding.overlap": 8,
+        "trainer.num_train_epochs": 3,
+        "trainer.learning_rate": 0.01,
+    }
+    call = [
+        "quickstart",
+        "-o",
+        "[quick]",
+        *(part for key, value in changes.items() for part in ("--set", f"{key}={value}")),
+    ]
+    assert run(call) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "micro F1, 1 seed" in captured.out
+    assert "Names found in the article 'seed-mosul'" in captured.out
+    rows = [line for line in captured.out.splitlines() if line.startswith("│") and " GPE " in line]
+    assert len(rows) > 10
+    found, _, rest = captured.out.rpartition(" of the 60 annotated names found exactly, ")
+    exact = int(found.splitlines()[-1])
+    assert exact == sum(" yes " in row for row in rows)
+    assert rest.splitlines()[0] == f"{len(rows) - exact} others."
+    assert "musamma predict FILE.txt --model [quick] --format html --output names.html" in captured.out
+
+    # Only the default folder is quickstart's own: a run elsewhere is not deleted unasked.
+    assert run(call) == 2
+    assert "[quick]: the folder holds an earlier run" in capsys.readouterr().err

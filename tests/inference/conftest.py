@@ -1,0 +1,66 @@
+"""Checkpoints that know a few sentences by heart: small, and right about those."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from musamma.data.document import Document, Span
+from musamma.data.encoding import Encoder
+from musamma.data.normalization import install_normalizer
+from musamma.data.tags import TagSet
+from musamma.models.registry import load_tokenizer
+from musamma.models.token_classifier import EncodingOptions, new_classifier
+from musamma.training.windows import Collator, joint_loss, window_dataset
+
+TAGS = TagSet.from_labels(["PER", "LOC", "ORG"])
+KNOWN = [
+    ("وصل [PER محمد السعيد] إلى [LOC بيروت] و[LOC بغداد] أمس", "known-1"),
+    ("أعلنت [ORG وزارة الدفاع العراقية] تقدم القوات نحو [LOC الموصل]، وقال [PER محمد السعيد]: نعم", "known-2"),
+    ("شهدت شوارع [LOC القاهرة] احتفالات ل[ORG الجيش] والشرطة", "known-3"),
+    ("فاز [ORG النادي الأهلي] على [ORG الزمالك] في مباراة أقيمت ب[LOC الإسكندرية] مساء الجمعة", "known-4"),
+]
+
+
+def marked(text: str, identifier: str) -> Document:
+    """A document from ``[LABEL name]`` in its text."""
+    plain, spans = "", []
+    for part in text.split("["):
+        head, closed, tail = part.partition("]")
+        if closed:
+            label, name = head.split(" ", 1)
+            spans.append(Span(len(plain), len(plain) + len(name), label))
+            plain += name + tail
+        else:
+            plain += head
+    return Document(identifier, plain, tuple(spans))
+
+
+@pytest.fixture(scope="session")
+def known() -> list[Document]:
+    """The sentences, with the names in them."""
+    return [marked(*item) for item in KNOWN]
+
+
+@pytest.fixture(scope="session", params=["wordpiece_encoder", "unigram_encoder"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, known: list[Document]) -> Path:
+    """A checkpoint folder of each kind of encoder."""
+    name = str(request.getfixturevalue(request.param))
+    torch.manual_seed(1)
+    classifier = new_classifier(name, TAGS)
+    tokenizer = install_normalizer(load_tokenizer(name))
+    rows, losses = window_dataset(known, Encoder(tokenizer, max_length=64, overlap=16), TAGS, proclitics=True)
+    assert not losses
+    batch = Collator(tokenizer.pad_token_id)([rows[index] for index in range(len(rows))])
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=3e-3)
+    for _ in range(120):
+        loss = joint_loss(classifier(batch["input_ids"], batch["attention_mask"]), batch["labels"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05
+    folder = tmp_path_factory.mktemp("checkpoint")
+    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
+    return folder

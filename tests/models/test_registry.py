@@ -1,0 +1,121 @@
+"""Finding a model by name, folder or hub id."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoTokenizer
+
+from musamma.data.errors import InputError
+from musamma.models import registry
+from musamma.models.registry import load_tokenizer, packaged_models, resolve_model
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that the hub was asked for; it has everything."""
+    addresses: list[str] = []
+    monkeypatch.setattr(registry, "get_hf_file_metadata", lambda url, timeout: addresses.append(url))
+    return addresses
+
+
+def test_a_folder_comes_before_a_name_and_a_name_before_the_hub(wordpiece_encoder, tmp_path, monkeypatch, asked):
+    monkeypatch.chdir(tmp_path)
+    packaged = packaged_models()["nawah"]
+    assert (packaged / "tokenizer.json").is_file()
+    assert resolve_model("nawah") == str(packaged)
+    shutil.copytree(wordpiece_encoder, "nawah")
+    assert resolve_model("nawah") == "nawah"
+    shutil.copytree(wordpiece_encoder, "owner/name")
+    assert resolve_model("owner/name") == "owner/name"
+    assert asked == []
+    assert resolve_model("owner/other") == "owner/other"
+    assert [address.split("/", 3)[3] for address in asked] == ["owner/other/resolve/main/config.json"]
+
+
+def test_home_is_a_folder(wordpiece_encoder, monkeypatch):
+    monkeypatch.setenv("HOME", str(wordpiece_encoder.parent))
+    assert resolve_model(f"~/{wordpiece_encoder.name}") == str(wordpiece_encoder)
+
+
+def test_what_cannot_be_a_model_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("other").mkdir()
+    Path("other/model.safetensors").write_bytes(b"")
+    Path("run").mkdir()
+    Path("run/run.yaml").write_text("encoder: nawah", encoding="utf-8")
+    for name, message in {
+        "empty": "empty: the folder is empty; expected a folder with config.json, model.safetensors and tokenizer.json",
+        "other": "other: the folder holds no config.json; expected",
+        "run": "run: the folder holds a training run that has not come to its end.*musamma train --resume",
+        "other/model.safetensors": r"other/model\.safetensors: a file; .*give the folder that the file is in",
+        "./nowhere": r"\./nowhere: no such folder; check the path",
+        "runs/a/b": "runs/a/b: no such folder; check the path",
+        "arabert": r"arabert: no such model; expected a folder, a hub id \(owner/name\), or a model .*nawah",
+    }.items():
+        with pytest.raises(InputError, match=f"^{message}"):
+            resolve_model(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (GatedRepoError, r"owner/name: .* granted access; ask for it on the model's page, then run hf auth login"),
+        (RepositoryNotFoundError, "owner/name: neither a folder nor a model on the Hugging Face hub; .*check the name"),
+        (RemoteEntryNotFoundError, "owner/name: neither a folder nor a model on the Hugging Face hub"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_an_error(monkeypatch, error, message):
+    def failing(url, timeout):
+        raise error.__new__(error)  # it is made from a response, of which nothing is read here
+
+    monkeypatch.setattr(registry, "get_hf_file_metadata", failing)
+    with pytest.raises(InputError, match=f"^{message}"):
+        resolve_model("owner/name")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(registry, "hf_hub_url", lambda name, file: f"http://127.0.0.1:9/{name}/{file}")
+    start = time.perf_counter()
+    with pytest.raises(InputError, match=r"hub cannot be asked \(ConnectError: .*check the name and the connection"):
+        resolve_model("owner/name")
+    assert time.perf_counter() - start < 5
+
+
+def test_offline_a_hub_id_is_looked_for_in_the_cache(wordpiece_encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"the Hugging Face hub cannot be asked \(HF_HUB_OFFLINE is set\)"):
+        resolve_model("owner/name")
+    repository = tmp_path / "models--owner--name"
+    snapshot = repository / "snapshots" / "abc"
+    shutil.copytree(wordpiece_encoder, snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc", encoding="utf-8")
+    assert resolve_model("owner/name") == str(snapshot)
+
+
+@pytest.mark.parametrize("name", ["owner/na me", "owner/-x", "owner/a..b"])
+def test_what_no_hub_id_can_be_is_an_error(name):
+    with pytest.raises(InputError, match=f"^{name}: neither a folder nor a model on the Hugging Face hub"):
+        resolve_model(name)
+
+
+def test_a_tokenizer_is_loaded_or_missed(any_encoder, tmp_path):
+    text = "وصل محمد إلى بغداد"
+    assert load_tokenizer(str(any_encoder))(text) == AutoTokenizer.from_pretrained(any_encoder)(text)
+    shutil.copytree(any_encoder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tokenizer.json").write_text('{"version": ', encoding="utf-8")
+    with pytest.raises(InputError, match=f"^{tmp_path}: cannot be loaded: .*copy it anew"):
+        load_tokenizer(str(tmp_path))
+    for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (tmp_path / file).unlink(missing_ok=True)
+    with pytest.raises(InputError, match=f"^{tmp_path}: the checkpoint has no tokenizer; expected tokenizer.json"):
+        load_tokenizer(str(tmp_path))
