@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from musamma.cli.convert import shown, write_json
+from musamma.cli.convert import shown
 from musamma.data.audit import ImportAudit
 from musamma.data.consistency import (
     Form,
@@ -25,6 +25,7 @@ from musamma.data.consistency import (
 )
 from musamma.data.document import Document
 from musamma.data.errors import ThresholdError
+from musamma.data.files import write_json
 from musamma.data.formats import FORMATS, ReadOptions, read_documents
 from musamma.data.labels import SCHEMAS, load_schema
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-import orjson
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -15,6 +14,7 @@ from rich.progress import track
 from musamma.data.audit import KINDS, ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.data.files import write_json
 from musamma.data.formats import FORMATS, ReadOptions, WriteOptions, read_documents, write_documents
 from musamma.data.labels import LABEL_MAPS, load_label_map
 
@@ -105,19 +105,6 @@ def shown(documents: Iterable[Document], what: str) -> Iterable[Document]:
     if not sys.stderr.isatty():
         return documents
     return track(documents, what, console=Console(stderr=True), transient=True)
-
-
-def write_json(record: object, path: Path) -> None:
-    """Write an object as indented JSON.
-
-    Raises:
-        InputError: the path cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    except OSError as error:
-        raise InputError(str(error.strerror), where=str(path), remedy="choose a path that can be written") from error
 
 
 def _apart(source: str, output: str) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
 
 from musamma.data.audit import ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.data.files import write_json
 from musamma.data.formats import ReadOptions, guess_format, read_documents
 from musamma.data.labels import LabelMap, apply_labels, load_label_map
 from musamma.evaluation import MODES, Scores, print_scores, score_documents
@@ -156,21 +156,6 @@ def score(
         modes=modes,
         missing_as_empty=missing_as_empty,
     )
-
-
-def write_json(record: dict[str, Any], path: Path) -> None:
-    """Write a record as indented JSON; the file appears under its name only when whole.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(str(error.strerror), where=str(path), remedy="choose a path that can be written") from error
 
 
 def _renaming(name: str | None) -> Renaming:

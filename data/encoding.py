@@ -180,17 +180,11 @@ def targets(encoded: Encoded, tags: TagSet, *, proclitics: bool = True) -> Targe
         InputError: a span's label is not in ``tags``.
     """
     document, words = encoded.document, encoded.words
+    tags.check(document)
     labels = np.zeros(len(words), dtype=np.int64)
     letters = np.full(len(words), IGNORED, dtype=np.int64)
     losses = []
     for span in document.spans:
-        if span.label not in tags.labels:
-            raise InputError(
-                f"label {span.label!r} of {document.describe(span)}",
-                where=f"document {document.id!r}",
-                expected=f"one of {', '.join(tags.labels)}",
-                remedy="add it to the schema, or map it with --labels",
-            )
         # Words that share a character with the name.
         first = int(np.searchsorted(words[:, 1], span.start, side="right"))
         last = int(np.searchsorted(words[:, 0], span.end, side="left"))

@@ -9,6 +9,7 @@ import orjson
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.data.files import whole_file
 
 
 def read_jsonl(path: str | Path) -> Iterator[Document]:
@@ -68,18 +69,9 @@ def to_line(document: Document) -> bytes:
 
 def write_jsonl(documents: Iterable[Document], path: str | Path) -> int:
     """Write documents, one a line; the file appears under its name only when whole. Returns how many were written."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
     count = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            for document in documents:
-                file.write(to_line(document))
-                count += 1
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(
-            str(error.strerror), where=str(error.filename or path), remedy="choose a path that can be written"
-        ) from error
+    with whole_file(Path(path)) as partial, partial.open("wb") as file:
+        for document in documents:
+            file.write(to_line(document))
+            count += 1
     return count

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from musamma.data.document import Document
 from musamma.data.errors import InputError
 
 OUTSIDE = "O"
@@ -68,6 +69,21 @@ class TagSet:
             table[:, self.inside(label)] = False
             table[[self.begin(label), self.inside(label)], self.inside(label)] = True
         return table
+
+    def check(self, document: Document) -> None:
+        """Fail where the document has a label that is none of these.
+
+        Raises:
+            InputError: names the document and the span.
+        """
+        for span in document.spans:
+            if span.label not in self.labels:
+                raise InputError(
+                    f"label {span.label!r} of {document.describe(span)}",
+                    where=f"document {document.id!r}",
+                    expected=f"one of {', '.join(self.labels)}",
+                    remedy="add it to 'labels', map it with data.labels, or give training documents that have it",
+                )
 
     @classmethod
     def from_labels(cls, labels: Iterable[str]) -> TagSet:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from musamma.data.audit import ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.data.files import whole_file
 from musamma.data.formats.conll import to_conll
 from musamma.data.formats.options import WriteOptions
 from musamma.data.jsonl import to_line
@@ -40,26 +40,9 @@ def write_predictions(documents: Iterable[Document], output: str | None, format:
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
     else:
-        _write(chunks, Path(output))
+        with whole_file(Path(output)) as partial, partial.open("wb") as file:
+            file.writelines(chunks)
     return audit
-
-
-def _write(chunks: Iterator[bytes], path: Path) -> None:
-    remedy = "choose an --output that can be written"
-    if path.is_dir():
-        raise InputError("a folder", where=str(path), expected="a file to write", remedy=remedy)
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(str(error.strerror), where=str(error.filename or path), remedy=remedy) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _chunks(documents: Iterable[Document], format: str, audit: ImportAudit) -> Iterator[bytes]:

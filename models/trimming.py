@@ -23,6 +23,7 @@ from transformers import (
 from transformers import logging as transformers_logging
 
 from musamma.data.errors import InputError
+from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend, install_normalizer
 from musamma.models.proof import ONE_HELD_OUT_IN, HeldOut, Proof, prove
 from musamma.models.registry import load_tokenizer, resolve_model
@@ -147,7 +148,7 @@ def trim_encoder(
             coverage=float(counts[ids].sum() / counts.sum()),
             proof=proof,
         )
-        _write_json(folder / "trimming.json", report.to_dict())
+        write_json(report.to_dict(), folder / "trimming.json")
         for file in folder.iterdir():
             file.chmod(0o644)
             file.replace(output / file.name)
@@ -238,11 +239,7 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pa
     tokenizer.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # Half precision is for the file: transformers would otherwise compute, and train, in it.
-    _write_json(folder / "config.json", {**config, "dtype": "float32"})
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_json({**config, "dtype": "float32"}, folder / "config.json")
 
 
 def _made(folder: str | Path) -> Path:

@@ -56,14 +56,7 @@ def load_corpus(config: RunConfig) -> Corpus:
     found = {span.label for document in train for span in document.spans}
     tags = TagSet(tuple(config.labels)) if config.labels else TagSet.from_labels(found)
     for document in (*train, *dev, *test):
-        for span in document.spans:
-            if span.label not in tags.labels:
-                raise InputError(
-                    f"label {span.label!r} of {document.describe(span)}",
-                    where=f"document {document.id!r}",
-                    expected=f"one of {', '.join(tags.labels)}",
-                    remedy="add it to 'labels', map it with data.labels, or give training documents that have it",
-                )
+        tags.check(document)
     if data.group > 1:
         train, dev, test = (list(group_documents(documents, data.group)) for documents in (train, dev, test))
     return Corpus(train, dev, test, tags)

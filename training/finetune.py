@@ -19,6 +19,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArgumen
 from musamma.data.document import Document
 from musamma.data.encoding import Encoder, Loss
 from musamma.data.errors import InputError
+from musamma.data.files import write_json
 from musamma.data.normalization import install_normalizer
 from musamma.models.prediction import Predictor, supports_bfloat16
 from musamma.models.registry import load_tokenizer, resolve_model
@@ -36,7 +37,6 @@ from musamma.training.output import (
     is_main_process,
     last_whole_checkpoint,
     publish,
-    write_json,
     write_lines,
 )
 from musamma.training.trainer import LogWriter, SpanTrainer
@@ -94,7 +94,7 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
         publish(best.folder, output)
         (output / CARD_FILE).write_text(model_card(config, corpus, results), encoding="utf-8")
         records = [{"seed": result.seed, "seconds": result.seconds, "scores": result.scores} for result in results]
-        write_json(output / SCORES_FILE, {"best_seed": best.seed, "seeds": records})
+        write_json({"best_seed": best.seed, "seeds": records}, output / SCORES_FILE)
     return results
 
 
@@ -153,7 +153,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         (folder / CARD_FILE).write_text(model_card(config, corpus, [result]), encoding="utf-8")
         shutil.copy(folder.parent / RUN_FILE, folder / RUN_FILE)
         # Last: its presence says that the seed is done.
-        write_json(finished, {"seed": seed, "seconds": result.seconds, "scores": scores})
+        write_json({"seed": seed, "seconds": result.seconds, "scores": scores}, finished)
         for checkpoint in work.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     return result

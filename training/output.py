@@ -96,13 +96,6 @@ def publish(source: Path, output: Path) -> None:
                 shutil.copy(file, target)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON; the file appears under its name only when whole."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
 def write_lines(path: Path, records: Iterable[Any]) -> None:
     """Write JSON lines."""
     with path.open("w", encoding="utf-8") as file:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from musamma.data.errors import InputError
+from musamma.data.files import whole_file
 from musamma.data.jsonl import parse_json
 
 _REMEDY = "convert the file, e.g. iconv -f WINDOWS-1256 -t UTF-8"
@@ -58,18 +58,8 @@ def write_lines(lines: Iterable[str], path: Path) -> None:
     Raises:
         InputError: the path cannot be written.
     """
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(lines)
-        partial.replace(path)
-    except OSError as error:
-        where = str(error.filename or path)
-        raise InputError(str(error.strerror), where=where, remedy="choose a path that can be written") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from musamma.data.alignment import RawDocument
 from musamma.data.audit import ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.data.files import whole_file
 from musamma.data.formats.options import ReadOptions
 from musamma.data.formats.rows import Row, documents
 
@@ -102,22 +102,10 @@ def write_parquet(items: Iterable[Document], path: Path) -> None:
         "meta": pa.string(),
     }
     schema = pa.schema(list(types.items()))
-    partial = path.with_name(path.name + ".part")
     rows = (_row(document) for document in items)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(partial, schema) as writer:
-            while batch := list(islice(rows, _BATCH)):
-                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-        partial.replace(path)
-    except OSError as error:
-        where = str(error.filename or path)
-        raise InputError(
-            str(error.strerror or error), where=where, remedy="choose a path that can be written"
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        while batch := list(islice(rows, _BATCH)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
 
 
 def _row(document: Document) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def test_exactly_one_of_model_and_predictions_is_needed(files):
     with pytest.raises(InputError, match="neither --model nor --predictions; expected exactly one"):
         call(gold)
     with pytest.raises(InputError, match="both --model and --predictions; expected exactly one"):
-        call(gold, "--predictions", predicted, "--model", "nawah-ner")
+        call(gold, "--predictions", predicted, "--model", "runs/mine")
 
 
 def test_the_command_leaves_with_status_2(files, capsys):
@@ -163,7 +163,7 @@ def test_tags_need_a_conll_file(files):
 def test_a_model_tags_the_documents_without_seeing_their_names(files, tmp_path, monkeypatch):
     class Tagger:
         def __init__(self, model: str, *, device: str | None) -> None:
-            assert (model, device) == ("nawah-ner", "cpu")
+            assert (model, device) == ("runs/mine", "cpu")
 
         def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
             by_id = {document.id: document for document in PREDICTED}
@@ -176,9 +176,9 @@ def test_a_model_tags_the_documents_without_seeing_their_names(files, tmp_path, 
     monkeypatch.setitem(sys.modules, "musamma.inference", inference)
     monkeypatch.setitem(sys.modules, "musamma.inference.progress", progress)
     gold, predicted = files
-    arguments = "--model", "nawah-ner", "--device", "cpu", "--json", tmp_path / "scores.json"
+    arguments = "--model", "runs/mine", "--device", "cpu", "--json", tmp_path / "scores.json"
     assert call(gold, *arguments) == call(gold, "--predictions", predicted)
-    assert json.loads((tmp_path / "scores.json").read_text("utf-8"))["model"] == "nawah-ner"
+    assert json.loads((tmp_path / "scores.json").read_text("utf-8"))["model"] == "runs/mine"
 
 
 def test_scoring_files_loads_no_torch(files):
