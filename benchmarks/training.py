@@ -3,8 +3,8 @@
     python benchmarks/training.py TRAIN.jsonl [--documents N] [--epochs N] [--batch-size N]
 
 Both fine-tune the same encoder on the same documents, with the same batch size, learning rate, schedule and seed; ours with the
-settings of configs/nawah-anercorp.yaml for what the plain loop does not have (a rate for the heads, decay by layer). Both are scored after each epoch on the last tenth by whole-word F1 (seqeval, strict IOB2), which both can reach. The plain loop labels first pieces of
-whitespace words, shuffles, and pads to the longest row of a batch; it computes in bfloat16 too where the processor does so in hardware
+settings of configs/nawah-anercorp.yaml for what the plain loop does not have (a rate for the heads, decay by layer). Both are scored after
+each epoch on the last tenth by whole-word F1 (seqeval, strict IOB2). The plain loop labels first pieces of whitespace words, shuffles, and pads to the longest row of a batch; it computes in bfloat16 too where the processor does so in hardware
 (its best setting), and a few steps of its float32 default are timed beside it. Time is that of training steps, without scoring.
 """
 

@@ -13,13 +13,16 @@ from musamma.data.errors import InputError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, remedy: str = "choose a path that can be written") -> Iterator[Path]:
     """Give a path to write to; what is there at the end takes the place of ``path``, and nothing does if an error came.
+
+    Args:
+        path: the file.
+        remedy: the way out that an error names.
 
     Raises:
         InputError: the file cannot be written.
     """
-    remedy = "choose a path that can be written"
     if path.is_dir():
         raise InputError("a folder", where=str(path), expected="a file to write", remedy=remedy)
     partial = path.with_name(path.name + ".part")

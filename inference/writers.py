@@ -40,7 +40,10 @@ def write_predictions(documents: Iterable[Document], output: str | None, format:
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
     else:
-        with whole_file(Path(output)) as partial, partial.open("wb") as file:
+        with (
+            whole_file(Path(output), remedy="choose an --output that can be written") as partial,
+            partial.open("wb") as file,
+        ):
             file.writelines(chunks)
     return audit
 

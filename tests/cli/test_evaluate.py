@@ -112,7 +112,7 @@ def test_a_path_that_cannot_be_used_is_an_error(files, tmp_path):
     gold, predicted = files
     with pytest.raises(InputError, match=r"none\.jsonl"):
         call(tmp_path / "none.jsonl", "--predictions", predicted)
-    with pytest.raises(InputError, match=r"scores\.json.*choose a path that can be written"):
+    with pytest.raises(InputError, match=r"gold\.jsonl: File exists; choose a path that can be written"):
         call(gold, "--predictions", predicted, "--json", gold / "scores.json")
 
 

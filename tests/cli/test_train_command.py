@@ -182,9 +182,9 @@ def test_labels_outside_the_schema(fails, recipe):
     assert found.startswith(
         "document 'd0': label 'LOC' of [20, 25) LOC 'بيروت'; expected one of PER, ORG; add it to 'labels'"
     )
-    Path("test.jsonl").write_text(document(0, (4, 15, "ARTIST")), encoding="utf-8")
+    Path("test.jsonl").write_text(document(90, (4, 15, "ARTIST")), encoding="utf-8")
     found = fails(recipe(data={"train": "good.jsonl", "test": "test.jsonl"}), "-o", "out2")
-    assert found.startswith("document 'd0': label 'ARTIST' of [4, 15) ARTIST 'محمد السعيد'; expected one of LOC, PER")
+    assert found.startswith("document 'd90': label 'ARTIST' of [4, 15) ARTIST 'محمد السعيد'; expected one of LOC, PER")
 
 
 # The encoder.
@@ -287,6 +287,9 @@ def test_quickstart_trains_scores_and_tags(recipe, capsys, wordpiece_encoder):
     changes = {
         "encoder": wordpiece_encoder,
         "data.train": "dense.jsonl",
+        "data.test": "[]",
+        "layerwise_decay": 1.0,
+        "head_learning_rate": 0.01,
         "encoding.max_length": 64,
         "encoding.overlap": 8,
         "trainer.num_train_epochs": 3,

@@ -53,7 +53,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     tokenizer = install_normalizer(load_tokenizer(name))
     rows, losses = window_dataset(known, Encoder(tokenizer, max_length=64, overlap=16), TAGS, proclitics=True)
     assert not losses
-    batch = Collator(tokenizer.pad_token_id)([rows[index] for index in range(len(rows))])
+    batch = Collator(tokenizer.pad_token_id, 64)([rows[index] for index in range(len(rows))])
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=3e-3)
     for _ in range(120):
         loss = joint_loss(classifier(batch["input_ids"], batch["attention_mask"]), batch["labels"])
