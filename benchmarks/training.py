@@ -70,7 +70,7 @@ class Curve(TrainerCallback):
         """Seconds until the score was reached, between epochs by straight line; infinite if it was not."""
         before = (0.0, 0.0)
         for point in self.points:
-            if point[1] >= target:
+            if point[1] >= target > before[1]:
                 share = (target - before[1]) / (point[1] - before[1])
                 return before[0] + share * (point[0] - before[0])
             before = point
@@ -259,7 +259,12 @@ def main() -> None:
         console.print(
             f"words/s, ours to the plain loop's default: {rate(mine, options.epochs) / rate(default, share):.2f} (float32)"
         )
-    console.print(f"time to the same F1, the plain loop's to ours: {plain.time_to(target) / mine.time_to(target):.2f}")
+    if target > 0:
+        console.print(
+            f"time to the same F1, the plain loop's to ours: {plain.time_to(target) / mine.time_to(target):.2f}"
+        )
+    else:
+        console.print("time to the same F1: one of them found nothing; give more --documents or --epochs")
     lengths = np.array([len(load_tokenizer(resolve_model(options.encoder))(d.text)["input_ids"]) for d in train])
     waste = float(
         np.mean(
