@@ -9,6 +9,7 @@ from pathlib import Path
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.data.formats.lines import decode_text
 from musamma.data.jsonl import parse_json, read_jsonl
 
 TEXT_SUFFIXES, JSON_SUFFIXES = (".txt", ".text"), (".jsonl", ".ndjson")
@@ -68,7 +69,7 @@ def _read_file(path: Path, identifier: str) -> Iterator[tuple[Document, str]]:
             content = path.read_bytes()
         except OSError as error:
             raise InputError(str(error.strerror), where=str(path)) from error
-        text = _decode(content, str(path))
+        text = decode_text(content.removeprefix(_MARK), str(path))
         if not text.strip():
             raise InputError("the file is empty", where=str(path), expected="text", remedy="remove it from the input")
         yield Document(identifier, text), str(path)
@@ -91,7 +92,7 @@ def _standard_input() -> Iterator[tuple[Document, str]]:
         if line.strip(_BLANK):
             break
     if not head or not head[-1].lstrip(_BLANK).startswith(b"{"):
-        text = _decode(b"".join(head) + stream.read(), "stdin")
+        text = decode_text((b"".join(head) + stream.read()).removeprefix(_MARK), "stdin")
         if not text.strip():
             raise InputError("no text", where="stdin", expected="an article, or one JSON object a line")
         yield Document("stdin", text), "stdin"
@@ -101,16 +102,3 @@ def _standard_input() -> Iterator[tuple[Document, str]]:
             where = f"stdin:{number}"
             record = parse_json(line.removeprefix(_MARK) if number == 1 else line, where)
             yield Document.from_dict(record, where=where, default_id=f"stdin-{number}"), where
-
-
-def _decode(content: bytes, where: str) -> str:
-    try:
-        return content.removeprefix(_MARK).decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"byte 0x{content[error.start]:02x} is not UTF-8",
-            where=f"{where}:{line}",
-            expected="UTF-8",
-            remedy="convert the file, e.g. iconv -f WINDOWS-1256 -t UTF-8",
-        ) from None

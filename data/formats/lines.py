@@ -44,12 +44,21 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(str(error.strerror), where=str(path), remedy="check the path") from error
+    return decode_text(data, str(path))
+
+
+def decode_text(data: bytes, where: str) -> str:
+    """Bytes as text, line ends untouched.
+
+    Raises:
+        InputError: they are no UTF-8; names the line.
+    """
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         found = f"byte 0x{data[error.start]:02x} is not UTF-8"
-        raise InputError(found, where=f"{path}:{line}", expected="UTF-8", remedy=_REMEDY) from None
+        raise InputError(found, where=f"{where}:{line}", expected="UTF-8", remedy=_REMEDY) from None
 
 
 def write_lines(lines: Iterable[str], path: Path) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
+from musamma.data.formats.lines import decode_text
 
 _LABEL = re.compile(r"[^\s\[\]|\\]+")
 _ESCAPED = "[]\\"
@@ -37,16 +38,7 @@ def read_article(path: str | Path) -> Document:
 
 def parse_article(data: bytes, *, id: str, where: str) -> Document:
     """An article from the bytes of its file. ``where`` names the file in errors."""
-    try:
-        content = data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"byte 0x{data[error.start]:02x} is not UTF-8",
-            where=f"{where}:{line}",
-            expected="UTF-8",
-            remedy="convert the file, e.g. iconv -f WINDOWS-1256 -t UTF-8",
-        ) from None
+    content = decode_text(data, where).removeprefix("\ufeff")
     header, body, first_line = _split_header(content, where)
     meta = _parse_header(header, where)
     text, spans, nested = parse_markup(body, where=where, first_line=first_line)
