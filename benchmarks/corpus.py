@@ -1,15 +1,22 @@
-"""The figures of Khabar's data card, as Markdown: ``python benchmarks/corpus.py``. No network and no model.
+"""The figures of Khabar's data card, as Markdown. No network and no model.
 
-A word is a run of letters or digits of the raw text; a name is an outermost one unless said otherwise.
+    python benchmarks/corpus.py [--beside anercorp_exact_train.jsonl]
+
+A word is a run of letters or digits of the raw text; a name is an outermost one unless said otherwise. ``--beside`` adds a column for
+another corpus to the last table, on as many words of it as Khabar has.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import argparse
+import re
+import statistics
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from musamma.data.corpora import khabar
 from musamma.data.document import Document, Span
+from musamma.data.formats import read_documents
 from musamma.data.labels import SCHEMAS
 from musamma.data.words import segment
 
@@ -21,13 +28,15 @@ def parts() -> dict[str, list[Document]]:
     return {"train": [document for document in khabar() if document.id not in taken], **held_out}
 
 
+def tokens(document: Document) -> list[str]:
+    """The words of a document that hold a letter or a digit."""
+    found = (document.text[start:end] for start, end in segment(document.text))
+    return [word for word in found if any(character.isalnum() for character in word)]
+
+
 def words(documents: Iterable[Document]) -> int:
     """Words with a letter or a digit."""
-    return sum(
-        any(character.isalnum() for character in document.text[start:end])
-        for document in documents
-        for start, end in segment(document.text)
-    )
+    return sum(len(tokens(document)) for document in documents)
 
 
 def names(documents: Iterable[Document]) -> list[str]:
@@ -48,6 +57,57 @@ def render(split: dict[str, list[Document]]) -> str:
     """All tables, in the order of the card."""
     everything = [document for documents in split.values() for document in documents]
     return "\n\n".join((_sizes(split, everything), _labels(split, everything), _facts(split, everything)))
+
+
+def variety(documents: Sequence[Document]) -> dict[str, str]:
+    """What tells a varied corpus from a monotonous one, by name of the figure.
+
+    The type-token ratio is the mean over runs of 1,000 words, which makes corpora of different size comparable (Johnson 1944).
+    """
+    runs = [tokens(document) for document in documents]
+    stream = [word for run in runs for word in run]
+    pieces = [stream[at : at + 1000] for at in range(0, len(stream) - 999, 1000)]
+    holders: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    count = 0
+    for index, run in enumerate(runs):
+        for at in range(len(run) - 5):
+            holders[tuple(run[at : at + 6])].add(index)
+            count += 1
+    shared = sum(len(ids) > 1 for ids in holders.values())
+    found = names(documents)
+    sentences = [
+        len(tokens(Document("sentence", part)))
+        for document in documents
+        for part in re.split(r"(?<=[.!؟?])\s|\n", document.text)
+        if part.strip()
+    ]
+    lengths = [length for length in sentences if length]
+    return {
+        "words": f"{len(stream):,}",
+        "names per 100 words": f"{100 * len(found) / len(stream):.1f}",
+        "names behind proclitics": f"{behind_proclitics(documents) / len(found):.1%}",
+        "distinct forms per 100 names": f"{100 * len(set(found)) / len(found):.0f}",
+        "type-token ratio of 1,000 words": f"{statistics.mean(len(set(piece)) / 1000 for piece in pieces):.3f}",
+        "6-word runs in more than one document": f"{shared:,} of {len(holders):,} ({shared / len(holders):.2%})",
+        "words a sentence, mean and standard deviation": f"{statistics.mean(lengths):.1f} ± {statistics.stdev(lengths):.1f}",
+    }
+
+
+def first_words(documents: Iterable[Document], limit: int) -> list[Document]:
+    """Documents from the beginning until they hold ``limit`` words."""
+    found, total = [], 0
+    for document in documents:
+        if total >= limit:
+            break
+        found.append(document)
+        total += len(tokens(document))
+    return found
+
+
+def render_variety(columns: dict[str, Sequence[Document]]) -> str:
+    """:func:`variety` of corpora side by side."""
+    figures = [variety(documents) for documents in columns.values()]
+    return _table(("", *columns), [(name, *(column[name] for column in figures)) for name in figures[0]])
 
 
 def _sizes(split: dict[str, list[Document]], everything: list[Document]) -> str:
@@ -109,5 +169,19 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
+def main() -> None:
+    """Print the card's tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--beside", help="another corpus, in any format that musamma reads")
+    options = parser.parse_args()
+    split = parts()
+    print(render(split))
+    columns: dict[str, Sequence[Document]] = {"Khabar": [document for part in split.values() for document in part]}
+    if options.beside:
+        columns[options.beside] = first_words(read_documents(options.beside), words(columns["Khabar"]))
+    print()
+    print(render_variety(columns))
+
+
 if __name__ == "__main__":
-    print(render(parts()))
+    main()

@@ -1,4 +1,4 @@
-"""``musamma check``: is this annotation valid, and where does it contradict itself?"""
+"""``musamma check``: is this annotation valid, where does it contradict itself, and would a second annotator agree?"""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from musamma.data.consistency import (
     repeated_texts,
 )
 from musamma.data.document import Document
-from musamma.data.errors import ThresholdError
+from musamma.data.errors import InputError, ThresholdError
 from musamma.data.files import write_json
 from musamma.data.formats import FORMATS, ReadOptions, read_documents
 from musamma.data.labels import SCHEMAS, load_schema
+from musamma.evaluation.agreement import Agreement, agreement
 
 _EXAMPLES = 5
 #: What is how a corpus is annotated, and no reason to look again.
@@ -45,6 +46,7 @@ class Survey:
     missed: Sequence[Form]
     repeated: Sequence[Sequence[str]]
     outside: Mapping[str, Sequence[str]]
+    agreement: Agreement | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The survey as a JSON object."""
@@ -60,6 +62,7 @@ class Survey:
             "missed": [form.to_dict() for form in self.missed],
             "remarks": [remark.to_dict() for remark in self.remarks],
             "imports": [audit.to_dict() for audit in self.audits],
+            **({} if self.agreement is None else {"agreement": self.agreement.to_dict()}),
         }
 
 
@@ -76,6 +79,12 @@ def check(
     max_loss: Annotated[
         float, typer.Option(min=0, max=1, help="Fail if a larger share of a corpus's spans is dropped or snapped.")
     ] = 0.0,
+    second: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CORPUS", help="The same texts, or some of them, annotated by someone else: print the agreement."
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything found, with ids, to this file.")
     ] = None,
@@ -100,12 +109,25 @@ def check(
         forms_missed(documents),
         repeated_texts(documents),
         {} if allowed is None else labels_outside(documents, allowed),
+        None if second is None else _agreement(documents, second, from_format, options),
     )
     if json_file is not None:
         write_json(survey.to_dict(), json_file)
     _print(survey)
     if problems := _problems(survey, schema, max_loss):
         raise ThresholdError("; ".join(problems))
+
+
+def _agreement(documents: Sequence[Document], second: str, format: str | None, options: ReadOptions) -> Agreement:
+    try:
+        return agreement(documents, read_documents(second, format=format, options=options))
+    except InputError as error:
+        raise InputError(
+            error.found,
+            where=f"{second}, {error.where}" if error.where else second,
+            expected=error.expected,
+            remedy="give the second annotation of these very texts",
+        ) from None
 
 
 def _labels(documents: Sequence[Document]) -> Counter[str]:
@@ -155,3 +177,31 @@ def _print(survey: Survey) -> None:
     for name, examples in (("repeated_texts", groups), ("tagged_two_ways", two_ways), ("missed", missed)):
         findings.add_row(name, str(len(examples)), "\n".join(examples[:_EXAMPLES]))
     console.print(findings)
+    if survey.agreement is not None:
+        _print_agreement(survey.agreement, survey.documents, console)
+
+
+def _print_agreement(found: Agreement, documents: Sequence[Document], console: Console) -> None:
+    texts = {document.id: document.text for document in documents}
+    figures = found.scores.strict
+    table = Table("label", "first", "second", "F1", title=f"agreement on {found.scores.documents} documents")
+    for label, counts in (*figures.per_label.items(), ("all", figures.micro)):
+        table.add_row(label, str(counts.support), str(counts.predicted), f"{100 * counts.f1:.1f}")
+    console.print(table)
+    console.print(
+        f"Cohen's kappa over the labels of {found.words} words: {found.kappa:.3f};"
+        f" over the words that one of the two holds for part of a name: {found.kappa_names:.3f}"
+    )
+    kinds = Table("disagreement", "count", Column("examples (first / second)", overflow="fold"))
+    for kind, count in Counter(case.kind for case in found.disagreements).most_common():
+        examples = [
+            f"{case.document}: "
+            + " / ".join(
+                "-" if span is None else f"{texts[case.document][span.start : span.end]} {span.label}"
+                for span in (case.gold, case.predicted)
+            )
+            for case in found.disagreements
+            if case.kind == kind
+        ]
+        kinds.add_row(kind, str(count), "\n".join(examples[:_EXAMPLES]))
+    console.print(kinds)

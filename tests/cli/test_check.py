@@ -69,3 +69,24 @@ def test_spans_that_cannot_be_kept_fail_unless_allowed(tmp_path, capsys):
 def test_wrong_calls_are_status_2(corpus, capsys, arguments):
     assert run(["check", *(argument.format(c=corpus) for argument in arguments)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_agreement_with_a_second_annotation(corpus, tmp_path, capsys):
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "b.txt").write_text("---\ntopic: x\n---\nفي [داعش|ORG] ثم في [الموصل|GPE]", "utf-8")
+    report = tmp_path / "report.json"
+    assert run(["check", str(corpus), "--second", str(second), "--json", str(report)]) == 0
+    found = json.loads(report.read_text("utf-8"))["agreement"]
+    assert (found["documents"], found["words"], found["span_f1"], found["kinds"]) == (1, 5, 0.5, {"label": 1})
+    printed = capsys.readouterr().out
+    assert "agreement on 1 documents" in printed
+    assert "b: داعش GPE / داعش ORG" in printed
+
+
+def test_a_second_annotation_of_another_text_is_an_error(corpus, tmp_path, capsys):
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "b.txt").write_text("---\ntopic: x\n---\nفي [داعش|ORG]", "utf-8")
+    assert run(["check", str(corpus), "--second", str(second)]) == 2
+    assert "the texts differ from character 7 on" in capsys.readouterr().err
