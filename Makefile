@@ -7,11 +7,12 @@ STAMP := $(VENV)/.installed
 FOLDERS := cli configs data evaluation inference models training
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test lint typecheck
+.PHONY: help venv quickstart test corpus lint typecheck
 
 help:
 	@echo 'make quickstart  fine-tune, score and tag on what comes with the project, offline'
 	@echo 'make test        run the tests'
+	@echo 'make corpus      validate Khabar and write it as JSON lines'
 	@echo 'make lint        check style and formatting'
 	@echo 'make typecheck   check types'
 	@echo 'make venv        only install, into $(VENV)'
@@ -30,6 +31,10 @@ quickstart: $(STAMP)
 # Two processes of one thread each: more threads than cores only wait for each other.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+corpus: $(STAMP)
+	$(BIN)/musamma check data/corpora/khabar/articles --schema khabar
+	$(BIN)/python -m musamma.data.corpora.release
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,54 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import tee
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
-from musamma.data.formats import ReadOptions, guess_format, read_documents
-from musamma.data.labels import LabelMap, apply_labels, load_label_map
-from musamma.evaluation import MODES, Scores, print_scores, score_documents
-from musamma.evaluation.owntags import read_tags, score_own_tags
-from musamma.evaluation.pairing import in_order
+from musamma.data.formats import ReadOptions, read_documents
+from musamma.evaluation import MODES, print_runs, print_scores, spread
+from musamma.evaluation.matching import TAG_MODES
+from musamma.evaluation.pairing import pair_documents
+from musamma.evaluation.sources import Renaming, Sides, read_sides, score_sides
 
+if TYPE_CHECKING:
+    from musamma.evaluation.resampling import Intervals
 
-@dataclass(frozen=True, slots=True)
-class Renaming:
-    """The labels of one side: the map, if there is one, and the account of what it left out."""
-
-    labels: LabelMap | None = None
-    audit: ImportAudit = field(default_factory=lambda: ImportAudit(limit=0))
-
-    def documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents with their labels renamed."""
-        if self.labels is None:
-            return iter(documents)
-        return (apply_labels(document, self.labels, audit=self.audit) for document in documents)
-
-    def label(self, label: str) -> str | None:
-        """The new name of a label, ``None`` where names of it are left out. A label without entry stays for the error."""
-        return self.labels[label] if self.labels is not None and label in self.labels else label
+_HERE = "musamma evaluate"
 
 
 def evaluate(
     gold: Annotated[str, typer.Argument(metavar="GOLD", help="Annotated documents, in any format that musamma reads.")],
     model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Tag the documents with this model: a name, a folder or a hub id."),
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Tag the documents with this model: a name, a folder or a hub id. Repeatable: the seeds of one system.",
+        ),
     ] = None,
     predictions: Annotated[
-        str | None, typer.Option(help="Score these documents: the same ids and texts as the gold.")
+        list[str] | None,
+        typer.Option(help="Score these documents: the same ids and texts as the gold. Repeatable as --model is."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a report with slices and errors into this folder.")
+    ] = None,
+    training: Annotated[
+        str | None,
+        typer.Option(help="What the model was trained on, for the report: names seen there and unseen ones."),
+    ] = None,
+    intervals: Annotated[bool, typer.Option("--intervals", help="Print confidence intervals of F1.")] = False,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Resamples that intervals are taken from; 0 for a report without intervals.")
+    ] = 10_000,
     mode: Annotated[
         list[str] | None,
         typer.Option(help=f"Score this mode besides strict; repeatable. By default all: {', '.join(MODES)}."),
@@ -57,7 +60,9 @@ def evaluate(
     labels: Annotated[
         str | None, typer.Option(help="Rename labels first: the name of a map, or a YAML or JSON file.")
     ] = None,
-    gold_labels: Annotated[str | None, typer.Option(help="The same for the gold alone, in place of --labels.")] = None,
+    gold_labels: Annotated[
+        str | None, typer.Option(help="The same for gold and training documents alone, in place of --labels.")
+    ] = None,
     predicted_labels: Annotated[
         str | None, typer.Option(help="The same for the predictions alone, in place of --labels.")
     ] = None,
@@ -83,89 +88,136 @@ def evaluate(
 
     The headline is strict: a name counts if its first character, its last character and its label are right.
     """
-    if (model is None) == (predictions is None):
+    kind, systems = _systems(model, predictions)
+    _check(report=report, training=training, intervals=intervals, resamples=resamples)
+    options = ReadOptions(sentences=sentences)
+    modes = mode or list(MODES)
+    # What is resampled are spans; the tags of a file cannot be, and their modes are not to be mistaken for those of spans.
+    span_modes = [name for name in modes if not tags or name not in TAG_MODES]
+    scores, bounds, records = [], [], []
+    for number, system in enumerate(systems, 1):
+        ours, theirs = Renaming.by(gold_labels or labels), Renaming.by(predicted_labels or labels)
+        sides = read_sides(
+            gold,
+            system if kind == "predictions" else partial(_tagged, model=system, device=device),
+            gold_labels=ours,
+            predicted_labels=theirs,
+            own_tags=tags,
+            options=options,
+        )
+        if report is not None or intervals:
+            sides = sides.held()
+        scores.append(score_sides(sides, modes=modes, missing_as_empty=allow_missing))
+        left_out = {"gold": ours.left_out, "predictions": theirs.left_out}
+        found = None
+        if report is not None:
+            found = _report(
+                sides,
+                report if len(systems) == 1 else report / f"{number}-{Path(system).stem}",
+                system=system,
+                training=_training(training, Renaming.by(gold_labels or labels), options),
+                modes=span_modes,
+                resamples=resamples,
+                missing_as_empty=allow_missing,
+            )
+        elif intervals:
+            found = _intervals(sides, modes=span_modes, resamples=resamples, missing_as_empty=allow_missing)
+        bounds.append(found if intervals else None)
+        records.append(
+            {
+                kind: system,
+                **scores[-1].to_dict(),
+                **_bounds_record(bounds[-1], resamples),
+                "left_out_by_labels": left_out,
+            }
+        )
+    if len(systems) == 1:
+        print_scores(scores[0], Console(), intervals=bounds[0])
+        record = {"gold": gold, **records[0]}
+    else:
+        together = spread(scores)
+        print_runs(systems, scores, together, Console(), intervals=bounds)
+        record = {"gold": gold, "systems": records, **together.to_dict()}
+    for side, count in sum((Counter(record["left_out_by_labels"]) for record in records), Counter()).items():
+        typer.echo(f"{side}: {count} names left out by the label map")
+    if json_file is not None:
+        write_json(record, json_file)
+
+
+def _systems(model: list[str] | None, predictions: list[str] | None) -> tuple[str, list[str]]:
+    """Whether models or predictions are scored, and which."""
+    if bool(model) == bool(predictions):
         raise InputError(
-            "neither --model nor --predictions" if model is None else "both --model and --predictions",
-            where="musamma evaluate",
+            "both --model and --predictions" if model else "neither --model nor --predictions",
+            where=_HERE,
             expected="exactly one of them",
         )
-    ours, theirs = _renaming(gold_labels or labels), _renaming(predicted_labels or labels)
-    scores = score(
-        gold,
-        model=model,
-        predictions=predictions,
-        device=device,
-        gold_labels=ours,
-        predicted_labels=theirs,
-        modes=mode or MODES,
-        own_tags=tags,
-        missing_as_empty=allow_missing,
-        options=ReadOptions(sentences=sentences),
-    )
-    print_scores(scores, Console())
-    left_out = {"gold": ours.audit.kinds["unmapped"], "predictions": theirs.audit.kinds["unmapped"]}
-    for side, count in left_out.items():
-        if count:
-            typer.echo(f"{side}: {count} names left out by the label map")
-    if json_file is not None:
-        source = {"predictions": predictions} if model is None else {"model": model}
-        write_json({"gold": gold, **source, **scores.to_dict(), "left_out_by_labels": left_out}, json_file)
+    systems = model or predictions or []
+    if twice := [system for system, count in Counter(systems).items() if count > 1]:
+        raise InputError(f"{twice[0]!r} comes twice", where=_HERE, expected="every run once")
+    return "model" if model else "predictions", systems
 
 
-def score(
-    gold: str,
-    *,
-    model: str | None,
-    predictions: str | None,
-    device: str | None,
-    gold_labels: Renaming,
-    predicted_labels: Renaming,
-    modes: Iterable[str],
-    own_tags: bool,
-    missing_as_empty: bool,
-    options: ReadOptions,
-) -> Scores:
-    """The scores of the file ``predictions`` or, where it is ``None``, of what ``model`` finds; see :func:`evaluate`."""
-    tagged_words = None
-    gold_format = guess_format(gold)  # A wrong path is told of before the model is loaded.
-    if own_tags and gold_format != "conll":
+def _check(*, report: Path | None, training: str | None, intervals: bool, resamples: int) -> None:
+    if training is not None and report is None:
         raise InputError(
-            f"--tags with a gold file in {gold_format}",
-            where=gold,
-            expected="a CoNLL file",
-            remedy="leave --tags out",
+            "--training without --report", where=_HERE, expected="a report that shows it", remedy="add --report DIR"
         )
-    annotated = read_documents(gold, options=options)
-    if predictions is None:
-        annotated, bare = tee(annotated)
-        predicted = _tagged(bare, str(model), device)
-    else:
-        predicted = read_documents(predictions, options=options)
-        if guess_format(predictions) == "conll":  # It holds no ids.
-            annotated, order = tee(annotated)
-            predicted = in_order(order, predicted)
-            tagged_words = read_tags(predictions, relabel=predicted_labels.label)
-    annotated, predicted = gold_labels.documents(annotated), predicted_labels.documents(predicted)
-    if not own_tags:
-        return score_documents(annotated, predicted, modes=modes, missing_as_empty=missing_as_empty)
-    return score_own_tags(
-        annotated,
-        read_tags(gold, relabel=gold_labels.label),
-        predicted,
-        tagged_words,
+    if intervals and not resamples:
+        raise InputError("--intervals with --resamples 0", where=_HERE, expected="1 or more resamples")
+    if report is not None and report.exists() and not report.is_dir():
+        raise InputError(
+            "a file", where=str(report), expected="a folder for the report", remedy="name another --report"
+        )
+
+
+def _training(path: str | None, renaming: Renaming, options: ReadOptions) -> Iterable[Document] | None:
+    return None if path is None else renaming.documents(read_documents(path, options=options))
+
+
+def _report(
+    sides: Sides,
+    folder: Path,
+    *,
+    system: str,
+    training: Iterable[Document] | None,
+    modes: list[str],
+    resamples: int,
+    missing_as_empty: bool,
+) -> Mapping[str, Intervals]:
+    """Write the report of a run, and give the intervals it came to."""
+    from musamma.evaluation.analysis import analyse  # Templates and clustering are not needed to print a table.
+    from musamma.evaluation.report import write_report
+
+    analysis = analyse(
+        sides.gold,
+        sides.predicted,
+        system=system,
+        training=training,
         modes=modes,
+        resamples=resamples,
         missing_as_empty=missing_as_empty,
     )
+    write_report(analysis, folder)
+    return analysis.intervals
 
 
-def _renaming(name: str | None) -> Renaming:
-    return Renaming() if name is None else Renaming(load_label_map(name))
+def _intervals(sides: Sides, *, modes: list[str], resamples: int, missing_as_empty: bool) -> Mapping[str, Intervals]:
+    from musamma.evaluation.counting import count_table
+    from musamma.evaluation.resampling import bootstrap
+
+    pairs = pair_documents(sides.gold, sides.predicted, missing_as_empty=missing_as_empty)
+    return bootstrap(count_table(pairs, modes=modes), resamples=resamples)
 
 
-def _tagged(documents: Iterable[Document], model: str, device: str | None) -> Iterator[Document]:
+def _bounds_record(bounds: Mapping[str, Intervals] | None, resamples: int) -> dict[str, Any]:
+    if bounds is None:
+        return {}
+    return {"intervals": {row: asdict(found) for row, found in bounds.items()}, "resamples": resamples}
+
+
+def _tagged(documents: Iterable[Document], *, model: str, device: str | None) -> Iterator[Document]:
     from musamma.inference import Tagger  # torch takes seconds to load, and files are scored without it
     from musamma.inference.progress import counted
 
-    # The tagger gets no gold to look at.
-    bare = (document.with_spans(()) for document in documents)
-    return counted(Tagger(model, device=device).tag_documents(bare))
+    return counted(Tagger(model, device=device).tag_documents(documents))

@@ -11,7 +11,9 @@ from typing import Any
 
 import typer
 
+from musamma.cli.calibrate import calibrate
 from musamma.cli.check import check
+from musamma.cli.compare import compare
 from musamma.cli.convert import convert
 from musamma.cli.encoder import encoder
 from musamma.cli.evaluate import evaluate
@@ -29,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (quickstart, train, predict, evaluate, convert, check):
+for verb in (quickstart, train, predict, evaluate, compare, calibrate, convert, check):
     app.command()(verb)
 app.add_typer(encoder, name="encoder")
 

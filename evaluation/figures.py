@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:  # Partial credit is counted from these figures in turn.
+    from musamma.evaluation.partial import PartialScores
 
 STRICT = "strict"
 
@@ -108,10 +111,10 @@ class ModeScores:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Names of one side that a mode could not represent, or that no mode compares.
+    """Names of one side that a mode could not represent.
 
     Args:
-        nested: names inside names; they are compared in no mode, which all score the outermost names.
+        nested: names inside names, which the modes leave to the layers; see :class:`Scores`.
         shared_words: whitespace-separated words that hold characters of more than one name.
         dropped_iob: names that the IOB modes leave out: an earlier name has the tag of one of their words, or
             they cover no word at all.
@@ -146,6 +149,9 @@ class Scores:
         missing: gold documents without a prediction that were scored as if nothing had been found in them.
         gold_losses: what the modes could not represent of the gold.
         predicted_losses: what the modes could not represent of the predictions.
+        partial: partial credit by schema, see :data:`musamma.evaluation.partial.SCHEMAS`; empty where tags alone were scored.
+        layers: strict figures by layer: ``outermost``, which the modes score, and where either side has names inside names
+            also ``nested``, those alone, and ``all``, whatever layer a name stands in. Empty where tags alone were scored.
     """
 
     modes: Mapping[str, ModeScores]
@@ -153,6 +159,8 @@ class Scores:
     missing: int = 0
     gold_losses: Losses = field(default_factory=Losses)
     predicted_losses: Losses = field(default_factory=Losses)
+    partial: Mapping[str, PartialScores] = field(default_factory=dict)
+    layers: Mapping[str, ModeScores] = field(default_factory=dict)
 
     @property
     def strict(self) -> ModeScores:
@@ -163,6 +171,10 @@ class Scores:
         """JSON: the strict figures at the top level, the other modes under names of their own."""
         record: dict[str, Any] = self.strict.to_dict() if STRICT in self.modes else {}
         record |= {name: scores.to_dict() for name, scores in self.modes.items() if name != STRICT}
+        if self.partial:
+            record["semeval"] = {name: scores.to_dict() for name, scores in self.partial.items()}
+        if self.layers:
+            record["layers"] = {name: scores.to_dict() for name, scores in self.layers.items()}
         return record | {
             "documents": self.documents,
             "missing": self.missing,

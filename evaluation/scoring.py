@@ -5,50 +5,59 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from operator import itemgetter
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation.chunks import lenient_chunks, strict_chunks
 from musamma.evaluation.figures import STRICT, Counts, Losses, ModeScores, Scores
+from musamma.evaluation.matching import CONLLEVAL, IOB2_STRICT, MODES, match_names
 from musamma.evaluation.pairing import pair_documents
-from musamma.evaluation.widening import Widened, widen_spans
+from musamma.evaluation.partial import PartialTally
+from musamma.evaluation.widening import Chunk, Widened
 
-WHOLE_WORD, IOB2_STRICT, CONLLEVAL, OVERLAP = "whole_word", "iob2_strict", "conlleval", "overlap"
+#: The layers of annotation with names inside names: the outermost names, those inside them, and both together.
+OUTERMOST, NESTED, ALL = "outermost", "nested", "all"
 
-#: The modes: character-exact (always scored), exact by whole words, two readings of IOB2 tags, any overlap.
-MODES = (STRICT, WHOLE_WORD, IOB2_STRICT, CONLLEVAL, OVERLAP)
+#: Labels that wait before they are counted: a call of ``Counter.update`` for a few takes longer than the counting.
+_BATCH = 1000
+
+_label = itemgetter(2)
 
 
 class Tally:
     """Names counted by label: those found, those predicted, those in the gold."""
 
     def __init__(self) -> None:
-        self._found: Counter[str] = Counter()
-        self._predicted: Counter[str] = Counter()
-        self._gold: Counter[str] = Counter()
+        self._counters: tuple[Counter[str], Counter[str], Counter[str]] = Counter(), Counter(), Counter()
+        self._waiting: tuple[list[str], list[str], list[str]] = [], [], []
 
-    def add_sets(self, gold: set[tuple[int, int, str]], predicted: set[tuple[int, int, str]]) -> None:
+    def add_sets(self, gold: set[Chunk], predicted: set[Chunk]) -> None:
         """Count two sets of chunks (start, end, label); what is in both is found."""
-        self.add(
-            (chunk[2] for chunk in gold),
-            (chunk[2] for chunk in predicted),
-            (chunk[2] for chunk in gold & predicted),
-        )
+        self.add(map(_label, gold), map(_label, predicted), map(_label, gold & predicted))
 
     def add(self, gold: Iterable[str], predicted: Iterable[str], found: Iterable[str]) -> None:
         """Count the labels of gold, predicted and found names."""
-        self._gold.update(gold)
-        self._predicted.update(predicted)
-        self._found.update(found)
+        for waiting, labels in zip(self._waiting, (gold, predicted, found), strict=True):
+            waiting.extend(labels)
+            if len(waiting) > _BATCH:
+                self._count()
 
     def scores(self) -> ModeScores:
         """The figures so far."""
+        self._count()
+        gold, predicted, found = self._counters
         return ModeScores(
             {
-                label: Counts(tp := self._found[label], self._predicted[label] - tp, self._gold[label] - tp)
-                for label in sorted(self._gold.keys() | self._predicted.keys())
+                label: Counts(tp := found[label], predicted[label] - tp, gold[label] - tp)
+                for label in sorted(gold.keys() | predicted.keys())
             }
         )
+
+    def _count(self) -> None:
+        for counter, waiting in zip(self._counters, self._waiting, strict=True):
+            counter.update(waiting)
+            waiting.clear()
 
 
 class Scorer:
@@ -66,42 +75,42 @@ class Scorer:
         if unknown := sorted(wanted - set(MODES)):
             raise InputError(f"mode {unknown[0]!r}", expected=f"one of {', '.join(MODES)}")
         self._tallies = {mode: Tally() for mode in MODES if mode in wanted}
+        self._partial = PartialTally()
+        self._nested, self._all = Tally(), Tally()
         self._documents = self._missing = 0
         self._gold_losses = self._predicted_losses = Losses()
 
     def add(self, gold: Document, prediction: Document | None) -> None:
         """Score one document; ``None`` for a prediction that is missing and counts as empty."""
-        predicted = prediction.spans if prediction is not None else ()
+        predicted, inner = (prediction.spans, prediction.nested) if prediction is not None else ((), ())
         self._documents += 1
         self._missing += prediction is None
-        gold_widened, predicted_widened = (
-            widen_spans(gold.text, gold.spans),
-            widen_spans(gold.text, predicted),
-        )
-        self._gold_losses += _losses(gold.spans, gold.nested, gold_widened)
-        self._predicted_losses += _losses(
-            predicted, prediction.nested if prediction is not None else (), predicted_widened
-        )
-        for mode, tally in self._tallies.items():
-            if mode == STRICT:
-                tally.add_sets({span.key for span in gold.spans}, {span.key for span in predicted})
-            elif mode == WHOLE_WORD:
-                tally.add_sets(gold_widened.whole_word, predicted_widened.whole_word)
-            elif mode == OVERLAP:
-                found = overlapping(gold.spans, predicted)
-                tally.add((s.label for s in gold.spans), (s.label for s in predicted), found)
-            else:
-                # Tags made from spans are valid IOB2, which the strict and the lenient reading agree on.
-                tally.add_sets(set(gold_widened.iob), set(predicted_widened.iob))
+        matches = match_names(gold.text, gold.spans, predicted, modes=self._tallies)
+        for mode, labels in matches.modes.items():
+            self._tallies[mode].add(*labels)
+        self._partial.add(matches.gold_rest, matches.predicted_rest)
+        if gold.nested or inner:
+            self._nested.add_sets(_keys(gold.nested), _keys(inner))
+            self._all.add_sets(_keys(gold.spans) | _keys(gold.nested), _keys(predicted) | _keys(inner))
+        else:
+            self._all.add(*matches.modes[STRICT])
+        self._gold_losses += _losses(gold.spans, gold.nested, matches.gold_widened)
+        self._predicted_losses += _losses(predicted, inner, matches.predicted_widened)
 
     def scores(self) -> Scores:
         """The figures of all documents so far."""
+        modes = {mode: tally.scores() for mode, tally in self._tallies.items()}
+        layers = {OUTERMOST: modes[STRICT]}
+        if (nested := self._nested.scores()).per_label:
+            layers |= {NESTED: nested, ALL: self._all.scores()}
         return Scores(
-            modes={mode: tally.scores() for mode, tally in self._tallies.items()},
+            modes=modes,
             documents=self._documents,
             missing=self._missing,
             gold_losses=self._gold_losses,
             predicted_losses=self._predicted_losses,
+            partial=self._partial.scores(modes[STRICT]),
+            layers=layers,
         )
 
 
@@ -149,7 +158,8 @@ def score_documents(
     Both are streamed; see :func:`musamma.evaluation.pairing.pair_documents` for what is held.
 
     Args:
-        gold: the annotated documents. Names inside names (``nested``) are counted as a loss and not compared.
+        gold: the annotated documents. The modes compare the outermost names; names inside names (``nested``) are scored
+            as a layer of their own.
         predictions: the predicted documents, in any order, on the same texts.
         modes: the modes to score, of :data:`MODES`; ``strict`` is always scored.
         missing_as_empty: count gold documents without a prediction as documents in which nothing was found.
@@ -191,33 +201,8 @@ def score_tags(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]
     return scorer.scores()
 
 
-def overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
-    """The largest one-to-one matching of gold and predicted names that share a label and a character.
-
-    Args:
-        gold: names, sorted, without overlap.
-        predicted: the same.
-
-    Returns:
-        The label of every pair.
-    """
-    found = []
-    waiting: dict[str, list[Span]] = {}
-    for span in predicted:
-        waiting.setdefault(span.label, []).append(span)
-    position = dict.fromkeys(waiting, 0)
-    # Neither side overlaps itself, so taking the leftmost partner each time gives as many pairs as can be.
-    for span in gold:
-        candidates = waiting.get(span.label, [])
-        index = position.get(span.label, 0)
-        while index < len(candidates) and candidates[index].end <= span.start:
-            index += 1
-        if index < len(candidates) and candidates[index].start < span.end:
-            found.append(span.label)
-            index += 1
-        if candidates:
-            position[span.label] = index
-    return found
+def _keys(spans: Sequence[Span]) -> set[Chunk]:
+    return {span.key for span in spans}
 
 
 def _losses(spans: Sequence[Span], nested: Sequence[Span], widened: Widened) -> Losses:

@@ -49,20 +49,27 @@ def widen(text: str, start: int, end: int) -> tuple[int, int] | None:
     return start, end
 
 
-def widen_spans(text: str, spans: Sequence[Span]) -> Widened:
+def widen_spans(
+    text: str, spans: Sequence[Span], *, known: dict[tuple[int, int], tuple[int, int] | None] | None = None
+) -> Widened:
     """The names of a text by whole words.
 
     Args:
         text: the raw text.
         spans: its names, sorted, without overlap, as a document has them.
+        known: what :func:`widen` gave on this text before, which is looked up and added to: most names of one annotation
+            are in the other too.
     """
+    known = {} if known is None else known
     whole_word: set[Chunk] = set()
     iob: list[Chunk] = []
     shared: set[int] = set()
     taken = reach = 0
     for span in spans:
-        borders = widen(text, span.start, span.end)
-        if borders is None:
+        given = span.start, span.end
+        if given not in known:
+            known[given] = widen(text, *given)
+        if (borders := known[given]) is None:
             whole_word.add(span.key)
             continue
         start, end = borders

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
 from musamma.data.document import Document, Span
 from musamma.data.encoding import Encoder
+from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
+from musamma.models.calibration import Calibration, read_calibration
 from musamma.models.prediction import Predictor, choose_device, supports_bfloat16
 from musamma.models.registry import load_tokenizer, resolve_model
 from musamma.models.token_classifier import load_classifier
+
+# No score is as high: a label of which no score was shown to be enough.
+_NEVER = 1.01
 
 
 class Tagger:
@@ -26,9 +31,18 @@ class Tagger:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``...; by default the GPU where there is one.
         batch_tokens: pieces a batch, padding included; by default 4,096 on a CPU, 32,768 on a GPU.
         bfloat16: compute in bfloat16; by default where the device does so in hardware.
+        min_score: leave out names with a lower score; in [0, 1].
+        label_min_scores: the same by label; takes the place of ``min_score`` and of a stored threshold.
+        thresholds: leave out names below the threshold of their label that is stored in the checkpoint, and all names of a
+            label that has none; where ``min_score`` is higher, it counts.
+
+    Attributes:
+        labels: the labels that the model knows.
+        left_out: how many names have been left out for their score so far.
 
     Raises:
-        InputError: there is no such model or device, the model has no tokenizer, or it is no entity recogniser.
+        InputError: there is no such model or device, the model has no tokenizer, it is no entity recogniser, a score or
+            label cannot be, or there are no thresholds in the checkpoint.
     """
 
     def __init__(
@@ -38,23 +52,19 @@ class Tagger:
         device: str | None = None,
         batch_tokens: int | None = None,
         bfloat16: bool | None = None,
+        min_score: float = 0.0,
+        label_min_scores: Mapping[str, float] | None = None,
+        thresholds: bool = False,
     ) -> None:
-        name = resolve_model(model)
-        where = choose_device(device)
-        tokenizer = load_tokenizer(name)
-        classifier, options = load_classifier(name)
-        id2label = {int(index): name for index, name in (classifier.config.id2label or {}).items()}
-        tags, columns = TagSet.from_id2label(id2label, where=model)
-        half = supports_bfloat16(where) if bfloat16 is None else bfloat16
-        self.model, self.labels = model, tags.labels
-        self._predictor = Predictor(
-            classifier.to(where),
-            Encoder(tokenizer, max_length=options.max_length, overlap=options.overlap),
-            tags,
-            columns,
-            device=where,
-            autocast=torch.bfloat16 if half else None,
-            batch_tokens=batch_tokens or (32_768 if where.type == "cuda" else 4_096),
+        self._predictor = load_predictor(model, device=device, batch_tokens=batch_tokens, bfloat16=bfloat16)
+        self.model, self.labels = model, self._predictor.tags.labels
+        self.left_out = 0
+        self._bounds = _bounds(
+            self.labels,
+            min_score,
+            label_min_scores or {},
+            _stored(self._predictor.calibration, model) if thresholds else None,
+            where=model,
         )
 
     def tag(self, text: str) -> list[Span]:
@@ -68,4 +78,69 @@ class Tagger:
 
     def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents with the names found in them, in order; spans that they had are replaced."""
-        return self._predictor.predict(documents)
+        tagged = self._predictor.predict(documents)
+        return map(self._kept, tagged) if any(self._bounds.values()) else tagged
+
+    def _kept(self, document: Document) -> Document:
+        kept = [span for span in document.spans if (span.score or 0.0) >= self._bounds[span.label]]
+        self.left_out += len(document.spans) - len(kept)
+        return document.with_spans(kept)
+
+
+def load_predictor(
+    model: str, *, device: str | None = None, batch_tokens: int | None = None, bfloat16: bool | None = None
+) -> Predictor:
+    """A checkpoint with all that belongs to running it; see :class:`Tagger` for the arguments and errors."""
+    name = resolve_model(model)
+    where = choose_device(device)
+    tokenizer = load_tokenizer(name)
+    classifier, options = load_classifier(name)
+    id2label = {int(index): name for index, name in (classifier.config.id2label or {}).items()}
+    tags, columns = TagSet.from_id2label(id2label, where=model)
+    half = supports_bfloat16(where) if bfloat16 is None else bfloat16
+    return Predictor(
+        classifier.to(where),
+        Encoder(tokenizer, max_length=options.max_length, overlap=options.overlap),
+        tags,
+        columns,
+        device=where,
+        autocast=torch.bfloat16 if half else None,
+        batch_tokens=batch_tokens or (32_768 if where.type == "cuda" else 4_096),
+        calibration=read_calibration(getattr(classifier.config, "musamma", None), tags.labels, where=model),
+    )
+
+
+def _stored(calibration: Calibration, model: str) -> Mapping[str, float | None]:
+    if calibration.thresholds:
+        return calibration.thresholds
+    raise InputError(
+        "the checkpoint has no thresholds",
+        where=model,
+        expected="one that has been calibrated",
+        remedy=f"run musamma calibrate DEV --model {model}, or give a --min-score",
+    )
+
+
+def _bounds(
+    labels: Iterable[str],
+    general: float,
+    own: Mapping[str, float],
+    stored: Mapping[str, float | None] | None,
+    *,
+    where: str,
+) -> dict[str, float]:
+    """The lowest score that a name of each label may have."""
+    bounds = dict.fromkeys(labels, general)
+    if stored is not None:
+        for label in bounds:
+            value = stored.get(label)
+            bounds[label] = _NEVER if value is None else max(general, value)
+    for label in own:
+        if label not in bounds:
+            raise InputError(
+                f"a least score for {label!r}", where=where, expected=f"one of its labels: {', '.join(bounds)}"
+            )
+    for score in (general, *own.values()):
+        if not 0.0 <= score <= 1.0:
+            raise InputError(f"least score {score:g}", where=where, expected="a number from 0 to 1")
+    return bounds | dict(own)

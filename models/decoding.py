@@ -47,23 +47,38 @@ def best_tags(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return tags
 
 
-def decode(encoded: Encoded, tag_logits: np.ndarray, proclitic_logits: np.ndarray | None, tags: TagSet) -> list[Span]:
+def decode(
+    encoded: Encoded,
+    tag_logits: np.ndarray,
+    proclitic_logits: np.ndarray | None,
+    tags: TagSet,
+    *,
+    tag_temperature: float = 1.0,
+    proclitic_temperature: float = 1.0,
+) -> list[Span]:
     """The names of a document.
+
+    Temperatures act on scores alone. The best sequence is the same at every temperature, as what normalises a word's logits is
+    shared by all sequences; not to rescale them before the search keeps it the same where rounding would decide.
 
     Args:
         encoded: the document.
         tag_logits: the classifier's logits of every word's first piece; (words, tags).
         proclitic_logits: the proclitic head's; (words, :data:`PROCLITIC_CLASSES`), or ``None`` without such a head.
         tags: the tag set.
+        tag_temperature: what tag logits are divided by before they become probabilities.
+        proclitic_temperature: the same for the proclitic head's.
 
     Returns:
-        Spans without overlap, in order. ``score`` is the geometric mean of the tags' probabilities, times the probability
-        of the border that was placed.
+        Spans without overlap, in order. ``score`` is the probability that the whole name is right, as far as the words' tags
+        can say: the product of the probabilities of its tags, of the next word not going on with it, and of the border that
+        was placed.
     """
     if not len(encoded.words):
         return []
-    scores = log_softmax(tag_logits.astype(np.float64))
-    best = best_tags(scores, tags.allowed())
+    logits = tag_logits.astype(np.float64)
+    best = best_tags(log_softmax(logits), tags.allowed())
+    scores = log_softmax(logits / tag_temperature)
     confidence = scores[np.arange(len(best)), best]
     begins = np.flatnonzero(best % 2 == 1)
     outside = np.flatnonzero(best == 0)
@@ -72,12 +87,14 @@ def decode(encoded: Encoded, tag_logits: np.ndarray, proclitic_logits: np.ndarra
         limit = begins[index + 1] if index + 1 < len(begins) else len(best)
         stop = np.searchsorted(outside, first)
         last = min(limit, outside[stop]) if stop < len(outside) else limit
-        score = confidence[first:last].mean()
+        score = confidence[first:last].sum()
+        if last < len(best):
+            score += np.logaddexp.reduce(np.delete(scores[last], best[first] + 1))
         start = int(encoded.words[first, 0])
         if proclitic_logits is not None:
             # Only borders that the word's letters allow are in question.
             offsets = proclitic_offsets(encoded.document.text, *encoded.words[first].tolist())
-            borders = log_softmax(proclitic_logits[first, : len(offsets)].astype(np.float64))
+            borders = log_softmax(proclitic_logits[first, : len(offsets)].astype(np.float64) / proclitic_temperature)
             count = int(borders.argmax())
             start, score = offsets[count], score + borders[count]
         spans.append(
@@ -85,7 +102,8 @@ def decode(encoded: Encoded, tag_logits: np.ndarray, proclitic_logits: np.ndarra
                 start,
                 int(encoded.words[last - 1, 1]),
                 tags.label_of(int(best[first])) or "",
-                round(float(np.exp(score)), 6),
+                # Rounding may leave a sum of probabilities a little above 1.
+                round(min(1.0, float(np.exp(score))), 6),
             )
         )
     return spans

@@ -12,6 +12,7 @@ from musamma.data.document import Document
 from musamma.data.encoding import Encoded, Encoder
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
+from musamma.models.calibration import Calibration, Logits
 from musamma.models.decoding import PROCLITIC_CLASSES, decode
 from musamma.models.token_classifier import TokenClassifier
 
@@ -58,6 +59,7 @@ class Predictor:
         device: where the classifier is.
         autocast: the type to compute in, ``None`` for the weights' own.
         batch_tokens: pieces a batch, padding included.
+        calibration: the temperatures that scores are made with.
     """
 
     def __init__(
@@ -70,12 +72,19 @@ class Predictor:
         device: torch.device,
         autocast: torch.dtype | None = None,
         batch_tokens: int = 4096,
+        calibration: Calibration | None = None,
     ) -> None:
         self.classifier, self.encoder, self.tags, self.columns = classifier, encoder, tags, columns
         self.device, self.autocast, self.batch_tokens = device, autocast, batch_tokens
+        self.calibration = calibration or Calibration()
 
     def predict(self, documents: Iterable[Document], *, chunk: int = 256) -> Iterator[Document]:
-        """The documents with the names found in them, in order.
+        """The documents with the names found in them, in order; see :meth:`classify` for the arguments."""
+        for encoded, logits in self.classify(documents, chunk=chunk):
+            yield self.decoded(encoded, logits, self.calibration)
+
+    def classify(self, documents: Iterable[Document], *, chunk: int = 256) -> Iterator[tuple[Encoded, Logits]]:
+        """The documents, in order, with what the classifier says of their words.
 
         Args:
             documents: any number; ``chunk`` of them are in memory at a time.
@@ -84,14 +93,24 @@ class Predictor:
         stream = iter(documents)
         while group := list(islice(stream, chunk)):
             encoded = list(self.encoder.encode_all(group))
-            for item, (tag_logits, proclitic_logits) in zip(encoded, self.logits(encoded), strict=True):
-                yield item.document.with_spans(decode(item, tag_logits, proclitic_logits, self.tags))
+            yield from zip(encoded, self.logits(encoded), strict=True)
+
+    def decoded(self, encoded: Encoded, logits: Logits, calibration: Calibration) -> Document:
+        """A document with the names that its logits say, scored as the calibration says."""
+        spans = decode(
+            encoded,
+            *logits,
+            self.tags,
+            tag_temperature=calibration.tag_temperature,
+            proclitic_temperature=calibration.proclitic_temperature,
+        )
+        return encoded.document.with_spans(spans)
 
     @torch.inference_mode()
-    def logits(self, encoded: list[Encoded]) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    def logits(self, encoded: list[Encoded]) -> list[Logits]:
         """Logits of every word of every document: (words, tags), and (words, proclitic classes) or ``None``."""
         has_head = self.classifier.proclitic_head is not None
-        results = [
+        results: list[Logits] = [
             (
                 np.zeros((len(item.words), len(self.tags)), dtype=np.float32),
                 np.zeros((len(item.words), PROCLITIC_CLASSES), dtype=np.float32) if has_head else None,

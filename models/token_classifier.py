@@ -23,6 +23,7 @@ from transformers import logging as transformers_logging
 
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
+from musamma.models.calibration import Calibration
 from musamma.models.decoding import PROCLITIC_CLASSES
 
 HEAD_FILE = "proclitic_head.safetensors"
@@ -89,10 +90,19 @@ class TokenClassifier(nn.Module):
         """Recompute activations in the backward pass: less memory, more time. The Trainer calls it by this name."""
         self.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs, every_n_layers, offload)
 
-    def save_pretrained(self, folder: str | Path, tokenizer: PreTrainedTokenizerBase, options: EncodingOptions) -> None:
-        """Write a checkpoint folder: a plain Hugging Face one, with the head and the encoding beside it."""
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        tokenizer: PreTrainedTokenizerBase,
+        options: EncodingOptions,
+        *,
+        calibration: Calibration | None = None,
+    ) -> None:
+        """Write a checkpoint folder: a plain Hugging Face one, with the head, the encoding and the calibration beside it."""
         folder = Path(folder)
-        self.config.musamma = {"format": 1, "encoding": asdict(options)}
+        own: dict[str, Any] = {"format": 1, "encoding": asdict(options)}
+        # None is not written: a calibration that was loaded with the weights may not be theirs any more.
+        self.config.musamma = own if calibration is None else {**own, "calibration": calibration.to_dict()}
         self.backbone.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         if self.proclitic_head is not None:
@@ -165,9 +175,10 @@ def _options(model: PreTrainedModel, where: str) -> EncodingOptions:
     options = EncodingOptions()
     if (stored := getattr(model.config, "musamma", None)) is not None:
         try:
-            encoding = stored["encoding"]
-            options = EncodingOptions(max_length=int(encoding["max_length"]), overlap=int(encoding["overlap"]))
-        except (KeyError, TypeError, ValueError) as error:
+            # A checkpoint of another tool that was calibrated here has no encoding of its own.
+            if (encoding := stored.get("encoding")) is not None:
+                options = EncodingOptions(max_length=int(encoding["max_length"]), overlap=int(encoding["overlap"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"'musamma' in config.json is {stored!r}",
                 where=where,

@@ -146,8 +146,9 @@ def test_installed_command_runs(installed: Path) -> None:
 def test_public_names() -> None:
     assert set(inference.__all__) == {"Tagger"}
     assert set(evaluation.__all__) == {
-        *("score_documents", "score_tags", "print_scores", "Scorer"),
-        *("Scores", "ModeScores", "Counts", "Average", "Losses", "MODES"),
+        *("score_documents", "score_tags", "print_scores", "print_runs", "spread", "Scorer"),
+        *("Scores", "SeedScores", "ModeScores", "Counts", "Average", "Losses", "MODES"),
+        *("PartialCounts", "PartialScores"),
     }
     for module in (inference, evaluation):
         assert all(hasattr(module, name) for name in module.__all__)
@@ -155,7 +156,9 @@ def test_public_names() -> None:
 
 def test_command_verbs() -> None:
     assert sorted(verbs()) == [
+        "calibrate",
         "check",
+        "compare",
         "convert",
         "encoder trim",
         "encoder unpack",

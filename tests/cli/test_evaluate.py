@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,9 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
 from musamma.data.jsonl import write_jsonl
+from musamma.evaluation.counting import count_table
+from musamma.evaluation.pairing import pair_documents
+from musamma.evaluation.resampling import bootstrap
 
 app = typer.Typer()
 app.command()(evaluate)
@@ -54,7 +58,9 @@ def test_predictions_are_scored_and_written(files, tmp_path):
     gold, predicted = files
     output = call(gold, "--predictions", predicted, "--json", tmp_path / "new" / "scores.json")
     assert rows(output)["strict"] == ["50.00", "40.00", "44.44", "5", "46.67"]
+    assert rows(output)["proclitic"][:4] == ["75.00", "60.00", "66.67", "5"]
     assert rows(output)["whole_word"][:4] == ["75.00", "60.00", "66.67", "5"]
+    assert rows(output)["semeval_partial"] == ["75.00", "60.00", "66.67", "5"]
     assert rows(output)["LOC"] == ["50.00", "33.33", "40.00", "3", "1", "1", "2"]
     assert "\x1b" not in output
     record = json.loads((tmp_path / "new" / "scores.json").read_text("utf-8"))
@@ -68,6 +74,8 @@ def test_predictions_are_scored_and_written(files, tmp_path):
         "fn": 3,
     }
     assert record["whole_word"]["per_label"]["LOC"]["tp"] == 2
+    assert record["semeval"]["partial"]["micro"]["partial"] == 2
+    assert record["layers"]["outermost"]["micro"] == record["micro"]
     assert record["losses"]["gold"]["shared_words"] == 1
     assert (record["gold"], record["predictions"], record["documents"]) == (str(gold), str(predicted), 2)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.json"]
@@ -186,10 +194,97 @@ def test_scoring_files_loads_no_torch(files):
     gold, predicted = files
     code = (
         "import sys, musamma.evaluation; from musamma.cli.evaluate import evaluate;"
-        "evaluate(sys.argv[1], predictions=sys.argv[2]); assert 'torch' not in sys.modules"
+        "evaluate(sys.argv[1], predictions=[sys.argv[2]], intervals=True, resamples=20); assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(gold), str(predicted)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert rows(done.stdout)["strict"][3] == "5"
+    assert rows(done.stdout)["LOC"][-3:] == ["1", "1", "2"]
+
+
+def test_intervals_are_printed_and_written_when_asked_for(files, tmp_path):
+    gold, predicted = files
+    arguments = gold, "--predictions", predicted, "--json", tmp_path / "scores.json", "--resamples", 200
+    assert "[" not in call(*arguments)
+    assert "intervals" not in json.loads((tmp_path / "scores.json").read_text("utf-8"))
+    output = call(*arguments, "--intervals")
+    record = json.loads((tmp_path / "scores.json").read_text("utf-8"))
+    expected = bootstrap(count_table(pair_documents(GOLD, PREDICTED)), resamples=200)
+    assert record["intervals"] == {row: asdict(found) for row, found in expected.items()}
+    assert {"strict", "strict/LOC", "strict/macro", "overlap"} <= record["intervals"].keys()
+    assert record["resamples"] == 200
+    f1 = expected["strict"].f1
+    assert f1.low < 4 / 9 < f1.high
+    assert " ".join(rows(output)["strict"][2:6]) == f"44.44 [{100 * f1.low:.2f}, {100 * f1.high:.2f}] 5"
+
+
+def test_intervals_of_tags_as_they_stand_are_not_those_of_spans(tmp_path):
+    gold = tmp_path / "gold.conll"
+    gold.write_text(CONLL, encoding="utf-8")
+    output = call(gold, "--predictions", gold, "--tags", "--intervals", "--resamples", 20)
+    assert "[" in " ".join(rows(output)["strict"])
+    assert "[" not in " ".join(rows(output)["conlleval"])
+
+
+def test_runs_of_one_system_are_scored_together(files, tmp_path):
+    gold, predicted = files
+    arguments = gold, "--predictions", predicted, "--predictions", gold, "--json", tmp_path / "scores.json"
+    output = call(*arguments, "--mode", "overlap")
+    assert rows(output)[str(predicted)] == ["44.44", "88.89"]
+    assert rows(output)[str(gold)] == ["100.00", "100.00"]
+    assert " ".join(rows(output)["strict"]) == "75.00 ± 35.36 70.00 ± 42.43 72.22 ± 39.28 5 73.33 ± 37.71"
+    record = json.loads((tmp_path / "scores.json").read_text("utf-8"))
+    assert [system["predictions"] for system in record["systems"]] == [str(predicted), str(gold)]
+    assert [system["micro"]["tp"] for system in record["systems"]] == [2, 5]
+    assert record["mean"]["micro"]["precision"] == 0.75
+    assert record["sd"]["micro"]["precision"] == pytest.approx(0.5**0.5 / 2)
+    assert record["mean"]["overlap"]["per_label"]["LOC"]["recall"] == pytest.approx(5 / 6)
+    assert "micro" not in record
+    both = call(*arguments, "--intervals", "--resamples", 20)
+    assert rows(both)[str(gold)][0] == "100.00"
+    assert rows(both)[str(gold)][1].startswith("[")
+
+
+def test_names_left_out_are_told_of_once_for_all_runs(files, tmp_path):
+    gold, predicted = files
+    (tmp_path / "map.yaml").write_text("LOC: LOC\nORG: null\nPER: PER\n", encoding="utf-8")
+    output = call(gold, "--predictions", predicted, "--predictions", gold, "--labels", tmp_path / "map.yaml")
+    assert "gold: 2 names left out by the label map" in output
+    assert "predictions: 2 names left out by the label map" in output
+
+
+def test_a_report_is_written_for_every_run(files, tmp_path):
+    gold, predicted = files
+    arguments = gold, "--predictions", predicted, "--resamples", 20, "--training", gold
+    assert call(*arguments, "--report", tmp_path / "one") == call(gold, "--predictions", predicted)
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"report.html", "report.md", "report.json"}
+    record = json.loads((tmp_path / "one" / "report.json").read_text("utf-8"))
+    assert record["system"] == str(predicted)
+    assert {"seen"} <= {part["dimension"] for part in record["slices"]}
+    call(*arguments, "--predictions", gold, "--report", tmp_path / "both")
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["1-predicted", "2-gold"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--training", "gold.jsonl"],
+            "--training without --report; expected a report that shows it; add --report DIR",
+        ),
+        (["--intervals", "--resamples", "0"], "--intervals with --resamples 0; expected 1 or more"),
+        (["--report", "gold.jsonl"], "gold.jsonl: a file; expected a folder for the report"),
+        (["--predictions", "predicted.jsonl"], "'predicted.jsonl' comes twice; expected every run once"),
+        (["--training", "none.jsonl", "--report", "new"], "none.jsonl"),
+    ],
+)
+def test_a_call_that_cannot_be_is_one_line(files, tmp_path, monkeypatch, capsys, arguments, message):
+    from musamma.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    assert run(["evaluate", "gold.jsonl", "--predictions", "predicted.jsonl", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("musamma: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err

@@ -200,3 +200,50 @@ def test_the_model_is_found_by_name_from_anywhere(model, tmp_path, monkeypatch, 
     Path("a.txt").write_text("وصل إلى بغداد", encoding="utf-8")
     assert run(["predict", "a.txt", "-m", "runs/mine", "--device", "cpu"]) == 0
     assert json.loads(capsys.readouterr().out)["id"] == "a"
+
+
+def test_names_below_a_least_score_are_left_out_and_counted(call, tmp_path, expected):
+    write_jsonl([Document(d.id, d.text) for d in expected], tmp_path / "in.jsonl")
+    scores = sorted(span.score for document in expected for span in document.spans)
+    middle = (scores[len(scores) // 2 - 1] + scores[len(scores) // 2]) / 2
+    assert scores[0] < middle < scores[-1]
+    below = len(scores) // 2
+    found = found_in(
+        call(tmp_path / "in.jsonl", "--min-score", middle, says=f"{below} names below their threshold left out\n")
+    )
+    same(found, [d.with_spans(span for span in d.spans if span.score >= middle) for d in expected])
+    same(found_in(call(tmp_path / "in.jsonl", "--min-score", 0)), expected)
+    label = expected[0].spans[0].label
+    own = sum(span.label == label and span.score < 1 for document in expected for span in document.spans)
+    says = f"{own} names below their threshold left out\n"
+    found = found_in(call(tmp_path / "in.jsonl", "--min-score", f"{label}=1", "--min-score", "0.0", says=says))
+    same(found, [d.with_spans(span for span in d.spans if span.label != label or span.score == 1) for d in expected])
+
+
+@pytest.mark.parametrize("given", ["high", "1.5", "PER=", "PER=-0.1", "=0.5", "nan"])
+def test_a_least_score_that_is_none(model, tmp_path, capsys, given):
+    (tmp_path / "a.txt").write_text(TEXTS[1], encoding="utf-8")
+    assert run(["predict", str(tmp_path / "a.txt"), "-m", model, "--min-score", given]) == 2
+    assert capsys.readouterr().err.startswith(f"musamma: --min-score {given!r}; expected a number from 0 to 1")
+
+
+def test_thresholds_are_those_of_the_checkpoint(model, tmp_path, capsys, expected):
+    (tmp_path / "a.txt").write_text(TEXTS[1], encoding="utf-8")
+    arguments = ["predict", str(tmp_path / "a.txt"), "--device", "cpu", "--thresholds", "-m"]
+    assert run([*arguments, model]) == 2
+    assert "the checkpoint has no thresholds" in capsys.readouterr().err
+    folder = Path(shutil.copytree(model, tmp_path / "calibrated"))
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    label = expected[1].spans[0].label
+    config["musamma"]["calibration"] = {
+        "tag_temperature": 1.0,
+        "proclitic_temperature": 1.0,
+        "thresholds": {name: 0.0 for name in ("PER", "LOC", "ORG") if name != label} | {label: None},
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert run([*arguments, str(folder)]) == 0
+    captured = capsys.readouterr()
+    left = sum(span.label == label for span in expected[1].spans)
+    assert captured.err == f"{left} names below their threshold left out\n"
+    (found,) = found_in(captured.out.encode())
+    assert [span.key for span in found.spans] == [span.key for span in expected[1].spans if span.label != label]

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from musamma.data.document import Document, Span
-from musamma.evaluation import print_scores, score_documents, score_tags
+from musamma.evaluation import print_runs, print_scores, score_documents, score_tags, spread
+from musamma.evaluation.resampling import Interval, Intervals
 
 TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل"
 GOLD = Document(
@@ -16,9 +17,9 @@ GOLD = Document(
 PREDICTED = Document("a", TEXT, (Span(6, 10, "ORG"), Span(22, 26, "PER")))
 
 
-def printed(scores, width: int) -> str:
+def printed(scores, width: int, **options) -> str:
     file = io.StringIO()
-    print_scores(scores, Console(file=file, width=width))
+    print_scores(scores, Console(file=file, width=width), **options)
     return file.getvalue()
 
 
@@ -34,7 +35,14 @@ def test_table(width):
     assert rows["macro"] == ["33.33", "33.33", "33.33", "3"]
     assert "\x1b" not in output
     assert "documents: 1\n" in output
-    assert "gold: 1 names inside names, compared in no mode\n" in output
+    # داعش is right, محمد half of محمد السعيد, الموصل missed.
+    assert rows["semeval_exact"] == ["50.00", "33.33", "40.00", "3"]
+    assert rows["semeval_partial"] == ["75.00", "50.00", "60.00", "3"]
+    assert rows["semeval_type"] == ["100.00", "66.67", "80.00", "3"]
+    assert "semeval_strict" not in rows
+    # محمد is nested in the gold and outermost in the predictions.
+    assert rows["nested"] == ["0.00", "0.00", "0.00", "1", "0.00"]
+    assert rows["all"] == ["100.00", "50.00", "66.67", "4", "55.56"]
     assert "gold: 1 words that several names share\n" in output
     assert "gold: 1 names without an IOB tag of their own\n" in output
     assert "predictions:" not in output
@@ -45,6 +53,8 @@ def test_the_headline_of_tags_is_their_strict_reading():
     lines = [line.split() for line in output.splitlines()]
     assert ["micro", "50.00", "100.00", "66.67", "1", "1", "1", "0"] in lines
     assert ["conlleval", "100.00", "100.00", "100.00", "2", "100.00"] in lines
+    assert "semeval" not in output
+    assert "layer" not in output
 
 
 def test_documents_without_a_prediction_are_told_of():
@@ -55,3 +65,41 @@ def test_labels_that_the_gold_has_not_are_told_of():
     predicted = PREDICTED.with_spans([Span(22, 33, "PERS")])
     assert "predictions: labels that the gold has not: PERS\n" in printed(score_documents([GOLD], [predicted]), 80)
     assert "has not" not in printed(score_documents([GOLD], [PREDICTED]), 80)
+
+
+def test_flat_names_have_no_table_of_layers():
+    assert "layer" not in printed(score_documents([PREDICTED], [PREDICTED]), 80)
+
+
+@pytest.mark.parametrize("width", [20, 200])
+def test_intervals_stand_behind_f1(width):
+    whole = Interval(0.0, 1.0)
+    intervals = {
+        "strict": Intervals(whole, whole, Interval(0.125, 0.625)),
+        "strict/LOC": Intervals(whole, whole, Interval(0.0, 0.25)),
+        "strict/macro": Intervals(whole, whole, Interval(0.1, 0.5)),
+    }
+    output = printed(score_documents([GOLD], [PREDICTED]), width, intervals=intervals)
+    lines = [" ".join(line.split()) for line in output.splitlines()]
+    assert "strict 50.00 33.33 40.00 [12.50, 62.50] 3 33.33 [10.00, 50.00]" in lines
+    assert "overlap 100.00 66.67 80.00 3 66.67" in lines
+    assert "LOC 0.00 0.00 0.00 [0.00, 25.00] 1 0 0 1" in lines
+    assert "micro 50.00 33.33 40.00 [12.50, 62.50] 3 1 1 2" in lines
+    assert "[low, high]: 95% confidence interval of F1, bootstrap over documents" in lines
+
+
+def test_runs_are_printed_with_their_mean_and_spread():
+    """One run with all three names right, one with none."""
+    runs = [score_documents([GOLD], [GOLD]), score_documents([GOLD], [GOLD.with_spans([])])]
+    file = io.StringIO()
+    names = ["runs/[b]one", "runs/" + "two" * 90]
+    print_runs(names, runs, spread(runs), Console(file=file, width=40))
+    lines = [" ".join(line.split()) for line in file.getvalue().splitlines()]
+    assert "runs/[b]one 100.00 100.00 100.00 100.00 100.00 100.00" in lines
+    assert f"{names[1]} 0.00 0.00 0.00 0.00 0.00 0.00" in lines
+    assert "strict 50.00 ± 70.71 50.00 ± 70.71 50.00 ± 70.71 3 50.00 ± 70.71" in lines
+    assert "PER 50.00 ± 70.71 50.00 ± 70.71 50.00 ± 70.71 1" in lines
+    assert "mode (2 runs) P R F1 support macro F1" in lines
+    assert lines.count("gold: 1 words that several names share") == 1
+    assert "runs/[b]one: predictions: 1 words that several names share" in lines
+    assert f"{names[1]}: predictions: 1 words that several names share" not in lines

@@ -1,0 +1,154 @@
+"""One system on one test set, all of it: scores with intervals, slices, mistakes, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from musamma.data.document import Document
+from musamma.data.errors import InputError
+from musamma.evaluation.calibration import Reliability, reliability
+from musamma.evaluation.cases import CORRECT, Case, match
+from musamma.evaluation.counting import SLICE, CountTable, count_table
+from musamma.evaluation.figures import Scores
+from musamma.evaluation.mistakes import Mistakes, mistakes
+from musamma.evaluation.pairing import pair_documents
+from musamma.evaluation.partial import PartialScores
+from musamma.evaluation.resampling import Intervals, bootstrap
+from musamma.evaluation.scoring import MODES, Scorer
+from musamma.evaluation.slices import Slice, Slicer, intervals_to_dict, slice_table, slices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """What can be said of a system from its predictions for a test set.
+
+    Args:
+        system: what to call it.
+        pairs: the documents as annotated and as predicted, in the order of the gold; ``None`` for a prediction that is missing
+            and counts as one without names.
+        cases: what became of every name, document by document.
+        scores: the figures in every mode that was asked for.
+        partial: partial credit by schema, the same as ``scores.partial``.
+        table: the counts of every document: modes, their labels, slices.
+        intervals: by row of ``table``, and ``MODE/macro``; empty without resamples.
+        slices: the strict figures of parts of the names.
+        mistakes: the errors.
+        reliability: how far the scores of predicted names can be trusted; ``None`` where none has a score.
+        resamples: how many resamples the intervals come from.
+        seed: of the resampling.
+    """
+
+    system: str
+    pairs: tuple[tuple[Document, Document | None], ...]
+    cases: tuple[Case, ...]
+    scores: Scores
+    partial: Mapping[str, PartialScores]
+    table: CountTable
+    intervals: Mapping[str, Intervals]
+    slices: tuple[Slice, ...]
+    mistakes: Mistakes
+    reliability: Reliability | None
+    resamples: int = 10_000
+    seed: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The analysis as JSON: no text but errors in their context, and of these no more than fifty of a kind."""
+        return {
+            "system": self.system,
+            "documents": len(self.pairs),
+            "scores": self.scores.to_dict(),
+            "intervals": {
+                row: intervals_to_dict(intervals)
+                for row, intervals in self.intervals.items()
+                if not row.startswith(SLICE)  # The slices have theirs.
+            },
+            "resampling": {"resamples": self.resamples, "seed": self.seed},
+            "slices": [part.to_dict() for part in self.slices],
+            "reliability": None if self.reliability is None else self.reliability.to_dict(),
+            "mistakes": self.mistakes.to_dict(),
+        }
+
+
+def analyse(
+    gold: Iterable[Document],
+    predictions: Iterable[Document],
+    *,
+    system: str,
+    training: Iterable[Document] | None = None,
+    modes: Iterable[str] = MODES,
+    resamples: int = 10_000,
+    seed: int = 1,
+    missing_as_empty: bool = False,
+) -> Analysis:
+    """Analyse the predictions of a system; all documents are held in memory.
+
+    Args:
+        gold: the annotated documents.
+        predictions: the predicted ones, in any order, on the same texts; with scores or without.
+        system: what to call the system.
+        training: the documents that it was trained on, to tell names seen in training from others.
+        modes: the modes to score, of :data:`musamma.evaluation.MODES`; ``strict`` is always scored.
+        resamples: how many resamples the intervals come from; 0 for no intervals.
+        seed: of the resampling.
+        missing_as_empty: count gold documents without a prediction as documents in which nothing was found.
+
+    Raises:
+        InputError: there is no document; one is missing, surplus, comes twice or differs in its text; a mode is unknown; a
+            score lies outside [0, 1].
+    """
+    gold, modes = list(gold), tuple(modes)
+    scorer = Scorer(modes=modes)
+    predicted = {
+        document.id: other for document, other in pair_documents(gold, predictions, missing_as_empty=missing_as_empty)
+    }
+    if not gold:
+        raise InputError("no gold document", expected="at least one to score")
+    pairs = tuple((document, predicted[document.id]) for document in gold)
+    cases: list[Case] = []
+    for document, prediction in pairs:
+        scorer.add(document, prediction)
+        cases += match(document, prediction.spans if prediction is not None else ())
+    scores = scorer.scores()
+    table = count_table(pairs, modes=modes).join(slice_table(pairs, Slicer(training=training)))
+    intervals = bootstrap(table, resamples=resamples, seed=seed) if resamples else {}
+    return Analysis(
+        system=system,
+        pairs=pairs,
+        cases=tuple(cases),
+        scores=scores,
+        partial=scores.partial,
+        table=table,
+        intervals=intervals,
+        slices=slices(table, intervals),
+        mistakes=mistakes(pairs, cases),
+        reliability=reliability_of(cases),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def reliability_of(cases: Iterable[Case]) -> Reliability | None:
+    """How far the scores of the predicted names can be trusted, by strict correctness; ``None`` where none has a score.
+
+    Names without a score are left out; ``count`` of the outcome says how many had one.
+
+    Raises:
+        InputError: a score lies outside [0, 1].
+    """
+    scored: list[float] = []
+    correct: list[bool] = []
+    for case in cases:
+        if case.predicted is None or case.predicted.score is None:
+            continue
+        if not 0 <= case.predicted.score <= 1:
+            raise InputError(
+                f"score {case.predicted.score} of the name [{case.predicted.start}, {case.predicted.end})",
+                where=f"document {case.document!r}",
+                expected="a confidence in [0, 1]",
+                remedy="rescale the scores or leave them out",
+            )
+        scored.append(case.predicted.score)
+        correct.append(case.kind == CORRECT)
+    return reliability(scored, correct) if scored else None

@@ -1,0 +1,148 @@
+"""The report for a pull request: tables in GitHub's Markdown, without the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import regex
+
+from musamma.evaluation.report.characters import plain
+from musamma.evaluation.report.kinds import TITLES
+from musamma.evaluation.report.rows import (
+    LAYERS,
+    Cell,
+    Row,
+    between,
+    counted,
+    dimension_title,
+    headline,
+    label_rows,
+    layer_rows,
+    mode_rows,
+    percent,
+    remarks,
+    slice_rows,
+    total_rows,
+)
+
+if TYPE_CHECKING:
+    from musamma.evaluation.analysis import Analysis
+
+#: The most forms of the table of costly ones.
+MOST_FORMS = 15
+
+_FIGURES = ("P", "R", "F1")
+# ASCII signs that can begin markup, a link or a mention; an underscore inside a word begins nothing.
+_SIGNS = regex.compile(r"[!-~&&[^\p{L}\p{N}\-,'()%+/;_]]|(?<![\p{L}\p{N}])_|_(?![\p{L}\p{N}])", regex.VERSION1)
+
+
+def markdown(analysis: Analysis) -> str:
+    """The whole report as Markdown.
+
+    All that comes from the data (names, labels, ids, the system) stands as code, with the signs of Markdown as entities:
+    it cannot end a cell, mention a person, link, or become markup.
+    """
+    return "\n".join(_lines(analysis)).rstrip() + "\n"
+
+
+def code(text: str) -> str:
+    """A text from the data, for any place in Markdown."""
+    return f"<code>{_SIGNS.sub(lambda found: f'&#{ord(found[0])};', plain(text))}</code>"
+
+
+def _lines(analysis: Analysis) -> Iterator[str]:
+    scores = analysis.scores
+    total = headline(analysis)
+    yield f"## Evaluation of {code(analysis.system)}"
+    yield ""
+    figures = ", ".join(f"{name} **{_figure(cell)}**" for name, cell in zip(_FIGURES, total.cells, strict=True))
+    size = f"{counted(total.figures.support, 'annotated name')} in {counted(scores.documents, 'document')}"
+    yield f"Strict {figures}: {size}."
+    if scores.missing:
+        yield f"{counted(scores.missing, 'document')} had no prediction, which counts as an empty one."
+    if analysis.intervals:
+        yield f"In brackets: intervals, from {analysis.resamples:,} resamples of whole documents."
+    yield ""
+    yield from _table("Modes", "mode", mode_rows(analysis))
+    if told := remarks(analysis):
+        yield " ".join(told)
+        yield ""
+    yield from _table("Labels", "label (strict)", [*label_rows(analysis), *total_rows(analysis)])
+    if layers := layer_rows(analysis):
+        yield from _table("Names inside names", "layer (strict)", layers)
+        yield from (f"- {code(row.name)}: {LAYERS.get(row.name, '')}" for row in layers)
+        yield ""
+    if analysis.partial:
+        yield "### Partial credit (SemEval-2013)"
+        yield ""
+        yield from _grid(
+            ("schema", *_FIGURES, "correct", "incorrect", "partial", "missed", "spurious"),
+            (
+                (code(schema), percent(own.precision), percent(own.recall), percent(own.f1), str(own.correct),
+                 str(own.incorrect), str(own.partial), str(own.missed), str(own.spurious))
+                for schema, own in ((schema, counted.micro) for schema, counted in analysis.partial.items())
+            ),
+        )  # fmt: skip
+    yield from _slices(analysis)
+    if (trust := analysis.reliability) is not None:
+        yield f"Expected calibration error {trust.ece:.3f} (equal mass {trust.ace:.3f}), Brier score {trust.brier:.3f}, "
+        yield f"over {counted(trust.count, 'predicted name')}."
+        yield ""
+    yield "### Errors by kind"
+    yield ""
+    whole = max(1, sum(analysis.mistakes.kinds.values()))
+    counts = analysis.mistakes.kinds.items()
+    yield from _grid(
+        ("kind", "names", "share"), ((TITLES[kind], f"{n:,}", f"{100 * n / whole:.1f} %") for kind, n in counts)
+    )
+    if forms := analysis.mistakes.costly[:MOST_FORMS]:
+        yield "### Forms with most errors"
+        yield ""
+        yield from _grid(
+            ("form", "errors", "missed", "spurious", "wrong label", "wrong border", "of"),
+            (
+                (code(form.surface), str(form.errors), str(form.missed), str(form.spurious), str(form.wrong_label),
+                 str(form.wrong_border), str(form.occurrences))
+                for form in forms
+            ),
+        )  # fmt: skip
+
+
+def _slices(analysis: Analysis) -> Iterator[str]:
+    hidden = 0
+    for dimension, rows in slice_rows(analysis).items():
+        enough = [row for row in rows if row.enough]
+        hidden += len(rows) - len(enough)
+        if enough:
+            title = dimension_title(dimension)[0]
+            yield from _table(code(dimension) if title == dimension else title, "slice (strict)", enough)
+    if hidden:
+        yield f"{counted(hidden, 'slice')} with too few names left out."
+        yield ""
+
+
+def _table(title: str, first: str, rows: Sequence[Row]) -> Iterator[str]:
+    yield f"### {title}"
+    yield ""
+    yield from _grid(
+        (first, *_FIGURES, "names"),
+        ((code(row.name), *map(_figure, row.cells), f"{row.figures.support:,}") for row in rows),
+    )
+
+
+def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield _row(head)
+    yield _row(("---", *["---:"] * (len(head) - 1)))
+    yield from map(_row, rows)
+    yield ""
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _figure(cell: Cell) -> str:
+    if not cell.enough:
+        return "too few"
+    return percent(cell.value) + (f" ({between(cell.interval)})" if cell.interval else "")

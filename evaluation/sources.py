@@ -1,0 +1,137 @@
+"""Gold and predictions as they are read from files: labels renamed, ids given where a format holds none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import tee
+
+from musamma.data.audit import ImportAudit
+from musamma.data.document import Document
+from musamma.data.errors import InputError
+from musamma.data.formats import ReadOptions, guess_format, read_documents
+from musamma.data.formats.options import READ
+from musamma.data.labels import LabelMap, apply_labels, load_label_map
+from musamma.evaluation.figures import Scores
+from musamma.evaluation.matching import MODES
+from musamma.evaluation.owntags import TaggedSentence, read_tags, score_own_tags
+from musamma.evaluation.pairing import in_order
+from musamma.evaluation.scoring import score_documents
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """The labels of one side: the map, if there is one, and the account of what it left out."""
+
+    labels: LabelMap | None = None
+    audit: ImportAudit = field(default_factory=lambda: ImportAudit(limit=0))
+
+    @classmethod
+    def by(cls, name: str | None) -> Renaming:
+        """With the map of this name or file; ``None`` renames nothing.
+
+        Raises:
+            InputError: there is no such map.
+        """
+        return cls() if name is None else cls(load_label_map(name))
+
+    @property
+    def left_out(self) -> int:
+        """How many names the map has left out so far."""
+        return self.audit.kinds["unmapped"]
+
+    def documents(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents with their labels renamed."""
+        if self.labels is None:
+            return iter(documents)
+        return (apply_labels(document, self.labels, audit=self.audit) for document in documents)
+
+    def label(self, label: str) -> str | None:
+        """The new name of a label, ``None`` where names of it are left out. A label without entry stays for the error."""
+        return self.labels[label] if self.labels is not None and label in self.labels else label
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Gold and predictions, read as they are asked for.
+
+    Args:
+        gold: the annotated documents.
+        predicted: the predicted ones.
+        gold_tags: the sentences of the gold's CoNLL file, where they were asked for.
+        predicted_tags: those of the predictions' own CoNLL file, where it is one.
+    """
+
+    gold: Iterable[Document]
+    predicted: Iterable[Document]
+    gold_tags: Iterable[TaggedSentence] | None = None
+    predicted_tags: Iterable[TaggedSentence] | None = None
+
+    def held(self) -> Sides:
+        """The same with the documents in memory, to be gone through several times."""
+        return Sides(list(self.gold), list(self.predicted), self.gold_tags, self.predicted_tags)
+
+
+def read_sides(
+    gold: str,
+    predictions: str | Callable[[Iterable[Document]], Iterable[Document]],
+    *,
+    gold_labels: Renaming,
+    predicted_labels: Renaming,
+    own_tags: bool = False,
+    options: ReadOptions = READ,
+) -> Sides:
+    """Open the gold and what is to be scored against it.
+
+    Args:
+        gold: the annotated documents, in any format that musamma reads.
+        predictions: the predicted ones, or a tagger: what makes predictions of documents, whose names it is not shown.
+        gold_labels: how to rename the labels of the gold.
+        predicted_labels: how to rename those of the predictions.
+        own_tags: whether the tags of CoNLL files are wanted as they stand.
+        options: how to read both.
+
+    Raises:
+        InputError: a path cannot be read, or tags are wanted and the gold is no CoNLL file.
+    """
+    gold_format = guess_format(gold)  # A wrong path is told of before a model is loaded.
+    if own_tags and gold_format != "conll":
+        raise InputError(
+            f"--tags with a gold file in {gold_format}", where=gold, expected="a CoNLL file", remedy="leave --tags out"
+        )
+    annotated = read_documents(gold, options=options)
+    predicted_tags = None
+    predicted: Iterable[Document]
+    if callable(predictions):
+        annotated, shown = tee(annotated)
+        predicted = predictions(document.with_spans(()) for document in shown)
+    else:
+        predicted = read_documents(predictions, options=options)
+        if guess_format(predictions) == "conll":  # It holds no ids.
+            annotated, order = tee(annotated)
+            predicted = in_order(order, predicted)
+            predicted_tags = read_tags(predictions, relabel=predicted_labels.label)
+    return Sides(
+        gold_labels.documents(annotated),
+        predicted_labels.documents(predicted),
+        read_tags(gold, relabel=gold_labels.label) if own_tags else None,
+        predicted_tags if own_tags else None,
+    )
+
+
+def score_sides(sides: Sides, *, modes: Iterable[str] = MODES, missing_as_empty: bool = False) -> Scores:
+    """Score one side against the other, the IOB modes on the tags of the files where there are any.
+
+    Raises:
+        InputError: as :func:`musamma.evaluation.score_documents` and :func:`musamma.evaluation.owntags.score_own_tags`.
+    """
+    if sides.gold_tags is None:
+        return score_documents(sides.gold, sides.predicted, modes=modes, missing_as_empty=missing_as_empty)
+    return score_own_tags(
+        sides.gold,
+        sides.gold_tags,
+        sides.predicted,
+        sides.predicted_tags,
+        modes=modes,
+        missing_as_empty=missing_as_empty,
+    )

@@ -1,0 +1,175 @@
+"""The analysis of a system: its parts are those that the modules give, whatever comes in."""
+
+from __future__ import annotations
+
+import ast
+import json
+import random
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from musamma.data.corpora import khabar
+from musamma.data.document import Document, Span
+from musamma.data.errors import InputError
+from musamma.evaluation import MODES, score_documents
+from musamma.evaluation.analysis import Analysis, analyse, reliability_of
+from musamma.evaluation.calibration import reliability
+from musamma.evaluation.cases import Case, match
+
+LABELS = ("PER", "ORG", "GPE")
+
+
+def tagged(document: Document, *, seed: int = 1, scored: bool = True) -> Document:
+    """What a middling system makes of a document."""
+    draw = random.Random(f"{seed}{document.id}")
+    names = []
+    for span in document.spans:
+        fate, score = draw.random(), draw.random() if scored else None
+        if fate < 0.15:
+            continue
+        label = draw.choice(LABELS) if fate < 0.3 else span.label
+        end = span.end - 1 if 0.3 < fate < 0.4 and span.end - span.start > 2 else span.end
+        names.append(Span(span.start, end, label, score))
+    return document.with_spans(names)
+
+
+@pytest.fixture(scope="module")
+def gold() -> list[Document]:
+    return list(khabar("dev"))
+
+
+@pytest.fixture(scope="module")
+def analysis(gold: list[Document]) -> Analysis:
+    training = [document for document in khabar("test") if document.id not in {other.id for other in gold}]
+    predictions = [tagged(document) for document in reversed(gold)]
+    return analyse(gold, predictions, system="كاشف <b>", training=training, resamples=200)
+
+
+def test_the_parts_belong_together(analysis: Analysis, gold: list[Document]) -> None:
+    predictions = [tagged(document) for document in gold]
+    assert analysis.pairs == tuple(zip(gold, predictions, strict=True))
+    assert analysis.scores == score_documents(gold, predictions)
+    assert analysis.partial == analysis.scores.partial
+    assert list(analysis.cases) == [
+        case for one, other in analysis.pairs for case in match(one, other.spans if other else ())
+    ]
+    strict = analysis.scores.strict
+    assert analysis.table.documents == tuple(document.id for document in gold)
+    for mode in MODES:
+        assert analysis.table.total(mode) == analysis.scores.modes[mode].micro
+    assert {part.value: part.counts for part in analysis.slices if part.dimension == "label"} == strict.per_label
+    assert analysis.mistakes.kinds["correct"] == strict.micro.tp
+    assert sum(part.counts.support for part in analysis.slices if part.dimension == "seen") == strict.micro.support
+    assert {"same label", "unseen"} <= {part.value for part in analysis.slices if part.dimension == "seen"}
+
+
+def test_every_row_and_slice_has_its_interval(analysis: Analysis) -> None:
+    assert analysis.intervals.keys() == {*analysis.table.rows, *(f"{mode}/macro" for mode in MODES)}
+    for part in analysis.slices:
+        assert part.intervals == analysis.intervals[f"slice:{part.dimension}={part.value}"]
+    whole = analysis.intervals["strict"].f1
+    assert 0 < whole.low < analysis.scores.strict.micro.f1 < whole.high < 1
+
+
+def test_scores_are_judged_by_strict_correctness(analysis: Analysis) -> None:
+    predicted = [(span, {s.key for s in one.spans}) for one, other in analysis.pairs if other for span in other.spans]
+    expected = reliability([span.score or 0.0 for span, _ in predicted], [span.key in keys for span, keys in predicted])
+    assert analysis.reliability is not None
+    assert analysis.reliability.count == analysis.scores.strict.micro.predicted
+    assert analysis.reliability.ece == pytest.approx(expected.ece)
+    assert analysis.reliability.brier == pytest.approx(expected.brier)
+
+
+def test_json_holds_everything_but_the_texts(analysis: Analysis, gold: list[Document]) -> None:
+    written = json.dumps(analysis.to_dict(), ensure_ascii=False, allow_nan=False)
+    record = json.loads(written)
+    assert record["system"] == "كاشف <b>"
+    assert record["documents"] == len(gold)
+    assert record["scores"] == json.loads(json.dumps(analysis.scores.to_dict()))
+    assert record["resampling"] == {"resamples": 200, "seed": 1}
+    assert not any(row.startswith("slice:") for row in record["intervals"])
+    low, high = record["intervals"]["strict"]["f1"]
+    assert low < record["scores"]["micro"]["f1"] < high
+    assert record["intervals"].keys() >= {"strict/macro", "overlap", "strict/PER"}
+    part = next(part for part in record["slices"] if part["dimension"] == "proclitic" and part["value"] == "yes")
+    assert part["support"] == part["tp"] + part["fn"]
+    assert part["intervals"]["f1"][0] <= part["f1"] <= part["intervals"]["f1"][1]
+    assert record["reliability"]["count"] == analysis.scores.strict.micro.predicted
+    assert record["reliability"]["bins"][0]["low"] == 0.0
+    assert record["mistakes"]["kinds"] == dict(analysis.mistakes.kinds)
+    assert not any(document.text[200:400] in written for document in gold)
+
+
+def test_the_same_call_gives_the_same_figures(analysis: Analysis, gold: list[Document]) -> None:
+    again = analyse(gold, [tagged(document) for document in gold], system="كاشف <b>", resamples=200)
+    # Neither the order of the predictions nor the rows of the training documents change what was there before.
+    assert again.intervals == {row: analysis.intervals[row] for row in again.intervals}
+    assert not [part for part in again.slices if part.dimension in ("seen", "frequency")]
+
+
+def test_predictions_without_scores_say_nothing_of_confidence(gold: list[Document]) -> None:
+    found = analyse(gold, [tagged(document, scored=False) for document in gold], system="x", resamples=0)
+    assert found.reliability is None
+    assert found.intervals == {}
+    assert all(part.intervals is None for part in found.slices)
+    record = json.loads(json.dumps(found.to_dict()))
+    assert (record["reliability"], record["intervals"], record["slices"][0]["intervals"]) == (None, {}, None)
+
+
+def test_names_without_a_score_among_others_are_left_out() -> None:
+    cases = [Case("a", "correct", Span(0, 1, "X"), Span(0, 1, "X", 0.5)), Case("a", "spurious", None, Span(2, 3, "X"))]
+    found = reliability_of(cases)
+    assert found is not None
+    assert (found.count, found.brier) == (1, 0.25)
+
+
+def test_missing_predictions_count_as_empty_if_that_is_wanted(gold: list[Document]) -> None:
+    predictions = [tagged(document) for document in gold[1:]]
+    with pytest.raises(InputError, match="no prediction for document"):
+        analyse(gold, predictions, system="x", resamples=0)
+    found = analyse(gold, predictions, system="x", resamples=0, missing_as_empty=True)
+    assert found.scores.missing == 1
+    assert found.pairs[0] == (gold[0], None)
+    assert found.scores.strict.micro.support == sum(len(document.spans) for document in gold)
+
+
+def test_one_document_without_a_name_is_enough() -> None:
+    bare = Document("a", "لا اسم هنا")
+    found = analyse([bare], [bare], system="x", resamples=20)
+    assert (found.slices, found.cases, found.reliability) == ((), (), None)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("gold_documents", "score", "modes", "message"),
+    [
+        ([], None, MODES, "no gold document; expected at least one"),
+        (
+            [Document("k7", "بغداد")],
+            7.5,
+            MODES,
+            r"document 'k7': score 7.5 of the name \[0, 5\); expected a confidence in",
+        ),
+        ([Document("k7", "بغداد")], None, ("loose",), "mode 'loose'"),
+    ],
+)
+def test_what_cannot_be_analysed_is_an_error(
+    gold_documents: list[Document], score: float | None, modes: tuple[str, ...], message: str
+) -> None:
+    predictions = [document.with_spans([Span(0, 5, "GPE", score)]) for document in gold_documents]
+    with pytest.raises(InputError, match=message):
+        analyse(gold_documents, predictions, system="x", modes=modes, resamples=10)
+
+
+@pytest.mark.parametrize("module", ["analysis", "cases", "mistakes", "slices"])
+def test_analysis_needs_data_and_evaluation_alone(module: str) -> None:
+    spec = find_spec(f"musamma.evaluation.{module}")
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    own = {name.split(".")[1] for name in imported if name.startswith("musamma.")}
+    assert own <= {"data", "evaluation"}
+    assert not {name for name in imported if name.split(".")[0] in ("torch", "transformers")}

@@ -1,0 +1,140 @@
+"""Counts document by document: their sums are the scorer's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musamma.data.document import Document, Span
+from musamma.data.errors import InputError
+from musamma.evaluation import MODES, Counts, score_documents
+from musamma.evaluation.counting import FOUND, GOLD, PREDICTED, CountTable, Layout, aligned, count_table
+
+TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل وبالموصل"
+LABELS = ("GPE", "ORG", "PER")
+
+
+def name(surface: str, label: str, *, after: int = 0) -> Span:
+    start = TEXT.index(surface, after)
+    return Span(start, start + len(surface), label)
+
+
+GOLD_NAMES = (name("داعش", "ORG"), name("الموصل", "GPE"), name("محمد السعيد", "PER"), name("الموصل", "GPE", after=30))
+FOUND_NAMES = (name("داعش", "ORG"), name("محمد", "PER"), name("السعيد", "PER"), name("بالموصل", "GPE", after=30))
+
+
+def names_in(length: int) -> st.SearchStrategy[tuple[Span, ...]]:
+    borders = st.lists(st.integers(0, length), unique=True, max_size=10).map(sorted)
+    labels = st.lists(st.sampled_from(LABELS), min_size=5, max_size=5)
+    return st.builds(
+        lambda edges, kinds: tuple(map(Span, edges[::2], edges[1::2], kinds)),
+        borders.filter(lambda edges: len(edges) % 2 == 0),
+        labels,
+    )
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> list[tuple[Document, Document | None]]:
+    made: list[tuple[Document, Document | None]] = []
+    for number in range(draw(st.integers(0, 4))):
+        gold = Document(f"{number}", TEXT, draw(names_in(len(TEXT))))
+        predicted = draw(st.none() | names_in(len(TEXT)))
+        made.append((gold, None if predicted is None else gold.with_spans(predicted)))
+    return made
+
+
+@given(pairs(), st.sets(st.sampled_from(MODES)))
+def test_the_sums_are_the_scorers_counts(made: list[tuple[Document, Document | None]], modes: set[str]) -> None:
+    table = count_table(iter(made), modes=modes)
+    scores = score_documents(
+        (gold for gold, _ in made), (other for _, other in made if other), modes=modes, missing_as_empty=True
+    )
+    assert table.documents == tuple(gold.id for gold, _ in made)
+    assert table.modes == tuple(scores.modes)
+    for mode, figures in scores.modes.items():
+        assert table.total(mode) == figures.micro
+        assert {row: table.total(row) for row in table.labels_of(mode)} == {
+            f"{mode}/{label}": counts for label, counts in figures.per_label.items()
+        }
+    layout = Layout.of(table)
+    computed = layout.figures(layout.counts(table).sum(axis=-1))
+    for mode, figures in scores.modes.items():
+        for row, expected in ((mode, figures.micro), (f"{mode}/macro", figures.macro)):
+            ratios = computed[:, layout.rows.index(row)]
+            assert ratios == pytest.approx([expected.precision, expected.recall, expected.f1])
+
+
+def test_a_document_is_counted_by_itself() -> None:
+    gold = Document("a", TEXT, GOLD_NAMES)
+    table = count_table(
+        [(gold, gold.with_spans(FOUND_NAMES)), (Document("b", TEXT, GOLD_NAMES[:1]), None)], modes=["whole_word"]
+    )
+    assert table.rows == (
+        "strict", "strict/GPE", "strict/ORG", "strict/PER",
+        "whole_word", "whole_word/GPE", "whole_word/ORG", "whole_word/PER",
+    )  # fmt: skip
+    assert table.counts.dtype == np.float64
+    rows = {row: table.counts[:, index].tolist() for index, row in enumerate(table.rows)}
+    # Of وبالموصل the gold has الموصل and the prediction بالموصل; by whole words they are one.
+    assert rows["strict"] == [[1, 4, 4], [0, 0, 1]]
+    assert rows["strict/GPE"] == [[0, 1, 2], [0, 0, 0]]
+    assert rows["whole_word/GPE"] == [[1, 1, 2], [0, 0, 0]]
+    assert table.total("strict") == Counts(1, 3, 4)
+    assert (FOUND, PREDICTED, GOLD) == (0, 1, 2)
+    with pytest.raises(KeyError, match="strict/LOC"):
+        table.total("strict/LOC")
+
+
+def test_tables_of_one_set_of_documents_stand_side_by_side() -> None:
+    modes = CountTable(("a", "b"), ("strict",), [[[1, 2, 3]], [[4, 5, 6]]])
+    slices = CountTable(("b", "a"), ("slice:source=a/b",), [[[0, 1, 1]], [[1, 1, 1]]])
+    joined = modes.join(slices)
+    assert joined.rows == ("strict", "slice:source=a/b")
+    assert joined.counts.tolist() == [[[1, 2, 3], [1, 1, 1]], [[4, 5, 6], [0, 1, 1]]]
+    assert joined.modes == ("strict",)
+    with pytest.raises(ValueError, match="a row comes twice"):
+        modes.join(modes)
+    with pytest.raises(InputError, match="document 'b' was counted on one side only"):
+        modes.join(CountTable(("a", "c"), ("slice:x=y",), np.zeros((2, 1, 3))))
+
+
+def test_two_systems_are_aligned_by_document_and_row() -> None:
+    first = CountTable(("a", "b"), ("strict", "strict/PER"), [[[1, 2, 3]] * 2, [[1, 1, 1]] * 2])
+    second = CountTable(("b", "a"), ("strict", "strict/X"), [[[0, 1, 1], [0, 1, 0]], [[2, 2, 3], [0, 0, 0]]])
+    with pytest.raises(InputError, match=r"document 'a': 3 gold names of 'strict/PER' for the first system, 0 for"):
+        aligned(first, second)
+    one, other = aligned(CountTable(("a", "b"), ("strict",), first.counts[:, :1]), second)
+    assert one.rows == other.rows == ("strict", "strict/X")
+    assert one.counts[:, 1].sum() == 0
+    assert other.counts[:, 0].tolist() == [[2, 2, 3], [0, 1, 1]]
+    with pytest.raises(InputError, match="mode 'overlap' was counted on one side only"):
+        aligned(first, CountTable(("a", "b"), ("strict", "overlap"), first.counts))
+
+
+def test_what_cannot_be_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"mode 'exact'; expected one of strict"):
+        count_table([], modes=["exact"])
+    with pytest.raises(InputError, match=r"document 'a': a name of the label 'macro'.*--labels"):
+        count_table([(Document("a", TEXT, (name("داعش", "macro"),)), None)])
+    with pytest.raises(ValueError, match="a document comes twice"):
+        CountTable(("a", "a"), (), np.zeros((2, 0, 3)))
+    with pytest.raises(ValueError, match=r"shape \(1, 3\); expected \(1, 1, 3\)"):
+        CountTable(("a",), ("strict",), np.zeros((1, 3)))
+
+
+def test_a_label_without_names_is_not_part_of_the_mean() -> None:
+    """As in the scorer, which does not know such a label: one drawn sample of documents may lack it."""
+    layout = Layout.of(CountTable(("a",), ("strict", "strict/GPE", "strict/PER"), np.zeros((1, 3, 3))))
+    assert layout.rows == ("strict", "strict/GPE", "strict/PER", "strict/macro")
+    totals = np.array([[[2, 4, 8], [2, 4, 8], [0, 0, 0]], [[2, 4, 8], [2, 4, 8], [0, 1, 0]], np.zeros((3, 3))]).T
+    precision, recall, f1 = layout.figures(totals)[:, -1]
+    assert precision.tolist() == [0.5, 0.25, 0.0]
+    assert recall.tolist() == [0.25, 0.125, 0.0]
+    assert f1.tolist() == pytest.approx([1 / 3, 1 / 6, 0.0])
+
+
+def test_no_document_has_the_rows_of_the_modes() -> None:
+    table = count_table([], modes=["overlap"])
+    assert (table.documents, table.rows, table.counts.shape) == ((), ("strict", "overlap"), (0, 2, 3))

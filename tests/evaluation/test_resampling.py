@@ -1,0 +1,299 @@
+"""Intervals and p-values: scipy's, worked out by hand, and what must hold of any."""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, norm, permutation_test, t
+from scipy.stats import bootstrap as scipy_bootstrap
+
+from musamma.data.errors import InputError
+from musamma.evaluation.counting import CountTable
+from musamma.evaluation.figures import Counts, ModeScores
+from musamma.evaluation.resampling import Interval, bootstrap, compare, holm, note
+
+LABELS = ("GPE", "PER")
+ROWS = ("strict", "strict/GPE", "strict/PER")
+UNKNOWN = Interval(0.0, 1.0)
+
+
+def table(counts: np.ndarray, *, rows: tuple[str, ...] = ROWS) -> CountTable:
+    return CountTable(tuple(f"{number:04}" for number in range(len(counts))), rows, counts)
+
+
+def made(documents: int, *, seed: int, quality: float = 0.8) -> CountTable:
+    """Two labels and their sum; documents differ in length and in how much is right."""
+    # Two systems of one seed have the same gold, which is drawn first.
+    rng = np.random.default_rng(seed)
+    gold = 1 + rng.poisson(5.0, (documents, 2))
+    ease = rng.uniform(quality - 0.2, min(1.0, quality + 0.2), (documents, 1))
+    rng = np.random.default_rng([seed, round(1000 * quality)])
+    found = rng.binomial(gold, ease)
+    labels = np.stack([found, found + rng.poisson(0.8, gold.shape), gold], axis=-1)
+    return table(np.concatenate([labels.sum(axis=1, keepdims=True), labels], axis=1))
+
+
+def scores(totals: np.ndarray) -> ModeScores:
+    """Our own scores, by the class that the command prints: an independent way from counts to figures."""
+    return ModeScores(
+        {
+            label: Counts(int(found), int(predicted - found), int(gold - found))
+            for label, (found, predicted, gold) in zip(LABELS, totals, strict=True)
+            if predicted or gold
+        }
+    )
+
+
+def scipy_interval(data: CountTable, figure, *, level: float) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+    k = len(data.documents)
+    tail = norm.cdf(t.ppf((1 - level) / 2, k - 1) * np.sqrt(k / (k - 1)))
+    found = scipy_bootstrap(
+        (np.arange(k),),
+        lambda drawn: figure(scores(data.counts[drawn.astype(int), 1:].sum(axis=0))),
+        n_resamples=2000,
+        confidence_level=1 - 2 * tail,
+        method="percentile",
+        vectorized=False,
+        rng=np.random.default_rng(7),
+    )
+    return found.confidence_interval
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "figure"),
+    [
+        ("strict", "precision", lambda found: found.micro.precision),
+        ("strict/GPE", "recall", lambda found: found.per_label["GPE"].recall),
+        ("strict", "f1", lambda found: found.micro.f1),
+        ("strict/macro", "f1", lambda found: found.macro.f1),
+    ],
+)
+def test_intervals_are_scipys_percentiles(row, name, figure) -> None:
+    data = made(25, seed=3)
+    low, high = scipy_interval(data, figure, level=0.9)
+    found = getattr(bootstrap(data, level=0.9, seed=5)[row], name)
+    # Two ends from 2,000 resamples: their Monte-Carlo error is below a twentieth of the width.
+    width = high - low
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.07 * width)
+
+
+def test_intervals_of_two_documents_worked_out_by_hand() -> None:
+    """A document of F1 1 and one of F1 0.5: half the draws take both, a quarter each of them twice."""
+    counts = np.array([[[4, 4, 4]], [[2, 4, 4]]])
+    found = bootstrap(table(counts, rows=("strict",)), level=0.3, resamples=20_000)["strict"]
+    # One degree of freedom: the tail below is that of t = tan(0.15 pi) = 0.5095, times sqrt(2): 0.2356, less than a quarter.
+    assert found.f1 == Interval(0.5, 1.0)
+    assert bootstrap(table(counts, rows=("strict",)), level=0.2, resamples=20_000)["strict"].f1 == Interval(0.75, 0.75)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 12), st.integers(1, 60), st.integers(0, 1000))
+def test_intervals_are_within_bounds_and_depend_on_the_counts_alone(documents, resamples, seed) -> None:
+    rng = np.random.default_rng(seed)
+    gold, wrong = rng.poisson(0.4, (2, documents, 2))
+    found = rng.binomial(gold, 0.7)
+    labels = np.stack([found, found + wrong, gold], axis=-1)
+    data = table(np.concatenate([labels.sum(axis=1, keepdims=True), labels], axis=1))
+    intervals = bootstrap(data, resamples=resamples, seed=seed)
+    assert list(intervals) == [*ROWS, "strict/macro"]
+    for row in intervals.values():
+        for interval in (row.precision, row.recall, row.f1):
+            assert 0 <= interval.low <= interval.high <= 1
+    turned = data.in_order_of(data.documents[::-1])
+    assert bootstrap(turned, resamples=resamples, seed=seed) == intervals
+    joined = data.join(CountTable(data.documents, ("slice:length=1",), np.ones((documents, 1, 3))))
+    more = bootstrap(joined, resamples=resamples, seed=seed)
+    assert {row: more[row] for row in intervals} == intervals
+
+
+def test_documents_are_drawn_in_batches_that_change_nothing(monkeypatch) -> None:
+    data = made(30, seed=1)
+    at_once = bootstrap(data, resamples=500)
+    monkeypatch.setattr("musamma.evaluation.resampling._BATCH", 30 * 64)
+    assert bootstrap(data, resamples=500) == at_once
+    assert bootstrap(data, resamples=500, seed=2) != at_once
+
+
+def test_nothing_is_known_of_one_document_or_none() -> None:
+    one = bootstrap(table(np.array([[[3, 4, 5]]]), rows=("strict",)), resamples=50)
+    none = bootstrap(table(np.zeros((0, 1, 3)), rows=("strict",)), resamples=50)
+    empty = bootstrap(table(np.zeros((40, 1, 3)), rows=("strict",)), resamples=50)
+    for found in (one, none, empty):
+        assert list(found) == ["strict", "strict/macro"]
+        assert {found["strict"].precision, found["strict"].recall, found["strict"].f1} == {UNKNOWN}
+    # A label in one document of forty.
+    counts = np.tile([[3.0, 3, 4]], (40, 2, 1))
+    counts[1:, 1] = 0
+    assert bootstrap(table(counts, rows=("strict", "strict/PER")), resamples=50)["strict/PER"].f1 == UNKNOWN
+
+
+def test_all_right_or_all_wrong_has_the_bound_of_clopper_and_pearson() -> None:
+    counts = np.zeros((20, 1, 3))
+    counts[:, 0] = 2, 2, 2
+    right = bootstrap(table(counts, rows=("strict",)), resamples=100)["strict"]
+    low = binomtest(40, 40).proportion_ci(0.95, method="exact").low
+    assert right.precision == right.recall == right.f1 == Interval(pytest.approx(low), 1.0)
+    counts[:, 0] = 0, 1, 2
+    wrong = bootstrap(table(counts, rows=("strict",)), resamples=100)["strict"]
+    assert wrong.precision == Interval(0.0, pytest.approx(binomtest(0, 20).proportion_ci(0.95, method="exact").high))
+    assert wrong.recall == Interval(0.0, pytest.approx(binomtest(0, 40).proportion_ci(0.95, method="exact").high))
+
+
+def test_the_mean_over_labels_is_as_doubtful_as_they_are() -> None:
+    """All right, 40 names and 20: each label misses up to its bound, both together the root of the squares."""
+    right = table(np.tile([[3.0, 3, 3], [2, 2, 2], [1, 1, 1]], (20, 1, 1)))
+    missing = [1 - binomtest(names, names).proportion_ci(0.95, method="exact").low for names in (40, 20)]
+    found = bootstrap(right, resamples=100)["strict/macro"].f1
+    assert found == Interval(pytest.approx(1 - np.hypot(*missing) / 2), 1.0)
+    # A label in one document: half of the mean may be anything.
+    rare = right.counts.copy()
+    rare[1:, 0], rare[1:, 2] = rare[1:, 1], 0
+    interval = bootstrap(table(rare), resamples=100)["strict/macro"].f1
+    assert interval.low < 0.5
+    assert interval.high == 1.0
+    difference = compare(table(rare), table(rare), rows=["strict/macro"], resamples=100)[0]
+    assert difference.interval == Interval(-0.5, 0.5)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_p_values_are_those_of_the_exact_test(seed) -> None:
+    """scipy swaps every subset of nine documents between the systems."""
+    first, second = made(9, seed=seed, quality=0.7), made(9, seed=seed, quality=0.8)
+    gold = first.counts[:, 0, 2]
+
+    def difference(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+        # A document's found and predicted names in one number, for scipy swaps numbers.
+        def f1(packed: np.ndarray) -> np.ndarray:
+            return 2 * (packed // 1000).sum(axis) / ((packed % 1000).sum(axis) + gold.sum())
+
+        return f1(other) - f1(one)
+
+    packed = [data.counts[:, 0, 0] * 1000 + data.counts[:, 0, 1] for data in (first, second)]
+    exact = permutation_test(packed, difference, permutation_type="samples", vectorized=True, n_resamples=np.inf)
+    found = compare(first, second, rows=["strict"], resamples=20_000)[0]
+    assert found.difference == pytest.approx(exact.statistic)
+    assert found.p_value == pytest.approx(exact.pvalue, abs=4 * np.sqrt(exact.pvalue / 20_000) + 1e-4)
+
+
+def test_one_system_better_in_every_document_worked_out_by_hand() -> None:
+    """Of the 2^8 ways to swap, all and none are as extreme; the rest are less so."""
+    counts = np.tile([[2.0, 4, 4]], (8, 1, 1))
+    better = counts.copy()
+    better[:, 0, 0] = 3
+    found = compare(table(counts, rows=("strict",)), table(better, rows=("strict",)), resamples=50_000)[0]
+    assert (found.first, found.second, found.difference) == (0.5, 0.75, 0.25)
+    assert found.interval == Interval(0.25, 0.25)
+    assert found.p_value == pytest.approx(2 / 2**8, rel=0.3)
+    # With fifty documents no swap comes up, and what was seen counts as one of 1,000.
+    many = (table(np.tile(side, (50, 1, 1)), rows=("strict",)) for side in (counts[:1], better[:1]))
+    assert compare(*many, resamples=999)[0].p_value == 1 / 1000
+
+
+def test_a_single_differing_document_proves_nothing() -> None:
+    one, other = made(30, seed=4), made(30, seed=4)
+    other.counts[0, :2, 0] -= 1
+    for comparison in compare(one, other, rows=["strict", "strict/GPE"], resamples=200):
+        assert comparison.difference < 0
+        assert comparison.p_value == 1.0
+        assert comparison.interval.high == 0.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 9))
+def test_systems_compared_the_other_way_round_differ_in_the_sign(seed, documents) -> None:
+    first, second = made(documents, seed=seed, quality=0.7), made(documents, seed=seed, quality=0.75)
+    there, back = compare(first, second, resamples=100), compare(second, first, resamples=100)
+    assert [comparison.row for comparison in there] == [*ROWS, "strict/macro"]
+    for one, other in zip(there, back, strict=True):
+        assert one.difference == -other.difference
+        assert one.p_value == other.p_value
+        assert 0 < one.p_value <= 1
+        assert -1 <= one.interval.low <= one.interval.high <= 1
+        assert (one.interval.low, one.interval.high) == pytest.approx((-other.interval.high, -other.interval.low))
+    same = compare(first, first, resamples=50)
+    assert {comparison.p_value for comparison in same} == {1.0}
+    if documents > 1:
+        assert {comparison.interval for comparison in same} == {Interval(0.0, 0.0)}
+
+
+def test_difference_and_interval_lie_where_scipy_puts_them() -> None:
+    first, second = made(40, seed=8, quality=0.7), made(40, seed=8, quality=0.8)
+    tail = norm.cdf(t.ppf(0.05, 39) * np.sqrt(40 / 39))
+    expected = scipy_bootstrap(
+        (np.arange(40),),
+        lambda drawn: (
+            scores(second.counts[drawn.astype(int), 1:].sum(axis=0)).macro.f1
+            - scores(first.counts[drawn.astype(int), 1:].sum(axis=0)).macro.f1
+        ),
+        n_resamples=2000,
+        confidence_level=1 - 2 * tail,
+        method="percentile",
+        vectorized=False,
+        rng=np.random.default_rng(7),
+    ).confidence_interval
+    found = compare(first, second, rows=["strict/macro"], level=0.9)[0].interval
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.07 * (expected.high - expected.low))
+
+
+def test_alike_systems_are_told_apart_no_more_often_than_the_level_says() -> None:
+    alarms = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        gold = 1 + rng.poisson(6.0, 30)
+        ease = rng.uniform(0.5, 1.0, 30)
+        tables = []
+        for _ in range(2):
+            found = rng.binomial(gold, ease)
+            tables.append(
+                table(np.stack([found, found + rng.poisson(1.0, 30), gold], axis=-1)[:, None], rows=("strict",))
+            )
+        alarms += compare(*tables, rows=["strict"], resamples=199)[0].p_value <= 0.05
+    # 200 tests at 5 per cent: more than 19 alarms, or fewer than 3, come less than once in 200 times.
+    assert 3 <= alarms <= 19
+    assert sum(comb(200, k) * 0.05**k * 0.95 ** (200 - k) for k in range(3, 20)) > 0.99
+
+
+def test_holm_worked_out_by_hand() -> None:
+    assert holm([]) == []
+    assert holm([0.2]) == [0.2]
+    # Ascending 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, each at least the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_rejects_as_the_closed_test_of_bonferroni_does(p_values) -> None:
+    """By definition: a hypothesis stands unless every set of hypotheses that holds it is rejected by Bonferroni."""
+    for index, adjusted in enumerate(holm(p_values)):
+        sets = [
+            [p for other, p in enumerate(p_values) if other == index or members >> other & 1]
+            for members in range(2 ** len(p_values))
+        ]
+        assert adjusted == pytest.approx(max(min(1.0, len(members) * min(members)) for members in sets))
+
+
+def test_few_documents_are_told_of() -> None:
+    assert note(made(10, seed=1)) is None
+    assert note(made(1, seed=1)) == (
+        "1 document with names: nothing is known of how documents differ; give the documents of the corpus one by one"
+    )
+    assert "no document with names" in str(note(table(np.zeros((50, 3, 3)))))
+    few = np.zeros((50, 3, 3))
+    few[:3] = 1
+    assert note(table(few)) == (
+        "3 documents with names: intervals over so few are too narrow, and no p-value can fall below 0.25"
+    )
+
+
+def test_what_cannot_be_is_an_error() -> None:
+    data = made(10, seed=1)
+    with pytest.raises(InputError, match=r"0 resamples; expected 1 or more"):
+        bootstrap(data, resamples=0)
+    with pytest.raises(InputError, match=r"level 95"):
+        compare(data, data, level=95)
+    with pytest.raises(InputError, match=r"row 'strict/LOC'; expected one of strict, strict/GPE"):
+        compare(data, data, rows=["strict/LOC"])

@@ -1,0 +1,217 @@
+"""Temperatures: found again, harmless to the names, kept in the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax as reference
+from scipy.special import softmax
+
+from musamma.data.document import Document, Span
+from musamma.data.encoding import Encoded
+from musamma.data.errors import InputError
+from musamma.data.tags import TagSet
+from musamma.data.words import segment
+from musamma.models.calibration import (
+    BOUNDS,
+    Calibration,
+    fit_temperature,
+    fit_temperatures,
+    read_calibration,
+    write_calibration,
+)
+from musamma.models.decoding import PROCLITIC_CLASSES, best_tags, decode, log_softmax
+
+TAGS = TagSet(("LOC", "PER"))
+TEXT = "قال محمد السعيد إن الوفد وصل إلى بيروت وبغداد وبالموصل أمس"
+WORDS = np.array(segment(TEXT))
+FULL = Calibration(1.4, 0.8, {"LOC": 0.75, "PER": None}, 0.9, 12, 34, 0.13, 0.04)
+
+
+def encoded(*spans: Span) -> Encoded:
+    return Encoded(Document("d", TEXT, spans), WORDS, ())
+
+
+def drawn(random: np.random.Generator, logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Classes drawn as the logits say when they are divided by the temperature."""
+    return np.array([random.choice(len(row), p=row) for row in softmax(logits / temperature, axis=1)])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7, 3.0])
+def test_the_temperature_that_outcomes_were_drawn_with_is_found(temperature):
+    random = np.random.default_rng(7)
+    logits = random.normal(size=(6_000, 5)) * 3
+    gold = drawn(random, logits, temperature)
+    found = fit_temperature(logits, gold)
+    assert found == pytest.approx(temperature, rel=0.06)
+    loss = {
+        t: -reference(logits / t, axis=1)[np.arange(len(gold)), gold].mean() for t in (found, *np.linspace(0.2, 6, 60))
+    }
+    assert min(loss, key=loss.__getitem__) == found
+
+
+def test_classes_that_a_row_cannot_have_do_not_count():
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(3_000, 2)) * 3
+    gold = drawn(random, logits, 2.0)
+    wider = np.column_stack([logits, np.full(len(logits), -np.inf)])
+    assert fit_temperature(wider, gold) == fit_temperature(logits, gold)
+
+
+def test_extremes_stay_within_the_bounds():
+    logits = np.eye(3) * 4
+    assert fit_temperature(logits, np.arange(3)) == pytest.approx(BOUNDS[0], rel=0.1)
+    assert fit_temperature(logits, np.array([1, 2, 0])) == pytest.approx(BOUNDS[1], rel=0.01)
+    assert fit_temperature(np.empty((0, 3)), np.empty(0, dtype=np.int64)) == 1.0
+
+
+def test_each_head_has_its_own_temperature():
+    """Gold that is drawn from the logits at 2 for tags and 0.5 for borders."""
+    random = np.random.default_rng(11)
+    classified = []
+    for _ in range(700):
+        tags = random.normal(size=(len(WORDS), len(TAGS))) * 4
+        # Names of one word each, so that every tag can be drawn by itself: inside tags are made impossible.
+        tags[:, 2::2] = -60.0
+        borders = random.normal(size=(len(WORDS), PROCLITIC_CLASSES)) * 2
+        spans = []
+        for (start, end), tag, row in zip(WORDS.tolist(), drawn(random, tags, 2.0), borders, strict=True):
+            if label := TAGS.label_of(int(tag)):
+                # Of the words here only these have letters to part: one in وبغداد, two in وبالموصل.
+                kinds = {"وصل": 1, "وبغداد": 2, "وبالموصل": 2, "بيروت": 1}.get(TEXT[start:end], 0)
+                shift = int(drawn(random, row[None, : kinds + 1], 0.5)[0])
+                spans.append(Span(start + shift, end, label))
+        classified.append((encoded(*spans), (tags, borders)))
+    tag_temperature, border_temperature = fit_temperatures(classified, TAGS)
+    assert tag_temperature == pytest.approx(2.0, rel=0.08)
+    assert border_temperature == pytest.approx(0.5, rel=0.15)
+
+
+def test_a_model_without_a_second_head_keeps_its_temperature():
+    logits = np.eye(len(TAGS))[np.zeros(len(WORDS), dtype=int)] * 3
+    assert fit_temperatures([(encoded(), (logits, None))], TAGS)[1] == 1.0
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.1, 10), st.floats(0.1, 10))
+def test_no_temperature_changes_a_name(seed, tag_temperature, proclitic_temperature):
+    random = np.random.default_rng(seed)
+    tags = random.normal(size=(len(WORDS), len(TAGS))) * 4
+    borders = random.normal(size=(len(WORDS), PROCLITIC_CLASSES)) * 4
+    plain = decode(encoded(), tags, borders, TAGS)
+    heated = decode(
+        encoded(), tags, borders, TAGS, tag_temperature=tag_temperature, proclitic_temperature=proclitic_temperature
+    )
+    assert [span.key for span in heated] == [span.key for span in plain]
+    assert all(0 <= span.score <= 1 for span in heated if span.score is not None)
+    # Nor would it if it were applied before the search.
+    best = best_tags(log_softmax(tags), TAGS.allowed())
+    assert (best_tags(log_softmax(tags / tag_temperature), TAGS.allowed()) == best).all()
+
+
+def test_a_score_by_hand():
+    """Product of the tags' probabilities, of the name's end and of its border, each at its head's temperature."""
+    tags = np.log(np.full((len(WORDS), 5), 0.05))
+    tags[:, 0] = np.log(0.8)
+    tags[1] = np.log(np.array([0.1, 0.0, 0.0, 0.7, 0.2]) + 1e-9)  # محمد: B-PER
+    tags[2] = np.log(np.array([0.2, 0.0, 0.0, 0.1, 0.7]) + 1e-9)  # السعيد: I-PER
+    tags[3] = np.log(np.array([0.6, 0.0, 0.0, 0.0, 0.4]) + 1e-9)  # إن: might go on
+    tags[-2] = np.log(np.array([0.1, 0.9, 0.0, 0.0, 0.0]) + 1e-9)  # وبالموصل: B-LOC
+    tags[-1] = np.log([0.75, 0.05, 0.1, 0.05, 0.05])
+    borders = np.log(np.full((len(WORDS), 3), 1 / 3))
+    borders[-2] = np.log([0.2, 0.3, 0.5])
+    per, loc = decode(encoded(), tags, borders, TAGS)
+    assert (TEXT[per.start : per.end], TEXT[loc.start : loc.end]) == ("محمد السعيد", "الموصل")
+    assert per.score == pytest.approx(0.7 * 0.7 * 0.6, abs=1e-5)
+    assert loc.score == pytest.approx(0.9 * 0.9 * 0.5, abs=1e-5)
+    _, heated = decode(encoded(), tags, borders, TAGS, tag_temperature=2.0, proclitic_temperature=0.5)
+    begins = np.sqrt(0.9) / (np.sqrt(0.9) + np.sqrt(0.1))
+    roots = np.sqrt([0.75, 0.05, 0.1, 0.05, 0.05])
+    ends = 1 - roots[2] / roots.sum()
+    border = 0.5**2 / (0.2**2 + 0.3**2 + 0.5**2)
+    assert heated.score == pytest.approx(begins * ends * border, abs=1e-4)
+
+
+def test_the_last_word_has_nothing_behind_it_that_could_go_on():
+    tags = np.full((len(WORDS), 5), -30.0)
+    tags[:, 0] = 0.0
+    tags[-1] = np.log([0.25, 0.6, 0.05, 0.05, 0.05])
+    (span,) = decode(encoded(), tags, None, TAGS)
+    assert span == Span(int(WORDS[-1, 0]), int(WORDS[-1, 1]), "LOC", pytest.approx(0.6, abs=1e-5))
+
+
+def test_a_calibration_is_read_as_it_was_written():
+    record = json.loads(json.dumps({"format": 1, "calibration": FULL.to_dict()}))
+    assert read_calibration(record, ("LOC", "PER"), where="m") == FULL
+    assert record["calibration"]["fitted_on"] == {"documents": 12, "names": 34}
+
+
+@pytest.mark.parametrize("stored", [None, {}, {"format": 1, "encoding": {}}, "other tool", {"calibration": None}])
+def test_checkpoints_without_one_have_temperatures_of_one(stored):
+    assert read_calibration(stored, ("LOC",), where="m") == Calibration()
+    assert (Calibration().tag_temperature, Calibration().proclitic_temperature) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tag_temperature": 0}, "'tag_temperature' is 0, not a number from 0.01 to 100"),
+        ({"tag_temperature": float("nan")}, "'tag_temperature' is nan"),
+        ({"proclitic_temperature": "1"}, "'proclitic_temperature' is '1'"),
+        ({"proclitic_temperature": True}, "'proclitic_temperature' is True"),
+        ({"thresholds": {"ORG": 0.5}}, r"a threshold for 'ORG', which is none of the model's labels \(LOC, PER\)"),
+        ({"thresholds": {"LOC": 1.5}}, "'LOC' is 1.5"),
+        ({"thresholds": [0.5]}, "in config.json: "),
+        ({"fitted_on": 3}, "in config.json: "),
+        ({"precision": -0.1}, "'precision' is -0.1"),
+        ({"ece_after": "low"}, "'ece_after' is 'low'"),
+    ],
+)
+def test_nonsense_is_told_of_with_the_way_out(change, message):
+    with pytest.raises(InputError, match=r"^runs/m: 'musamma.calibration' in config.json: ") as caught:
+        read_calibration({"calibration": {**FULL.to_dict(), **change}}, ("LOC", "PER"), where="runs/m")
+    assert caught.match(message)
+    assert caught.match("run musamma calibrate again")
+
+
+def test_a_missing_temperature_is_named():
+    with pytest.raises(InputError, match="'tag_temperature' is missing"):
+        read_calibration({"calibration": {"proclitic_temperature": 1.0}}, ("LOC",), where="m")
+    with pytest.raises(InputError, match=r"in config\.json: .*what musamma calibrate writes"):
+        read_calibration({"calibration": 3}, ("LOC",), where="m")
+
+
+def test_every_other_key_of_the_configuration_keeps_its_value(tmp_path: Path):
+    before = {
+        "id2label": {"0": "O", "1": "B-مكان"},
+        "layer_norm_eps": 1e-12,
+        "model_max_length": 1000000000000000019884624838656,
+        "rope": float("inf"),
+        "musamma": {"format": 1, "encoding": {"max_length": 64, "overlap": 16}, "calibration": {"tag_temperature": 9}},
+    }
+    text = json.dumps(before, indent=2)
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    os.link(tmp_path / "config.json", tmp_path / "linked.json")  # as a run's best seed is published
+    write_calibration(FULL, tmp_path)
+    after = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    assert after["musamma"].pop("calibration") == FULL.to_dict()
+    del before["musamma"]["calibration"]  # type: ignore[attr-defined]
+    assert after == before
+    assert list(after) == list(before)
+    assert (tmp_path / "linked.json").read_text("utf-8") == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "linked.json"]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_configuration_that_cannot_be_read_is_left_alone(tmp_path: Path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"config\.json: "):
+        write_calibration(FULL, tmp_path)
+    assert [path.read_text("utf-8") for path in tmp_path.iterdir()] == ([] if content is None else [content])
