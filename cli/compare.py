@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
-from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.formats import ReadOptions
 from musamma.evaluation import MODES, resampling
-from musamma.evaluation.counting import MACRO, CountTable, count_table
+from musamma.evaluation.counting import MACRO, CountTable
 from musamma.evaluation.figures import STRICT
-from musamma.evaluation.pairing import pair_documents
 from musamma.evaluation.resampling import Comparison
-from musamma.evaluation.sources import Renaming, read_sides
+from musamma.evaluation.sources import Renaming, count_sides, naming, read_sides
+from musamma.evaluation.table import print_table, table_of
 
 _LEVEL = 0.95
 _HEADER = ("first", "second", "difference", "95% interval", "p")
@@ -67,15 +68,12 @@ def compare(
     for side, predictions in (("first", first), ("second", second)):
         ours, theirs = Renaming.by(gold_labels or labels), Renaming.by(predicted_labels or labels)
         sides = read_sides(gold, predictions, gold_labels=ours, predicted_labels=theirs, options=options)
-        try:
-            pairs = pair_documents(sides.gold, sides.predicted, missing_as_empty=allow_missing)
-            tables[side] = count_table(pairs, modes=mode or MODES)
-        except InputError as error:
-            raise _naming(predictions, error) from None
+        with naming(predictions):
+            tables[side] = count_sides(sides, modes=mode or MODES, missing_as_empty=allow_missing)
         left_out |= {"gold": ours.left_out, side: theirs.left_out}
     comparisons = resampling.compare(tables["first"], tables["second"], resamples=resamples, level=_LEVEL, seed=seed)
     adjusted = _adjusted(comparisons)
-    remark = resampling.note(tables["first"])
+    remark = resampling.note(tables["first"], sentences=sides.sentences)
     _print(comparisons, adjusted, chosen, (first, second))
     by_row = {comparison.row: comparison for comparison in comparisons}
     typer.echo(f"\ndocuments: {len(tables['first'].documents)}")
@@ -95,12 +93,6 @@ def compare(
             "comparisons": [_record(comparison, adjusted) for comparison in comparisons],
         }  # fmt: skip
         write_json(record, json_file)
-
-
-def _naming(path: str, error: InputError) -> InputError:
-    """The error of a document, with the file of predictions that it was compared in."""
-    where = f"{path}, {error.where}" if error.where else path
-    return InputError(error.found, where=where, expected=error.expected, remedy=error.remedy)
 
 
 def _mode_and_label(row: str) -> tuple[str, str | None]:
@@ -140,13 +132,19 @@ def _print(
     comparisons: Sequence[Comparison], adjusted: dict[str, float], chosen: Iterable[str], names: tuple[str, str]
 ) -> None:
     typer.echo(f"first:  {names[0]}\nsecond: {names[1]}\n")
-    whole = [comparison for comparison in comparisons if comparison.row not in adjusted]
-    _print_lines([("mode", *_HEADER), *((c.row, *_cells(c)) for c in sorted(whole, key=_order))])
+    console = Console()
+    modes = table_of("mode", *_HEADER)
+    for comparison in sorted((c for c in comparisons if c.row not in adjusted), key=_order):
+        modes.add_row(comparison.row, *_cells(comparison))
+    print_table(modes, console)
     for mode in chosen:
-        rows = [c for c in comparisons if c.row in adjusted and _mode_and_label(c.row)[0] == mode]
-        cells = [(str(_mode_and_label(c.row)[1]), *_cells(c), _p(adjusted[c.row])) for c in rows]
-        typer.echo()
-        _print_lines([(f"label ({mode})", *_HEADER, "p (Holm)"), *sorted(cells)])
+        labels = table_of(f"label ({mode})", *_HEADER, "p (Holm)")
+        for comparison in sorted(comparisons, key=lambda comparison: comparison.row):
+            own, label = _mode_and_label(comparison.row)
+            if own == mode and label is not None:
+                labels.add_row(Text(label), *_cells(comparison), _p(adjusted[comparison.row]))
+        console.print()
+        print_table(labels, console)
 
 
 def _order(comparison: Comparison) -> tuple[int, str]:
@@ -159,17 +157,10 @@ def _cells(comparison: Comparison) -> tuple[str, ...]:
         f"{100 * comparison.first:.2f}",
         f"{100 * comparison.second:.2f}",
         f"{100 * comparison.difference:+.2f}",
-        f"[{100 * low:+.2f}, {100 * high:+.2f}]",
+        f"\\[{100 * low:+.2f}, {100 * high:+.2f}]",
         _p(comparison.p_value),
     )
 
 
 def _p(p_value: float) -> str:
     return f"{p_value:.4f}" if p_value >= 0.0001 else f"{p_value:.0e}"
-
-
-def _print_lines(lines: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for name, *cells in lines:
-        aligned = "  ".join(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        typer.echo(f"{name.ljust(widths[0])}  {aligned}")

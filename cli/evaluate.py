@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,11 +17,11 @@ from musamma.data.files import write_json
 from musamma.data.formats import ReadOptions, read_documents
 from musamma.evaluation import MODES, print_runs, print_scores, spread
 from musamma.evaluation.matching import TAG_MODES
-from musamma.evaluation.pairing import pair_documents
-from musamma.evaluation.sources import Renaming, Sides, read_sides, score_sides
+from musamma.evaluation.resampling import bootstrap, note
+from musamma.evaluation.sources import Renaming, Sides, count_sides, naming, read_sides, score_sides
 
 if TYPE_CHECKING:
-    from musamma.evaluation.resampling import Intervals
+    from musamma.evaluation.intervals import Intervals
 
 _HERE = "musamma evaluate"
 
@@ -94,7 +93,7 @@ def evaluate(
     modes = mode or list(MODES)
     # What is resampled are spans; the tags of a file cannot be, and their modes are not to be mistaken for those of spans.
     span_modes = [name for name in modes if not tags or name not in TAG_MODES]
-    scores, bounds, records = [], [], []
+    scores, bounds, records, notes = [], [], [], []
     for number, system in enumerate(systems, 1):
         ours, theirs = Renaming.by(gold_labels or labels), Renaming.by(predicted_labels or labels)
         sides = read_sides(
@@ -107,39 +106,38 @@ def evaluate(
         )
         if report is not None or intervals:
             sides = sides.held()
-        scores.append(score_sides(sides, modes=modes, missing_as_empty=allow_missing))
-        left_out = {"gold": ours.left_out, "predictions": theirs.left_out}
         found = None
-        if report is not None:
-            found = _report(
-                sides,
-                report if len(systems) == 1 else report / f"{number}-{Path(system).stem}",
-                system=system,
-                training=_training(training, Renaming.by(gold_labels or labels), options),
-                modes=span_modes,
-                resamples=resamples,
-                missing_as_empty=allow_missing,
-            )
-        elif intervals:
-            found = _intervals(sides, modes=span_modes, resamples=resamples, missing_as_empty=allow_missing)
-        bounds.append(found if intervals else None)
-        records.append(
-            {
-                kind: system,
-                **scores[-1].to_dict(),
-                **_bounds_record(bounds[-1], resamples),
-                "left_out_by_labels": left_out,
-            }
-        )
+        with naming(system):
+            scores.append(score_sides(sides, modes=modes, missing_as_empty=allow_missing))
+            left_out = {"gold": ours.left_out, "predictions": theirs.left_out}
+            if report is not None:
+                found = _report(
+                    sides,
+                    report if len(systems) == 1 else report / f"{number}-{Path(system).stem}",
+                    system=system,
+                    training=_training(training, Renaming.by(gold_labels or labels), options),
+                    modes=span_modes,
+                    resamples=resamples,
+                    missing_as_empty=allow_missing,
+                )
+            elif intervals:
+                found = _intervals(sides, modes=span_modes, resamples=resamples, missing_as_empty=allow_missing)
+        bounds.append(found[0] if found and intervals else None)
+        if found and intervals and found[1]:
+            notes.append(found[1])
+        for side, count in left_out.items():
+            if count:
+                name = side if side == "gold" or len(systems) == 1 else system
+                notes.append(f"{name}: {count} names left out by the label map")
+        shown = _bounds_record(*found, resamples) if found and intervals else {}
+        records.append({kind: system, **scores[-1].to_dict(), **shown, "left_out_by_labels": left_out})
     if len(systems) == 1:
-        print_scores(scores[0], Console(), intervals=bounds[0])
+        print_scores(scores[0], Console(), intervals=bounds[0], notes=notes)
         record = {"gold": gold, **records[0]}
     else:
         together = spread(scores)
-        print_runs(systems, scores, together, Console(), intervals=bounds)
+        print_runs(systems, scores, together, Console(), intervals=bounds, notes=notes)
         record = {"gold": gold, "systems": records, **together.to_dict()}
-    for side, count in sum((Counter(record["left_out_by_labels"]) for record in records), Counter()).items():
-        typer.echo(f"{side}: {count} names left out by the label map")
     if json_file is not None:
         write_json(record, json_file)
 
@@ -172,7 +170,7 @@ def _check(*, report: Path | None, training: str | None, intervals: bool, resamp
 
 
 def _training(path: str | None, renaming: Renaming, options: ReadOptions) -> Iterable[Document] | None:
-    return None if path is None else renaming.documents(read_documents(path, options=options))
+    return None if path is None else renaming.documents(read_documents(path, options=options), source=path)
 
 
 def _report(
@@ -184,8 +182,8 @@ def _report(
     modes: list[str],
     resamples: int,
     missing_as_empty: bool,
-) -> Mapping[str, Intervals]:
-    """Write the report of a run, and give the intervals it came to."""
+) -> tuple[Mapping[str, Intervals], str | None]:
+    """Write the report of a run, and give the intervals it came to and what is to be said of them."""
     from musamma.evaluation.analysis import analyse  # Templates and clustering are not needed to print a table.
     from musamma.evaluation.report import write_report
 
@@ -197,23 +195,21 @@ def _report(
         modes=modes,
         resamples=resamples,
         missing_as_empty=missing_as_empty,
+        sentences=sides.sentences,
     )
     write_report(analysis, folder)
-    return analysis.intervals
+    return analysis.intervals, analysis.note
 
 
-def _intervals(sides: Sides, *, modes: list[str], resamples: int, missing_as_empty: bool) -> Mapping[str, Intervals]:
-    from musamma.evaluation.counting import count_table
-    from musamma.evaluation.resampling import bootstrap
+def _intervals(
+    sides: Sides, *, modes: list[str], resamples: int, missing_as_empty: bool
+) -> tuple[Mapping[str, Intervals], str | None]:
+    table = count_sides(sides, modes=modes, missing_as_empty=missing_as_empty)
+    return bootstrap(table, resamples=resamples), note(table, sentences=sides.sentences)
 
-    pairs = pair_documents(sides.gold, sides.predicted, missing_as_empty=missing_as_empty)
-    return bootstrap(count_table(pairs, modes=modes), resamples=resamples)
 
-
-def _bounds_record(bounds: Mapping[str, Intervals] | None, resamples: int) -> dict[str, Any]:
-    if bounds is None:
-        return {}
-    return {"intervals": {row: asdict(found) for row, found in bounds.items()}, "resamples": resamples}
+def _bounds_record(bounds: Mapping[str, Intervals], note: str | None, resamples: int) -> dict[str, Any]:
+    return {"intervals": {row: found.to_dict() for row, found in bounds.items()}, "resamples": resamples, "note": note}
 
 
 def _tagged(documents: Iterable[Document], *, model: str, device: str | None) -> Iterator[Document]:

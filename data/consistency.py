@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from musamma.data.document import Document, Span
-from musamma.data.words import is_letter, proclitic_offsets, segment
+from musamma.data.words import folded, is_letter, proclitic_offsets, segment
 
 #: Pronoun suffixes: a name may end before one.
 SUFFIXES = frozenset(["ه", "ها", "هم", "هما", "هن", "ك", "كم", "كما", "كن", "ي", "نا", "ني"])
@@ -125,7 +125,7 @@ def repeated_texts(documents: Iterable[Document]) -> list[list[str]]:
     """Groups of ids whose texts are the same, whitespace and vowel signs aside."""
     groups: dict[str, list[str]] = defaultdict(list)
     for document in documents:
-        groups[_fold(document.text)].append(document.id)
+        groups[folded(document.text)].append(document.id)
     return [ids for ids in groups.values() if len(ids) > 1]
 
 
@@ -180,16 +180,12 @@ def _punctuated(surface: str) -> bool:
     return leading or trailing
 
 
-def _fold(text: str) -> str:
-    return " ".join("".join(c for c in text if is_letter(c)).split())
-
-
 def _tagged(documents: Iterable[Document], *, fold: bool) -> dict[str, dict[str, list[str]]]:
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for document in documents:
         for span in (*document.spans, *document.nested):
             surface = document.surface(span)
-            found[_fold(surface) if fold else surface][span.label].append(document.id)
+            found[folded(surface) if fold else surface][span.label].append(document.id)
     return found
 
 

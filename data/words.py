@@ -36,6 +36,14 @@ def is_letter(character: str) -> bool:
     return character != _TATWEEL and unicodedata.category(character) not in ("Mn", "Me", "Mc", "Cf")
 
 
+def folded(surface: str) -> str:
+    """The letters of a form: without vowel signs, tatweel and invisible marks, its white space single spaces.
+
+    Variants of the alef and the like are kept apart: they are other letters to a system that does not fold them itself.
+    """
+    return " ".join("".join(filter(is_letter, surface)).split())
+
+
 def letter_offsets(text: str, start: int, end: int, *, limit: int) -> list[int]:
     """Offsets of the first ``limit`` letters of ``text[start:end]``; marks and tatweel go with the letter before them."""
     offsets = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,14 @@ from musamma.evaluation.calibration import Reliability, reliability
 from musamma.evaluation.cases import CORRECT, Case, match
 from musamma.evaluation.counting import SLICE, CountTable, count_table
 from musamma.evaluation.figures import Scores
+from musamma.evaluation.intervals import Intervals
 from musamma.evaluation.mistakes import Mistakes, mistakes
-from musamma.evaluation.pairing import pair_documents
+from musamma.evaluation.pairing import PredictionError, pair_documents
 from musamma.evaluation.partial import PartialScores
-from musamma.evaluation.resampling import Intervals, bootstrap
+from musamma.evaluation.resampling import bootstrap, note
 from musamma.evaluation.scoring import MODES, Scorer
-from musamma.evaluation.slices import Slice, Slicer, intervals_to_dict, slice_table, slices
+from musamma.evaluation.slicer import Slicer
+from musamma.evaluation.slices import Slice, slice_table, slices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +40,7 @@ class Analysis:
         reliability: how far the scores of predicted names can be trusted; ``None`` where none has a score.
         resamples: how many resamples the intervals come from.
         seed: of the resampling.
+        note: what has to be known to read the intervals, see :func:`musamma.evaluation.resampling.note`.
     """
 
     system: str
@@ -52,6 +55,7 @@ class Analysis:
     reliability: Reliability | None
     resamples: int = 10_000
     seed: int = 1
+    note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The analysis as JSON: no text but errors in their context, and of these no more than fifty of a kind."""
@@ -60,11 +64,11 @@ class Analysis:
             "documents": len(self.pairs),
             "scores": self.scores.to_dict(),
             "intervals": {
-                row: intervals_to_dict(intervals)
+                row: intervals.to_dict()
                 for row, intervals in self.intervals.items()
                 if not row.startswith(SLICE)  # The slices have theirs.
             },
-            "resampling": {"resamples": self.resamples, "seed": self.seed},
+            "resampling": {"resamples": self.resamples, "seed": self.seed, "note": self.note},
             "slices": [part.to_dict() for part in self.slices],
             "reliability": None if self.reliability is None else self.reliability.to_dict(),
             "mistakes": self.mistakes.to_dict(),
@@ -81,6 +85,7 @@ def analyse(
     resamples: int = 10_000,
     seed: int = 1,
     missing_as_empty: bool = False,
+    sentences: int = 0,
 ) -> Analysis:
     """Analyse the predictions of a system; all documents are held in memory.
 
@@ -93,10 +98,11 @@ def analyse(
         resamples: how many resamples the intervals come from; 0 for no intervals.
         seed: of the resampling.
         missing_as_empty: count gold documents without a prediction as documents in which nothing was found.
+        sentences: how many sentences of a file make a document; 0 for whole documents.
 
     Raises:
         InputError: there is no document; one is missing, surplus, comes twice or differs in its text; a mode is unknown; a
-            score lies outside [0, 1].
+            score lies outside [0, 1]; the training documents have no label of the gold.
     """
     gold, modes = list(gold), tuple(modes)
     scorer = Scorer(modes=modes)
@@ -111,7 +117,9 @@ def analyse(
         scorer.add(document, prediction)
         cases += match(document, prediction.spans if prediction is not None else ())
     scores = scorer.scores()
-    table = count_table(pairs, modes=modes).join(slice_table(pairs, Slicer(training=training)))
+    slicer = Slicer(training=training)
+    _check_training(slicer.trained_labels, gold)
+    table = count_table(pairs, modes=modes).join(slice_table(pairs, slicer))
     intervals = bootstrap(table, resamples=resamples, seed=seed) if resamples else {}
     return Analysis(
         system=system,
@@ -126,6 +134,18 @@ def analyse(
         reliability=reliability_of(cases),
         resamples=resamples,
         seed=seed,
+        note=note(table, sentences=sentences) if resamples else None,
+    )
+
+
+def _check_training(trained: Sequence[str] | None, gold: Iterable[Document]) -> None:
+    annotated = {span.label for document in gold for span in document.spans}
+    if trained is None or not annotated or not annotated.isdisjoint(trained):
+        return
+    raise InputError(
+        f"training documents with {'no name' if not trained else 'names of other labels: ' + ', '.join(trained)}",
+        expected=f"labels of the gold: {', '.join(sorted(annotated))}",
+        remedy="give what the system was trained on, with its labels renamed as those of the gold",
     )
 
 
@@ -135,7 +155,7 @@ def reliability_of(cases: Iterable[Case]) -> Reliability | None:
     Names without a score are left out; ``count`` of the outcome says how many had one.
 
     Raises:
-        InputError: a score lies outside [0, 1].
+        PredictionError: a score lies outside [0, 1].
     """
     scored: list[float] = []
     correct: list[bool] = []
@@ -143,7 +163,7 @@ def reliability_of(cases: Iterable[Case]) -> Reliability | None:
         if case.predicted is None or case.predicted.score is None:
             continue
         if not 0 <= case.predicted.score <= 1:
-            raise InputError(
+            raise PredictionError(
                 f"score {case.predicted.score} of the name [{case.predicted.start}, {case.predicted.end})",
                 where=f"document {case.document!r}",
                 expected="a confidence in [0, 1]",

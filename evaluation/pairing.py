@@ -9,6 +9,10 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 
 
+class PredictionError(InputError):
+    """Predictions that do not fit the gold; whoever knows the file that they come from may name it."""
+
+
 def pair_documents(
     gold: Iterable[Document], predictions: Iterable[Document], *, missing_as_empty: bool = False
 ) -> Iterator[tuple[Document, Document | None]]:
@@ -23,7 +27,8 @@ def pair_documents(
         missing_as_empty: a gold document without a prediction comes at the end, with ``None``.
 
     Raises:
-        InputError: a document has no other half, differs in its text, or an id comes twice.
+        InputError: a gold id comes twice.
+        PredictionError: a document has no other half, differs in its text, or a predicted id comes twice.
     """
     waiting_gold: dict[str, Document] = {}
     waiting_predictions: dict[str, Document] = {}
@@ -36,7 +41,7 @@ def pair_documents(
         if document is None:
             gold_left = False
         else:
-            _note(document, seen_gold, "the gold")
+            _note(document, seen_gold, "the gold", InputError)
             if (prediction := waiting_predictions.pop(document.id, None)) is not None:
                 yield _checked(document, prediction)
             else:
@@ -45,7 +50,7 @@ def pair_documents(
         if prediction is None:
             predictions_left = False
         else:
-            _note(prediction, seen_predictions, "the predictions")
+            _note(prediction, seen_predictions, "the predictions", PredictionError)
             if (document := waiting_gold.pop(prediction.id, None)) is not None:
                 yield _checked(document, prediction)
             elif not gold_left:
@@ -55,7 +60,7 @@ def pair_documents(
     if waiting_predictions:
         raise _surplus(next(iter(waiting_predictions)), len(waiting_predictions))
     if waiting_gold and not missing_as_empty:
-        raise InputError(
+        raise PredictionError(
             f"no prediction for document {next(iter(waiting_gold))!r}" + _others(len(waiting_gold)),
             expected="a prediction for every gold document",
             remedy="predict the whole file, or count missing documents as empty with --allow-missing",
@@ -75,9 +80,9 @@ def in_order(gold: Iterable[Document], predictions: Iterable[Document]) -> Itera
         yield prediction if identifier is None else replace(prediction, id=identifier)
 
 
-def _note(document: Document, seen: set[str], side: str) -> None:
+def _note(document: Document, seen: set[str], side: str, error: type[InputError]) -> None:
     if document.id in seen:
-        raise InputError(
+        raise error(
             f"id {document.id!r} comes twice in {side}",
             where=f"document {document.id!r}",
             expected="unique ids",
@@ -92,7 +97,7 @@ def _checked(gold: Document, prediction: Document) -> tuple[Document, Document]:
     ours, theirs = gold.text, prediction.text
     shorter = min(len(ours), len(theirs))
     at = next((index for index in range(shorter) if ours[index] != theirs[index]), shorter)
-    raise InputError(
+    raise PredictionError(
         f"the texts differ from character {at} on: gold {ours[at : at + 20]!r}, predicted {theirs[at : at + 20]!r}",
         where=f"document {gold.id!r}",
         expected="predictions on the very text of the gold, for offsets mean nothing on another one",
@@ -100,8 +105,8 @@ def _checked(gold: Document, prediction: Document) -> tuple[Document, Document]:
     )
 
 
-def _surplus(identifier: str, count: int) -> InputError:
-    return InputError(
+def _surplus(identifier: str, count: int) -> PredictionError:
+    return PredictionError(
         f"a prediction for document {identifier!r}, which is not in the gold" + _others(count),
         expected="predictions for gold documents only",
         remedy="score against the file that was tagged",

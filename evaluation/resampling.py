@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
 from musamma.data.errors import InputError
 from musamma.evaluation.counting import CountTable, Layout, aligned
+from musamma.evaluation.intervals import Interval, Intervals, percentile_ends, with_label_doubts
 
 #: With fewer documents than this, intervals are too narrow: measured, see ``docs/significance.md``.
 FEW_DOCUMENTS = 10
@@ -23,23 +23,6 @@ FEW_DOCUMENTS = 10
 _BATCH, _RESAMPLES = 1 << 22, 1 << 10
 
 _F1 = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """The ends of a confidence interval: of a ratio in [0, 1], of a difference of ratios in [-1, 1]."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Intervals:
-    """The intervals of precision, recall and F1."""
-
-    precision: Interval
-    recall: Interval
-    f1: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +89,7 @@ def bootstrap(
     documents = (names > 0).sum(axis=-1)
     draws = _draws(len(table.documents), resamples, seed)
     replicates = _replicates(lambda drawn: layout.figures(counts @ drawn), draws, resamples)
-    ends = _percentiles(replicates, documents, level)
+    ends = percentile_ends(replicates, documents, level)
     figures = layout.figures(counts.sum(axis=-1))
     right, wrong = figures == 1, figures == 0
     with np.errstate(divide="ignore"):
@@ -114,7 +97,7 @@ def bootstrap(
     ends[right, 0], ends[right, 1] = 1 - bounds[right], 1.0
     ends[wrong, 0], ends[wrong, 1] = 0.0, bounds[wrong]
     ends[documents < 2] = 0.0, 1.0
-    ends = np.clip(_with_label_doubts(ends, figures, layout), 0.0, 1.0)
+    ends = np.clip(with_label_doubts(ends, figures, layout), 0.0, 1.0)
     return {
         row: Intervals(*(Interval(*map(float, pair)) for pair in ends[:, index]))
         for index, row in enumerate(layout.rows)
@@ -175,9 +158,9 @@ def compare(
     draws = _draws(len(first.documents), resamples, seed)
     replicates = _replicates(lambda drawn: difference(ours @ drawn, theirs @ drawn), draws, resamples)
     documents = (layout.names(ours + theirs)[_F1] > 0).sum(axis=-1)
-    ends = _percentiles(replicates, documents, level)
+    ends = percentile_ends(replicates, documents, level)
     ends[documents < 2] = -1.0, 1.0
-    ends = np.clip(_with_label_doubts(ends, observed, layout), -1.0, 1.0)
+    ends = np.clip(with_label_doubts(ends, observed, layout), -1.0, 1.0)
     figures = [layout.figures(total)[_F1] for total in totals]
     found = {
         row: Comparison(
@@ -205,11 +188,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in np.minimum(adjusted, 1.0)]
 
 
-def note(table: CountTable) -> str | None:
-    """What to say of a table whose documents are too few for its intervals; ``None`` where they are enough."""
+def note(table: CountTable, *, sentences: int = 0) -> str | None:
+    """What to say of a table whose documents are too few for its intervals, or no documents; ``None`` where all is well.
+
+    Args:
+        table: the counts of every document.
+        sentences: how many sentences of a file make a document, where it is cut by their number; 0 for whole documents.
+    """
     documents = int((table.counts > 0).any(axis=(1, 2)).sum())
-    if documents >= FEW_DOCUMENTS:
+    if documents >= FEW_DOCUMENTS and not sentences:
         return None
+    if documents >= FEW_DOCUMENTS:
+        return (
+            f"every {'sentence is' if sentences == 1 else f'{sentences} sentences are'} a document: sentences of one article "
+            "count as independent, so that intervals are too narrow and p-values too small; give articles as documents "
+            "(--sentences 0 where -DOCSTART- parts them)"
+        )
     if documents < 2:
         found = "1 document with names" if documents else "no document with names"
         return f"{found}: nothing is known of how documents differ; give the documents of the corpus one by one"
@@ -253,36 +247,9 @@ def _batches(documents: int, resamples: int, seed: int) -> Iterator[tuple[np.ran
         yield rng, min(most, resamples - done)
 
 
-def _percentiles(replicates: np.ndarray, documents: np.ndarray, level: float) -> np.ndarray:
-    """The ends of the intervals, (..., 2), from replicates (..., resamples), which are sorted in place."""
-    replicates.sort(axis=-1)
-    last = replicates.shape[-1] - 1
-    k = np.maximum(documents, 2)
-    position = last * ndtr(stdtrit(k - 1, (1 - level) / 2) * np.sqrt(k / (k - 1)))
-    ends = []
-    for at in (position, last - position):
-        below = np.floor(at).astype(np.int64)
-        around = np.stack([below, np.minimum(below + 1, last)], axis=-1)
-        low, high = np.moveaxis(np.take_along_axis(replicates, around, axis=-1), -1, 0)
-        ends.append(low + (at - below) * (high - low))
-    return np.stack(ends, axis=-1)
-
-
-def _with_label_doubts(ends: np.ndarray, figures: np.ndarray, layout: Layout) -> np.ndarray:
-    """The ends (..., rows, 2), those of means over labels widened to the root of the squared reaches of their labels."""
-    widened = ends.copy()
-    reach = ends - figures[..., None]
-    for index, (_, labels) in enumerate(layout.means, ends.shape[-2] - len(layout.means)):
-        if labels:
-            together = np.sqrt((reach[..., labels, :] ** 2).sum(axis=-2)) / len(labels)
-            mean = figures[..., index]
-            widened[..., index, 0] = np.minimum(ends[..., index, 0], mean - together[..., 0])
-            widened[..., index, 1] = np.maximum(ends[..., index, 1], mean + together[..., 1])
-    return widened
-
-
 def _check(resamples: int, level: float) -> None:
-    if resamples < 1:
-        raise InputError(f"{resamples} resamples", expected="1 or more, as a rule 10000")
     if not 0 < level < 1:
         raise InputError(f"level {level}", expected="a share between 0 and 1, as a rule 0.95")
+    # With fewer there is not one resample in a tail, and no p-value as small as a tail.
+    if resamples < (least := round(2 / (1 - level))):
+        raise InputError(f"{resamples} resamples", expected=f"{least} or more, as a rule 10000")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import tee
 
 from musamma.data.audit import ImportAudit
@@ -12,10 +13,11 @@ from musamma.data.errors import InputError
 from musamma.data.formats import ReadOptions, guess_format, read_documents
 from musamma.data.formats.options import READ
 from musamma.data.labels import LabelMap, apply_labels, load_label_map
+from musamma.evaluation.counting import CountTable, count_table
 from musamma.evaluation.figures import Scores
 from musamma.evaluation.matching import MODES
 from musamma.evaluation.owntags import TaggedSentence, read_tags, score_own_tags
-from musamma.evaluation.pairing import in_order
+from musamma.evaluation.pairing import PredictionError, in_order, pair_documents
 from musamma.evaluation.scoring import score_documents
 
 
@@ -40,11 +42,23 @@ class Renaming:
         """How many names the map has left out so far."""
         return self.audit.kinds["unmapped"]
 
-    def documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents with their labels renamed."""
-        if self.labels is None:
-            return iter(documents)
-        return (apply_labels(document, self.labels, audit=self.audit) for document in documents)
+    def documents(self, documents: Iterable[Document], *, source: str | None = None) -> Iterator[Document]:
+        """The documents with their labels renamed.
+
+        Args:
+            documents: as they were read.
+            source: where from, for the message of an error.
+
+        Raises:
+            InputError: a label is missing from the map.
+        """
+        for document in documents:
+            if self.labels is not None:
+                try:
+                    document = apply_labels(document, self.labels, audit=self.audit)
+                except InputError as error:
+                    raise _of(source, error) from None
+            yield document
 
     def label(self, label: str) -> str | None:
         """The new name of a label, ``None`` where names of it are left out. A label without entry stays for the error."""
@@ -60,16 +74,18 @@ class Sides:
         predicted: the predicted ones.
         gold_tags: the sentences of the gold's CoNLL file, where they were asked for.
         predicted_tags: those of the predictions' own CoNLL file, where it is one.
+        sentences: how many sentences of a CoNLL file make a document; 0 where documents are whole.
     """
 
     gold: Iterable[Document]
     predicted: Iterable[Document]
     gold_tags: Iterable[TaggedSentence] | None = None
     predicted_tags: Iterable[TaggedSentence] | None = None
+    sentences: int = 0
 
     def held(self) -> Sides:
         """The same with the documents in memory, to be gone through several times."""
-        return Sides(list(self.gold), list(self.predicted), self.gold_tags, self.predicted_tags)
+        return replace(self, gold=list(self.gold), predicted=list(self.predicted))
 
 
 def read_sides(
@@ -106,17 +122,56 @@ def read_sides(
         annotated, shown = tee(annotated)
         predicted = predictions(document.with_spans(()) for document in shown)
     else:
-        predicted = read_documents(predictions, options=options)
-        if guess_format(predictions) == "conll":  # It holds no ids.
-            annotated, order = tee(annotated)
-            predicted = in_order(order, predicted)
+        annotated, order = tee(annotated)
+        predicted = read_predictions(predictions, order, options=options)
+        if own_tags and guess_format(predictions) == "conll":
             predicted_tags = read_tags(predictions, relabel=predicted_labels.label)
     return Sides(
-        gold_labels.documents(annotated),
-        predicted_labels.documents(predicted),
+        gold_labels.documents(annotated, source=gold),
+        predicted_labels.documents(predicted, source=None if callable(predictions) else predictions),
         read_tags(gold, relabel=gold_labels.label) if own_tags else None,
-        predicted_tags if own_tags else None,
+        predicted_tags,
+        sentences=options.sentences if gold_format == "conll" else 0,
     )
+
+
+def read_predictions(path: str, gold: Iterable[Document], *, options: ReadOptions = READ) -> Iterator[Document]:
+    """The predicted documents of a file, in any format that musamma reads.
+
+    Args:
+        path: the file.
+        gold: the annotated documents, whose ids they take in their order where the format holds none (CoNLL); else they are
+            not looked at.
+        options: how to read.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    predictions = read_documents(path, options=options)
+    return in_order(gold, predictions) if guess_format(path) == "conll" else predictions
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Let errors about predictions name the file, or the model, that they come from."""
+    try:
+        yield
+    except PredictionError as error:
+        raise _of(source, error) from None
+
+
+def _of(source: str | None, error: InputError) -> InputError:
+    where = ", ".join(filter(None, (source, error.where)))
+    return InputError(error.found, where=where or None, expected=error.expected, remedy=error.remedy)
+
+
+def count_sides(sides: Sides, *, modes: Iterable[str] = MODES, missing_as_empty: bool = False) -> CountTable:
+    """Count one side against the other document by document, on spans.
+
+    Raises:
+        InputError: as :func:`musamma.evaluation.counting.count_table` and :func:`musamma.evaluation.pairing.pair_documents`.
+    """
+    return count_table(pair_documents(sides.gold, sides.predicted, missing_as_empty=missing_as_empty), modes=modes)
 
 
 def score_sides(sides: Sides, *, modes: Iterable[str] = MODES, missing_as_empty: bool = False) -> Scores:

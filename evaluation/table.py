@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from musamma.evaluation.figures import Average, Counts, Losses, Scores
+from musamma.evaluation.intervals import Intervals
 from musamma.evaluation.partial import STRICT as SEMEVAL_STRICT
 from musamma.evaluation.partial import PartialCounts
-from musamma.evaluation.resampling import Intervals
 from musamma.evaluation.seeds import SeedScores, Spread
 
 _FIGURES = ("P", "R", "F1", "support")
@@ -20,31 +20,38 @@ _INTERVAL_NOTE = "[low, high]: 95% confidence interval of F1, bootstrap over doc
 _WIDTH = 1000
 
 
-def print_scores(scores: Scores, console: Console, *, intervals: Mapping[str, Intervals] | None = None) -> None:
+def print_scores(
+    scores: Scores,
+    console: Console,
+    *,
+    intervals: Mapping[str, Intervals] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
     """Print the modes side by side, then the layers where names hold names, then the labels by the headline mode.
 
     Args:
         scores: what :func:`musamma.evaluation.score_documents` or ``score_tags`` gave. P, R and F1 are printed in per cent.
         console: where to print; nothing depends on its width or on colour.
         intervals: of what :func:`musamma.evaluation.resampling.bootstrap` gave, those of F1 are printed behind it.
+        notes: lines for the end.
     """
     bounds = intervals or {}
-    modes = _table("mode", *_FIGURES, "macro F1")
+    modes = table_of("mode", *_FIGURES, "macro F1")
     for name, mode in scores.modes.items():
         macro = _with_interval(mode.macro.f1, bounds.get(f"{name}/macro"))
         modes.add_row(name, *_cells(mode.micro, bounds.get(name)), macro)
     for name, partial in scores.partial.items():
         if name != SEMEVAL_STRICT:  # Its figures are those of the strict mode.
             modes.add_row(f"semeval_{name}", *_cells(partial.micro), "")
-    _print(modes, console)
+    print_table(modes, console)
     if len(scores.layers) > 1:
-        layers = _table("layer (strict)", *_FIGURES, "macro F1")
+        layers = table_of("layer (strict)", *_FIGURES, "macro F1")
         for name, layer in scores.layers.items():
             layers.add_row(name, *_cells(layer.micro), _percent(layer.macro.f1))
         console.print()
-        _print(layers, console)
+        print_table(layers, console)
     headline, per_label = next(iter(scores.modes.items()))
-    labels = _table(f"label ({headline})", *_FIGURES, "tp", "fp", "fn")
+    labels = table_of(f"label ({headline})", *_FIGURES, "tp", "fp", "fn")
     for label, counts in per_label.per_label.items():
         cells = _cells(counts, bounds.get(f"{headline}/{label}"))
         labels.add_row(Text(label), *cells, *map(str, (counts.tp, counts.fp, counts.fn)))
@@ -52,9 +59,9 @@ def print_scores(scores: Scores, console: Console, *, intervals: Mapping[str, In
     labels.add_row("micro", *_cells(micro, bounds.get(headline)), *map(str, (micro.tp, micro.fp, micro.fn)))
     labels.add_row("macro", *_cells(per_label.macro, bounds.get(f"{headline}/macro")), "", "", "")
     console.print()
-    _print(labels, console)
+    print_table(labels, console)
     console.print()
-    _print_notes(_remarks(scores, interval=bool(bounds)), console)
+    _print_notes([*_remarks(scores, interval=bool(bounds)), *notes], console)
 
 
 def print_runs(
@@ -64,6 +71,7 @@ def print_runs(
     console: Console,
     *,
     intervals: Sequence[Mapping[str, Intervals] | None] | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Print the micro F1 of several runs mode by mode, then mean and standard deviation by mode and by label, in per cent.
 
@@ -73,32 +81,33 @@ def print_runs(
         together: their spread.
         console: where to print.
         intervals: one a run, as in :func:`print_scores`.
+        notes: lines for the end; what is said of several runs is printed once.
     """
     bounds = [found or {} for found in intervals or [None] * len(runs)]
-    each = _table("run (F1)", *together.modes)
+    each = table_of("run (F1)", *together.modes)
     for name, run, found in zip(runs, scores, bounds, strict=True):
         each.add_row(Text(name), *(_with_interval(m.micro.f1, found.get(mode)) for mode, m in run.modes.items()))
-    _print(each, console)
-    modes = _table(f"mode ({together.runs} runs)", *_FIGURES, "macro F1")
+    print_table(each, console)
+    modes = table_of(f"mode ({together.runs} runs)", *_FIGURES, "macro F1")
     for name, mode in together.modes.items():
         modes.add_row(name, *_spread_cells(mode.micro), _plus_minus(mode.macro.mean.f1, mode.macro.sd.f1))
     console.print()
-    _print(modes, console)
+    print_table(modes, console)
     headline, figures = next(iter(together.modes.items()))
-    labels = _table(f"label ({headline})", *_FIGURES)
+    labels = table_of(f"label ({headline})", *_FIGURES)
     for label, row in {**figures.per_label, "micro": figures.micro, "macro": figures.macro}.items():
         labels.add_row(Text(label), *_spread_cells(row))
     console.print()
-    _print(labels, console)
+    print_table(labels, console)
     console.print()
-    notes = [f"documents: {scores[0].documents}", "±: sample standard deviation over runs"]
+    lines = [f"documents: {scores[0].documents}", "±: sample standard deviation over runs"]
     if any(bounds):
-        notes.append(_INTERVAL_NOTE)
+        lines.append(_INTERVAL_NOTE)
     # What is to be known of the gold is the same for every run.
     for name, run in zip(runs, scores, strict=True):
         _, *remarks = _remarks(run, interval=False)
-        notes += (note if note.startswith("gold:") else f"{name}: {note}" for note in remarks)
-    _print_notes(list(dict.fromkeys(notes)), console)
+        lines += (remark if remark.startswith("gold:") else f"{name}: {remark}" for remark in remarks)
+    _print_notes(list(dict.fromkeys([*lines, *notes])), console)
 
 
 def _remarks(scores: Scores, *, interval: bool) -> list[str]:
@@ -119,7 +128,8 @@ def _print_notes(notes: Sequence[str], console: Console) -> None:
         console.print(note, soft_wrap=True, markup=False, highlight=False)
 
 
-def _table(first: str, *others: str) -> Table:
+def table_of(first: str, *others: str) -> Table:
+    """An empty table without lines: a column of names, and columns of figures that end together."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(first, no_wrap=True)
     for name in others:
@@ -127,8 +137,8 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _print(table: Table, console: Console) -> None:
-    # A narrow or unknown terminal must not cut figures off.
+def print_table(table: Table, console: Console) -> None:
+    """Print a table whole: a narrow or unknown terminal must not cut figures off."""
     for line in console.render_lines(table, console.options.update(width=_WIDTH), pad=False):
         console.print(Segments([*line, Segment.line()]), soft_wrap=True)
 

@@ -7,7 +7,7 @@ from html import escape
 
 from musamma.data.document import Document, Span
 
-_HEAD = """<!DOCTYPE html>
+HEAD = """<!DOCTYPE html>
 <html lang="ar" dir="rtl"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><title>Musamma</title><style>
 body{font:1.15rem/2.1 "Noto Naskh Arabic","Amiri","Segoe UI",Tahoma,serif;max-width:48rem;margin:0 auto;padding:1rem;color:#1c1c1c;background:#fff}
@@ -19,6 +19,7 @@ mark small{font:600 .62em system-ui,sans-serif;margin-inline-start:.35em;color:#
 .ORG{background:#dfe9fb;border-color:#2456b3}.NORP,.EVENT,.PROD,.MISC{background:#f6ecd2;border-color:#9a7d0a}
 </style></head><body>
 """
+TAIL = "</body></html>\n"
 
 
 def page(documents: Iterable[Document]) -> Iterator[str]:
@@ -27,10 +28,15 @@ def page(documents: Iterable[Document]) -> Iterator[str]:
     Text from documents is escaped, every id, name and label is isolated from the writing direction around it, and the page
     forbids scripts.
     """
-    yield _HEAD
+    yield HEAD
     for document in documents:
-        yield f"<article><h2><bdi>{escape(document.id)}</bdi></h2><div class=text>{''.join(_parts(document))}</div></article>\n"
-    yield "</body></html>\n"
+        yield article(document)
+    yield TAIL
+
+
+def article(document: Document) -> str:
+    """What stands between the page's head and tail for one document."""
+    return f"<article><h2><bdi>{escape(document.id)}</bdi></h2><div class=text>{''.join(_parts(document))}</div></article>\n"
 
 
 def _parts(document: Document) -> Iterator[str]:

@@ -1,104 +1,225 @@
-"""What can be tagged: text files, JSON lines, folders of them, standard input."""
+"""What can be tagged: text files, JSON lines, CSV, Parquet, folders of them, standard input."""
 
 from __future__ import annotations
 
-import itertools
+import glob
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from musamma.data.document import Document
+import pyarrow as pa
+
 from musamma.data.errors import InputError
-from musamma.data.formats.lines import decode_text
-from musamma.data.jsonl import parse_json, read_jsonl
+from musamma.inference.identifiers import Identifiers
+from musamma.inference.readers import (
+    Opened,
+    read_csv_rows,
+    read_json_lines,
+    read_parquet_rows,
+    read_standard_input,
+    read_text_file,
+)
+from musamma.inference.records import Record
 
-TEXT_SUFFIXES, JSON_SUFFIXES = (".txt", ".text"), (".jsonl", ".ndjson")
-_MARK = b"\xef\xbb\xbf"
-_BLANK = _MARK + b" \t\r\n"
-_KINDS = ".txt files (an article each) or .jsonl files (a document a line)"
+PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+REJECTS = ".rejects.jsonl"
+_READERS: dict[str, Callable[[Opened], Iterator[Record]]] = {
+    **dict.fromkeys((".txt", ".text"), read_text_file),
+    **dict.fromkeys((".jsonl", ".ndjson"), read_json_lines),
+    **dict.fromkeys((".csv", ".tsv"), read_csv_rows),
+    ".parquet": read_parquet_rows,
+}
+_KINDS = ".txt files (an article each), .jsonl files (a document a line), .csv, .tsv or .parquet files (a document a row)"
 
 
-def read_inputs(inputs: Iterable[str]) -> Iterator[Document]:
-    """The documents of files, folders (searched to the bottom, in the order of their paths) and ``-``, one at a time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What is to be tagged, and how it is read.
+
+    Args:
+        names: files, folders, patterns such as ``news/*.jsonl``, and ``-`` for standard input.
+        text_column: the column of a table, or the key of a JSON line, that holds the text; by default ``text``.
+        id_column: the same for ids.
+        output: the file that is going to be written, which must not be among those that are read.
+    """
+
+    names: tuple[str, ...]
+    text_column: str | None = None
+    id_column: str | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to read, and what ids are made of where it has none."""
+
+    path: Path
+    stem: str
+
+
+def read_inputs(inputs: Inputs) -> Iterator[Record]:
+    """What files, folders (searched to the bottom, in the order of their paths) and ``-`` hold, one at a time.
 
     A text file is one document, with its characters kept as they are, line ends too, but for a byte order mark at its start.
-    Its id is the file's name without suffix; below a folder, its path from there.
+    Its id is the file's name without suffixes; below a folder, its path from there. A line that is no document, an id that
+    came before and a file that cannot be read to its end are records with an error.
 
     Raises:
-        InputError: something is missing, no UTF-8, no document, of an unknown kind, an id comes twice, or there is no
-            document at all.
+        InputError: something is missing, of an unknown kind or without a column of texts, or there is nothing at all.
     """
-    names = list(inputs)
-    seen: dict[str, str] = {}
-    for name in names:
-        for document, where in _read(name):
-            if document.id in seen:
-                raise InputError(
-                    f"id {document.id!r} is taken by {seen[document.id]}",
-                    where=where,
+    empty = True
+    with closing(Identifiers()) as seen:
+        for record in _records(inputs):
+            empty = False
+            if record.document is not None and (place := seen.taken(record.document.id, record.where)):
+                file, _, line = place.rpartition(":")
+                error = InputError(
+                    f"id {record.document.id!r} is taken by {f'line {line}' if file == record.file else place}",
+                    where=record.where,
                     expected="unique ids",
-                    remedy="give every input once, or the folder that holds them: ids are then paths in it",
+                    remedy="give every input once, or the folder that holds them: ids are then paths in it"
+                    if record.line is None
+                    else None,
                 )
-            seen[document.id] = where
-            yield document
-    if not seen:
-        raise InputError("nothing to tag", where=", ".join(names), expected=_KINDS)
+                record = replace(record, document=None, error=error)
+            yield record
+    if empty:
+        raise InputError("nothing to tag", where=", ".join(inputs.names), expected=_KINDS)
 
 
-def _read(name: str) -> Iterator[tuple[Document, str]]:
-    path = Path(name)
-    if name == "-":
-        yield from _standard_input()
-    elif path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file() and file.suffix.lower() in TEXT_SUFFIXES + JSON_SUFFIXES:
-                yield from _read_file(file, file.relative_to(path).with_suffix("").as_posix())
-    elif not path.exists():
-        raise InputError("no such file or folder", where=name, remedy="check the path, or give - for standard input")
-    else:
-        yield from _read_file(path, path.stem)
+def total_bytes(inputs: Inputs) -> int | None:
+    """How many bytes the inputs have on disk; ``None`` where standard input is among them."""
+    if "-" in inputs.names:
+        return None
+    return sum(file.path.stat().st_size for name in inputs.names for file in _files(name, inputs.output))
 
 
-def _read_file(path: Path, identifier: str) -> Iterator[tuple[Document, str]]:
-    suffix = path.suffix.lower()
-    if suffix in JSON_SUFFIXES:
-        for document in read_jsonl(path):
-            yield document, f"{path}, {document.id!r}"
-    elif suffix in TEXT_SUFFIXES:
+def first_table(inputs: Inputs) -> pa.Schema | None:
+    """The columns of the first input, if it is a table: Parquet's own, of CSV and JSON lines ``None``."""
+    for name in inputs.names:
+        file = None if name == "-" else next(_files(name, inputs.output), None)
+        if file is None or file.path.suffix.lower() != ".parquet":
+            return None
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InputError(str(error.strerror), where=str(path)) from error
-        text = decode_text(content.removeprefix(_MARK), str(path))
-        if not text.strip():
-            raise InputError("the file is empty", where=str(path), expected="text", remedy="remove it from the input")
-        yield Document(identifier, text), str(path)
+            return pa.parquet.read_schema(file.path)
+        except (OSError, pa.ArrowException):
+            return None  # told of when its turn comes
+    return None
+
+
+def _records(inputs: Inputs) -> Iterator[Record]:
+    base = 0
+    for name in inputs.names:
+        if name == "-":
+            stdin = cast(BinaryIO, sys.stdin.buffer)
+            yield from read_standard_input(
+                Opened(
+                    name="stdin",
+                    stem="stdin",
+                    stream=stdin,
+                    disk=stdin,
+                    base=base,
+                    text_column=inputs.text_column,
+                    id_column=inputs.id_column,
+                )
+            )
+            continue
+        for file in _files(name, inputs.output):
+            yield from _read_file(file, base, inputs)
+            base += file.path.stat().st_size
+
+
+def _read_file(file: File, base: int, inputs: Inputs) -> Iterator[Record]:
+    line: int | None = None
+    read = base
+    try:
+        with file.path.open("rb") as disk:
+            packing = PACKINGS.get(file.path.suffix.lower())
+            # Arrow is there already; it reads members and frames that follow each other, and misses none that is cut.
+            unpacked = BufferedReader(pa.input_stream(disk, compression=packing)) if packing else disk  # type: ignore[arg-type]
+            source = Opened(
+                name=str(file.path),
+                stem=file.stem,
+                stream=cast(BinaryIO, unpacked),
+                disk=disk,
+                base=base,
+                text_column=inputs.text_column,
+                id_column=inputs.id_column,
+            )
+            for record in _READERS[kind(file.path)](source):
+                line, read = record.line, record.read
+                yield record
+    except (OSError, pa.ArrowException) as error:
+        behind = f" behind line {line}" if line else ""
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        found = InputError(f"cannot be read{behind}: {reason}", where=str(file.path), remedy="copy it anew")
+        yield Record(file=str(file.path), line=None, raw=b"", read=read, error=found)
+
+
+def kind(path: Path) -> str:
+    """What a file is by its name: its suffix, in small letters, before that of a packing."""
+    suffix = path.suffix.lower()
+    inner = Path(path.stem).suffix.lower()
+    return inner if suffix in PACKINGS and inner != ".parquet" else suffix
+
+
+def stem(path: Path) -> str:
+    """A path without the suffixes of its kind and packing."""
+    bare = path.with_suffix("") if path.suffix.lower() in PACKINGS else path
+    return bare.with_suffix("").as_posix()
+
+
+def _files(name: str, output: str | None) -> Iterator[File]:
+    path = Path(name)
+    if path.exists():
+        yield from _below(path, output)
+        return
+    found = sorted(glob.glob(name, recursive=True))
+    if not found:
+        raise InputError("no such file or folder", where=name, remedy="check the path, or give - for standard input")
+    for match in found:
+        yield from _below(Path(match), output)
+
+
+def _below(path: Path, output: str | None) -> Iterator[File]:
+    if path.is_dir():
+        for file in _walk(path):
+            if kind(file) in _READERS and not file.name.endswith(REJECTS):
+                yield _apart(File(file, stem(file.relative_to(path))), output)
+    elif kind(path) in _READERS:
+        yield _apart(File(path, stem(Path(path.name))), output)
     else:
         raise InputError(
-            f"suffix {suffix or '(none)'!r}",
+            f"suffix {kind(path) or '(none)'!r}",
             where=str(path),
             expected=_KINDS,
             remedy="rename it, or turn it into JSONL with musamma convert",
         )
 
 
-def _standard_input() -> Iterator[tuple[Document, str]]:
-    """JSON lines if the first character is ``{``, else one text."""
-    stream = sys.stdin.buffer
-    # What stands before the first character that is not a space belongs to a text, too.
-    head: list[bytes] = []
-    for line in stream:
-        head.append(line)
-        if line.strip(_BLANK):
-            break
-    if not head or not head[-1].lstrip(_BLANK).startswith(b"{"):
-        text = decode_text((b"".join(head) + stream.read()).removeprefix(_MARK), "stdin")
-        if not text.strip():
-            raise InputError("no text", where="stdin", expected="an article, or one JSON object a line")
-        yield Document("stdin", text), "stdin"
-        return
-    for number, line in enumerate(itertools.chain(head, stream), 1):
-        if line.strip(_BLANK):
-            where = f"stdin:{number}"
-            record = parse_json(line.removeprefix(_MARK) if number == 1 else line, where)
-            yield Document.from_dict(record, where=where, default_id=f"stdin-{number}"), where
+def _walk(folder: Path) -> Iterator[Path]:
+    # One folder's names are in memory at a time; the order is that of the sorted paths.
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(str(error.strerror), where=str(folder), remedy="check the folder's permissions") from error
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):  # a link may lead back up
+            yield from _walk(folder / entry.name)
+        elif entry.is_file():
+            yield folder / entry.name
+
+
+def _apart(file: File, output: str | None) -> File:
+    if output is not None and file.path.resolve() == Path(output).resolve():
+        raise InputError(
+            "an input is the output too",
+            where=output,
+            remedy="choose another --output",
+        )
+    return file

@@ -1,67 +1,176 @@
-"""What tagging writes: JSON lines, CoNLL, or a page to look at."""
+"""What tagging writes: JSON lines, CoNLL, Parquet, brat, or a page to look at, each in pieces that can be put together."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+import gzip
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from musamma.data.audit import ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.files import whole_file
+from musamma.data.formats import brat
 from musamma.data.formats.conll import to_conll
 from musamma.data.formats.options import WriteOptions
-from musamma.data.jsonl import to_line
-from musamma.inference.page import page
+from musamma.data.jsonl import read_jsonl
+from musamma.inference.page import HEAD, TAIL, article
+from musamma.inference.records import dump
 
 # Tokens as the tagger sees words: of two names in "بغداد/الموصل" none is lost.
 _CONLL = WriteOptions(split_punctuation=True)
+_SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string()), ("score", pa.float64())])
+_COLUMNS = (("id", pa.string()), ("text", pa.string()), ("spans", pa.list_(_SPAN)))
+_META = ("meta", pa.string())
+_ROW_GROUP = 8192
 
 
-def write_predictions(documents: Iterable[Document], output: str | None, format: str) -> ImportAudit:
-    """Write tagged documents as they come; a file appears under its name only when it is whole.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How documents become a file.
 
     Args:
-        documents: tagged documents; the first one is asked for when the file is open.
-        output: a file, or ``None`` for standard output.
-        format: ``jsonl``, ``conll`` or ``html``.
-
-    Returns:
-        An account of what the format could not hold: of CoNLL, ids, scores, meta, and names that cover part of a word.
-
-    Raises:
-        InputError: the file cannot be written.
+        head: what it begins with.
+        encode: the bytes of some documents; those of all of them, in order, stand between head and tail.
+        tail: what it ends with.
+        finish: makes of the whole of these bytes, in a file of their own, the file or folder that was asked for.
     """
-    audit = ImportAudit(source=output or "standard output", limit=1)
-    chunks = _chunks(documents, format, audit)
-    if output is None:
-        for chunk in chunks:
-            sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
-    else:
-        with (
-            whole_file(Path(output), remedy="choose an --output that can be written") as partial,
-            partial.open("wb") as file,
-        ):
-            file.writelines(chunks)
-    return audit
+
+    head: bytes
+    encode: Callable[[list[Document]], bytes]
+    tail: bytes
+    finish: Callable[[Path, Path], None]
 
 
-def _chunks(documents: Iterable[Document], format: str, audit: ImportAudit) -> Iterator[bytes]:
+def layout(format: str, *, packing: str | None, audit: ImportAudit, table: pa.Schema | None) -> Layout:
+    """The layout of a format.
+
+    Args:
+        format: ``jsonl``, ``conll``, ``html``, ``parquet`` or ``brat``.
+        packing: ``gzip`` or ``zstd``; each piece is then a member or frame of its own.
+        audit: where to count what the format cannot hold.
+        table: the columns of a Parquet input, which Parquet keeps as they are.
+    """
+
+    def conll(documents: list[Document]) -> bytes:
+        return "".join(_conll(document, audit) for document in documents).encode()
+
     match format:
         case "jsonl":
-            return (to_line(document) for document in documents)
-        case "html":
-            return (part.encode() for part in page(documents))
+            return Layout(head=b"", encode=_packed(_lines, packing), tail=pack(b"", packing), finish=Path.replace)
         case "conll":
-            return (_conll(document, audit) for document in documents)
+            return Layout(head=b"", encode=_packed(conll, packing), tail=pack(b"", packing), finish=Path.replace)
+        case "html":
+            return Layout(head=HEAD.encode(), encode=_articles, tail=TAIL.encode(), finish=Path.replace)
+        case "brat":
+            return Layout(head=b"", encode=_lines, tail=b"", finish=_write_folder)
+        case "parquet":
+            return _parquet(table)
         case _:
-            raise InputError(f"format {format!r}", expected="jsonl, conll or html")
+            raise InputError(f"format {format!r}", expected="jsonl, conll, html, parquet or brat")
 
 
-def _conll(document: Document, audit: ImportAudit) -> bytes:
+def pack(data: bytes, packing: str | None) -> bytes:
+    """Bytes as a whole gzip member or Zstandard frame; the same for the same bytes."""
+    if packing == "gzip":
+        return gzip.compress(data, mtime=0)
+    return pa.Codec(packing).compress(data, asbytes=True) if packing else data
+
+
+def _packed(encode: Callable[[list[Document]], bytes], packing: str | None) -> Callable[[list[Document]], bytes]:
+    return lambda documents: pack(encode(documents), packing) if documents else b""
+
+
+def _lines(documents: list[Document]) -> bytes:
+    return b"".join(dump(document.to_dict()) + b"\n" for document in documents)
+
+
+def _articles(documents: list[Document]) -> bytes:
+    return "".join(map(article, documents)).encode()
+
+
+def _conll(document: Document, audit: ImportAudit) -> str:
     audit.add("lost_id")
     audit.add("lost_meta", count=len(document.meta))
     audit.add("lost_score", count=sum(span.score is not None for span in document.spans))
-    return to_conll(document, options=_CONLL, audit=audit).encode()
+    return to_conll(document, options=_CONLL, audit=audit)
+
+
+def _write_folder(part: Path, target: Path) -> None:
+    """JSON lines as a brat folder, which appears when it is whole.
+
+    Raises:
+        InputError: the folder is there and not empty, or an id cannot name a file.
+    """
+    check_folder(target)
+    new = target.with_name(target.name + ".new")
+    rmtree(new, ignore_errors=True)
+    new.mkdir()
+    if part.stat().st_size:
+        brat.write(read_jsonl(part), new)
+    with suppress(FileNotFoundError):
+        target.rmdir()
+    new.replace(target)
+    part.unlink()
+
+
+def check_folder(target: Path) -> None:
+    """Fail where a folder cannot be written anew.
+
+    Raises:
+        InputError: something is there.
+    """
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        found = "a file" if target.is_file() else "a folder with files in it"
+        raise InputError(
+            found, where=str(target), expected="a folder to be made", remedy="choose another --output or remove it"
+        )
+
+
+def _parquet(table: pa.Schema | None) -> Layout:
+    # Arrow's stream format can be cut and continued at every batch; a Parquet file cannot, its index stands at the end.
+    taken = {name for name, _ in (*_COLUMNS, _META)} | {"nested"}
+    kept = [field.remove_metadata() for field in table or () if field.name not in taken]
+    schema = pa.schema([*map(pa.field, *zip(*_COLUMNS, strict=True)), *kept, pa.field(*_META)])
+    names = {field.name for field in kept}
+
+    def encode(documents: list[Document]) -> bytes:
+        rows = [_row(document, names) for document in documents]
+        return pa.RecordBatch.from_pylist(rows, schema=schema).serialize().to_pybytes() if rows else b""
+
+    return Layout(head=schema.serialize().to_pybytes(), encode=encode, tail=b"", finish=_write_parquet)
+
+
+def _row(document: Document, names: set[str]) -> dict[str, Any]:
+    columns = {name: value for name, value in document.meta.items() if name in names}
+    rest = {name: value for name, value in document.meta.items() if name not in names}
+    return {
+        "id": document.id,
+        "text": document.text,
+        "spans": [span.to_dict() for span in document.spans],
+        **columns,
+        "meta": dump(rest).decode(),
+    }
+
+
+def _write_parquet(part: Path, target: Path) -> None:
+    new = target.with_name(target.name + ".new")
+    with pa.OSFile(str(part)) as file, pa.ipc.open_stream(file) as stream, pq.ParquetWriter(new, stream.schema) as writer:
+        held: list[pa.RecordBatch] = []
+        rows = 0
+        for batch in stream:
+            held.append(batch)
+            rows += batch.num_rows
+            if rows >= _ROW_GROUP:
+                writer.write_table(pa.Table.from_batches(held, stream.schema))
+                held, rows = [], 0
+        if held:
+            writer.write_table(pa.Table.from_batches(held, stream.schema))
+    new.replace(target)
+    part.unlink()

@@ -2,7 +2,9 @@
 
 Checked against transformers 5.23. The pipeline cuts a text off behind ``model_max_length`` pieces unless it is given a ``stride``, with
 which it goes through all of it in overlapping windows. Many Arabic checkpoints state no length, so that a long text would run over the
-end of the position table; the table's size is taken then. Words are aggregated by their first piece, as most taggers are trained.
+end of the position table; the table's size is taken then. Words are aggregated by their first piece, as most taggers are trained. A SentencePiece tokenizer may make a lone ``▁``
+piece with the offsets of the letter behind it, which the pipeline takes for a word of its own; where that gives two names that overlap,
+the longer one is kept and the other counted.
 """
 
 from __future__ import annotations

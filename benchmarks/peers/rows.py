@@ -13,9 +13,10 @@ from rich.table import Table
 from musamma.data.document import Document
 from musamma.evaluation.counting import CountTable, count_table
 from musamma.evaluation.figures import STRICT
+from musamma.evaluation.intervals import Intervals
 from musamma.evaluation.matching import CONLLEVAL, OVERLAP, PROCLITIC, WHOLE_WORD
 from musamma.evaluation.pairing import pair_documents
-from musamma.evaluation.resampling import Intervals, bootstrap
+from musamma.evaluation.resampling import bootstrap
 from musamma.evaluation.sources import Renaming
 
 #: The modes of the table.

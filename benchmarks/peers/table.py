@@ -31,8 +31,9 @@ from musamma.data.errors import InputError
 from musamma.data.files import whole_file
 from musamma.data.formats import ReadOptions, guess_format, read_documents
 from musamma.data.jsonl import write_jsonl
+from musamma.evaluation.counting import count_table
 from musamma.evaluation.pairing import in_order
-from musamma.evaluation.resampling import note
+from musamma.evaluation.resampling import bootstrap, note
 from musamma.evaluation.sources import Renaming
 from musamma.evaluation.widening import words
 
@@ -188,6 +189,9 @@ def compare(systems: Sequence[System], labels: Mapping[str, str], options: argpa
     """
     read = ReadOptions(sentences=options.sentences)
     gold = list(Renaming.by(options.gold_labels).documents(read_documents(options.gold, options=read)))
+    bootstrap(
+        count_table(()), resamples=options.resamples
+    )  # Too few are an error, to be told of before hours of tagging.
     size = sum(len(words(document.text)) for document in gold)
     rows: list[Row] = []
     failed = False
@@ -200,7 +204,7 @@ def compare(systems: Sequence[System], labels: Mapping[str, str], options: argpa
         speed = None
         try:
             if system.kind == FILE:
-                predictions = read_documents(system.source, options=read)
+                predictions: Iterable[Document] = read_documents(system.source, options=read)
                 if guess_format(system.source) == "conll":  # It holds no ids.
                     predictions = in_order(gold, predictions)
             else:

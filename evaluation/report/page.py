@@ -14,11 +14,12 @@ from markupsafe import Markup
 
 from musamma.data.document import Document
 from musamma.evaluation.cases import KINDS, Case, match
-from musamma.evaluation.mistakes import Example, Suspect
+from musamma.evaluation.mistakes import Example
 from musamma.evaluation.report import charts, rows
 from musamma.evaluation.report.articles import Part, articles, excerpt
 from musamma.evaluation.report.characters import broken, inline, plain, running
 from musamma.evaluation.report.kinds import MEANINGS, SIGNS, TITLES, labels
+from musamma.evaluation.suspects import Suspect
 
 if TYPE_CHECKING:
     from musamma.evaluation.analysis import Analysis

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from musamma.evaluation.counting import GOLD, PREDICTED, SLICE
 from musamma.evaluation.figures import STRICT, Average, Counts
-from musamma.evaluation.resampling import Interval, Intervals
+from musamma.evaluation.intervals import Interval, Intervals
 
 if TYPE_CHECKING:  # An analysis is only read here.
     from musamma.evaluation.analysis import Analysis

@@ -571,7 +571,7 @@ def test_predictions_in_conll_are_taken_in_order(tmp_path: Path, capsys: pytest.
         "--predictions",
         f"other={tmp_path / 'other.conll'}",
         "--resamples",
-        "10",
+        "50",
     ]
     assert table.main(arguments) == 0
     assert re.search(r"other +100\.0 +50\.0 +66\.7 ", capsys.readouterr().out)
@@ -590,7 +590,7 @@ def test_predictions_in_every_format_that_holds_offsets(
     write_jsonl(gold, tmp_path / "gold.jsonl")
     format = name.partition(".")[0]
     write_documents(gold, tmp_path / name, format=format if format in FORMATS else None)
-    arguments = ["--predictions", f"same={tmp_path / name}", "--resamples", "10"]
+    arguments = ["--predictions", f"same={tmp_path / name}", "--resamples", "50"]
     assert table.main([str(tmp_path / "gold.jsonl"), *arguments]) == 0
     assert re.search(r"same +100\.0 +100\.0 +100\.0 ", capsys.readouterr().out)
 
@@ -609,6 +609,7 @@ def test_predictions_in_every_format_that_holds_offsets(
         (["--peer", "ours:m", "--labels", "ours=no-such-map"], "no-such-map"),
         (["--predictions", "theirs.jsonl"], "--predictions 'theirs.jsonl'; expected NAME=VALUE"),
         (["--peer", "spacy:m"], "no system could be scored"),
+        (["--peer", "ours:m", "--resamples", "3"], "3 resamples"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_status_2(
@@ -638,6 +639,6 @@ def test_the_row_counts_what_was_changed_on_the_way() -> None:
         Document(document.id, document.text, document.spans, meta={"changes": {"cut": 2, f"only_{document.id}": 1}})
         for document in gold
     ]
-    row = rows.score("mine", gold, predicted, renaming=table.Renaming.by(None), resamples=20, speed=1234.5)
+    row = rows.score("mine", gold, predicted, renaming=table.Renaming.by(None), resamples=50, speed=1234.5)
     assert row.cells()[:4] == ["mine", "1,234", "100.0", "100.0"]
     assert list(row.remarks()) == ["mine: 4 cut, 1 only_a, 1 only_b"]
