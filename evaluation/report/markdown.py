@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import regex
@@ -11,6 +11,8 @@ from musamma.evaluation.report.characters import plain
 from musamma.evaluation.report.kinds import TITLES
 from musamma.evaluation.report.rows import (
     LAYERS,
+    MODES,
+    SCHEMAS,
     Cell,
     Row,
     between,
@@ -23,6 +25,7 @@ from musamma.evaluation.report.rows import (
     percent,
     remarks,
     slice_rows,
+    thousands,
     total_rows,
 )
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 MOST_FORMS = 15
 
 _FIGURES = ("P", "R", "F1")
+_WORDS = "what counts"
 # ASCII signs that can begin markup, a link or a mention; an underscore inside a word begins nothing.
 _SIGNS = regex.compile(r"[!-~&&[^\p{L}\p{N}\-,'()%+/;_]]|(?<![\p{L}\p{N}])_|_(?![\p{L}\p{N}])", regex.VERSION1)
 
@@ -62,25 +66,26 @@ def _lines(analysis: Analysis) -> Iterator[str]:
     if scores.missing:
         yield f"{counted(scores.missing, 'document')} had no prediction, which counts as an empty one."
     if analysis.intervals:
-        yield f"In brackets: intervals, from {analysis.resamples:,} resamples of whole documents."
+        yield f"In brackets: intervals, from {thousands(analysis.resamples)} resamples of whole documents."
+    if analysis.note:
+        yield f"On the intervals: {analysis.note}."
     yield ""
-    yield from _table("Modes", "mode", mode_rows(analysis))
+    yield from _table("Scores by what counts as right", "mode", mode_rows(analysis), meanings=MODES)
     if told := remarks(analysis):
         yield " ".join(told)
         yield ""
-    yield from _table("Labels", "label (strict)", [*label_rows(analysis), *total_rows(analysis)])
+    yield from _table("Scores by label", "label (strict)", [*label_rows(analysis), *total_rows(analysis)])
     if layers := layer_rows(analysis):
-        yield from _table("Names inside names", "layer (strict)", layers)
-        yield from (f"- {code(row.name)}: {LAYERS.get(row.name, '')}" for row in layers)
-        yield ""
+        yield from _table("Names inside names", "layer (strict)", layers, meanings=LAYERS)
     if analysis.partial:
         yield "### Partial credit (SemEval-2013)"
         yield ""
         yield from _grid(
-            ("schema", *_FIGURES, "correct", "incorrect", "partial", "missed", "spurious"),
+            ("schema", *_FIGURES, "correct", "incorrect", "partial", "missed", "spurious", _WORDS),
             (
-                (code(schema), percent(own.precision), percent(own.recall), percent(own.f1), str(own.correct),
-                 str(own.incorrect), str(own.partial), str(own.missed), str(own.spurious))
+                (code(schema), percent(own.precision), percent(own.recall), percent(own.f1), thousands(own.correct),
+                 thousands(own.incorrect), thousands(own.partial), thousands(own.missed), thousands(own.spurious),
+                 SCHEMAS.get(schema, ""))
                 for schema, own in ((schema, counted.micro) for schema, counted in analysis.partial.items())
             ),
         )  # fmt: skip
@@ -94,13 +99,13 @@ def _lines(analysis: Analysis) -> Iterator[str]:
     whole = max(1, sum(analysis.mistakes.kinds.values()))
     counts = analysis.mistakes.kinds.items()
     yield from _grid(
-        ("kind", "names", "share"), ((TITLES[kind], f"{n:,}", f"{100 * n / whole:.1f} %") for kind, n in counts)
+        ("kind", "names", "share"), ((TITLES[kind], thousands(n), f"{100 * n / whole:.1f} %") for kind, n in counts)
     )
     if forms := analysis.mistakes.costly[:MOST_FORMS]:
-        yield "### Forms with most errors"
+        yield "### Names with most errors"
         yield ""
         yield from _grid(
-            ("form", "errors", "missed", "spurious", "wrong label", "wrong border", "of"),
+            ("name", "errors", "missed", "spurious", "wrong label", "wrong border", "occurrences"),
             (
                 (code(form.surface), str(form.errors), str(form.missed), str(form.spurious), str(form.wrong_label),
                  str(form.wrong_border), str(form.occurrences))
@@ -122,18 +127,24 @@ def _slices(analysis: Analysis) -> Iterator[str]:
         yield ""
 
 
-def _table(title: str, first: str, rows: Sequence[Row]) -> Iterator[str]:
+def _table(title: str, first: str, rows: Sequence[Row], *, meanings: Mapping[str, str] | None = None) -> Iterator[str]:
+    known = meanings or {}
     yield f"### {title}"
     yield ""
     yield from _grid(
-        (first, *_FIGURES, "names"),
-        ((code(row.name), *map(_figure, row.cells), f"{row.figures.support:,}") for row in rows),
-    )
+        (first, *_FIGURES, "annotated", *([_WORDS] if meanings else [])),
+        (
+            (code(row.name), *map(_figure, row.cells), thousands(row.figures.support),
+             *([known.get(row.name, "")] if meanings else []))
+            for row in rows
+        ),
+    )  # fmt: skip
 
 
 def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A table; its figures end together, what stands in the first column and under :data:`_WORDS` begins together."""
     yield _row(head)
-    yield _row(("---", *["---:"] * (len(head) - 1)))
+    yield _row(("---", *("---" if name == _WORDS else "---:" for name in head[1:])))
     yield from map(_row, rows)
     yield ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import cache
@@ -19,7 +20,8 @@ from musamma.evaluation.report import charts, rows
 from musamma.evaluation.report.articles import Part, articles, excerpt
 from musamma.evaluation.report.characters import broken, inline, plain, running
 from musamma.evaluation.report.kinds import MEANINGS, SIGNS, TITLES, labels
-from musamma.evaluation.suspects import Suspect
+from musamma.evaluation.resampling import FEW_DOCUMENTS
+from musamma.evaluation.suspects import CONTEXT, Suspect
 
 if TYPE_CHECKING:
     from musamma.evaluation.analysis import Analysis
@@ -65,7 +67,10 @@ def page(analysis: Analysis) -> str:
             names=sum(found.kinds.values()),
             examples={kind: _examples(documents, _spread(own, MOST_EXAMPLES)) for kind, own in found.examples.items()},
             costly=found.costly[:MOST_FORMS],
-            suspects=[(suspect, _in_context(documents, suspect)) for suspect in found.suspects[:MOST_SUSPECTS]],
+            suspects=[
+                (suspect, _in_context(documents, suspect), *_whole_words(suspect))
+                for suspect in found.suspects[:MOST_SUSPECTS]
+            ],
             articles=shown,
             anchors={article.id: article.anchor for article in shown},
             known_labels=sorted(analysis.scores.strict.per_label),
@@ -84,6 +89,16 @@ def _in_context(documents: dict[str, Document], suspect: Suspect) -> tuple[Part,
     gold, predicted = ([span] if span else [] for span in (suspect.gold, suspect.predicted))
     cases = match(document.with_spans(gold), predicted)
     return excerpt(document.text, cases[0]) if len(cases) == 1 else ()
+
+
+def _whole_words(suspect: Suspect) -> tuple[str, str]:
+    """What stands before and after the form in question, without the word that the context cuts."""
+    before, after = suspect.before, suspect.after
+    if len(before) == CONTEXT:
+        before = re.sub(r"^\S*(?=\s)", "…", before)
+    if len(after) == CONTEXT:
+        after = re.sub(r"(?<=\s)\S*$", "…", after)
+    return before, after
 
 
 def _spread(found: Sequence[Example], most: int) -> Sequence[Example]:
@@ -120,7 +135,7 @@ def _environment() -> Environment:
         "schema_meanings": rows.SCHEMAS,
         "layer_meanings": rows.LAYERS,
         "dimension_title": rows.dimension_title,
-        "least_documents": rows.LEAST_DOCUMENTS,
+        "least_documents": FEW_DOCUMENTS,
     }
     return environment
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from musamma.evaluation.counting import GOLD, PREDICTED, SLICE
 from musamma.evaluation.figures import STRICT, Average, Counts
 from musamma.evaluation.intervals import Interval, Intervals
+from musamma.evaluation.resampling import FEW_DOCUMENTS
 
 if TYPE_CHECKING:  # An analysis is only read here.
     from musamma.evaluation.analysis import Analysis
@@ -18,11 +19,11 @@ MICRO, MACRO = "micro", "macro"
 #: What makes a predicted name right, by mode.
 MODES = {
     "strict": "first character, last character and label are right",
-    "proclitic": "the same, but for proclitics (و ف ب ل ك س) at the start",
-    "whole_word": "strict, after both names are widened to whole words",
-    "iob2_strict": "the same word tags, read as valid IOB2",
-    "conlleval": "the same word tags, read as the CoNLL tasks do",
-    "overlap": "the label is right and a character is shared",
+    "proclitic": "the same, but for prefixed letters (و ف ب ل ك س) at the start",
+    "whole_word": "label and borders are right by whole words, proclitics included",
+    "iob2_strict": "its IOB2 tags, one a word, are right, and valid as they stand",
+    "conlleval": "its IOB2 tags are right as the CoNLL shared tasks read them, valid or not",
+    "overlap": "label right, and at least one character in common",
 }
 
 #: What counts in the schemas of SemEval-2013.
@@ -38,12 +39,12 @@ DIMENSIONS = {
     "label": ("Label", ""),
     "seen": (
         "Seen in training",
-        "Whether the form is a name in the training data, with this label or only with another one.",
+        "Whether the name, letter by letter, is a name in the training data: with this label, or only with another one.",
     ),
-    "proclitic": ("Behind a proclitic", "Whether the name is written onto و ف ب ل ك س."),
+    "proclitic": ("Behind a prefix", "Whether a conjunction or preposition (و ف ب ل ك س) is written onto the name."),
     "length": ("Length of the name", "In words."),
-    "frequency": ("Times in training", "How often the form is a name in the training data."),
-    "position": ("Position in the document", "Where in the text the name begins."),
+    "frequency": ("Times in training", "How often the name, letter by letter, is a name in the training data."),
+    "position": ("Position in the document", "Whether the name begins in the first tenth of the text."),
     "document_length": ("Length of the document", "In words."),
 }
 
@@ -53,9 +54,6 @@ LAYERS = {
     "nested": "names inside names",
     "all": "names of every layer",
 }
-
-#: With names in fewer documents than this, resampling documents says nothing, and no interval is shown.
-LEAST_DOCUMENTS = 5
 
 _MOST_FINDINGS = 5
 
@@ -140,7 +138,7 @@ def findings(analysis: Analysis) -> list[tuple[str, Row]]:
     """The slices that are worse than the whole by more than chance explains, the worst first: dimension and row.
 
     Those whose interval of F1 lies below the strict F1 of all names. Slices without enough gold names, or with
-    names in fewer than :data:`LEAST_DOCUMENTS` documents, are never among them.
+    names in fewer than :data:`musamma.evaluation.resampling.FEW_DOCUMENTS` documents, are never among them.
     """
     whole = analysis.scores.strict.micro.f1
     below = [
@@ -159,11 +157,11 @@ def _slices(analysis: Analysis) -> Iterator[tuple[str, Row]]:
 
 
 def _intervals(analysis: Analysis, name: str) -> Intervals | None:
-    """The intervals of a row of the table, if its names stand in enough documents."""
+    """The intervals of a row of the table; none where its names stand in few documents, which say little of others."""
     if name not in analysis.intervals:
         return None
     counts = analysis.table.counts[:, analysis.table.rows.index(name), [PREDICTED, GOLD]]
-    return analysis.intervals[name] if counts.any(axis=1).sum() >= LEAST_DOCUMENTS else None
+    return analysis.intervals[name] if counts.any(axis=1).sum() >= FEW_DOCUMENTS else None
 
 
 def remarks(analysis: Analysis) -> list[str]:
@@ -180,7 +178,7 @@ def remarks(analysis: Analysis) -> list[str]:
 
 def dimension_title(dimension: str) -> tuple[str, str]:
     """Heading and explanation of a dimension."""
-    return DIMENSIONS.get(dimension, (dimension, "From the documents' metadata."))
+    return DIMENSIONS.get(dimension, (dimension, "From what the documents say of themselves (meta)."))
 
 
 def percent(ratio: float) -> str:

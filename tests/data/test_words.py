@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musamma.data.words import MAX_PROCLITIC_LETTERS, is_letter, proclitic_offsets, segment
+from musamma.data.words import MAX_PROCLITIC_LETTERS, folded, is_letter, proclitic_offsets, segment
 
 
 def surfaces(text: str) -> list[str]:
@@ -37,6 +37,11 @@ def test_words_cover_every_visible_character_once(text: str) -> None:
     covered = {offset for start, end in words for offset in range(start, end)}
     assert all(offset in covered for offset, c in enumerate(text) if c.isalnum())
     assert not any(text[offset].isspace() for offset in covered)
+
+
+def test_forms_are_compared_by_their_letters() -> None:
+    assert folded("مُحَمَّـد\n  السَّعيد\u200f") == "محمد السعيد"
+    assert folded("الأردن") != folded("الاردن")
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_json_holds_everything_but_the_texts(analysis: Analysis, gold: list[Docu
     assert record["system"] == "كاشف <b>"
     assert record["documents"] == len(gold)
     assert record["scores"] == json.loads(json.dumps(analysis.scores.to_dict()))
-    assert record["resampling"] == {"resamples": 200, "seed": 1}
+    assert record["resampling"] == {"resamples": 200, "seed": 1, "note": None}
     assert not any(row.startswith("slice:") for row in record["intervals"])
     low, high = record["intervals"]["strict"]["f1"]
     assert low < record["scores"]["micro"]["f1"] < high
@@ -137,7 +137,7 @@ def test_missing_predictions_count_as_empty_if_that_is_wanted(gold: list[Documen
 
 def test_one_document_without_a_name_is_enough() -> None:
     bare = Document("a", "لا اسم هنا")
-    found = analyse([bare], [bare], system="x", resamples=20)
+    found = analyse([bare], [bare], system="x", resamples=50)
     assert (found.slices, found.cases, found.reliability) == ((), (), None)
     json.dumps(found.to_dict(), allow_nan=False)
 
@@ -160,10 +160,30 @@ def test_what_cannot_be_analysed_is_an_error(
 ) -> None:
     predictions = [document.with_spans([Span(0, 5, "GPE", score)]) for document in gold_documents]
     with pytest.raises(InputError, match=message):
-        analyse(gold_documents, predictions, system="x", modes=modes, resamples=10)
+        analyse(gold_documents, predictions, system="x", modes=modes, resamples=50)
 
 
-@pytest.mark.parametrize("module", ["analysis", "cases", "mistakes", "slices"])
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [([Span(0, 5, "PLACE"), Span(6, 10, "PERS")], "names of other labels: PERS, PLACE"), ([], "no name")],
+)
+def test_training_documents_must_be_labelled_as_the_gold(gold: list[Document], names: list[Span], found: str) -> None:
+    training = [Document("t", "بغداد محمد", tuple(names))]
+    with pytest.raises(InputError, match=f"training documents with {found}; expected labels of the gold: EVENT, FAC"):
+        analyse(gold, gold, system="x", training=training, resamples=0)
+
+
+def test_what_has_to_be_known_of_the_intervals_is_noted(gold: list[Document]) -> None:
+    assert str(analyse(gold, gold, system="x", resamples=50, sentences=1).note).startswith(
+        "every sentence is a document"
+    )
+    few = analyse(gold[:3], gold[:3], system="x", resamples=50)
+    assert few.note is not None
+    assert few.note.startswith("3 documents with names: intervals over so few are too narrow")
+    assert analyse(gold[:3], gold[:3], system="x", resamples=0).note is None
+
+
+@pytest.mark.parametrize("module", ["analysis", "cases", "intervals", "mistakes", "slicer", "slices", "suspects"])
 def test_analysis_needs_data_and_evaluation_alone(module: str) -> None:
     spec = find_spec(f"musamma.evaluation.{module}")
     assert spec is not None

@@ -14,7 +14,8 @@ from sklearn.metrics import confusion_matrix
 
 from musamma.data.document import Document, Span
 from musamma.evaluation.cases import KINDS, Case, match
-from musamma.evaluation.mistakes import CONTEXT, ERRORS, CostlyForm, Mistakes, confusion, mistakes
+from musamma.evaluation.mistakes import ERRORS, CostlyForm, Mistakes, confusion, mistakes
+from musamma.evaluation.suspects import CONTEXT
 
 TEXT = (
     "أعلن محمد السعيد في بغداد أن القوات تقدمت نحو بالموصل، فيما نفى تنظيم داعش ذلك، وقالت وزارة الدفاع العراقية إن "

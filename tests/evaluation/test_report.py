@@ -33,7 +33,7 @@ from musamma.evaluation.report.page import page
 from musamma.evaluation.report.rows import DIMENSIONS, MODES, findings, label_rows, slice_rows
 from musamma.evaluation.report.rows import SCHEMAS as SCHEMA_MEANINGS
 from musamma.evaluation.scoring import MODES as ALL_MODES
-from musamma.evaluation.slices import DIMENSIONS as ALL_DIMENSIONS
+from musamma.evaluation.slicer import DIMENSIONS as ALL_DIMENSIONS
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 HOSTILE = (
@@ -294,7 +294,7 @@ def test_a_slice_far_below_the_whole_is_a_finding() -> None:
     found = findings(analysis := analyse(ours, theirs, system="x", resamples=200))
     assert {(dimension, row.name) for dimension, row in found} == {("label", "ORG"), ("position", "rest")}
     assert label_rows(analysis)[1].intervals is not None
-    assert "### Labels" in markdown(analysis)
+    assert "### Scores by label" in markdown(analysis)
     row = next(line for line in markdown(analysis).splitlines() if line.startswith("| <code>ORG</code> |"))
     assert [cell.split()[0] for cell in row.strip("| ").split(" | ")[1:]] == ["100.00", "12.50", "22.22", "80"]
     one = [(own, found) for own, found in zip(ours, theirs, strict=True) if own.id in ("n1", "n8", "n9", "n10")]
@@ -330,6 +330,23 @@ def test_a_missing_prediction_is_named() -> None:
     assert "1 document had no prediction" in text
 
 
+def test_what_the_intervals_are_not_worth_is_told() -> None:
+    ours, theirs = zip(*pairs(), strict=True)
+    analysis = analyse(ours, theirs, system="x", resamples=50)
+    for text in (page(analysis), markdown(analysis)):
+        assert "On the intervals: 3 documents with names: intervals over so few are too narrow" in text
+    whole = analyse(ours, theirs, system="x", resamples=0)
+    assert "On the intervals" not in page(whole) + markdown(whole)
+
+
+def test_a_form_in_question_is_shown_between_whole_words() -> None:
+    annotated = [document(f"n{i}", "زار الوفد بغداد", ("بغداد", "LOC")) for i in range(3)]
+    text = "كان الاجتماع الذي قد عقد أمس الأول في العاصمة بغداد قصيرا ولم يحضره من الوزراء غير ثلاثة منهم فقط"
+    ours = [*annotated, Document("x", text)]
+    (shown,) = Page(page(analyse(ours, ours, system="x", resamples=0))).texts("context")
+    assert shown == "… الذي قد عقد أمس الأول في العاصمة بغداد قصيرا ولم يحضره من الوزراء غير ثلاثة …"
+
+
 def test_what_a_mode_cannot_represent_is_told() -> None:
     ours = [document("x", "دخل (داعش)-الموصل أمس", ("داعش", "ORG"), ("الموصل", "LOC"))]
     analysis = analyse(ours, [own.with_spans([]) for own in ours], system="x", resamples=0)
@@ -340,7 +357,7 @@ def test_what_a_mode_cannot_represent_is_told() -> None:
 
 def test_no_name_at_all_is_a_report_too() -> None:
     empty = [Document("x", "لا اسم هنا")]
-    analysis = analyse(empty, empty, system="x", resamples=20)
+    analysis = analyse(empty, empty, system="x", resamples=50)
     assert "0.00" in page(analysis)
     assert markdown(analysis).startswith("## Evaluation of <code>x</code>")
 

@@ -14,7 +14,8 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from musamma.data.errors import InputError
 from musamma.evaluation.counting import CountTable
 from musamma.evaluation.figures import Counts, ModeScores
-from musamma.evaluation.resampling import Interval, bootstrap, compare, holm, note
+from musamma.evaluation.intervals import Interval
+from musamma.evaluation.resampling import bootstrap, compare, holm, note
 
 LABELS = ("GPE", "PER")
 ROWS = ("strict", "strict/GPE", "strict/PER")
@@ -91,7 +92,7 @@ def test_intervals_of_two_documents_worked_out_by_hand() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 12), st.integers(1, 60), st.integers(0, 1000))
+@given(st.integers(0, 12), st.integers(40, 100), st.integers(0, 1000))
 def test_intervals_are_within_bounds_and_depend_on_the_counts_alone(documents, resamples, seed) -> None:
     rng = np.random.default_rng(seed)
     gold, wrong = rng.poisson(0.4, (2, documents, 2))
@@ -289,10 +290,17 @@ def test_few_documents_are_told_of() -> None:
     )
 
 
+def test_sentences_as_documents_are_told_of() -> None:
+    assert str(note(made(10, seed=1), sentences=1)).startswith("every sentence is a document: sentences of one article")
+    assert str(note(made(10, seed=1), sentences=5)).startswith("every 5 sentences are a document")
+    assert str(note(made(9, seed=1), sentences=1)).startswith("9 documents with names")
+
+
 def test_what_cannot_be_is_an_error() -> None:
     data = made(10, seed=1)
-    with pytest.raises(InputError, match=r"0 resamples; expected 1 or more"):
-        bootstrap(data, resamples=0)
+    for resamples, level, least in ((0, 0.95, 40), (39, 0.95, 40), (199, 0.99, 200)):
+        with pytest.raises(InputError, match=f"{resamples} resamples; expected {least} or more"):
+            bootstrap(data, resamples=resamples, level=level)
     with pytest.raises(InputError, match=r"level 95"):
         compare(data, data, level=95)
     with pytest.raises(InputError, match=r"row 'strict/LOC'; expected one of strict, strict/GPE"):

@@ -13,8 +13,9 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts, score_documents
 from musamma.evaluation.counting import CountTable
-from musamma.evaluation.resampling import Interval, Intervals
-from musamma.evaluation.slices import DIMENSIONS, Slice, Slicer, folded, slice_table, slices
+from musamma.evaluation.intervals import Interval, Intervals
+from musamma.evaluation.slicer import DIMENSIONS, Slicer
+from musamma.evaluation.slices import Slice, slice_table, slices
 
 TEXT = "بغداد – وصل محمد السعيد، وزير الدفاع في حكومة العراق، إلى بالموصل ثم التقى قادة قوات سوريا الديمقراطية الجديدة وعاد إلى بغداد"
 
@@ -204,11 +205,6 @@ def test_small_slices_are_no_findings() -> None:
     assert first.to_dict()["intervals"] == {"precision": [0.25, 0.5], "recall": [0.25, 0.5], "f1": [0.25, 0.5]}
     assert second.to_dict()["intervals"] is None
     assert [part.enough for part in slices(table, {}, least=29)] == [True, True]
-
-
-def test_forms_are_compared_by_their_letters() -> None:
-    assert folded("مُحَمَّـد\n  السَّعيد\u200f") == "محمد السعيد"
-    assert folded("الأردن") != folded("الاردن")
 
 
 def spans(borders: list[int]) -> st.SearchStrategy[list[Span]]:
