@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musamma.data.document import Document
+from musamma.data.audit import ImportAudit
 from musamma.data.errors import InputError
+
+if TYPE_CHECKING:
+    from musamma.inference.journal import Account
+    from musamma.inference.part import Part
 
 
 class Format(StrEnum):
     """What predict writes."""
 
     jsonl = "jsonl"
+    parquet = "parquet"
     conll = "conll"
+    brat = "brat"
     html = "html"
 
 
-_SUFFIXES = {".jsonl": Format.jsonl, ".ndjson": Format.jsonl, ".conll": Format.conll, ".html": Format.html}
+class OnError(StrEnum):
+    """What predict does with a line that is no document."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+_SUFFIXES = {
+    ".jsonl": Format.jsonl,
+    ".ndjson": Format.jsonl,
+    ".parquet": Format.parquet,
+    ".conll": Format.conll,
+    ".html": Format.html,
+}
+_PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+_PACKED = (Format.jsonl, Format.conll)
 
 
 def predict(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Text files, JSONL files, folders, or - for stdin.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Texts, JSONL, CSV or TSV (also .gz, .zst), Parquet, folders and patterns of them, or - for stdin.",
+        ),
     ],
     model: Annotated[
         str, typer.Option("--model", "-m", help="A folder, a hub id, or a model that comes with the project.")
     ],
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="File to write; standard output by default.")
+        str | None,
+        typer.Option("--output", "-o", help="File to write, or folder for brat; standard output by default."),
     ] = None,
     format: Annotated[
         Format | None, typer.Option("--format", "-f", help="By default from the output's suffix, jsonl without one.")
@@ -54,27 +82,46 @@ def predict(
         bool,
         typer.Option("--thresholds", help="Leave out names below the thresholds that musamma calibrate has found."),
     ] = False,
+    text_column: Annotated[
+        str | None, typer.Option("--text-column", help="Column or JSON key that holds the text; text by default.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id-column", help="Column or JSON key that holds the id; id by default.")
+    ] = None,
+    on_error: Annotated[
+        OnError,
+        typer.Option("--on-error", help="At a line that is no document: stop, or put it into OUTPUT.rejects.jsonl."),
+    ] = OnError.fail,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the output that an earlier run has left unfinished.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew, whatever an earlier run has left unfinished.")
+    ] = False,
 ) -> None:
     """Find the names in articles: the same documents come out, with character-exact spans and scores."""
     target = None if output in (None, "-") else output
-    chosen = format or _format_of(target)
+    chosen, packing = _format_of(target, format)
     least, by_label = _min_scores(min_score or [])
+    _check_call(target, chosen, on_error=on_error, resume=resume, overwrite=overwrite)
     if target is not None:
         _keep_apart(inputs, target)
 
-    from musamma.inference.progress import counted
-    from musamma.inference.sources import read_inputs
-    from musamma.inference.writers import write_predictions
+    from musamma.inference.batch import Loaded, named_as_files, tag_records
+    from musamma.inference.journal import Account
+    from musamma.inference.part import Part, Stream
+    from musamma.inference.progress import Meter
+    from musamma.inference.sources import Inputs, first_table, read_inputs, total_bytes
+    from musamma.inference.writers import check_folder, layout
 
-    left_out = 0
+    given = Inputs(names=tuple(inputs), text_column=text_column, id_column=id_column, output=target)
+    began = 0.0
 
-    def tagged() -> Iterator[Document]:
-        nonlocal left_out
-        documents = read_inputs(inputs)
-        first = next(documents)  # a wrong path is told of before the model is loaded, as is a wrong output
-
+    def load() -> Loaded:
+        # A wrong path is told of before torch and the model are loaded, as is a wrong output.
         from musamma.inference.tagger import Tagger
 
+        nonlocal began
         tagger = Tagger(
             model,
             device=device,
@@ -83,26 +130,110 @@ def predict(
             label_min_scores=by_label,
             thresholds=thresholds,
         )
-        yield from counted(tagger.tag_documents(chain([first], documents)))
-        left_out = tagger.left_out
+        asked: dict[str, Any] = {"inputs": inputs, "text column": text_column, "id column": id_column}
+        asked |= {"format": chosen.value, "packing": packing}
+        settings = {} if target is None else asked | tagger.settings()
+        began = time.monotonic()
+        return Loaded(tagger=tagger, settings=settings)
 
-    audit = write_predictions(tagged(), target, chosen.value)
-    if left_out:
-        typer.echo(f"{left_out} names below their threshold left out", err=True)
+    audit = ImportAudit(source=target or "standard output", limit=1)
+    records = read_inputs(given)
+    if chosen is Format.brat:
+        records = named_as_files(records)
+        check_folder(Path(target or ""))
+    written = layout(
+        chosen.value,
+        packing=packing,
+        audit=audit,
+        table=first_table(given) if chosen is Format.parquet else None,
+    )
+    with Meter(total_bytes(given) if sys.stderr.isatty() else None) as meter:
+        if target is None:
+            before = Account()
+            done = tag_records(records, load, Stream(), written, audit=audit, meter=meter)
+        else:
+            with Part(Path(target), resume=resume, overwrite=overwrite) as part, _kept(part):
+                before = part.account
+                skip = on_error is OnError.skip
+                done = tag_records(records, load, part, written, audit=audit, meter=meter, skip=skip)
+    _report(done, before, seconds=time.monotonic() - began, target=target)
     if changes := ", ".join(f"{count} {kind}" for kind, count in sorted(audit.kinds.items()) if count):
         typer.echo(f"{audit.source}: {chosen.value} cannot hold all: {changes}; jsonl can", err=True)
 
 
-def _format_of(output: str | None) -> Format:
-    suffix = Path(output).suffix.lower() if output else ""
-    if suffix and suffix not in _SUFFIXES:
+def _report(done: Account, before: Account, *, seconds: float, target: str | None) -> None:
+    """Say on stderr what became of all that was read."""
+    rate = (done.words - before.words) / max(seconds, 1e-9)
+    rejected = f"{done.rejected:,} rejected"
+    if done.rejected:
+        rejected += f" ({target}.rejects.jsonl)"
+    typer.echo(f"{done.documents:,} documents, {done.names:,} names, {rejected}, {rate:,.0f} words/s", err=True)
+    if done.left_out:
+        typer.echo(f"{done.left_out} names below their threshold left out", err=True)
+
+
+@contextmanager
+def _kept(part: Part) -> Iterator[None]:
+    """Where a run stops, say what of it is kept."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt) as error:
+        if not part.account.records:
+            raise
+        kept = f"{part.account.documents:,} documents are kept in {part.path}"
+        if isinstance(error, KeyboardInterrupt):
+            typer.echo(f"{kept}; --resume goes on from there", err=True)
+            raise
+        if "--overwrite" in str(error):
+            raise
+        remedy = f"{error.remedy}; {kept}" if error.remedy else kept
+        if "--resume" not in remedy:
+            remedy += ", and --resume goes on from there"
+        raise InputError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
+
+
+def _check_call(target: str | None, format: Format, *, on_error: OnError, resume: bool, overwrite: bool) -> None:
+    """Fail where options cannot go together."""
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite", expected="one of both")
+    if target is None:
+        wrong = [
+            *(["--on-error skip"] if on_error is OnError.skip else []),
+            *(["--resume"] if resume else []),
+            *(["--overwrite"] if overwrite else []),
+            *([f"--format {format.value}"] if format in (Format.parquet, Format.brat) else []),
+        ]
+        if wrong:
+            raise InputError(f"{wrong[0]} to standard output", expected="a file to write", remedy="give an --output")
+    elif format is not Format.brat and Path(target).is_dir():
+        raise InputError(
+            "a folder",
+            where=target,
+            expected="a file to write",
+            remedy="choose an --output that can be written, or give --format brat",
+        )
+
+
+def _format_of(output: str | None, given: Format | None) -> tuple[Format, str | None]:
+    """What to write, and how it is packed."""
+    path = Path(output or "")
+    packing = _PACKINGS.get(path.suffix.lower())
+    suffix = Path(path.stem if packing else path.name).suffix.lower()
+    if given is None and suffix and suffix not in _SUFFIXES:
         raise InputError(
             f"suffix {suffix!r}",
             where=output,
             expected=f"one of {', '.join(_SUFFIXES)}",
             remedy="name the file so, or give --format",
         )
-    return _SUFFIXES.get(suffix, Format.jsonl)
+    format = given or _SUFFIXES.get(suffix, Format.jsonl)
+    if packing and format not in _PACKED:
+        raise InputError(
+            f"{format.value} packed as {path.suffix.lower()}",
+            where=output,
+            expected=f"no {path.suffix.lower()}, or one of {', '.join(_PACKED)}",
+        )
+    return format, packing
 
 
 def _min_scores(given: list[str]) -> tuple[float, dict[str, float]]:

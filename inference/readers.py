@@ -1,35 +1,25 @@
-"""Records of one file, by kind: a text, JSON lines, CSV, Parquet. A line that is no document is a record, too."""
+"""Records of one file: a text, or JSON lines. A line that is no document is a record, too."""
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import BinaryIO
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats.lines import decode_text
-from musamma.data.formats.rows import IDS, TEXT
 from musamma.inference.records import (
     LONGEST,
     Record,
-    dump,
-    first_column,
     json_document,
     numbered_lines,
     read_record,
-    row_document,
 )
 
 MARK = b"\xef\xbb\xbf"
 _BLANK = MARK + b" \t\r\n"
-_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +58,10 @@ def read_text_file(source: Opened) -> Iterator[Record]:
 
 def read_json_lines(source: Opened) -> Iterator[Record]:
     """The documents of JSON lines. Blank lines are passed over."""
-    empty = True
     for number, line in numbered_lines(source.stream):
         line = line.removeprefix(MARK) if number == 1 else line
         if line.strip():
-            empty = False
             yield _json(line, number, source, default_id=None)
-    if empty:
-        error = InputError("the file holds no document", where=source.name, expected="one JSON object a line")
-        yield Record(file=source.name, line=None, raw=b"", read=source.read, error=error)
 
 
 def read_standard_input(source: Opened) -> Iterator[Record]:
@@ -120,117 +105,3 @@ def _json(line: bytes, number: int, source: Opened, *, default_id: str | None) -
 
     raw = line if len(line) > LONGEST else line.rstrip(b"\r\n")
     return read_record(document, file=source.name, line=number, raw=raw, read=source.read)
-
-
-def read_csv_rows(source: Opened) -> Iterator[Record]:
-    """The rows of CSV with a header, or of tabs where the file is a ``.tsv``. Blank lines are passed over.
-
-    Raises:
-        InputError: the header has no column of texts.
-    """
-    csv.field_size_limit(LONGEST)  # The default, 128 KiB a cell, is shorter than a long article.
-    lines: list[bytes] = []  # of the row that is being read
-
-    def decoded() -> Iterator[str]:
-        for number, line in numbered_lines(source.stream):
-            line = line.removeprefix(MARK) if number == 1 else line
-            lines.append(line)
-            # Bytes that are no UTF-8 come as lone surrogates, so that the row's end is found in spite of them.
-            yield line.decode("utf-8", errors="surrogateescape")
-
-    reader = csv.reader(decoded(), delimiter="\t" if ".tsv" in Path(source.name).suffixes else ",", strict=True)
-    try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise InputError(f"broken CSV: {error}", where=f"{source.name}:1", expected="a header") from None
-    text, id = columns(header, source)
-    for number in itertools.count():
-        lines.clear()
-        line, row, error = reader.line_num + 1, None, None
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as broken:
-            error = broken
-        if row == []:
-            continue
-        raw, where = b"".join(lines).rstrip(b"\r\n"), f"{source.name}:{line}"
-
-        def document(row=row, error=error, raw=raw, where=where, number=number) -> Document:  # type: ignore[no-untyped-def]
-            if error is not None:
-                raise InputError(
-                    f"broken CSV: {error}", where=where, expected="cells in double quotes where needed"
-                ) from None
-            decode_text(raw, where)
-            if len(row) != len(header):
-                raise InputError(f"{len(row)} cells", where=where, expected=f"{len(header)}, as in the header")
-            cells = dict(zip(header, row, strict=True))
-            return row_document(cells, text=text, id=id, default_id=f"{source.stem}-{number:05d}", where=where)
-
-        yield read_record(document, file=source.name, line=line, raw=raw, read=source.read)
-
-
-def read_parquet_rows(source: Opened) -> Iterator[Record]:
-    """The rows of a Parquet file, some at a time.
-
-    Raises:
-        InputError: there is no column of texts.
-    """
-    with pq.ParquetFile(source.disk) as table:
-        text, id = columns(table.schema_arrow.names, source)
-        size, rows, number = source.base + _size(source.disk), table.metadata.num_rows or 1, 0
-        for batch in table.iter_batches(batch_size=_ROWS):
-            for index in range(batch.num_rows):
-                number += 1
-                where, default_id = f"{source.name}:{number}", f"{source.stem}-{number - 1:05d}"
-                part, raw = batch.slice(index, 1), b""
-                row: dict[str, Any] | None
-                try:
-                    row = part.to_pylist()[0]
-                    raw = dump(row)
-                except (UnicodeDecodeError, ValueError, TypeError):
-                    row, raw = None, _bytes(part, text)
-
-                def document(row=row, raw=raw, where=where, default_id=default_id) -> Document:  # type: ignore[no-untyped-def]
-                    if row is None:
-                        decode_text(raw, where)
-                        raise InputError("a cell that cannot be read", where=where, expected="UTF-8 in every column")
-                    return row_document(row, text=text, id=id, default_id=default_id, where=where)
-
-                read = source.base + int((size - source.base) * number / rows)
-                yield read_record(document, file=source.name, line=number, raw=raw, read=read)
-
-
-def _bytes(row: pa.RecordBatch, column: str) -> bytes:
-    """The text of a row, whatever it holds."""
-    return row.column(row.schema.get_field_index(column)).cast(pa.binary()).to_pylist()[0] or b""
-
-
-def _size(file: BinaryIO) -> int:
-    return Path(file.name).stat().st_size
-
-
-def columns(names: list[str], source: Opened) -> tuple[str, str | None]:
-    """The columns of text and id.
-
-    Raises:
-        InputError: there are none of the names asked for, or no text.
-    """
-    for wanted, option in ((source.text_column, "--text-column"), (source.id_column, "--id-column")):
-        if wanted and wanted not in names:
-            raise InputError(
-                f"no column {wanted!r}",
-                where=source.name,
-                expected=f"one of {', '.join(names)}",
-                remedy=f"correct {option}",
-            )
-    text = source.text_column or first_column(TEXT, names)
-    if text is None:
-        raise InputError(
-            f"columns {', '.join(names) or '(none)'}",
-            where=source.name,
-            expected="a column 'text'",
-            remedy="name the column that holds the texts with --text-column",
-        )
-    return text, source.id_column or first_column(IDS, names)

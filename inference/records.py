@@ -17,6 +17,8 @@ from musamma.data.jsonl import parse_json
 
 #: Bytes of the longest line, text file or cell: what bounds memory, whatever the input holds.
 LONGEST = 64 * 2**20
+#: Characters of the longest stretch without a space. No text has it, and cutting words in it takes memory without bound.
+LONGEST_WORD = 10**6
 # Of a line that is too long, so much is kept.
 _KEPT = 64 * 2**10
 
@@ -74,6 +76,15 @@ def read_record(make: Callable[[], Document], *, file: str, line: int | None, ra
                 remedy="cut it into documents",
             )
         document = make()
+        if (
+            len(document.text) > LONGEST_WORD
+            and (longest := max(map(len, document.text.split()), default=0)) > LONGEST_WORD
+        ):
+            raise InputError(
+                f"{longest:,} characters without a space",
+                where=file if line is None else f"{file}:{line}",
+                expected=f"at most {LONGEST_WORD:,}",
+            )
         if document.meta:
             dump(document.meta)
     except InputError as error:

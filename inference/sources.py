@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -18,13 +19,12 @@ from musamma.data.errors import InputError
 from musamma.inference.identifiers import Identifiers
 from musamma.inference.readers import (
     Opened,
-    read_csv_rows,
     read_json_lines,
-    read_parquet_rows,
     read_standard_input,
     read_text_file,
 )
 from musamma.inference.records import Record
+from musamma.inference.tables import further_columns, read_csv_rows, read_parquet_rows
 
 PACKINGS = {".gz": "gzip", ".zst": "zstd"}
 REJECTS = ".rejects.jsonl"
@@ -34,7 +34,9 @@ _READERS: dict[str, Callable[[Opened], Iterator[Record]]] = {
     **dict.fromkeys((".csv", ".tsv"), read_csv_rows),
     ".parquet": read_parquet_rows,
 }
-_KINDS = ".txt files (an article each), .jsonl files (a document a line), .csv, .tsv or .parquet files (a document a row)"
+_KINDS = (
+    ".txt files (an article each), .jsonl files (a document a line), .csv, .tsv or .parquet files (a document a row)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,16 +102,16 @@ def total_bytes(inputs: Inputs) -> int | None:
 
 
 def first_table(inputs: Inputs) -> pa.Schema | None:
-    """The columns of the first input, if it is a table: Parquet's own, of CSV and JSON lines ``None``."""
-    for name in inputs.names:
-        file = None if name == "-" else next(_files(name, inputs.output), None)
-        if file is None or file.path.suffix.lower() != ".parquet":
-            return None
-        try:
-            return pa.parquet.read_schema(file.path)
-        except (OSError, pa.ArrowException):
-            return None  # told of when its turn comes
-    return None
+    """The further columns of the first input, if it is a table."""
+    name = inputs.names[0]
+    file = None if name == "-" else next(_files(name, inputs.output), None)
+    if file is None or kind(file.path) not in (".csv", ".tsv", ".parquet"):
+        return None
+    try:
+        with _opened(file, 0, inputs) as source:
+            return further_columns(source)
+    except (OSError, pa.ArrowException, csv.Error):
+        return None  # told of when its turn comes
 
 
 def _records(inputs: Inputs) -> Iterator[Record]:
@@ -134,29 +136,39 @@ def _records(inputs: Inputs) -> Iterator[Record]:
             base += file.path.stat().st_size
 
 
+@contextmanager
+def _opened(file: File, base: int, inputs: Inputs) -> Iterator[Opened]:
+    packing = PACKINGS.get(file.path.suffix.lower())
+    with file.path.open("rb") as disk:
+        # Arrow is there already; it reads members and frames that follow each other, and misses none that is cut.
+        unpacked = BufferedReader(cast(RawIOBase, pa.input_stream(disk, compression=packing))) if packing else disk
+        yield Opened(
+            name=str(file.path),
+            stem=file.stem,
+            stream=cast(BinaryIO, unpacked),
+            disk=disk,
+            base=base,
+            text_column=inputs.text_column,
+            id_column=inputs.id_column,
+        )
+
+
 def _read_file(file: File, base: int, inputs: Inputs) -> Iterator[Record]:
     line: int | None = None
-    read = base
+    read, empty = base, True
     try:
-        with file.path.open("rb") as disk:
-            packing = PACKINGS.get(file.path.suffix.lower())
-            # Arrow is there already; it reads members and frames that follow each other, and misses none that is cut.
-            unpacked = BufferedReader(pa.input_stream(disk, compression=packing)) if packing else disk  # type: ignore[arg-type]
-            source = Opened(
-                name=str(file.path),
-                stem=file.stem,
-                stream=cast(BinaryIO, unpacked),
-                disk=disk,
-                base=base,
-                text_column=inputs.text_column,
-                id_column=inputs.id_column,
-            )
+        with _opened(file, base, inputs) as source:
             for record in _READERS[kind(file.path)](source):
-                line, read = record.line, record.read
+                line, read, empty = record.line, record.read, False
                 yield record
-    except (OSError, pa.ArrowException) as error:
+            if empty:
+                error = InputError(
+                    "the file holds no document", where=str(file.path), expected="a document a line or row"
+                )
+                yield Record(file=str(file.path), line=None, raw=b"", read=read, error=error)
+    except (OSError, pa.ArrowException) as broken:
         behind = f" behind line {line}" if line else ""
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        reason = (broken.strerror if isinstance(broken, OSError) else None) or str(broken)
         found = InputError(f"cannot be read{behind}: {reason}", where=str(file.path), remedy="copy it anew")
         yield Record(file=str(file.path), line=None, raw=b"", read=read, error=found)
 
@@ -179,7 +191,7 @@ def _files(name: str, output: str | None) -> Iterator[File]:
     if path.exists():
         yield from _below(path, output)
         return
-    found = sorted(glob.glob(name, recursive=True))
+    found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (a pattern may be absolute)
     if not found:
         raise InputError("no such file or folder", where=name, remedy="check the path, or give - for standard input")
     for match in found:

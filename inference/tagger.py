@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 
 from musamma.data.document import Document, Span
 from musamma.data.encoding import Encoder
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
+from musamma.inference.journal import folder_digest
 from musamma.models.calibration import Calibration, read_calibration
 from musamma.models.prediction import Predictor, choose_device, supports_bfloat16
 from musamma.models.registry import load_tokenizer, resolve_model
@@ -80,6 +85,21 @@ class Tagger:
         """The documents with the names found in them, in order; spans that they had are replaced."""
         tagged = self._predictor.predict(documents)
         return map(self._kept, tagged) if any(self._bounds.values()) else tagged
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides what is found, scores to the last digit included; weights and tokenizer by their fingerprint."""
+        folder = Path(resolve_model(self.model))
+        if not folder.is_dir():  # a hub id, whose files are in the cache since they were loaded
+            folder = Path(str(try_to_load_from_cache(str(folder), "config.json"))).parent
+        return {
+            "musamma": version("musamma"),
+            "model": self.model,
+            "model files": folder_digest(folder),
+            "device": str(self._predictor.device),
+            "bfloat16": self._predictor.autocast is not None,
+            "batch tokens": self._predictor.batch_tokens,
+            "least scores": self._bounds,
+        }
 
     def _kept(self, document: Document) -> Document:
         kept = [span for span in document.spans if (span.score or 0.0) >= self._bounds[span.label]]

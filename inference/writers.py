@@ -19,7 +19,7 @@ from musamma.data.errors import InputError
 from musamma.data.formats import brat
 from musamma.data.formats.conll import to_conll
 from musamma.data.formats.options import WriteOptions
-from musamma.data.jsonl import read_jsonl
+from musamma.data.jsonl import parse_json
 from musamma.inference.page import HEAD, TAIL, article
 from musamma.inference.records import dump
 
@@ -55,7 +55,7 @@ def layout(format: str, *, packing: str | None, audit: ImportAudit, table: pa.Sc
         format: ``jsonl``, ``conll``, ``html``, ``parquet`` or ``brat``.
         packing: ``gzip`` or ``zstd``; each piece is then a member or frame of its own.
         audit: where to count what the format cannot hold.
-        table: the columns of a Parquet input, which Parquet keeps as they are.
+        table: further columns of the first input, which Parquet keeps as they are.
     """
 
     def conll(documents: list[Document]) -> bytes:
@@ -63,11 +63,11 @@ def layout(format: str, *, packing: str | None, audit: ImportAudit, table: pa.Sc
 
     match format:
         case "jsonl":
-            return Layout(head=b"", encode=_packed(_lines, packing), tail=pack(b"", packing), finish=Path.replace)
+            return Layout(head=b"", encode=_packed(_lines, packing), tail=pack(b"", packing), finish=_rename)
         case "conll":
-            return Layout(head=b"", encode=_packed(conll, packing), tail=pack(b"", packing), finish=Path.replace)
+            return Layout(head=b"", encode=_packed(conll, packing), tail=pack(b"", packing), finish=_rename)
         case "html":
-            return Layout(head=HEAD.encode(), encode=_articles, tail=TAIL.encode(), finish=Path.replace)
+            return Layout(head=HEAD.encode(), encode=_articles, tail=TAIL.encode(), finish=_rename)
         case "brat":
             return Layout(head=b"", encode=_lines, tail=b"", finish=_write_folder)
         case "parquet":
@@ -102,6 +102,10 @@ def _conll(document: Document, audit: ImportAudit) -> str:
     return to_conll(document, options=_CONLL, audit=audit)
 
 
+def _rename(part: Path, target: Path) -> None:
+    part.replace(target)
+
+
 def _write_folder(part: Path, target: Path) -> None:
     """JSON lines as a brat folder, which appears when it is whole.
 
@@ -109,11 +113,11 @@ def _write_folder(part: Path, target: Path) -> None:
         InputError: the folder is there and not empty, or an id cannot name a file.
     """
     check_folder(target)
-    new = target.with_name(target.name + ".new")
+    new = target.with_name(target.name + ".part.new")
     rmtree(new, ignore_errors=True)
     new.mkdir()
-    if part.stat().st_size:
-        brat.write(read_jsonl(part), new)
+    with part.open("rb") as lines:
+        brat.write((Document.from_dict(parse_json(line, str(part)), where=str(part)) for line in lines), new)
     with suppress(FileNotFoundError):
         target.rmdir()
     new.replace(target)
@@ -136,13 +140,21 @@ def check_folder(target: Path) -> None:
 def _parquet(table: pa.Schema | None) -> Layout:
     # Arrow's stream format can be cut and continued at every batch; a Parquet file cannot, its index stands at the end.
     taken = {name for name, _ in (*_COLUMNS, _META)} | {"nested"}
-    kept = [field.remove_metadata() for field in table or () if field.name not in taken]
+    kept = [field.remove_metadata().with_nullable(True) for field in table or () if field.name not in taken]
     schema = pa.schema([*map(pa.field, *zip(*_COLUMNS, strict=True)), *kept, pa.field(*_META)])
     names = {field.name for field in kept}
 
     def encode(documents: list[Document]) -> bytes:
         rows = [_row(document, names) for document in documents]
-        return pa.RecordBatch.from_pylist(rows, schema=schema).serialize().to_pybytes() if rows else b""
+        try:
+            return pa.RecordBatch.from_pylist(rows, schema=schema).serialize().to_pybytes() if rows else b""
+        except pa.ArrowException as error:
+            raise InputError(
+                f"a cell of another type than the first table's column: {error}",
+                where=f"documents {documents[0].id!r} to {documents[-1].id!r}",
+                expected="tables with the same columns",
+                remedy="tag them one by one, or write JSONL",
+            ) from error
 
     return Layout(head=schema.serialize().to_pybytes(), encode=encode, tail=b"", finish=_write_parquet)
 
@@ -160,8 +172,12 @@ def _row(document: Document, names: set[str]) -> dict[str, Any]:
 
 
 def _write_parquet(part: Path, target: Path) -> None:
-    new = target.with_name(target.name + ".new")
-    with pa.OSFile(str(part)) as file, pa.ipc.open_stream(file) as stream, pq.ParquetWriter(new, stream.schema) as writer:
+    new = target.with_name(target.name + ".part.new")
+    with (
+        pa.OSFile(str(part)) as file,
+        pa.ipc.open_stream(file) as stream,
+        pq.ParquetWriter(new, stream.schema) as writer,
+    ):
         held: list[pa.RecordBatch] = []
         rows = 0
         for batch in stream:

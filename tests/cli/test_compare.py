@@ -126,6 +126,9 @@ def test_conll_files_are_compared_by_their_order_and_labels_renamed(tmp_path):
     assert "MISC" not in rows(output)
     for side in ("gold", "first", "second"):
         assert f"{side}: 1 names left out by the label map" in output
+    for path in paths:
+        path.write_text(path.read_text("utf-8").rstrip() + "\n\nدمشق B-LOC" * 10 + "\n", encoding="utf-8")
+    assert "every sentence is a document: sentences of one article count as independent" in call(*paths)
     output = call(*paths, "--resamples", 100, "--sentences", 0)
     assert "documents: 1\n" in output
     assert "1 document with names: nothing is known of how documents differ" in output
@@ -143,6 +146,9 @@ def test_an_error_names_the_file_and_the_document(files, tmp_path):
         call(gold, first, second)
     with pytest.raises(InputError, match=r"none\.jsonl"):
         call(gold, first, tmp_path / "none.jsonl")
+    gold.write_text('{"id": "00", ', encoding="utf-8")
+    with pytest.raises(InputError, match=rf"^{gold}:1: broken JSON"):
+        call(gold, first, second)
 
 
 def test_files_are_compared_without_torch(files):

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -194,7 +193,7 @@ def test_scoring_files_loads_no_torch(files):
     gold, predicted = files
     code = (
         "import sys, musamma.evaluation; from musamma.cli.evaluate import evaluate;"
-        "evaluate(sys.argv[1], predictions=[sys.argv[2]], intervals=True, resamples=20); assert 'torch' not in sys.modules"
+        "evaluate(sys.argv[1], predictions=[sys.argv[2]], intervals=True, resamples=50); assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(gold), str(predicted)], capture_output=True, text=True, check=False
@@ -211,9 +210,11 @@ def test_intervals_are_printed_and_written_when_asked_for(files, tmp_path):
     output = call(*arguments, "--intervals")
     record = json.loads((tmp_path / "scores.json").read_text("utf-8"))
     expected = bootstrap(count_table(pair_documents(GOLD, PREDICTED)), resamples=200)
-    assert record["intervals"] == {row: asdict(found) for row, found in expected.items()}
+    assert record["intervals"] == {row: found.to_dict() for row, found in expected.items()}
     assert {"strict", "strict/LOC", "strict/macro", "overlap"} <= record["intervals"].keys()
     assert record["resamples"] == 200
+    assert record["note"] == output.splitlines()[-1]
+    assert record["note"].startswith("2 documents with names: intervals over so few are too narrow")
     f1 = expected["strict"].f1
     assert f1.low < 4 / 9 < f1.high
     assert " ".join(rows(output)["strict"][2:6]) == f"44.44 [{100 * f1.low:.2f}, {100 * f1.high:.2f}] 5"
@@ -222,7 +223,7 @@ def test_intervals_are_printed_and_written_when_asked_for(files, tmp_path):
 def test_intervals_of_tags_as_they_stand_are_not_those_of_spans(tmp_path):
     gold = tmp_path / "gold.conll"
     gold.write_text(CONLL, encoding="utf-8")
-    output = call(gold, "--predictions", gold, "--tags", "--intervals", "--resamples", 20)
+    output = call(gold, "--predictions", gold, "--tags", "--intervals", "--resamples", 50)
     assert "[" in " ".join(rows(output)["strict"])
     assert "[" not in " ".join(rows(output)["conlleval"])
 
@@ -241,7 +242,7 @@ def test_runs_of_one_system_are_scored_together(files, tmp_path):
     assert record["sd"]["micro"]["precision"] == pytest.approx(0.5**0.5 / 2)
     assert record["mean"]["overlap"]["per_label"]["LOC"]["recall"] == pytest.approx(5 / 6)
     assert "micro" not in record
-    both = call(*arguments, "--intervals", "--resamples", 20)
+    both = call(*arguments, "--intervals", "--resamples", 50)
     assert rows(both)[str(gold)][0] == "100.00"
     assert rows(both)[str(gold)][1].startswith("[")
 
@@ -250,14 +251,16 @@ def test_names_left_out_are_told_of_once_for_all_runs(files, tmp_path):
     gold, predicted = files
     (tmp_path / "map.yaml").write_text("LOC: LOC\nORG: null\nPER: PER\n", encoding="utf-8")
     output = call(gold, "--predictions", predicted, "--predictions", gold, "--labels", tmp_path / "map.yaml")
-    assert "gold: 2 names left out by the label map" in output
-    assert "predictions: 2 names left out by the label map" in output
+    assert output.count("gold: 1 names left out by the label map") == 1
+    for run in (predicted, gold):
+        assert f"{run}: 1 names left out by the label map" in output
 
 
 def test_a_report_is_written_for_every_run(files, tmp_path):
     gold, predicted = files
-    arguments = gold, "--predictions", predicted, "--resamples", 20, "--training", gold
+    arguments = gold, "--predictions", predicted, "--resamples", 50, "--training", gold
     assert call(*arguments, "--report", tmp_path / "one") == call(gold, "--predictions", predicted)
+    assert "On the intervals: 2 documents with names" in (tmp_path / "one" / "report.md").read_text("utf-8")
     assert {path.name for path in (tmp_path / "one").iterdir()} == {"report.html", "report.md", "report.json"}
     record = json.loads((tmp_path / "one" / "report.json").read_text("utf-8"))
     assert record["system"] == str(predicted)
@@ -277,12 +280,23 @@ def test_a_report_is_written_for_every_run(files, tmp_path):
         (["--report", "gold.jsonl"], "gold.jsonl: a file; expected a folder for the report"),
         (["--predictions", "predicted.jsonl"], "'predicted.jsonl' comes twice; expected every run once"),
         (["--training", "none.jsonl", "--report", "new"], "none.jsonl"),
+        (["--training", "other.conll", "--report", "new"], "training documents with names of other labels: PERS"),
+        (["--intervals", "--resamples", "1"], "1 resamples; expected 40 or more"),
+        (["--predictions", "other.conll"], "other.conll, document 'a': the texts differ from character 0 on"),
+        (["--predictions", "sure.jsonl", "--report", "new"], "sure.jsonl, document 'a': score 7.0 of the name [6, 10)"),
+        (["--predictions", "broken.jsonl"], "musamma: broken.jsonl:1: "),
+        (["--predicted-labels", "map.yaml"], "predicted.jsonl, document 'b': label 'LOC' of [14, 19)"),
+        (["--gold-labels", "map.yaml"], "gold.jsonl, document 'a': label 'LOC' of [12, 18)"),
     ],
 )
 def test_a_call_that_cannot_be_is_one_line(files, tmp_path, monkeypatch, capsys, arguments, message):
     from musamma.cli.main import run
 
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.conll").write_text("محمد B-PERS\nالسعيد I-PERS\n", encoding="utf-8")
+    (tmp_path / "broken.jsonl").write_text('{"id": "a", ', encoding="utf-8")
+    (tmp_path / "map.yaml").write_text("ORG: ORG\nPER: PER\n", encoding="utf-8")
+    write_jsonl([GOLD[0].with_spans([Span(6, 10, "ORG", 7.0)]), GOLD[1]], tmp_path / "sure.jsonl")
     assert run(["evaluate", "gold.jsonl", "--predictions", "predicted.jsonl", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("musamma: ")

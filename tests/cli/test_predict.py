@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -57,12 +62,14 @@ def expected(model: str) -> list[Document]:
 
 @pytest.fixture
 def call(model, capsysbinary):
-    """Runs the command, which must be quiet on stderr but for ``says``; returns the bytes that it prints."""
+    """Runs the command, which must be quiet on stderr but for its account and ``says``; returns the bytes that it prints."""
 
     def called(*arguments: object, says: str = "") -> bytes:
         status = run(["predict", *map(str, arguments), "--model", model, "--device", "cpu"])
         captured = capsysbinary.readouterr()
-        assert captured.err.decode() == says
+        account, _, rest = captured.err.decode().partition("\n")
+        assert re.fullmatch(r"[\d,]+ documents, [\d,]+ names, 0 rejected, [\d,]+ words/s", account)
+        assert rest == says
         assert status == 0
         return captured.out
 
@@ -178,7 +185,9 @@ def test_a_process_of_its_own_is_quiet_and_exact(model, expected):
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONWARNINGS": ""}
     arguments = [sys.executable, "-m", "musamma.cli.main", "predict", "-", "-m", model, "--device", "cpu"]
     done = subprocess.run(arguments, input=WILD.encode(), capture_output=True, check=False, env=environment)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0
+    names = len(expected[0].spans)
+    assert re.fullmatch(rf"1 documents, {names} names, 0 rejected, [\d,]+ words/s\n", done.stderr.decode())
     same(found_in(done.stdout), expected[:1])
 
 
@@ -244,6 +253,129 @@ def test_thresholds_are_those_of_the_checkpoint(model, tmp_path, capsys, expecte
     assert run([*arguments, str(folder)]) == 0
     captured = capsys.readouterr()
     left = sum(span.label == label for span in expected[1].spans)
-    assert captured.err == f"{left} names below their threshold left out\n"
+    assert captured.err.endswith(f" words/s\n{left} names below their threshold left out\n")
     (found,) = found_in(captured.out.encode())
     assert [span.key for span in found.spans] == [span.key for span in expected[1].spans if span.label != label]
+
+
+# Large inputs.
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Documents enough for eight groups."""
+    path = tmp_path / "in.jsonl"
+    write_jsonl([Document(str(n), TEXTS[n % 3] * (1 + n % 2)) for n in range(2000)], path)
+    return path
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_bytes(model, archive, tmp_path, capsys):
+    output, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
+    arguments = ["predict", str(archive), "-m", model, "--device", "cpu", "-o", str(output)]
+    process = subprocess.Popen([sys.executable, "-m", "musamma.cli.main", *arguments])
+    journal = tmp_path / "out.jsonl.part.json"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and json.loads(journal.read_bytes())["account"]["records"]):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    kept = json.loads(journal.read_bytes())["account"]["records"]
+    assert 0 < kept < 2000
+    assert not output.exists()
+    assert run(arguments) == 2
+    assert f"{output.name}.part: an unfinished output; " in capsys.readouterr().err
+    assert run([*arguments, "--resume", "--batch-tokens", "99"]) == 2
+    assert "begun with batch tokens 4096 and is to go on with batch tokens 99;" in capsys.readouterr().err
+    assert run([*arguments, "--resume"]) == 0
+    assert capsys.readouterr().err.startswith("2,000 documents, ")
+    assert run([*arguments[:-1], str(whole)]) == 0
+    assert output.read_bytes() == whole.read_bytes()
+    assert len(list(read_documents(output))) == 2000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "whole.jsonl"]
+
+
+def test_a_bad_line_in_both_modes(model, archive, tmp_path, capsys):
+    lines = archive.read_bytes().splitlines(keepends=True)
+    archive.write_bytes(b"".join([*lines[:299], b'{"id": 1, "text": \n', *lines[300:400]]))
+    arguments = ["predict", str(archive), "-m", model, "--device", "cpu", "-o", str(tmp_path / "out.jsonl.gz")]
+    assert run(arguments) == 2
+    assert re.fullmatch(
+        rf"musamma: {archive}:300: broken JSON: .*; 256 documents are kept in .*out.jsonl.gz.part, "
+        r"and --resume goes on from there\n",
+        capsys.readouterr().err,
+    )
+    assert run([*arguments, "--resume", "--on-error", "skip"]) == 0
+    rejects = tmp_path / "out.jsonl.gz.rejects.jsonl"
+    assert re.fullmatch(
+        rf"399 documents, [\d,]+ names, 1 rejected \({rejects}\), [\d,]+ words/s\n", capsys.readouterr().err
+    )
+    (reject,) = read_rejects(rejects)
+    assert (reject["line"], reject["text"]) == (300, '{"id": 1, "text": ')
+    with pa.input_stream(str(tmp_path / "out.jsonl.gz"), compression="gzip") as stream:
+        assert [document.id for document in found_in(stream.read())] == [str(n) for n in range(400) if n != 299]
+
+
+def read_rejects(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_ctrl_c_says_what_is_kept(model, archive, tmp_path, capsys, monkeypatch):
+    def interrupted(self, documents):
+        documents = list(documents)
+        if documents[0].id != "0":
+            raise KeyboardInterrupt
+        return iter(documents)
+
+    monkeypatch.setattr(Tagger, "tag_documents", interrupted)
+    assert run(["predict", str(archive), "-m", model, "--device", "cpu", "-o", str(tmp_path / "out.jsonl")]) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"256 documents are kept in {tmp_path}/out.jsonl.part; --resume goes on from there",
+        "musamma: interrupted",
+    ]
+
+
+def test_a_table_keeps_its_columns(call, expected, tmp_path):
+    table = pa.table({"no": [7, 8, 9], "body": TEXTS, "page": pa.array([1, None, 3], pa.int16())})
+    pq.write_table(table, tmp_path / "in.parquet")
+    arguments = [tmp_path / "in.parquet", "--text-column", "body", "--id-column", "no", "-o"]
+    call(*arguments, tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.schema.names == ["id", "text", "spans", "page", "meta"]
+    assert found.column("page") == table.column("page")
+    assert found.column("id").to_pylist() == ["7", "8", "9"]
+    same(list(read_documents(tmp_path / "out.parquet")), expected)
+    call(*arguments, tmp_path / "out.jsonl.zst")
+    with pa.input_stream(str(tmp_path / "out.jsonl.zst"), compression="zstd") as stream:
+        assert [document.meta for document in found_in(stream.read())] == [{"page": 1}, {}, {"page": 3}]
+
+
+def test_a_brat_folder(call, expected, tmp_path):
+    write_jsonl([Document(d.id, d.text) for d in expected], tmp_path / "in.jsonl")
+    call(tmp_path / "in.jsonl", "-o", tmp_path / "out", "-f", "brat")
+    found = {document.id: document for document in read_documents(tmp_path / "out", format="brat")}
+    for document in expected:
+        assert found[document.id].text == document.text
+        assert [span.key for span in found[document.id].spans] == [span.key for span in document.spans]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--on-error", "skip"], "--on-error skip to standard output; expected a file to write; give an --output"),
+        (["--resume"], "--resume to standard output; "),
+        (["-f", "parquet"], "--format parquet to standard output; "),
+        (["-f", "brat"], "--format brat to standard output; "),
+        (["-o", "o.jsonl", "--resume", "--overwrite"], "--resume and --overwrite; expected one of both"),
+        (["-o", "o.html.gz"], "o.html.gz: html packed as .gz; expected no .gz, or one of jsonl, conll"),
+        (["-o", "o.xml.gz"], "o.xml.gz: suffix '.xml'; expected one of .jsonl"),
+    ],
+)
+def test_options_that_cannot_go_together(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("نص", encoding="utf-8")
+    assert run(["predict", "a.txt", "-m", "none", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"musamma: {message}")
+    assert [path.name for path in Path().iterdir()] == ["a.txt"]

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from musamma.data.document import Document
-from musamma.inference.progress import counted
+from musamma.inference.progress import Meter, counted
 
 DOCUMENTS = [Document(str(number), "نص") for number in range(3)]
 
@@ -20,3 +20,23 @@ def test_documents_are_counted_on_a_terminal_only(monkeypatch, terminal):
     assert list(counted(iter(DOCUMENTS))) == DOCUMENTS
     assert ("3 documents" in stream.getvalue()) == terminal
     assert bool(stream.getvalue()) == terminal
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_run_is_told_of_on_a_terminal_only(monkeypatch, terminal):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("COLUMNS", "200")
+    with Meter(1000) as meter:
+        meter.show(read=250, documents=10, names=1234, rejected=0)
+        meter.show(read=500, documents=20, names=2468, rejected=3)
+    shown = stream.getvalue().split("\r")[-1]
+    assert bool(stream.getvalue()) == terminal
+    if terminal:
+        assert shown.lstrip().startswith("50%")
+        assert "500/1.00k" in shown
+        assert "documents=20" in shown
+        assert "documents/s=" in shown
+        assert "names=2,468" in shown
+        assert "rejected=3" in shown

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
+import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from musamma.data.audit import ImportAudit
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
-from musamma.data.jsonl import read_jsonl
-from musamma.inference.writers import write_predictions
+from musamma.data.jsonl import read_jsonl, to_line
+from musamma.inference.page import page
+from musamma.inference.writers import Layout, check_folder, layout, pack
 
 TEXT = "أعلن (داعش)-الموصل\r\nوصل محمد السعيد وببغداد 😀"
 SPANS = (
@@ -24,73 +29,106 @@ SPANS = (
 DOCUMENTS = [Document("ب/١", TEXT, SPANS, meta={"source": "x"}), Document("2", "\ufeffلا شيء\n"), Document("3", "")]
 
 
+def of(format: str, *, packing: str | None = None, table: pa.Schema | None = None) -> tuple[Layout, ImportAudit]:
+    audit = ImportAudit()
+    return layout(format, packing=packing, audit=audit, table=table), audit
+
+
+def written(tmp_path: Path, name: str, format: str, documents=DOCUMENTS, **options) -> tuple[Path, ImportAudit]:
+    """A file made of one piece for each document."""
+    made, audit = of(format, **options)
+    part = tmp_path / "part"
+    part.write_bytes(made.head + b"".join(made.encode([document]) for document in documents) + made.tail)
+    made.finish(part, tmp_path / name)
+    assert not part.exists()
+    return tmp_path / name, audit
+
+
 def test_the_example_is_what_it_says():
     assert [DOCUMENTS[0].surface(span) for span in SPANS] == ["داعش", "الموصل", "محمد السعيد", "بغداد"]
 
 
 def test_json_lines_hold_everything(tmp_path):
-    audit = write_predictions(iter(DOCUMENTS), str(tmp_path / "new" / "out.jsonl"), "jsonl")
-    assert list(read_jsonl(tmp_path / "new" / "out.jsonl")) == DOCUMENTS
+    path, audit = written(tmp_path, "out.jsonl", "jsonl")
+    assert list(read_jsonl(path)) == DOCUMENTS
+    assert path.read_bytes() == b"".join(map(to_line, DOCUMENTS))
     assert not audit.kinds
-    first = json.loads((tmp_path / "new" / "out.jsonl").read_text("utf-8").split("\n")[0])
+    first = json.loads(path.read_text("utf-8").split("\n")[0])
     assert first["spans"][0] == {"start": 6, "end": 10, "label": "ORG", "score": 0.9}
 
 
 def test_conll_is_written_by_words_and_what_it_cannot_hold_is_counted(tmp_path):
-    audit = write_predictions(iter(DOCUMENTS), str(tmp_path / "out.conll"), "conll")
-    assert (tmp_path / "out.conll").read_bytes().decode() == (
+    path, audit = written(tmp_path, "out.conll", "conll")
+    assert path.read_bytes().decode() == (
         "أعلن O\n( O\nداعش B-ORG\n) O\n- O\nالموصل B-LOC\n\nوصل O\nمحمد B-PER\nالسعيد I-PER\nوببغداد B-LOC\n😀 O\n\n"
         "لا O\nشيء O\n\n"
     )
     assert dict(audit.kinds) == {"widened": 1, "lost_id": 3, "lost_meta": 1, "lost_score": 4}
-    again = [d.surface(span) for d in read_documents(tmp_path / "out.conll") for span in d.spans]
+    again = [d.surface(span) for d in read_documents(path) for span in d.spans]
     assert again == ["داعش", "الموصل", "محمد السعيد", "وببغداد"]
 
 
-@pytest.mark.parametrize("format", ["jsonl", "conll", "html"])
-def test_standard_output_gets_the_same_bytes(tmp_path, capsysbinary, format):
-    write_predictions(iter(DOCUMENTS), str(tmp_path / "out"), format)
-    write_predictions(iter(DOCUMENTS), None, format)
-    assert capsysbinary.readouterr().out == (tmp_path / "out").read_bytes() != b""
+@pytest.mark.parametrize("format", ["jsonl", "conll"])
+def test_packed_pieces_are_whole_in_themselves(tmp_path, format):
+    plain = written(tmp_path, "plain", format)[0].read_bytes()
+    zipped = written(tmp_path, "out.gz", format, packing="gzip")[0].read_bytes()
+    assert gzip.decompress(zipped) == plain
+    path, _ = written(tmp_path, "out.zst", format, packing="zstd")
+    with pa.input_stream(str(path), compression="zstd") as stream:
+        assert stream.read() == plain
+    made, _ = of(format, packing="gzip")
+    assert gzip.decompress(made.encode(DOCUMENTS[:2])) in plain
+    assert made.encode([]) == b""
+    assert gzip.decompress(made.tail) == pack(b"", None) == b""
 
 
-@pytest.mark.parametrize("format", ["jsonl", "conll", "html"])
-def test_documents_are_written_as_they_come(tmp_path, format):
-    """None is asked for before the ones before it are on their way into the file."""
-    sizes = []
-
-    def growing() -> Iterator[Document]:
-        for number in range(6):
-            sizes.append((tmp_path / "out.part").stat().st_size)
-            yield Document(str(number), "بغداد " * 20_000, (Span(0, 5, "LOC", 0.5),))
-
-    write_predictions(growing(), str(tmp_path / "out"), format)
-    assert sizes[0] == 0
-    assert sizes == sorted(set(sizes))
+def test_a_page_in_pieces_is_the_page(tmp_path):
+    path, _ = written(tmp_path, "out.html", "html")
+    assert path.read_bytes().decode() == "".join(page(DOCUMENTS))
 
 
-@pytest.mark.parametrize("error", [InputError("broken"), KeyboardInterrupt()])
-def test_what_was_there_stays_when_tagging_fails(tmp_path, error):
-    (tmp_path / "out.jsonl").write_text("before", encoding="utf-8")
-
-    def failing() -> Iterator[Document]:
-        yield DOCUMENTS[0]
-        raise error
-
-    with pytest.raises(type(error)):
-        write_predictions(failing(), str(tmp_path / "out.jsonl"), "jsonl")
-    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
-    assert (tmp_path / "out.jsonl").read_text("utf-8") == "before"
+def test_brat_is_a_folder(tmp_path):
+    path, _ = written(tmp_path, "out", "brat")
+    again = {document.id: document for document in read_documents(path)}
+    for document in DOCUMENTS:
+        assert again[document.id].text == document.text
+        assert [span.key for span in again[document.id].spans] == [span.key for span in document.spans]
+    with pytest.raises(InputError, match=r"out: a folder with files in it; expected a folder to be made"):
+        check_folder(path)
+    check_folder(tmp_path / "new")
 
 
-def test_a_place_that_cannot_be_written_is_told_of_before_the_first_document(tmp_path):
-    def untouched() -> Iterator[Document]:
-        pytest.fail("a document was asked for")
-        yield
+def test_parquet_keeps_what_a_table_had(tmp_path):
+    day = datetime.date(2024, 1, 12)
+    table = pa.schema(
+        [pa.field("day", pa.date32(), nullable=False), pa.field("text", pa.int8()), ("tags", pa.list_(pa.string()))]
+    )
+    documents = [
+        Document("1", TEXT, SPANS, meta={"day": day, "tags": ["أ"], "page": day}),
+        Document("2", "نص", meta={"text": "x"}),
+    ]
+    path, _ = written(tmp_path, "out.parquet", "parquet", documents, table=table)
+    found = pq.read_table(path)
+    assert found.schema.names == ["id", "text", "spans", "day", "tags", "meta"]
+    assert found.schema.field("day").type == pa.date32()
+    assert found.column("day").to_pylist() == [day, None]
+    assert found.column("tags").to_pylist() == [["أ"], None]
+    assert [json.loads(cell) for cell in found.column("meta").to_pylist()] == [{"page": "2024-01-12"}, {"text": "x"}]
+    assert next(iter(read_documents(path))).spans == SPANS
+    made, _ = of("parquet", table=table)
+    with pytest.raises(InputError, match=r"documents '9' to '9': a cell of another type.*; tag them one by one"):
+        made.encode([Document("9", "نص", meta={"day": "غدا"})])
 
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(InputError, match=r"file: .*choose an --output that can be written"):
-        write_predictions(untouched(), str(tmp_path / "file" / "out.jsonl"), "jsonl")
-    with pytest.raises(InputError, match=f"^{tmp_path}: a folder; expected a file to write"):
-        write_predictions(untouched(), str(tmp_path), "jsonl")
-    assert [path.name for path in Path(tmp_path).iterdir()] == ["file"]
+
+def test_parquet_joins_pieces_to_row_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr("musamma.inference.writers._ROW_GROUP", 4)
+    documents = [Document(str(n), "نص") for n in range(10)]
+    path, _ = written(tmp_path, "out.parquet", "parquet", documents)
+    with pq.ParquetFile(path) as file:
+        assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [4, 4, 2]
+    assert [document.id for document in read_documents(path)] == [document.id for document in documents]
+
+
+def test_a_format_that_is_none():
+    with pytest.raises(InputError, match="format 'xml'; expected jsonl, conll, html, parquet or brat"):
+        of("xml")
