@@ -12,8 +12,9 @@ import unicodedata
 import regex
 
 _CORE = r"[\p{L}\p{M}\p{N}]"
+# Runs are possessive: a word of millions of letters would fill the memory with places to go back to.
 WORD = regex.compile(
-    rf"{_CORE}(?:\p{{Cf}}*{_CORE}|(?<=\p{{N}})[.,٫٬](?=\p{{N}}))*|[^\s\p{{C}}]|[\p{{Co}}\p{{Cn}}]",
+    rf"{_CORE}++(?:(?:\p{{Cf}}++{_CORE}|(?<=\p{{N}})[.,٫٬](?=\p{{N}})){_CORE}*+)*+|[^\s\p{{C}}]|[\p{{Co}}\p{{Cn}}]",
     regex.VERSION1,
 )
 

@@ -68,7 +68,7 @@ def test_wrong_calls(fails):
     found = fails("predict", "a.txt", "-m", "x", "-f", "xml")
     assert (
         found
-        == "Invalid value for '--format' / '-f': 'xml' is not one of 'jsonl', 'conll', 'html'; see musamma predict --help"
+        == "Invalid value for '--format' / '-f': 'xml' is not one of 'jsonl', 'parquet', 'conll', 'brat', 'html'; see musamma predict --help"
     )
     assert "--batch-tokens" in fails("predict", "a.txt", "-m", "x", "--batch-tokens", 0)
     assert "No such command 'ta\\ng\\x1b'" in fails("ta\ng\x1b")
@@ -323,7 +323,7 @@ def test_outputs_that_cannot_be_written(fails, model):
     Path("folder.jsonl").mkdir()
     call = "predict", "a.txt", "-m", model, "-o"
     assert fails(*call, "out.xml") == (
-        "out.xml: suffix '.xml'; expected one of .jsonl, .ndjson, .conll, .html; name the file so, or give --format"
+        "out.xml: suffix '.xml'; expected one of .jsonl, .ndjson, .parquet, .conll, .html; name the file so, or give --format"
     )
     assert fails(*call, "folder.jsonl").startswith(
         "folder.jsonl: a folder; expected a file to write; choose an --output"

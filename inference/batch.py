@@ -1,0 +1,151 @@
+"""Batch inference: records in, tagged documents out, group by group, so that a run can stop anywhere and go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from musamma.data.audit import ImportAudit
+from musamma.data.document import Document
+from musamma.data.errors import InputError
+from musamma.data.formats.paths import document_path
+from musamma.inference.journal import Account, chained
+from musamma.inference.part import Output
+from musamma.inference.progress import Meter
+from musamma.inference.records import Record
+from musamma.inference.writers import Layout
+
+#: Records that are tagged, written and noted together; fewer where they are long.
+GROUP = 256
+#: Bytes of such a group, but for its last record.
+GROUP_BYTES = 4 * 2**20
+
+
+class DocumentTagger(Protocol):
+    """What is needed of a tagger."""
+
+    left_out: int
+
+    def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents with the names found in them, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A tagger, and all that decides what comes out.
+
+    Args:
+        tagger: the tagger.
+        settings: what a resumed run must share with the one before, by a name that users know.
+    """
+
+    tagger: DocumentTagger
+    settings: Mapping[str, Any]
+
+
+def tag_records(
+    records: Iterable[Record],
+    load: Callable[[], Loaded],
+    output: Output,
+    layout: Layout,
+    *,
+    audit: ImportAudit,
+    meter: Meter,
+    skip: bool = False,
+) -> Account:
+    """Tag what was read and write it. What a run before has done is read again and compared, but not tagged again.
+
+    Args:
+        records: what was read; always from the first on.
+        load: gives the tagger, called when the first group has been read.
+        output: where to write.
+        layout: how.
+        audit: where the layout counts what it cannot hold.
+        meter: shows how far it has come.
+        skip: put lines that are no documents aside, instead of stopping at the first.
+
+    Returns:
+        What was done, by this run and the ones that it goes on from.
+
+    Raises:
+        InputError: a record is no document, the settings or the records are not those of the run before, or the output
+            cannot be written. Whole groups stay written.
+    """
+    before = account = output.account
+    for kind, count in before.lost.items():
+        audit.add(kind, count=count)
+    loaded: Loaded | None = None
+    seen, digest = 0, ""
+    for group in groups(records, skip=skip):
+        seen, digest = seen + len(group), chained(digest, group)
+        if loaded is None:
+            loaded = load()
+            output.begin(loaded.settings, layout)
+        output.reject([record for record in group if record.error is not None])
+        if seen <= before.records:
+            if seen == before.records and digest != before.digest:
+                raise _changed(before)
+        elif seen - len(group) < before.records:
+            raise _changed(before)
+        else:
+            left_out = loaded.tagger.left_out
+            given = (record.document for record in group if record.document is not None)
+            tagged = list(loaded.tagger.tag_documents(given))
+            data = layout.encode(tagged)
+            left_out = loaded.tagger.left_out - left_out
+            account = account.plus(group, tagged, digest=digest, left_out=left_out)
+            output.append(data, replace(account, lost={kind: count for kind, count in audit.kinds.items() if count}))
+            account = output.account
+        meter.show(
+            read=group[-1].read,
+            documents=account.documents - before.documents,
+            names=account.names,
+            rejected=account.rejected,
+        )
+    if seen < before.records:
+        raise _changed(before)
+    output.finish(layout)
+    return account
+
+
+def groups(records: Iterable[Record], *, skip: bool = False) -> Iterator[list[Record]]:
+    """Records in groups, which depend on nothing but the records.
+
+    Raises:
+        InputError: a record is no document, and is not to be skipped.
+    """
+    group: list[Record] = []
+    size = 0
+    for record in records:
+        if record.error is not None and not skip:
+            raise record.error
+        group.append(record)
+        size += len(record.raw)
+        if len(group) == GROUP or size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def named_as_files(records: Iterable[Record]) -> Iterator[Record]:
+    """The records; a document whose id cannot be the name of a file becomes an error."""
+    for record in records:
+        if record.document is not None:
+            try:
+                document_path(Path(), record.document.id)
+            except InputError as error:
+                found = InputError(error.found, where=record.where, expected=error.expected, remedy=error.remedy)
+                record = replace(record, document=None, error=found)
+        yield record
+
+
+def _changed(before: Account) -> InputError:
+    return InputError(
+        f"the first {before.records:,} documents of the input are not those that the run was begun with",
+        where="--resume",
+        expected="the same input; only what has not been read yet may change",
+        remedy="give the same input, or begin anew with --overwrite",
+    )
