@@ -33,7 +33,7 @@ def quickstart(
     settings = load_config("quickstart", changes=changes or [], output=output)
     # Names and paths are no markup of ours, and a command that is broken into lines cannot be copied.
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    console.print(f"Fine-tuning {settings.encoder} on {', '.join(settings.data.train)}; a few minutes on a CPU.")
+    console.print(f"Fine-tuning {settings.encoder} on {', '.join(settings.data.train)}; some ten minutes on a CPU.")
     results = finetune(settings, resume=resume, overwrite=overwrite or (output == _OUTPUT and not resume))
     print_results(results, output, console)
 
