@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from musamma.data.corpora import khabar
+from musamma.data.corpora.release import PARTS
 from musamma.data.document import Document, Span
 from musamma.data.formats import read_documents
 from musamma.data.labels import SCHEMAS
@@ -22,10 +23,8 @@ from musamma.data.words import segment
 
 
 def parts() -> dict[str, list[Document]]:
-    """The documents of each part; the training part is what the development and the test part leave."""
-    held_out = {name: khabar(name) for name in ("dev", "test")}
-    taken = {document.id for documents in held_out.values() for document in documents}
-    return {"train": [document for document in khabar() if document.id not in taken], **held_out}
+    """The documents of each part."""
+    return {part: khabar(part) for part in PARTS}
 
 
 def tokens(document: Document) -> list[str]:

@@ -10,14 +10,13 @@ Both sides are brought to PER/LOC/ORG/MISC, MISC is left out, and every mode of 
 from __future__ import annotations
 
 import argparse
-import statistics
 
 from rich.console import Console
 
 from musamma.data.document import Document
 from musamma.data.formats import ReadOptions, read_documents
 from musamma.data.labels import LabelMap, apply_labels, load_label_map
-from musamma.evaluation import print_scores, score_documents
+from musamma.evaluation import print_runs, print_scores, score_documents, spread
 from musamma.inference import Tagger
 
 NAMES = LabelMap("PER/LOC/ORG", {"PER": "PER", "LOC": "LOC", "ORG": "ORG", "MISC": None})
@@ -51,10 +50,8 @@ def main() -> None:
         print_scores(scores, console)
         every.append(scores)
     if len(every) > 1:
-        console.print(f"\nmean and standard deviation of {len(every)} models")
-        for mode in every[0].modes:
-            figures = [100 * scores.modes[mode].micro.f1 for scores in every]
-            console.print(f"{mode}: {statistics.mean(figures):.2f} ± {statistics.stdev(figures):.2f}")
+        console.print()
+        print_runs(options.models, every, spread(every), console)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
 from musamma.data.labels import apply_labels, load_label_map
 from musamma.evaluation.calibration import Reliability, Threshold, check_precision, reliability, thresholds
+from musamma.evaluation.table import table_of
 
 if TYPE_CHECKING:
     from musamma.models.calibration import Calibration
@@ -208,7 +208,7 @@ def _write(calibration: Calibration, source: Path, output: Path | None) -> Path:
 def _print(fitted: Fitted, precision: float, console: Console) -> None:
     calibration = fitted.calibration
     before, after = fitted.before, fitted.after
-    table = _table("scores", "T tags", "T borders", "mean score", "right", "ECE", "ACE", "Brier")
+    table = table_of("scores", "T tags", "T borders", "mean score", "right", "ECE", "ACE", "Brier")
     for title, heat, found in (
         ("before", (1.0, 1.0), before),
         ("after", (calibration.tag_temperature, calibration.proclitic_temperature), after),
@@ -216,7 +216,7 @@ def _print(fitted: Fitted, precision: float, console: Console) -> None:
         figures = (found.confidence, found.precision, found.ece, found.ace, found.brier)
         table.add_row(title, *(f"{value:.2f}" for value in heat), *(f"{value:.4f}" for value in figures))
     console.print(table)
-    bins = _table("score", "names before", "mean score", "right", "names after", "mean score", "right")
+    bins = table_of("score", "names before", "mean score", "right", "names after", "mean score", "right")
     for one, other in zip(before.bins, after.bins, strict=True):
         cells = (
             cell
@@ -229,18 +229,10 @@ def _print(fitted: Fitted, precision: float, console: Console) -> None:
         bins.add_row(f"{one.low:.1f}-{one.high:.1f}", *cells)
     console.print()
     console.print(bins)
-    kept = _table("label", f"{precision:g} right from", "precision", "recall", "gold names")
+    kept = table_of("label", f"{precision:g} right from", "precision", "recall", "gold names")
     for label, threshold in fitted.thresholds.items():
         start = "not reached" if threshold.value is None else f"{threshold.value:.4f}"
         kept.add_row(label, start, f"{threshold.precision:.4f}", f"{threshold.recall:.4f}", str(threshold.support))
     console.print()
     console.print(kept)
     console.print(f"\n{calibration.documents} documents, {calibration.names} names, {before.count} predicted")
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table

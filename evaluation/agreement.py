@@ -75,9 +75,9 @@ def agreement(first: Iterable[Document], second: Iterable[Document]) -> Agreemen
         cases += (case for case in match(one, other.spans) if case.kind != CORRECT)
     if not ours:
         raise InputError("no word in the documents of both", expected="two annotations of the same documents")
-    named = [pair for pair in zip(ours, theirs, strict=True) if pair != (_OUTSIDE, _OUTSIDE)]
-    return Agreement(scorer.scores(), _kappa(ours, theirs), _kappa(*map(list, zip(*named, strict=True))) if named else 1.0,
-                     len(ours), tuple(cases))  # fmt: skip
+    pairs = list(zip(ours, theirs, strict=True))
+    named = [pair for pair in pairs if pair != (_OUTSIDE, _OUTSIDE)]
+    return Agreement(scorer.scores(), _kappa(pairs), _kappa(named), len(pairs), tuple(cases))
 
 
 def word_labels(words: list[tuple[int, int]], spans: Iterable[Span]) -> list[str]:
@@ -100,6 +100,8 @@ def word_labels(words: list[tuple[int, int]], spans: Iterable[Span]) -> list[str
     return labels
 
 
-def _kappa(ours: list[str], theirs: list[str]) -> float:
-    # One label throughout leaves chance nothing to explain: 0/0, which is perfect agreement.
-    return 1.0 if ours == theirs else float(cohen_kappa_score(ours, theirs))
+def _kappa(pairs: list[tuple[str, str]]) -> float:
+    # No word, or one label throughout, leaves chance nothing to explain: 0/0, which is perfect agreement.
+    if all(one == other for one, other in pairs):
+        return 1.0
+    return float(cohen_kappa_score(*map(list, zip(*pairs, strict=True))))
