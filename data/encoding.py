@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -113,6 +114,8 @@ class Encoder:
                 remedy="lengthen max_length or shorten overlap",
             )
         self.max_length, self.overlap = max_length, overlap
+        # A fast tokenizer must not be set by one thread while another uses it, and its own threads take all cores anyway.
+        self._lock = Lock()
         self._longest_word = max(1, int(self.capacity * _LONGEST_WORD_SHARE))
 
     def encode(self, document: Document) -> Encoded:
@@ -131,18 +134,19 @@ class Encoder:
             yield from self._encode(chunk)
 
     def _encode(self, documents: list[Document]) -> Iterator[Encoded]:
-        encoding = self.tokenizer(
-            [document.text for document in documents],
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            # A text that happens to hold "[SEP]" holds five characters, not an instruction.
-            split_special_tokens=True,
-            verbose=False,
-        )
+        with self._lock:
+            encoding = self.tokenizer(
+                [document.text for document in documents],
+                add_special_tokens=False,
+                truncation=False,
+                padding=False,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                # A text that happens to hold "[SEP]" holds five characters, not an instruction.
+                split_special_tokens=True,
+                verbose=False,
+            )
         for document, ids, offsets in zip(documents, encoding["input_ids"], encoding["offset_mapping"], strict=True):
             words, starts, ends = _assign(document.text, np.array(offsets, dtype=np.int64).reshape(-1, 2))
             windows = self._windows(np.array(ids, dtype=np.int64), starts, ends)

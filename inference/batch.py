@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,13 +25,11 @@ GROUP = 256
 GROUP_BYTES = 4 * 2**20
 
 
-class DocumentTagger(Protocol):
+class GroupTagger(Protocol):
     """What is needed of a tagger."""
 
-    left_out: int
-
-    def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents with the names found in them, in order."""
+    def tag_groups(self, groups: Iterable[list[Document]]) -> Iterator[tuple[list[Document], int]]:
+        """Groups of documents with the names found in them, in order, and how many names were left out for their score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Loaded:
         settings: what a resumed run must share with the one before, by a name that users know.
     """
 
-    tagger: DocumentTagger
+    tagger: GroupTagger
     settings: Mapping[str, Any]
 
 
@@ -76,38 +76,80 @@ def tag_records(
     before = account = output.account
     for kind, count in before.lost.items():
         audit.add(kind, count=count)
-    loaded: Loaded | None = None
-    seen, digest = 0, ""
-    for group in groups(records, skip=skip):
-        seen, digest = seen + len(group), chained(digest, group)
-        if loaded is None:
-            loaded = load()
-            output.begin(loaded.settings, layout)
-        output.reject([record for record in group if record.error is not None])
-        if seen <= before.records:
-            if seen == before.records and digest != before.digest:
-                raise _changed(before)
-        elif seen - len(group) < before.records:
-            raise _changed(before)
-        else:
-            left_out = loaded.tagger.left_out
-            given = (record.document for record in group if record.document is not None)
-            tagged = list(loaded.tagger.tag_documents(given))
-            data = layout.encode(tagged)
-            left_out = loaded.tagger.left_out - left_out
-            account = account.plus(group, tagged, digest=digest, left_out=left_out)
-            output.append(data, replace(account, lost={kind: count for kind, count in audit.kinds.items() if count}))
-            account = output.account
+    run = _Reading(records, load, output, layout, skip=skip)
+    loaded = run.start()
+    tagged_groups = loaded.tagger.tag_groups(run.to_tag()) if loaded else iter(())
+    for tagged, left_out in tagged_groups:
+        group, digest = run.pending.popleft()
+        data = layout.encode(tagged)
+        account = account.plus(group, tagged, digest=digest, left_out=left_out)
+        output.append(data, replace(account, lost={kind: count for kind, count in audit.kinds.items() if count}))
+        account = output.account
         meter.show(
             read=group[-1].read,
             documents=account.documents - before.documents,
             names=account.names,
             rejected=account.rejected,
         )
-    if seen < before.records:
-        raise _changed(before)
+    if run.error is not None:
+        raise run.error
     output.finish(layout)
     return account
+
+
+class _Reading:
+    """The groups of records as they are read, a few ahead of the one that is written.
+
+    Attributes:
+        pending: groups that are being tagged, each with the fingerprint of all records up to its last.
+        error: what ended the reading before its time; what was read before is tagged and written first.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        load: Callable[[], Loaded],
+        output: Output,
+        layout: Layout,
+        *,
+        skip: bool,
+    ) -> None:
+        self._groups, self._load, self._output, self._layout = groups(records, skip=skip), load, output, layout
+        self._before = output.account
+        self._first: list[Record] | None = None
+        self.pending: deque[tuple[list[Record], str]] = deque()
+        self.error: InputError | None = None
+
+    def start(self) -> Loaded | None:
+        """The tagger, loaded when the first group has been read; ``None`` if there is none."""
+        self._first = next(self._groups, None)
+        if self._first is None:
+            if self._before.records:
+                raise _changed(self._before)
+            return None
+        loaded = self._load()
+        self._output.begin(loaded.settings, self._layout)
+        return loaded
+
+    def to_tag(self) -> Iterator[list[Document]]:
+        """The documents of every group that a run before has not done; its groups are compared with what it read."""
+        try:
+            before, seen, digest = self._before, 0, ""
+            for group in chain([self._first or []], self._groups):
+                seen, digest = seen + len(group), chained(digest, group)
+                self._output.reject([record for record in group if record.error is not None])
+                if seen <= before.records:
+                    if seen == before.records and digest != before.digest:
+                        raise _changed(before)
+                    continue
+                if seen - len(group) < before.records:
+                    raise _changed(before)
+                self.pending.append((group, digest))
+                yield [record.document for record in group if record.document is not None]
+            if seen < before.records:
+                raise _changed(before)
+        except InputError as error:
+            self.error = error
 
 
 def groups(records: Iterable[Record], *, skip: bool = False) -> Iterator[list[Record]]:

@@ -147,7 +147,7 @@ def chained(digest: str, records: Iterable[Record]) -> str:
 def folder_digest(folder: Path) -> str:
     """The fingerprint of a checkpoint: what of it decides the outcome."""
     hashed = blake2b(digest_size=16)
-    for pattern in ("config.json", "token*.json", "*.safetensors"):
+    for pattern in ("config.json", "token*.json", "*.safetensors", "openvino_model.*", "*.onnx"):
         for path in sorted(folder.glob(pattern)):
             with path.open("rb") as file:
                 hashed.update(path.name.encode())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import try_to_load_from_cache
+from transformers import PreTrainedConfig
 
 from musamma.data.document import Document, Span
 from musamma.data.encoding import Encoder
@@ -16,16 +19,21 @@ from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.inference.journal import folder_digest
 from musamma.models.calibration import Calibration, read_calibration
-from musamma.models.prediction import Predictor, choose_device, supports_bfloat16
+from musamma.models.exported import load_exported, read_export
+from musamma.models.prediction import Predictor
 from musamma.models.registry import load_tokenizer, resolve_model
-from musamma.models.token_classifier import load_classifier
+from musamma.models.runtime import Runtime, TorchRuntime, choose_device, supports_bfloat16
+from musamma.models.token_classifier import encoding_options, load_classifier
 
 # No score is as high: a label of which no score was shown to be enough.
 _NEVER = 1.01
 
 
 class Tagger:
-    """Finds names with a fine-tuned checkpoint.
+    """Finds names with a fine-tuned checkpoint, or with what ``musamma export`` made of one.
+
+    Several threads may use one tagger. It is pickled as the arguments that it was made with, and loads its model again where it
+    is unpickled: workers need the same model under the same name.
 
     >>> tagger = Tagger("runs/quickstart")                                          # doctest: +SKIP
     >>> tagger.tag("وصل الوفد إلى بيروت وبغداد")                                    # doctest: +SKIP
@@ -43,7 +51,6 @@ class Tagger:
 
     Attributes:
         labels: the labels that the model knows.
-        left_out: how many names have been left out for their score so far.
 
     Raises:
         InputError: there is no such model or device, the model has no tokenizer, it is no entity recogniser, a score or
@@ -61,9 +68,16 @@ class Tagger:
         label_min_scores: Mapping[str, float] | None = None,
         thresholds: bool = False,
     ) -> None:
+        self._made_with: dict[str, Any] = {
+            "device": device,
+            "batch_tokens": batch_tokens,
+            "bfloat16": bfloat16,
+            "min_score": min_score,
+            "label_min_scores": dict(label_min_scores or {}),
+            "thresholds": thresholds,
+        }
         self._predictor = load_predictor(model, device=device, batch_tokens=batch_tokens, bfloat16=bfloat16)
         self.model, self.labels = model, self._predictor.tags.labels
-        self.left_out = 0
         self._bounds = _bounds(
             self.labels,
             min_score,
@@ -71,6 +85,9 @@ class Tagger:
             _stored(self._predictor.calibration, model) if thresholds else None,
             where=model,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Tagger, self.model, **self._made_with), ()
 
     def tag(self, text: str) -> list[Span]:
         """The names in one text, with character-exact offsets into it and a score."""
@@ -82,9 +99,21 @@ class Tagger:
         return (list(document.spans) for document in self.tag_documents(documents))
 
     def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents with the names found in them, in order; spans that they had are replaced."""
-        tagged = self._predictor.predict(documents)
-        return map(self._kept, tagged) if any(self._bounds.values()) else tagged
+        """The documents with the names found in them, in order; spans that they had are replaced.
+
+        A few hundred documents are read ahead of the one that is given.
+        """
+        return (self._kept(document) for document in self._predictor.predict(documents))
+
+    def tag_groups(self, groups: Iterable[list[Document]]) -> Iterator[tuple[list[Document], int]]:
+        """Groups of documents with the names found in them, in order, and how many names were left out for their score.
+
+        What is found in a group, scores to the last digit included, does not depend on what other groups there are. A few groups
+        are read ahead of the one that is given.
+        """
+        for group in self._predictor.predict_groups(groups):
+            kept = [self._kept(document) for document in group]
+            yield kept, sum(len(document.spans) for document in group) - sum(len(document.spans) for document in kept)
 
     def settings(self) -> dict[str, Any]:
         """All that decides what is found, scores to the last digit included; weights and tokenizer by their fingerprint."""
@@ -95,39 +124,52 @@ class Tagger:
             "musamma": version("musamma"),
             "model": self.model,
             "model files": folder_digest(folder),
-            "device": str(self._predictor.device),
-            "bfloat16": self._predictor.autocast is not None,
+            **self._predictor.runtime.settings(),
             "batch tokens": self._predictor.batch_tokens,
             "least scores": self._bounds,
         }
 
     def _kept(self, document: Document) -> Document:
-        kept = [span for span in document.spans if (span.score or 0.0) >= self._bounds[span.label]]
-        self.left_out += len(document.spans) - len(kept)
-        return document.with_spans(kept)
+        if not any(self._bounds.values()):
+            return document
+        return document.with_spans([span for span in document.spans if (span.score or 0.0) >= self._bounds[span.label]])
 
 
 def load_predictor(
     model: str, *, device: str | None = None, batch_tokens: int | None = None, bfloat16: bool | None = None
 ) -> Predictor:
-    """A checkpoint with all that belongs to running it; see :class:`Tagger` for the arguments and errors."""
+    """A checkpoint, or what was exported from one, with all that belongs to running it; see :class:`Tagger`."""
     name = resolve_model(model)
-    where = choose_device(device)
-    tokenizer = load_tokenizer(name)
-    classifier, options = load_classifier(name)
-    id2label = {int(index): name for index, name in (classifier.config.id2label or {}).items()}
-    tags, columns = TagSet.from_id2label(id2label, where=model)
-    half = supports_bfloat16(where) if bfloat16 is None else bfloat16
+    runtime: Runtime
+    if (exported := read_export(name)) is not None:
+        config, export = exported
+        tokenizer = load_tokenizer(name)
+        options = encoding_options(config, model)
+        tags, columns = _tags(config, model)
+        runtime = load_exported(name, export, device=device, bfloat16=bfloat16)
+        gpu = False
+    else:
+        where = choose_device(device)
+        tokenizer = load_tokenizer(name)
+        classifier, options = load_classifier(name)
+        config = classifier.config
+        tags, columns = _tags(config, model)
+        half = supports_bfloat16(where) if bfloat16 is None else bfloat16
+        runtime = TorchRuntime(classifier.to(where), device=where, autocast=torch.bfloat16 if half else None)
+        gpu = where.type == "cuda"
     return Predictor(
-        classifier.to(where),
+        runtime,
         Encoder(tokenizer, max_length=options.max_length, overlap=options.overlap),
         tags,
         columns,
-        device=where,
-        autocast=torch.bfloat16 if half else None,
-        batch_tokens=batch_tokens or (32_768 if where.type == "cuda" else 4_096),
-        calibration=read_calibration(getattr(classifier.config, "musamma", None), tags.labels, where=model),
+        batch_tokens=batch_tokens or (32_768 if gpu else 4_096),
+        calibration=read_calibration(getattr(config, "musamma", None), tags.labels, where=model),
     )
+
+
+def _tags(config: PreTrainedConfig, where: str) -> tuple[TagSet, np.ndarray]:
+    id2label = {int(index): name for index, name in (config.id2label or {}).items()}
+    return TagSet.from_id2label(id2label, where=where)
 
 
 def _stored(calibration: Calibration, model: str) -> Mapping[str, float | None]:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
-import torch
 
 from musamma.data.document import Document
-from musamma.data.encoding import Encoded, Encoder
-from musamma.data.errors import InputError
+from musamma.data.encoding import Encoded, Encoder, Window
 from musamma.data.tags import TagSet
 from musamma.models.calibration import Calibration, Logits
 from musamma.models.decoding import PROCLITIC_CLASSES, decode
-from musamma.models.token_classifier import TokenClassifier
+from musamma.models.runtime import Batch, Runtime
 
 # Every new shape makes the CPU's matrix library compile and keep another kernel.
 _MULTIPLE = 8
+# Documents whose windows are sorted by length together, where nobody has put them in groups.
+_GROUP = 256
 
 
-def pad(rows: list[np.ndarray], value: int, *, limit: int) -> torch.Tensor:
-    """Rows of different length as one int64 tensor, (rows, pieces).
+def pad(rows: list[np.ndarray], value: int, *, limit: int) -> np.ndarray:
+    """Rows of different length as one int64 array, (rows, pieces).
 
     Args:
         rows: piece ids or labels.
@@ -32,7 +34,7 @@ def pad(rows: list[np.ndarray], value: int, *, limit: int) -> torch.Tensor:
     batch = np.full((len(rows), longest), value, dtype=np.int64)
     for index, row in enumerate(rows):
         batch[index, : len(row)] = row
-    return torch.from_numpy(batch)
+    return batch
 
 
 def batches(lengths: list[int], *, tokens: int) -> list[list[int]]:
@@ -48,52 +50,66 @@ def batches(lengths: list[int], *, tokens: int) -> list[list[int]]:
     return groups
 
 
-class Predictor:
-    """A classifier with its encoder, tag set and device.
+@dataclass(eq=False, slots=True)
+class _Group:
+    """Documents whose windows are batched together.
 
     Args:
-        classifier: the model; it is neither moved nor switched to evaluation mode here.
+        encoded: the documents.
+        logits: what is known of their words by now.
+        batches: how many of their batches are still to come.
+    """
+
+    encoded: list[Encoded]
+    logits: list[Logits]
+    batches: int
+
+
+class Predictor:
+    """A classifier with its encoder and tag set. Several threads may use one.
+
+    Args:
+        runtime: computes the logits.
         encoder: cuts documents as in training.
         tags: the tag set.
         columns: ``logits[..., columns]`` are in the tag set's order; int, (tags,).
-        device: where the classifier is.
-        autocast: the type to compute in, ``None`` for the weights' own.
         batch_tokens: pieces a batch, padding included.
         calibration: the temperatures that scores are made with.
     """
 
     def __init__(
         self,
-        classifier: TokenClassifier,
+        runtime: Runtime,
         encoder: Encoder,
         tags: TagSet,
         columns: np.ndarray,
         *,
-        device: torch.device,
-        autocast: torch.dtype | None = None,
         batch_tokens: int = 4096,
         calibration: Calibration | None = None,
     ) -> None:
-        self.classifier, self.encoder, self.tags, self.columns = classifier, encoder, tags, columns
-        self.device, self.autocast, self.batch_tokens = device, autocast, batch_tokens
+        self.runtime, self.encoder, self.tags, self.columns = runtime, encoder, tags, columns
+        self.batch_tokens = batch_tokens
         self.calibration = calibration or Calibration()
 
-    def predict(self, documents: Iterable[Document], *, chunk: int = 256) -> Iterator[Document]:
-        """The documents with the names found in them, in order; see :meth:`classify` for the arguments."""
-        for encoded, logits in self.classify(documents, chunk=chunk):
-            yield self.decoded(encoded, logits, self.calibration)
+    def predict(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents with the names found in them, in order; a few hundred of them are in memory at a time."""
+        return chain.from_iterable(self.predict_groups(_groups(documents)))
 
-    def classify(self, documents: Iterable[Document], *, chunk: int = 256) -> Iterator[tuple[Encoded, Logits]]:
+    def predict_groups(self, groups: Iterable[list[Document]]) -> Iterator[list[Document]]:
+        """Groups of documents with the names found in them, in order.
+
+        No batch holds windows of two groups: what is found in a group does not depend on its neighbours.
+        """
+        for group in self._classified(groups):
+            yield [self.decoded(*item, self.calibration) for item in zip(group.encoded, group.logits, strict=True)]
+
+    def classify(self, documents: Iterable[Document]) -> Iterator[tuple[Encoded, Logits]]:
         """The documents, in order, with what the classifier says of their words.
 
-        Args:
-            documents: any number; ``chunk`` of them are in memory at a time.
-            chunk: documents whose windows are sorted by length together.
+        That is (words, tags), and (words, proclitic classes), or ``None`` without a proclitic head.
         """
-        stream = iter(documents)
-        while group := list(islice(stream, chunk)):
-            encoded = list(self.encoder.encode_all(group))
-            yield from zip(encoded, self.logits(encoded), strict=True)
+        for group in self._classified(_groups(documents)):
+            yield from zip(group.encoded, group.logits, strict=True)
 
     def decoded(self, encoded: Encoded, logits: Logits, calibration: Calibration) -> Document:
         """A document with the names that its logits say, scored as the calibration says."""
@@ -106,59 +122,52 @@ class Predictor:
         )
         return encoded.document.with_spans(spans)
 
-    @torch.inference_mode()
-    def logits(self, encoded: list[Encoded]) -> list[Logits]:
-        """Logits of every word of every document: (words, tags), and (words, proclitic classes) or ``None``."""
-        has_head = self.classifier.proclitic_head is not None
-        results: list[Logits] = [
+    def _classified(self, groups: Iterable[list[Document]]) -> Iterator[_Group]:
+        """The groups, in order, with all their logits. While one is computed, the next is cut."""
+        waiting: deque[_Group] = deque()
+        sent: deque[tuple[_Group, list[tuple[int, Window]]]] = deque()
+
+        def work() -> Iterator[Batch]:
+            padding, limit = self.encoder.tokenizer.pad_token_id or 0, self.encoder.max_length
+            for documents in groups:
+                group = self._group(documents)
+                windows = [(index, window) for index, item in enumerate(group.encoded) for window in item.windows]
+                rows = batches([len(window.input_ids) for _, window in windows], tokens=self.batch_tokens)
+                group.batches = len(rows)
+                waiting.append(group)
+                for row in rows:
+                    chosen = [windows[index] for index in row]
+                    sent.append((group, chosen))
+                    ids = [window.input_ids for _, window in chosen]
+                    yield Batch(pad(ids, padding, limit=limit), pad([np.ones_like(row) for row in ids], 0, limit=limit))
+
+        for tag_logits, proclitic_logits in self.runtime.stream(work()):
+            group, chosen = sent.popleft()
+            tag_rows = tag_logits[..., self.columns]
+            for row, (index, window) in enumerate(chosen):
+                words, positions = window.words[window.owned], window.positions[window.owned]
+                tag_result, proclitic_result = group.logits[index]
+                tag_result[words] = tag_rows[row, positions]
+                if proclitic_result is not None and proclitic_logits is not None:
+                    proclitic_result[words] = proclitic_logits[row, positions]
+            group.batches -= 1
+            while waiting and not waiting[0].batches:
+                yield waiting.popleft()
+        yield from waiting  # texts without a word at the very end
+
+    def _group(self, documents: list[Document]) -> _Group:
+        encoded = list(self.encoder.encode_all(documents))
+        logits: list[Logits] = [
             (
                 np.zeros((len(item.words), len(self.tags)), dtype=np.float32),
-                np.zeros((len(item.words), PROCLITIC_CLASSES), dtype=np.float32) if has_head else None,
+                np.zeros((len(item.words), PROCLITIC_CLASSES), dtype=np.float32) if self.runtime.proclitics else None,
             )
             for item in encoded
         ]
-        windows = [(index, window) for index, item in enumerate(encoded) for window in item.windows]
-        padding, limit = self.encoder.tokenizer.pad_token_id or 0, self.encoder.max_length
-        for rows in batches([len(window.input_ids) for _, window in windows], tokens=self.batch_tokens):
-            group = [windows[row] for row in rows]
-            input_ids = pad([window.input_ids for _, window in group], padding, limit=limit)
-            attention_mask = pad([np.ones_like(window.input_ids) for _, window in group], 0, limit=limit)
-            with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-                tag_logits, proclitic_logits = self.classifier(
-                    input_ids.to(self.device), attention_mask.to(self.device)
-                )
-            tag_rows = tag_logits.float().cpu().numpy()[..., self.columns]
-            proclitic_rows = None if proclitic_logits is None else proclitic_logits.float().cpu().numpy()
-            for row, (index, window) in enumerate(group):
-                words, positions = window.words[window.owned], window.positions[window.owned]
-                tag_result, proclitic_result = results[index]
-                tag_result[words] = tag_rows[row, positions]
-                if proclitic_result is not None and proclitic_rows is not None:
-                    proclitic_result[words] = proclitic_rows[row, positions]
-        return results
+        return _Group(encoded, logits, 0)
 
 
-def choose_device(name: str | None) -> torch.device:
-    """The device of that name; the GPU where there is one, if ``name`` is ``None``.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        raise InputError(f"device {name!r}", expected=f"one that is there, such as {', '.join(there)}") from error
-    return device
-
-
-def supports_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware, so that it is faster than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        # oneDNN also emulates bfloat16 on processors without such instructions, where it is slower than float32.
-        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(getattr(torch.cpu, check, bool)() for check in checks)
-    return False
+def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    stream = iter(documents)
+    while group := list(islice(stream, _GROUP)):
+        yield group

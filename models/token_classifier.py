@@ -18,7 +18,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers import logging as transformers_logging
 
 from musamma.data.errors import InputError
@@ -147,7 +153,7 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
         InputError: there is no such checkpoint, or it cannot be loaded.
     """
     backbone = _load(checkpoint, {}, fresh_heads=False, dtype=dtype)
-    head = Path(checkpoint) / HEAD_FILE if Path(checkpoint).is_dir() else _hub_file(checkpoint, HEAD_FILE)
+    head = Path(checkpoint) / HEAD_FILE if Path(checkpoint).is_dir() else hub_file(checkpoint, HEAD_FILE)
     classifier = TokenClassifier(backbone, proclitics=head is not None and head.is_file())
     if classifier.proclitic_head is not None and head is not None:
         try:
@@ -158,7 +164,7 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
                 where=str(head),
                 remedy="copy the checkpoint anew, or delete the file to tag whole words",
             ) from error
-    return classifier.eval(), _options(backbone, checkpoint)
+    return classifier.eval(), encoding_options(backbone.config, checkpoint, limit=positions(backbone))
 
 
 def positions(model: PreTrainedModel) -> int | None:
@@ -171,9 +177,19 @@ def positions(model: PreTrainedModel) -> int | None:
     return limit
 
 
-def _options(model: PreTrainedModel, where: str) -> EncodingOptions:
+def encoding_options(config: PreTrainedConfig, where: str, *, limit: int | None = None) -> EncodingOptions:
+    """How documents are cut for a checkpoint, as its configuration says; by default where it says nothing.
+
+    Args:
+        config: the configuration.
+        where: the checkpoint, for errors.
+        limit: the most pieces that its encoder takes.
+
+    Raises:
+        InputError: what it says cannot be read.
+    """
     options = EncodingOptions()
-    if (stored := getattr(model.config, "musamma", None)) is not None:
+    if (stored := getattr(config, "musamma", None)) is not None:
         try:
             # A checkpoint of another tool that was calibrated here has no encoding of its own.
             if (encoding := stored.get("encoding")) is not None:
@@ -185,13 +201,13 @@ def _options(model: PreTrainedModel, where: str) -> EncodingOptions:
                 expected="'encoding' with 'max_length' and 'overlap'",
                 remedy="copy the checkpoint anew, or delete the key to cut documents by default",
             ) from error
-    limit = positions(model)
     if limit is not None and options.max_length > limit:
         options = EncodingOptions(max_length=limit, overlap=min(options.overlap, limit // 4))
     return options
 
 
-def _hub_file(repository: str, name: str) -> Path | None:
+def hub_file(repository: str, name: str) -> Path | None:
+    """A file of a repository on the hub; ``None`` where it has none of that name or cannot be reached."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 

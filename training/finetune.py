@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments, set_seed
 
@@ -21,8 +22,9 @@ from musamma.data.encoding import Encoder, Loss
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.normalization import install_normalizer
-from musamma.models.prediction import Predictor, supports_bfloat16
+from musamma.models.prediction import Predictor
 from musamma.models.registry import load_tokenizer, resolve_model
+from musamma.models.runtime import TorchRuntime, supports_bfloat16
 from musamma.models.token_classifier import EncodingOptions, TokenClassifier, new_classifier, positions
 from musamma.training.card import model_card
 from musamma.training.config import RunConfig
@@ -113,12 +115,10 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     if is_main_process():
         write_lines(folder / "losses.jsonl", (_loss_record(document, loss) for document, loss in losses))
     predictor = Predictor(
-        classifier,
+        TorchRuntime(classifier, device=options.device, autocast=torch.bfloat16 if options.bf16 else None),
         encoder,
         corpus.tags,
-        torch.arange(len(corpus.tags)).numpy(),
-        device=options.device,
-        autocast=torch.bfloat16 if options.bf16 else None,
+        np.arange(len(corpus.tags)),
         batch_tokens=32_768 if options.device.type == "cuda" else 4_096,
     )
     callbacks: list[Any] = [LogWriter(folder / LOG_FILE)]

@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from musamma.data.document import Document
 from musamma.evaluation import Scores, score_documents
 from musamma.models.prediction import Predictor
+from musamma.models.runtime import TorchRuntime
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 
@@ -39,13 +40,14 @@ class SpanTrainer(Trainer):
         options: dict[str, Any],
     ) -> None:
         super().__init__(**options)
-        self._predictor, self._dev = predictor, dev
+        assert isinstance(predictor.runtime, TorchRuntime), "what is trained runs in PyTorch"
+        self._predictor, self._runtime, self._dev = predictor, predictor.runtime, dev
         self._layerwise_decay, self._head_learning_rate = layerwise_decay, head_learning_rate
 
     def score(self, documents: list[Document]) -> Scores:
         """Scores of the model as it is, in all modes."""
-        self._predictor.device = self.args.device
-        classifier = self._predictor.classifier
+        self._runtime.device = self.args.device
+        classifier = self._runtime.classifier
         training = classifier.training
         classifier.eval()
         try:
@@ -70,7 +72,7 @@ class SpanTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer of the arguments, over groups by depth."""
         if self.optimizer is None:
-            module = model or self._predictor.classifier
+            module = model or self._runtime.classifier
             decayed = set(self.get_decay_parameter_names(module))
             rates = learning_rates(
                 [name for name, weight in module.named_parameters() if weight.requires_grad],

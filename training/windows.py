@@ -60,12 +60,12 @@ class Collator:
         """``input_ids`` and ``attention_mask`` (windows, pieces), ``labels`` (windows, 2, pieces): tags, then proclitics."""
         ids = [np.asarray(row["input_ids"]) for row in rows]
         labels = [
-            pad([np.asarray(row[column]) for row in rows], IGNORED, limit=self.max_length)
+            torch.from_numpy(pad([np.asarray(row[column]) for row in rows], IGNORED, limit=self.max_length))
             for column in ("tags", "proclitics")
         ]
         return {
-            "input_ids": pad(ids, self.padding, limit=self.max_length),
-            "attention_mask": pad([np.ones_like(row) for row in ids], 0, limit=self.max_length),
+            "input_ids": torch.from_numpy(pad(ids, self.padding, limit=self.max_length)),
+            "attention_mask": torch.from_numpy(pad([np.ones_like(row) for row in ids], 0, limit=self.max_length)),
             "labels": torch.stack(labels, dim=1),
         }
 

@@ -161,7 +161,9 @@ def test_a_precision_out_of_reach_leaves_no_name(model, dev):
     assert output.count("not reached") == 3
     tagger = Tagger(str(model), device="cpu", thresholds=True)
     assert tagger.tag(SENTENCES[0]) == []
-    assert tagger.left_out == len(Tagger(str(model), device="cpu").tag(SENTENCES[0]))
+    ((tagged, left_out),) = tagger.tag_groups([[Document("0", SENTENCES[0])]])
+    assert tagged[0].spans == ()
+    assert left_out == len(Tagger(str(model), device="cpu").tag(SENTENCES[0])) > 0
 
 
 def test_everything_else_in_the_checkpoint_stays(model, made, dev):
@@ -309,7 +311,9 @@ def test_the_closer_bound_wins(model, dev):
         ({"label_min_scores": {"LOC": 0.7}}, (0.7, 0.0, 0.0)),
     ):
         tagger = Tagger(str(model), device="cpu", **options)
-        kept = [span for document in tagger.tag_documents(documents) for span in document.spans]
+        ((group, left_out),) = tagger.tag_groups([documents])
+        kept = [span for document in group for span in document.spans]
         counts = tuple(sum(span.label == label for span in kept) for label in ("LOC", "ORG", "PER"))
         assert counts == tuple(map(lowest, ("LOC", "ORG", "PER"), bounds))
-        assert tagger.left_out == len(every) - len(kept) > 0
+        assert left_out == len(every) - len(kept) > 0
+        assert group == list(tagger.tag_documents(documents))

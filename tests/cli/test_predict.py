@@ -322,13 +322,13 @@ def read_rejects(path: Path) -> list[dict]:
 
 
 def test_ctrl_c_says_what_is_kept(model, archive, tmp_path, capsys, monkeypatch):
-    def interrupted(self, documents):
-        documents = list(documents)
-        if documents[0].id != "0":
-            raise KeyboardInterrupt
-        return iter(documents)
+    def interrupted(self, groups):
+        for documents in groups:
+            if documents[0].id != "0":
+                raise KeyboardInterrupt
+            yield documents, 0
 
-    monkeypatch.setattr(Tagger, "tag_documents", interrupted)
+    monkeypatch.setattr(Tagger, "tag_groups", interrupted)
     assert run(["predict", str(archive), "-m", model, "--device", "cpu", "-o", str(tmp_path / "out.jsonl")]) == 130
     said = capsys.readouterr().err.splitlines()
     assert said == [

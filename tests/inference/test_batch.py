@@ -36,17 +36,19 @@ class Finder:
     """Finds every Baghdad, and can be killed at a document."""
 
     def __init__(self, *, killed_at: str | None = None) -> None:
-        self.left_out, self.killed_at, self.seen = 0, killed_at, []
+        self.killed_at, self.seen = killed_at, []
 
-    def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        for document in documents:
-            if document.id == self.killed_at:
-                raise Killed
-            self.seen.append(document.id)
-            self.left_out += 1
-            yield document.with_spans(
-                Span(match.start(), match.end(), "LOC", 0.5) for match in re.finditer("بغداد", document.text)
-            )
+    def tag_groups(self, groups: Iterable[list[Document]]) -> Iterator[tuple[list[Document], int]]:
+        for group in groups:
+            yield [self.tagged(document) for document in group], len(group)
+
+    def tagged(self, document: Document) -> Document:
+        if document.id == self.killed_at:
+            raise Killed
+        self.seen.append(document.id)
+        return document.with_spans(
+            Span(match.start(), match.end(), "LOC", 0.5) for match in re.finditer("بغداد", document.text)
+        )
 
 
 @pytest.fixture(autouse=True)
