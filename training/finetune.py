@@ -110,6 +110,9 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     # Before any weight is drawn, so that the heads are the same in every run of this seed.
     set_seed(seed)
     encoder, classifier = _new_parts(config, corpus)
+    if options.device.type == "cpu":
+        # PyTorch's fused attention goes back through a batch of sentences slower than all the rest of a step does.
+        classifier.backbone.set_attn_implementation("eager")
     windows, losses = window_dataset(corpus.train, encoder, corpus.tags, proclitics=config.proclitics)
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
