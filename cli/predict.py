@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from musamma.cli.scores import least_scores
 from musamma.data.audit import ImportAudit
 from musamma.data.errors import InputError
 
@@ -102,7 +103,7 @@ def predict(
     """Find the names in articles: the same documents come out, with character-exact spans and scores."""
     target = None if output in (None, "-") else output
     chosen, packing = _format_of(target, format)
-    least, by_label = _min_scores(min_score or [])
+    least, by_label = least_scores(min_score or [])
     _check_call(target, chosen, on_error=on_error, resume=resume, overwrite=overwrite)
     if target is not None:
         _keep_apart(inputs, target)
@@ -234,26 +235,6 @@ def _format_of(output: str | None, given: Format | None) -> tuple[Format, str | 
             expected=f"no {path.suffix.lower()}, or one of {', '.join(_PACKED)}",
         )
     return format, packing
-
-
-def _min_scores(given: list[str]) -> tuple[float, dict[str, float]]:
-    """The least score of all names, and those of single labels, from ``SCORE`` and ``LABEL=SCORE``."""
-    general, by_label = 0.0, {}
-    for item in given:
-        label, _, number = item.rpartition("=")
-        try:
-            score = float(number)
-        except ValueError:
-            score = -1.0
-        if not 0.0 <= score <= 1.0 or item.startswith("="):
-            raise InputError(
-                f"--min-score {item!r}", expected="a number from 0 to 1, or one with its label, such as PER=0.9"
-            )
-        if label:
-            by_label[label] = score
-        else:
-            general = score
-    return general, by_label
 
 
 def _keep_apart(inputs: list[str], output: str) -> None:

@@ -7,17 +7,19 @@ from html import escape
 
 from musamma.data.document import Document, Span
 
-HEAD = """<!DOCTYPE html>
-<html lang="ar" dir="rtl"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><title>Musamma</title><style>
-body{font:1.15rem/2.1 "Noto Naskh Arabic","Amiri","Segoe UI",Tahoma,serif;max-width:48rem;margin:0 auto;padding:1rem;color:#1c1c1c;background:#fff}
+#: The look of articles and of their names, labels' colours included.
+STYLE = """body{font:1.15rem/2.1 "Noto Naskh Arabic","Amiri","Segoe UI",Tahoma,serif;max-width:48rem;margin:0 auto;padding:1rem;color:#1c1c1c;background:#fff}
 article{border-bottom:1px solid #ccc;padding-bottom:1rem}h2{font:600 .9rem/1.6 system-ui,sans-serif;color:#555;direction:ltr;text-align:right}
 .text{white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:plaintext}
 mark{padding:.1em .25em;border-radius:.3em;color:inherit;background:#e6e6e6;border-bottom:2px solid #777}
 mark small{font:600 .62em system-ui,sans-serif;margin-inline-start:.35em;color:#333;unicode-bidi:isolate}
 .PER{background:#fde2e2;border-color:#c0392b}.GPE,.LOC,.FAC{background:#dff0e3;border-color:#1e8449}
 .ORG{background:#dfe9fb;border-color:#2456b3}.NORP,.EVENT,.PROD,.MISC{background:#f6ecd2;border-color:#9a7d0a}
-</style></head><body>
+"""
+HEAD = f"""<!DOCTYPE html>
+<html lang="ar" dir="rtl"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><title>Musamma</title><style>
+{STYLE}</style></head><body>
 """
 TAIL = "</body></html>\n"
 

@@ -1,0 +1,184 @@
+"""``musamma serve`` as it is called: a process of its own on a free port, and what it says of calls that cannot be."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import pytest
+import torch
+
+from musamma.cli.main import run
+from musamma.data.document import Document
+from musamma.data.normalization import install_normalizer
+from musamma.data.tags import TagSet
+from musamma.inference import Tagger
+from musamma.inference.service.server import address_of, listen
+from musamma.models.registry import load_tokenizer
+from musamma.models.token_classifier import EncodingOptions, new_classifier
+
+TEXT = "\r\n قَالَ مُحَمَّدٌ 😀 السَّعِيد في \u202bبيروت\u202c لـــ«رويترز» وبغداد\n"
+
+
+@pytest.fixture(scope="module")
+def model(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A checkpoint that finds names in anything: its heads are drawn at random, and wide."""
+    torch.manual_seed(5)
+    classifier = new_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
+    torch.nn.init.normal_(classifier.backbone.classifier.weight, std=2)
+    torch.nn.init.normal_(classifier.proclitic_head.weight, std=2)
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
+    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
+    return str(folder)
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The process and the URL that it names."""
+    command = [sys.executable, "-m", "musamma.cli.main", "serve", "--port", "0", "--device", "cpu", *arguments]
+    environment = {**os.environ, "PYTHONWARNINGS": ""}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    try:
+        assert process.stderr is not None
+        first = process.stderr.readline().decode()
+        found = re.search(r"(http://\S+), until Ctrl-C$", first.rstrip("\n"))
+        assert found, first + process.stderr.read().decode()
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(url: str, value: Any) -> Any:
+    body = json.dumps(value).encode()
+    with urlopen(Request(f"{url}/predict", body, {"Content-Type": "application/json"}), timeout=30) as response:
+        return json.load(response)
+
+
+def test_a_process_of_its_own_answers_as_the_tagger_does_and_stops_when_told(model: str) -> None:
+    (expected,) = Tagger(model, device="cpu").tag_documents([Document("0", TEXT)])
+    with serving("-m", model, "--max-characters", "200000", "--max-texts", "9") as (process, url):
+        with urlopen(f"{url}/health", timeout=30) as response:
+            assert json.load(response)["labels"] == ["LOC", "ORG", "PER"]
+        answer = ask(url, {"text": TEXT})
+        (found,) = answer["documents"]
+        assert [(s["start"], s["end"], s["label"]) for s in found["spans"]] == [span.key for span in expected.spans]
+        assert [s["text"] for s in found["spans"]] == [expected.surface(span) for span in expected.spans]
+        scores = [span.score for span in expected.spans]
+        assert [s["score"] for s in found["spans"]] == pytest.approx(scores, abs=1e-4)
+        with pytest.raises(HTTPError, match="413"):
+            ask(url, {"texts": [""] * 10})
+
+        late: list[Any] = []
+        long = {"text": TEXT * 600}
+        client = threading.Thread(target=lambda: late.append(ask(url, long)))
+        client.start()
+        deadline = time.monotonic() + 30
+        while not json.load(urlopen(f"{url}/health", timeout=30))["waiting"]:
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        client.join(30)
+        assert late[0]["documents"][0]["text"] == long["text"]
+        assert process.stderr.read() == b""  # type: ignore[union-attr]
+        assert process.stdout.read() == b""  # type: ignore[union-attr]
+
+
+def test_ctrl_c_ends_it_and_another_address_is_warned_of(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with listen("0.0.0.0", 0) as free:
+        port = free.getsockname()[1]
+    answers: list[Any] = []
+
+    def client() -> None:
+        deadline = time.monotonic() + 30
+        while not answers and time.monotonic() < deadline:
+            try:
+                answers.append(ask(f"http://127.0.0.1:{port}", {"text": TEXT}))
+            except URLError:
+                time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=client)
+    thread.start()
+    arguments = ["--device", "cpu", "--host", "0.0.0.0", "--port", str(port), "--min-score", "1"]
+    assert run(["serve", "-m", model, *arguments]) == 0
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert answers[0]["documents"][0]["spans"] == []
+    assert capsys.readouterr().err.splitlines() == [
+        f"{model} at http://0.0.0.0:{port}, until Ctrl-C",
+        "0.0.0.0 is not this machine alone: whoever can reach it can use it, there is no password",
+    ]
+
+
+def test_a_port_in_use(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        assert run(["serve", "-m", model, "--device", "cpu", "--port", str(port)]) == 2
+    assert capsys.readouterr().err == (
+        f"musamma: 127.0.0.1:{port}: cannot listen: Address already in use; expected an address of this machine and a "
+        "free port; give another --host or --port\n"
+    )
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "a" * 300, ""])
+def test_an_address_that_is_not_here(model: str, host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "-m", model, "--device", "cpu", "--host", host]) == 2
+    assert capsys.readouterr().err.startswith(f"musamma: {host}:8000: cannot listen: ")
+
+
+def test_an_address_of_the_sixth_version() -> None:
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        listener.close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with listen("::1", 0) as listener:
+        url, private = address_of(listener)
+        assert re.fullmatch(r"http://\[::1\]:\d+", url)
+        assert private
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "runs/none"], "musamma: runs/none: "),
+        (["-m", "{model}", "--device", "abacus"], "musamma: "),
+        (["-m", "{model}", "--min-score", "2"], "musamma: --min-score '2'; expected a number from 0 to 1"),
+        (["-m", "{model}", "--thresholds"], "musamma: {model}: the checkpoint has no thresholds"),
+        (["-m", "{model}", "--max-characters", "0"], "musamma: Invalid value for '--max-characters'"),
+        (["-m", "{model}", "--port", "65536"], "musamma: Invalid value for '--port'"),
+    ],
+)
+def test_calls_that_cannot_be(
+    model: str, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run(["serve", *(argument.format(model=model) for argument in arguments)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(message.format(model=model))
+    assert said.count("\n") == 1
+
+
+def test_without_the_packages_of_the_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr("musamma.models.packages.find_spec", lambda name: None if name == "uvicorn" else there(name))
+    assert run(["serve", "-m", "runs/none"]) == 2
+    assert capsys.readouterr().err == (
+        "musamma: uvicorn is not installed, which runs the service; pip install 'musamma[serve]'\n"
+    )

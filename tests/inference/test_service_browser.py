@@ -1,0 +1,232 @@
+"""The service's page in a real browser: it tags, sorts by score and copies, and nothing in a text runs or leaves."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from musamma.data.document import Document, Span
+from musamma.inference.service import Limits, create_app
+from musamma.inference.service.page import sample
+from musamma.inference.service.server import address_of, listen
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium"),
+    pytest.mark.xdist_group("service-browser"),
+]
+
+# Nothing of the browser's own may go out either.
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run", "--disable-dev-shm-usage",
+]  # fmt: skip
+
+#: An emoji before the names, markup, a name behind a proclitic, and one with a label like code.
+TEXT = "😀 <img src=x onerror='window.hacked=1'><script>window.hacked=2</script> قال محمد إنه وبغداد قرب بيروت\u202e."
+NAMES = {"محمد": ("PER", 0.3), "بغداد": ("GPE", 0.9), "بيروت": ("<b onclick=alert(1)>", 0.6), "الموصل": ("GPE", 0.8)}
+
+Open = Callable[..., Any]
+
+
+class Tagger:
+    """Knows four names."""
+
+    model, labels = "runs/<i>", ("GPE", "<b onclick=alert(1)>", "PER")
+
+    def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
+        for document in documents:
+            yield document.with_spans(
+                Span(at, at + len(name), *kind) for name, kind in NAMES.items() if (at := document.text.find(name)) >= 0
+            )
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    app = create_app(Tagger(), limits=Limits(max_characters=1000))
+    with listen("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield address_of(listener)[0]
+        server.should_exit = True
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        try:
+            launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        except sync_api.Error as error:
+            pytest.skip(f"{CHROMIUM} does not start here: {str(error).splitlines()[0]}")
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser: Any, address: str) -> Iterator[Open]:
+    """Opens the page; at the end nothing was complained of, asked for elsewhere or run."""
+    contexts, trouble = [], []
+
+    def open_page(*, expected: str = "", **options: Any) -> Any:
+        context = browser.new_context(viewport=options.pop("viewport", {"width": 1280, "height": 900}), **options)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+
+        def tell(kind: str, what: str) -> None:
+            if not (expected and re.search(expected, what)):
+                trouble.append(f"{kind}: {what}")
+
+        page.on("console", lambda said: tell("console", said.text))
+        page.on("pageerror", lambda error: tell("error", str(error)))
+        page.on("dialog", lambda dialog: (tell("dialog", dialog.message), dialog.dismiss()))
+        page.on("request", lambda asked: asked.url.startswith((f"{address}/", "data:,")) or tell("request", asked.url))
+        page.goto(f"{address}/")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+def marks(page: Any) -> list[str]:
+    return page.locator("#tagged mark").all_inner_texts()
+
+
+def tagged(page: Any, text: str) -> None:
+    page.fill("#text", text)
+    page.press("#text", "Control+Enter")
+    sync_api.expect(page.locator("#result")).to_be_visible()
+
+
+def test_hostile_text_is_tagged_and_read_as_text(opened: Open) -> None:
+    page = opened()
+    tagged(page, TEXT)
+    assert marks(page) == ["محمد", "بغداد", "بيروت"]
+    words = page.locator("#tagged").evaluate("""shown => {
+        const copy = shown.cloneNode(true);
+        for (const label of copy.querySelectorAll('small')) label.remove();
+        return copy.textContent;
+    }""")
+    assert words == TEXT
+    assert page.locator("#tagged small").all_text_contents() == ["PER 0.30", "GPE 0.90", "<b onclick=alert(1)> 0.60"]
+    assert page.locator("#legend li").all_text_contents() == ["<b onclick=alert(1)> 1", "GPE 1", "PER 1"]
+    assert page.evaluate("typeof window.hacked") == "undefined"
+    assert page.evaluate("document.scripts.length") == 1
+    assert page.evaluate("document.querySelectorAll('img, #tagged b, #legend b, [onclick], [style]').length") == 0
+    assert page.locator("#status").inner_text().startswith("عدد الأسماء: 3")
+
+
+def test_names_have_the_colours_of_their_labels(opened: Open) -> None:
+    page = opened()
+    tagged(page, TEXT)
+    colours = page.locator("#tagged mark").evaluate_all("all => all.map(one => getComputedStyle(one).backgroundColor)")
+    assert colours == ["rgb(253, 226, 226)", "rgb(223, 240, 227)", "rgb(230, 230, 230)"]
+    assert page.locator("#text").evaluate("area => getComputedStyle(area).direction") == "rtl"
+
+
+def test_a_name_behind_a_proclitic_stays_joined(opened: Open) -> None:
+    page = opened()
+    tagged(page, "قرب الموصل كبغداد")
+    cut, whole = page.locator("#tagged").evaluate("""shown => {
+        const width = (node) => {
+            const range = document.createRange();
+            range.selectNodeContents(node);
+            return range.getBoundingClientRect().width;
+        };
+        for (const label of shown.querySelectorAll('small')) label.remove();
+        const cut = width(shown);
+        shown.replaceChildren('قرب الموصل كبغداد');
+        return [cut, width(shown)];
+    }""")
+    assert abs(cut - whole) < 0.6
+
+
+def test_the_lowest_score_leaves_names_out(opened: Open) -> None:
+    page = opened()
+    tagged(page, TEXT)
+    for least, left, counts in [
+        ("0.6", ["بغداد", "بيروت"], ["<b onclick=alert(1)> 1", "GPE 1", "PER 0"]),
+        ("0.95", [], ["<b onclick=alert(1)> 0", "GPE 0", "PER 0"]),
+        ("0", ["محمد", "بغداد", "بيروت"], ["<b onclick=alert(1)> 1", "GPE 1", "PER 1"]),
+    ]:
+        page.fill("#least", least)
+        assert marks(page) == left
+        assert page.locator("#legend li").all_text_contents() == counts
+        assert float(page.locator("#shown-least").inner_text()) == float(least)
+
+
+@pytest.mark.parametrize("clipboard", [True, False])
+def test_copied_json_counts_code_points(opened: Open, address: str, clipboard: bool) -> None:
+    page = opened()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+    if not clipboard:
+        page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
+    tagged(page, TEXT)
+    page.fill("#least", "0.5")
+    page.click("#copy")
+    sync_api.expect(page.locator("#status")).to_contain_text("نُسخ")
+    copied = json.loads(page.evaluate("navigator.clipboard.readText()"))
+    assert copied["text"] == TEXT
+    assert [TEXT[span["start"] : span["end"]] for span in copied["spans"]] == ["بغداد", "بيروت"]
+
+
+def test_the_example_and_an_empty_text(opened: Open) -> None:
+    page = opened()
+    page.click("#example")
+    sync_api.expect(page.locator("#tagged mark")).to_have_text(["الموصل"])
+    assert page.input_value("#text") == sample()
+    page.fill("#text", "")
+    page.click("#tag")
+    sync_api.expect(page.locator("#status")).to_contain_text("لا أسماء في النص")
+    assert marks(page) == []
+
+
+def test_an_error_is_told_in_words(opened: Open) -> None:
+    page = opened(expected="413")
+    page.fill("#text", "ن" * 1001)
+    page.click("#tag")
+    sync_api.expect(page.locator("#status.wrong")).to_contain_text("1,001 characters; expected at most 1,000")
+    assert page.locator("#result").is_hidden()
+    assert page.locator("#tag").is_enabled()
+
+
+def test_it_fits_a_telephone(opened: Open) -> None:
+    page = opened(viewport={"width": 375, "height": 700})
+    tagged(page, TEXT + " " + "اسم" * 250)
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    heights = page.locator("button").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+    assert min(heights) >= 40
+
+
+def test_the_policy_stops_what_would_run(opened: Open) -> None:
+    page = opened(expected="has been blocked|Content Security Policy|example.invalid")
+    page.evaluate("""() => {
+        window.stopped = [];
+        document.addEventListener('securitypolicyviolation', (event) => stopped.push(event.effectiveDirective));
+        const script = document.createElement('script');
+        try { script.textContent = 'window.hacked = 2'; document.body.append(script); } catch { stopped.push('script'); }
+        try { document.body.insertAdjacentHTML('beforeend', '<img src=x>'); } catch { stopped.push('markup'); }
+        const image = document.createElement('img');
+        image.src = 'https://example.invalid/x';
+        document.body.append(image);
+        fetch('https://example.invalid/').catch(() => stopped.push('fetch'));
+    }""")
+    for _ in range(100):
+        if "fetch" in page.evaluate("stopped"):
+            break
+        page.wait_for_timeout(20)
+    assert set(page.evaluate("stopped")) >= {"script", "markup", "img-src", "connect-src"}
+    assert page.evaluate("typeof window.hacked") == "undefined"
