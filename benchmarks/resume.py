@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _TEXT = "أعلن المتحدث باسم الأمم المتحدة أن الوفد، وصل إلى «بيروت» من بغداد وبالموصل للجيش العراقي أمس"
@@ -77,17 +77,24 @@ def finished(arguments: list[str]) -> float:
     return time.perf_counter() - began
 
 
-def killed_runs(source: Path, folder: Path, arguments: list[str], *, kills: int, random_: random.Random) -> None:
-    """Kill and go on until so many kills have been survived, and compare each output that came to its end."""
-    whole, output = folder / "whole.jsonl", folder / "out.jsonl"
-    seconds = finished([str(source), *arguments, "-o", str(whole)])
-    print(f"undisturbed: {seconds:.1f} s, {whole.stat().st_size:,} bytes")
+def killed_runs(source: Path, whole: Path, arguments: list[str], *, kills: int, pause: Callable[[], float]) -> None:
+    """Kill and go on until so many kills have been survived, and compare each output that came to its end.
+
+    Args:
+        source: the input.
+        whole: what a run that was left alone has made of it; the killed one writes beside it.
+        arguments: the other ones of the command.
+        kills: how often to kill.
+        pause: seconds from a start to the next kill.
+    """
+    output = whole.with_name("killed.jsonl")
+    part = output.with_name(f"{output.name}.part")
     done = ends = 0
-    while done < kills or output.with_name("out.jsonl.part").exists():
+    while done < kills or not ends or part.exists():
         output.unlink(missing_ok=True)
         process = start([str(source), *arguments, "-o", str(output), "--resume"])
         try:
-            process.wait(timeout=random_.uniform(0.2, 1.0) * seconds if done < kills else None)
+            process.wait(timeout=pause() if done < kills else None)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -129,7 +136,10 @@ def main() -> None:
         arguments = ["-m", given.model or make_model(folder / "model"), "--device", "cpu"]
         source = folder / "in.jsonl"
         source.write_bytes(b"".join(line + b"\n" for line in documents(given.documents, random_)))
-        killed_runs(source, folder, arguments, kills=given.kills, random_=random_)
+        whole = folder / "whole.jsonl"
+        seconds = finished([str(source), *arguments, "-o", str(whole)])
+        print(f"undisturbed: {seconds:.1f} s, {whole.stat().st_size:,} bytes")
+        killed_runs(source, whole, arguments, kills=given.kills, pause=lambda: random_.uniform(0.2, 1.0) * seconds)
         broken_lines(folder, arguments, lines=given.lines, random_=random_)
 
 

@@ -95,7 +95,7 @@ class Part:
                     expected=f"the {self._before.account.bytes:,} of its journal",
                     remedy="begin anew with --overwrite",
                 )
-        elif self.path.exists():
+        elif self.path.exists() and not (resume and not self.path.stat().st_size):
             raise InputError(
                 "an unfinished output" + (" without its journal" if resume else ""),
                 where=str(self.path),
@@ -144,6 +144,10 @@ class Part:
                 self._opened.truncate(self.account.bytes)
                 self._opened.seek(self.account.bytes)
         else:
+            # First, so that what is written is never without its journal.
+            with self._writing(self.path):
+                write_journal(Journal(settings=self._settings, account=self.account), self.journal)
+        if not self.account.bytes:
             self.append(layout.head, self.account)
 
     def reject(self, records: list[Record]) -> None:

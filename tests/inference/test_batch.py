@@ -165,6 +165,30 @@ def test_a_journal_that_is_none(tmp_path, archive, content):
         tag(archive, tmp_path / "out", resume=True)
 
 
+@pytest.mark.parametrize("format", ["jsonl", "html"])
+def test_a_kill_before_anything_is_tagged(tmp_path, archive, format, monkeypatch):
+    tag(archive, tmp_path / "whole", format=format)
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as during:
+        # While the model is loaded, and then between the journal and the head: as a kill, nothing is tidied up.
+        during.setattr(Part, "__exit__", lambda part, *_: part._file.close())
+        with during.context() as loading:
+            loading.setattr(Part, "begin", killed)
+            with pytest.raises(Killed):
+                tag(archive, tmp_path / "out", format=format)
+        assert not (tmp_path / "out.part.json").exists()
+        with during.context() as heading:
+            heading.setattr(Part, "append", killed)
+            with pytest.raises(Killed):
+                tag(archive, tmp_path / "out", format=format, resume=True)
+    assert (tmp_path / "out.part.json").exists()
+    assert tag(archive, tmp_path / "out", format=format, resume=True).records == COUNT
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
 def test_an_output_shorter_than_its_journal_says(tmp_path, archive):
     stopped(archive, tmp_path / "out")
     os.truncate(tmp_path / "out.part", 10)
