@@ -17,8 +17,10 @@ from musamma.cli.compare import compare
 from musamma.cli.convert import convert
 from musamma.cli.encoder import encoder
 from musamma.cli.evaluate import evaluate
+from musamma.cli.export import export
 from musamma.cli.predict import predict
 from musamma.cli.quickstart import quickstart
+from musamma.cli.serve import serve
 from musamma.cli.train import train
 from musamma.data.errors import InputError, ThresholdError
 
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (quickstart, train, predict, evaluate, compare, calibrate, convert, check):
+for verb in (quickstart, train, predict, evaluate, compare, calibrate, export, serve, convert, check):
     app.command()(verb)
 app.add_typer(encoder, name="encoder")
 

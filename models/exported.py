@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, PreTrainedConfig
 
 from musamma.data.errors import InputError
+from musamma.models.packages import forgo_telemetry
 from musamma.models.runtime import Batch, Output, Runtime, supports_bfloat16
 from musamma.models.token_classifier import hub_file, load_error
 
@@ -124,6 +125,7 @@ class OpenVinoRuntime:
     """
 
     def __init__(self, path: Path, *, threads: int, bfloat16: bool, proclitics: bool) -> None:
+        forgo_telemetry()
         import openvino
         from openvino import properties
 

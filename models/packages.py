@@ -34,8 +34,8 @@ def require(*packages: str, extra: str, purpose: str) -> None:
 def forgo_telemetry() -> None:
     """Keep OpenVINO and NNCF from reporting to Intel that they are used, and from keeping an id in the home folder.
 
-    They do so from their first import on, where nobody has opted out, and go without where their package for it is missing.
-    So this has to come before that import; what is loaded already is left alone.
+    They do so from their first import on, where nobody has opted out, and do without where their package for it is
+    missing. So this has to come before that import; what is loaded already is left alone.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: "not there", to Python
 

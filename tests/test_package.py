@@ -163,8 +163,10 @@ def test_command_verbs() -> None:
         "encoder trim",
         "encoder unpack",
         "evaluate",
+        "export",
         "predict",
         "quickstart",
+        "serve",
         "train",
     ]
 

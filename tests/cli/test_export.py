@@ -1,0 +1,188 @@
+"""``musamma export`` as it is called: what the folder holds, what is refused, and that a refusal leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from musamma.cli.main import run
+from musamma.data.corpora import khabar
+from musamma.data.document import Document, Span
+from musamma.data.jsonl import write_jsonl
+from musamma.data.normalization import install_normalizer
+from musamma.data.tags import TagSet
+from musamma.inference import Tagger
+from musamma.models import export as export_module
+from musamma.models.calibration import Calibration
+from musamma.models.packages import forgo_telemetry
+from musamma.models.registry import load_tokenizer
+from musamma.models.token_classifier import EncodingOptions, load_classifier, new_classifier
+
+forgo_telemetry()
+pytest.importorskip("openvino")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A calibrated checkpoint with a card that finds names in anything, and in which attention matters."""
+    torch.manual_seed(5)
+    classifier = new_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
+    torch.nn.init.normal_(classifier.backbone.classifier.weight, std=2)
+    torch.nn.init.normal_(classifier.proclitic_head.weight, std=2)
+    with torch.no_grad():
+        for layer in classifier.backbone.bert.encoder.layer:
+            layer.attention.self.value.weight *= 10
+            layer.attention.output.dense.weight *= 10
+    folder = tmp_path_factory.mktemp("models") / "small"
+    tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
+    calibration = Calibration(tag_temperature=1.5)
+    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16), calibration=calibration)
+    card = "---\nlibrary_name: transformers\n---\n\n# small\n\nA card.\n\n## Data\n\nSome.\n"
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gold(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the checkpoint itself finds: its F1 on this is 100."""
+    bare = [document.with_spans(()) for document in khabar("dev")[:3]]
+    path = tmp_path_factory.mktemp("gold") / "gold.jsonl"
+    write_jsonl(Tagger(str(checkpoint), device="cpu", bfloat16=False).tag_documents(bare), path)
+    return path
+
+
+@pytest.fixture
+def call(checkpoint, tmp_path, capfd):
+    """Runs the command with ``tmp_path / "out"`` to write; gives its status, stdout and stderr."""
+
+    def called(*arguments: object, model: object = checkpoint) -> tuple[int, str, str]:
+        status = run(["export", "--model", str(model), "--output", str(tmp_path / "out"), *map(str, arguments)])
+        return status, *capfd.readouterr()
+
+    return called
+
+
+def refused(answer: tuple[int, str, str], *parts: str, status: int = 2) -> None:
+    """It ended with this status and one line that holds these parts."""
+    assert answer[0] == status
+    assert answer[1] == ""
+    *notes, line = answer[2].splitlines()
+    assert all("only" in note and "names" in note for note in notes)
+    for part in parts:
+        assert part in line
+
+
+def test_an_export_holds_all_that_it_takes_to_run_it(call, checkpoint, tmp_path):
+    status, out, err = call("--format", "openvino")
+    assert (status, err) == (0, "")
+    assert "of the names agree" in out
+    folder = tmp_path / "out"
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"config.json", "tokenizer.json", "openvino_model.xml", "openvino_model.bin", "export.json"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    own = AutoConfig.from_pretrained(folder).musamma
+    assert own["encoding"] == {"max_length": 64, "overlap": 16}
+    assert own["calibration"]["tag_temperature"] == 1.5
+    record = json.loads((folder / "export.json").read_text())
+    assert record["source"] == "small"
+    assert record["parity"]["windows"] >= 200
+    assert record["parity"]["words_agreeing"] >= 0.999
+    assert record["bytes"]["after"] < record["bytes"]["before"]
+    card = (folder / "README.md").read_text()
+    assert card.index("A card.") < card.index("## Export") < card.index("## Data")
+    assert "library_name: openvino\n" in card
+    text = "وصل الرئيس إلى دمشق وبغداد ولندن، ثم غادر إلى باريس"
+    ours, theirs = (Tagger(str(model), device="cpu", bfloat16=False).tag(text) for model in (checkpoint, folder))
+    assert ours
+    assert [span.key for span in ours] == [span.key for span in theirs]
+    assert [span.score for span in ours] == pytest.approx([span.score for span in theirs], abs=0.01)
+
+
+def test_an_int8_model_is_written_with_its_proof(call, gold, tmp_path):
+    pytest.importorskip("nncf")
+    sample = tmp_path / "sample.jsonl"
+    write_jsonl(khabar("train")[:2], sample)
+    status, out, err = call("--quantize", "int8", "--dev", gold, "--sample", sample, "--max-f1-loss", 100)
+    assert status == 0
+    assert "strict F1" in out
+    assert err == "" or "only" in err
+    record = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert record["quantization"] == "int8"
+    assert record["f1"]["before"] == 1.0
+    assert record["f1"]["after"] > 0.9
+    assert record["parity"]["mean_difference"] > 1e-4  # else nothing was quantised
+    assert 0 < record["samples"] <= 200
+    assert "8-bit integers" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_int8_model_that_lost_too_much_is_not_written(call, checkpoint, gold, tmp_path, monkeypatch):
+    pytest.importorskip("nncf")
+    assert call("--format", "openvino")[0] == 0
+    record = (tmp_path / "out" / "export.json").read_bytes()
+    worse, _ = load_classifier(str(checkpoint))
+    with torch.no_grad():
+        worse.backbone.classifier.weight += 0.5 * torch.randn_like(worse.backbone.classifier.weight)
+    damaged = export_module.convert_openvino(export_module.Graph(worse))
+    monkeypatch.setattr(export_module, "quantize_openvino", lambda model, windows, kept: damaged)
+    answer = call("--quantize", "int8", "--dev", gold, "--overwrite")
+    refused(answer, "F1 100.00 before", "--max-f1-loss allows 0.3", "without --quantize", status=1)
+    assert (tmp_path / "out" / "export.json").read_bytes() == record  # the earlier one is still there
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_graph_that_ignores_its_mask_is_refused(call, tmp_path, monkeypatch):
+    class Maskless(export_module.Graph):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return super().forward(input_ids, torch.ones_like(attention_mask) + 0 * attention_mask)
+
+    monkeypatch.setattr(export_module, "Graph", Maskless)
+    refused(call(), "the exported graph is wrong", "padding changes", status=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_few_names_are_told_of(call, gold, tmp_path):
+    document = Document("d", "زار محمد بيروت", (Span(4, 8, "PER"),))
+    write_jsonl([document], tmp_path / "dev.jsonl")
+    status, _, err = call("--dev", tmp_path / "dev.jsonl", "--max-f1-loss", 100)
+    assert status == 0
+    assert "only 1 names" in err
+
+
+def test_calls_that_cannot_be(call, checkpoint, gold, tmp_path):
+    refused(call("--quantize", "int8"), "--quantize int8 without --dev", "only written with proof", "--dev GOLD")
+    refused(call("--sample", gold), "--sample", "leave it out")
+    refused(call("--labels", "x"), "--labels without --dev")
+    refused(call("--format", "tflite"), "tflite")
+    refused(call(model=tmp_path / "none"), "no such folder")
+    refused(call("--dev", tmp_path / "none.jsonl"), "none.jsonl")
+    write_jsonl([Document("d", "بيروت")], tmp_path / "bare.jsonl")
+    refused(call("--dev", tmp_path / "bare.jsonl"), "no names")
+    write_jsonl([Document("d", "بيروت", (Span(0, 5, "GPE"),))], tmp_path / "other.jsonl")
+    refused(call("--dev", tmp_path / "other.jsonl"), "labels that the model has not: GPE", "--labels MAP")
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_an_earlier_export_is_replaced(call, checkpoint, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    refused(call("--overwrite"), "is no exported model", "choose another --output")
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    (folder / "thesis.txt").unlink()
+    assert call()[0] == 0
+    (folder / "export.json").write_text("{}")
+    refused(call(), "holds an exported model", "--overwrite")
+    refused(call("--overwrite", model=folder), "cannot be exported again", "the checkpoint it was made from")
+    assert call("--overwrite")[0] == 0
+    assert json.loads((folder / "export.json").read_text())["runtime"] == "openvino"
+
+
+@pytest.mark.parametrize(("package", "runtime"), [("openvino", "openvino"), ("onnxscript", "onnx")])
+def test_a_missing_package(call, monkeypatch, package, runtime):
+    monkeypatch.setitem(sys.modules, package, None)
+    refused(call("--format", runtime), f"{package} is not installed", f"pip install 'musamma[{runtime}]'")

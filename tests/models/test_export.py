@@ -1,0 +1,219 @@
+"""Graphs for other runtimes: families of encoders, what int8 leaves alone, and that a lost mask is found out."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    DistilBertConfig,
+    DistilBertForTokenClassification,
+    ElectraConfig,
+    ElectraForTokenClassification,
+    PreTrainedTokenizerBase,
+)
+
+from musamma.data.corpora import khabar
+from musamma.data.encoding import Encoder
+from musamma.data.errors import InputError
+from musamma.data.normalization import install_normalizer
+from musamma.data.tags import TagSet
+from musamma.inference.tagger import load_predictor
+from musamma.models.export import Graph, convert_openvino, save_openvino, write_export
+from musamma.models.packages import forgo_telemetry, require
+from musamma.models.parity import compare, excerpts
+from musamma.models.quantization import kept_layers, samples
+from musamma.models.registry import load_tokenizer
+from musamma.models.token_classifier import EncodingOptions, TokenClassifier, new_classifier
+
+forgo_telemetry()
+pytest.importorskip("openvino")
+pytest.importorskip("onnxruntime")
+
+TAGS = TagSet.from_labels(["PER", "LOC"])
+OPTIONS = EncodingOptions(max_length=64, overlap=16)
+FAMILIES = ["bert", "roberta", "electra", "distilbert"]
+
+
+def widened(classifier: TokenClassifier) -> TokenClassifier:
+    """The same, with heads that find names in anything."""
+    torch.nn.init.normal_(classifier.backbone.classifier.weight, std=0.5)
+    if classifier.proclitic_head is not None:
+        torch.nn.init.normal_(classifier.proclitic_head.weight, std=0.5)
+    return classifier.eval()
+
+
+@pytest.fixture(scope="module")
+def classifiers(wordpiece_encoder: Path, unigram_encoder: Path) -> dict[str, tuple[TokenClassifier, Path]]:
+    """Small random classifiers by family, and where their tokenizer is."""
+    torch.manual_seed(3)
+    vocabulary = AutoConfig.from_pretrained(wordpiece_encoder).vocab_size
+    names = {"id2label": TAGS.id2label, "label2id": TAGS.label2id}
+    electra = ElectraConfig(
+        vocab_size=vocabulary,
+        embedding_size=24,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        max_position_embeddings=128,
+        **names,
+    )
+    distilbert = DistilBertConfig(
+        vocab_size=vocabulary, dim=48, n_layers=2, n_heads=4, hidden_dim=96, max_position_embeddings=128, **names
+    )
+    return {
+        "bert": (widened(new_classifier(str(wordpiece_encoder), TAGS)), wordpiece_encoder),
+        "roberta": (widened(new_classifier(str(unigram_encoder), TAGS)), unigram_encoder),
+        "electra": (widened(TokenClassifier(ElectraForTokenClassification(electra))), wordpiece_encoder),
+        "distilbert": (
+            widened(TokenClassifier(DistilBertForTokenClassification(distilbert), proclitics=False)),
+            wordpiece_encoder,
+        ),
+    }
+
+
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
+    return install_normalizer(load_tokenizer(str(folder)))
+
+
+@pytest.fixture(params=FAMILIES)
+def case(request, classifiers, tmp_path):
+    """A checkpoint's folder, its classifier and tokenizer, and an empty folder."""
+    classifier, encoder = classifiers[request.param]
+    checkpoint, target = tmp_path / "checkpoint", tmp_path / "export"
+    classifier.save_pretrained(checkpoint, tokenizer_of(encoder), OPTIONS)
+    target.mkdir()
+    return checkpoint, classifier, tokenizer_of(encoder), target
+
+
+def parity_of(checkpoint: Path, target: Path, *, windows: int = 60):
+    reference = load_predictor(str(checkpoint), device="cpu", bfloat16=False)
+    exported = load_predictor(str(target), bfloat16=False)
+    return compare(reference, exported, excerpts(khabar("dev"), reference, windows=windows))
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_a_graph_says_what_the_checkpoint_says(case, runtime, capfd):
+    checkpoint, classifier, tokenizer, target = case
+    write_export(classifier, OPTIONS, tokenizer, target, runtime=runtime)
+    parity = parity_of(checkpoint, target)
+    assert parity.fault() is None
+    assert parity.windows >= 60
+    assert parity.names > 20
+    assert parity.names_agreeing > 0.99
+    assert capfd.readouterr() == ("", "")
+    config = AutoConfig.from_pretrained(target)
+    assert config.musamma["encoding"] == {"max_length": 64, "overlap": 16}
+    assert config.musamma["export"] == {
+        "format": 1,
+        "runtime": runtime,
+        "quantization": None,
+        "proclitics": classifier.proclitic_head is not None,
+    }
+    assert "export" not in (getattr(classifier.config, "musamma", None) or {})
+    assert not list(target.glob("*.safetensors"))
+
+
+def test_int8_for_openvino_is_smaller_and_close(case):
+    pytest.importorskip("nncf")
+    checkpoint, classifier, tokenizer, target = case
+    windows = samples(khabar("train")[:3], Encoder(tokenizer, max_length=64, overlap=16), limit=12)
+    write_export(classifier, OPTIONS, tokenizer, target, runtime="openvino", windows=windows, quantize=True)
+    parity = parity_of(checkpoint, target)
+    assert parity.words_agreeing > 0.95
+    assert parity.mean_difference > 1e-5  # else nothing was quantised
+    graph = (target / "openvino_model.xml").read_text()
+    assert graph.count('type="FakeQuantize"') > 10
+
+
+def test_int8_for_onnx_leaves_the_kept_layers_alone(classifiers, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    classifier, encoder = classifiers["bert"]
+    write_export(classifier, OPTIONS, tokenizer_of(encoder), tmp_path, runtime="onnx", quantize=True)
+    operations = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    # Two layers of six matrices each, less one down-projection; the heads are in floating point.
+    assert operations.count("MatMulInteger") == 11
+    assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("family", "down"),
+    [
+        ("bert", "backbone.bert.encoder.layer.0.output.dense"),
+        ("roberta", "backbone.roberta.encoder.layer.0.output.dense"),
+        ("electra", "backbone.electra.encoder.layer.0.output.dense"),
+        ("distilbert", "backbone.distilbert.transformer.layer.0.ffn.lin2"),
+    ],
+)
+def test_heads_and_the_first_half_of_the_down_projections_are_kept(classifiers, family, down):
+    heads = ["backbone.classifier", "proclitic_head"][: 1 if family == "distilbert" else 2]
+    assert list(kept_layers(classifiers[family][0])) == [down, *heads]
+
+
+class Maskless(Graph):
+    """A graph that takes padding for text."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return super().forward(input_ids, torch.ones_like(attention_mask) + 0 * attention_mask)
+
+
+def test_a_graph_that_ignores_its_mask_is_found_out(classifiers, tmp_path):
+    classifier, encoder = classifiers["bert"]
+    classifier = copy.deepcopy(classifier)
+    with torch.no_grad():  # in a random encoder attention makes next to no difference
+        for layer in classifier.backbone.bert.encoder.layer:
+            layer.attention.self.value.weight *= 10
+            layer.attention.output.dense.weight *= 10
+    classifier.save_pretrained(tmp_path / "checkpoint", tokenizer_of(encoder), OPTIONS)
+    (tmp_path / "export").mkdir()
+    write_export(classifier, OPTIONS, tokenizer_of(encoder), tmp_path / "export", runtime="openvino")
+    assert parity_of(tmp_path / "checkpoint", tmp_path / "export").fault() is None
+    save_openvino(convert_openvino(Maskless(classifier)), tmp_path / "export" / "openvino_model.xml")
+    assert "padding changes" in parity_of(tmp_path / "checkpoint", tmp_path / "export").fault()
+
+
+def test_a_graph_with_other_weights_is_found_out(classifiers, tmp_path):
+    classifier, encoder = classifiers["bert"]
+    classifier.save_pretrained(tmp_path / "checkpoint", tokenizer_of(encoder), OPTIONS)
+    other = copy.deepcopy(classifier)
+    with torch.no_grad():
+        other.backbone.classifier.weight += 0.02 * torch.randn_like(other.backbone.classifier.weight)
+    (tmp_path / "export").mkdir()
+    write_export(other, OPTIONS, tokenizer_of(encoder), tmp_path / "export", runtime="openvino")
+    assert "not say what the checkpoint says" in parity_of(tmp_path / "checkpoint", tmp_path / "export").fault()
+
+
+def test_samples_are_the_same_every_time_and_need_words(wordpiece_encoder):
+    encoder = Encoder(tokenizer_of(wordpiece_encoder), max_length=64, overlap=16)
+    documents = khabar("dev")[:2]
+    first, again = (samples(documents, encoder, limit=5) for _ in range(2))
+    assert len(first) == 5
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one["input_ids"], other["input_ids"])
+        assert one["input_ids"].shape == one["attention_mask"].shape
+        assert one["input_ids"].shape[0] == 1
+    with pytest.raises(InputError, match="without a word"):
+        samples([], encoder)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(InputError, match=r"nncf is not installed.*pip install 'musamma\[openvino\]'"):
+        require("nncf", extra="openvino", purpose="quantises")
+
+
+def test_openvino_reports_nothing_and_leaves_the_home_folder_alone(tmp_path):
+    script = "from musamma.models.packages import forgo_telemetry as f; f(); import openvino; openvino.Core()"
+    subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "HOME": str(tmp_path), "CI": ""}, check=True, timeout=120
+    )
+    assert not list(tmp_path.glob("**/*openvino*"))
+    assert not (tmp_path / "intel").exists()
