@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from musamma.cli.cluster import predict_on_cluster
+from musamma.cli.output import Format, format_of, keep_apart, report
 from musamma.cli.scores import least_scores
 from musamma.data.audit import ImportAudit
 from musamma.data.errors import InputError
 
 if TYPE_CHECKING:
-    from musamma.inference.journal import Account
     from musamma.inference.part import Part
 
 
-class Format(StrEnum):
-    """What predict writes."""
+class Engine(StrEnum):
+    """Where predict tags."""
 
-    jsonl = "jsonl"
-    parquet = "parquet"
-    conll = "conll"
-    brat = "brat"
-    html = "html"
+    local = "local"
+    ray = "ray"
 
 
 class OnError(StrEnum):
@@ -36,17 +34,6 @@ class OnError(StrEnum):
 
     fail = "fail"
     skip = "skip"
-
-
-_SUFFIXES = {
-    ".jsonl": Format.jsonl,
-    ".ndjson": Format.jsonl,
-    ".parquet": Format.parquet,
-    ".conll": Format.conll,
-    ".html": Format.html,
-}
-_PACKINGS = {".gz": "gzip", ".zst": "zstd"}
-_PACKED = (Format.jsonl, Format.conll)
 
 
 def predict(
@@ -99,14 +86,28 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin anew, whatever an earlier run has left unfinished.")
     ] = False,
+    engine: Annotated[
+        Engine,
+        typer.Option("--engine", help="Tag in this process, or spread over Ray; OUTPUT is a folder of parts then."),
+    ] = Engine.local,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of the Ray cluster, or auto; by default one is started here.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes that tag on Ray; by default one a core.")
+    ] = None,
+    shard_size: Annotated[
+        int | None, typer.Option("--shard-size", min=1, help="Records of a part on Ray, at least; 4,096 by default.")
+    ] = None,
 ) -> None:
     """Find the names in articles: the same documents come out, with character-exact spans and scores."""
     target = None if output in (None, "-") else output
-    chosen, packing = _format_of(target, format)
+    chosen, packing = format_of(target, format)
     least, by_label = least_scores(min_score or [])
-    _check_call(target, chosen, on_error=on_error, resume=resume, overwrite=overwrite)
+    on_ray = {"--address": address, "--workers": workers, "--shard-size": shard_size}
+    _check_call(target, chosen, on_error=on_error, resume=resume, overwrite=overwrite, engine=engine, on_ray=on_ray)
     if target is not None:
-        _keep_apart(inputs, target)
+        keep_apart(inputs, target)
 
     from musamma.inference.batch import Loaded, named_as_files, tag_records
     from musamma.inference.journal import Account
@@ -116,6 +117,28 @@ def predict(
     from musamma.inference.writers import check_folder, layout
 
     given = Inputs(names=tuple(inputs), text_column=text_column, id_column=id_column, output=target)
+    if engine is Engine.ray and target is not None:
+        predict_on_cluster(
+            given,
+            model,
+            target,
+            chosen,
+            packing,
+            tagging={
+                "batch_tokens": batch_tokens,
+                "min_score": least,
+                "label_min_scores": by_label,
+                "thresholds": thresholds,
+            },
+            address=address,
+            workers=workers,
+            device=device,
+            size=shard_size,
+            skip=on_error is OnError.skip,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        return
     began = 0.0
 
     def load() -> Loaded:
@@ -157,20 +180,8 @@ def predict(
                 before = part.account
                 skip = on_error is OnError.skip
                 done = tag_records(records, load, part, written, audit=audit, meter=meter, skip=skip)
-    _report(done, before, seconds=time.monotonic() - began, target=target)
-    if changes := ", ".join(f"{count} {kind}" for kind, count in sorted(audit.kinds.items()) if count):
-        typer.echo(f"{audit.source}: {chosen.value} cannot hold all: {changes}; jsonl can", err=True)
-
-
-def _report(done: Account, before: Account, *, seconds: float, target: str | None) -> None:
-    """Say on stderr what became of all that was read."""
-    rate = (done.words - before.words) / max(seconds, 1e-9)
-    rejected = f"{done.rejected:,} rejected"
-    if done.rejected:
-        rejected += f" ({target}.rejects.jsonl)"
-    typer.echo(f"{done.documents:,} documents, {done.names:,} names, {rejected}, {rate:,.0f} words/s", err=True)
-    if done.left_out:
-        typer.echo(f"{done.left_out} names below their threshold left out", err=True)
+    seconds = time.monotonic() - began
+    report(done, before, seconds=seconds, rejects=f"{target}.rejects.jsonl", audit=audit, format=chosen)
 
 
 @contextmanager
@@ -193,12 +204,24 @@ def _kept(part: Part) -> Iterator[None]:
         raise InputError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
 
 
-def _check_call(target: str | None, format: Format, *, on_error: OnError, resume: bool, overwrite: bool) -> None:
+def _check_call(
+    target: str | None,
+    format: Format,
+    *,
+    on_error: OnError,
+    resume: bool,
+    overwrite: bool,
+    engine: Engine,
+    on_ray: Mapping[str, Any],
+) -> None:
     """Fail where options cannot go together."""
     if resume and overwrite:
         raise InputError("--resume and --overwrite", expected="one of both")
+    if engine is Engine.local and (only := [name for name, value in on_ray.items() if value is not None]):
+        raise InputError(f"{only[0]} without --engine ray", expected="both", remedy="add --engine ray")
     if target is None:
         wrong = [
+            *(["--engine ray"] if engine is Engine.ray else []),
             *(["--on-error skip"] if on_error is OnError.skip else []),
             *(["--resume"] if resume else []),
             *(["--overwrite"] if overwrite else []),
@@ -206,39 +229,10 @@ def _check_call(target: str | None, format: Format, *, on_error: OnError, resume
         ]
         if wrong:
             raise InputError(f"{wrong[0]} to standard output", expected="a file to write", remedy="give an --output")
-    elif format is not Format.brat and Path(target).is_dir():
+    elif engine is Engine.local and format is not Format.brat and Path(target).is_dir():
         raise InputError(
             "a folder",
             where=target,
             expected="a file to write",
             remedy="choose an --output that can be written, or give --format brat",
         )
-
-
-def _format_of(output: str | None, given: Format | None) -> tuple[Format, str | None]:
-    """What to write, and how it is packed."""
-    path = Path(output or "")
-    packing = _PACKINGS.get(path.suffix.lower())
-    suffix = Path(path.stem if packing else path.name).suffix.lower()
-    if given is None and suffix and suffix not in _SUFFIXES:
-        raise InputError(
-            f"suffix {suffix!r}",
-            where=output,
-            expected=f"one of {', '.join(_SUFFIXES)}",
-            remedy="name the file so, or give --format",
-        )
-    format = given or _SUFFIXES.get(suffix, Format.jsonl)
-    if packing and format not in _PACKED:
-        raise InputError(
-            f"{format.value} packed as {path.suffix.lower()}",
-            where=output,
-            expected=f"no {path.suffix.lower()}, or one of {', '.join(_PACKED)}",
-        )
-    return format, packing
-
-
-def _keep_apart(inputs: list[str], output: str) -> None:
-    """Fail where the output would take the place of an input, whose own annotation would be lost."""
-    for name in inputs:
-        if Path(name).is_file() and Path(name).resolve() == Path(output).resolve():
-            raise InputError("an input is the output too", where=output, remedy="choose another --output")

@@ -61,7 +61,7 @@ def read_json_lines(source: Opened) -> Iterator[Record]:
     for number, line in numbered_lines(source.stream):
         line = line.removeprefix(MARK) if number == 1 else line
         if line.strip():
-            yield _json(line, number, source, default_id=None)
+            yield json_record(line, number, source, default_id=None)
 
 
 def read_standard_input(source: Opened) -> Iterator[Record]:
@@ -80,7 +80,7 @@ def read_standard_input(source: Opened) -> Iterator[Record]:
     for number, line in itertools.chain(head, lines):
         if line.strip(_BLANK):
             line = line.removeprefix(MARK) if number == 1 else line
-            yield _json(line, number, source, default_id=f"{source.name}-{number}")
+            yield json_record(line, number, source, default_id=f"{source.name}-{number}")
 
 
 def _text(content: bytes, source: Opened, *, found: str, expected: str, remedy: str | None = None) -> Record:
@@ -93,7 +93,9 @@ def _text(content: bytes, source: Opened, *, found: str, expected: str, remedy: 
     return read_record(document, file=source.name, line=None, raw=content, read=source.read)
 
 
-def _json(line: bytes, number: int, source: Opened, *, default_id: str | None) -> Record:
+def json_record(line: bytes, number: int, source: Opened, *, default_id: str | None) -> Record:
+    """The record of a JSON line; ``number`` is that of the line, from 1."""
+
     def document() -> Document:
         return json_document(
             line,

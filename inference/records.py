@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import orjson
@@ -93,6 +93,21 @@ def read_record(make: Callable[[], Document], *, file: str, line: int | None, ra
         found = InputError(f"meta cannot be written: {error}", where=file if line is None else f"{file}:{line}")
         return Record(file=file, line=line, raw=raw, read=read, error=found)
     return Record(file=file, line=line, raw=raw, read=read, document=document)
+
+
+def duplicate(record: Record, place: str) -> Record:
+    """A document whose id came before at ``place``, as the error that it is."""
+    assert record.document is not None
+    file, _, line = place.rpartition(":")
+    error = InputError(
+        f"id {record.document.id!r} is taken by {f'line {line}' if file == record.file else place}",
+        where=record.where,
+        expected="unique ids",
+        remedy="give every input once, or the folder that holds them: ids are then paths in it"
+        if record.line is None
+        else None,
+    )
+    return replace(record, document=None, error=error)
 
 
 def dump(value: Any) -> bytes:

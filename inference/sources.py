@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -23,7 +23,7 @@ from musamma.inference.readers import (
     read_standard_input,
     read_text_file,
 )
-from musamma.inference.records import Record
+from musamma.inference.records import Record, duplicate
 from musamma.inference.tables import further_columns, read_csv_rows, read_parquet_rows
 
 PACKINGS = {".gz": "gzip", ".zst": "zstd"}
@@ -79,16 +79,7 @@ def read_inputs(inputs: Inputs) -> Iterator[Record]:
         for record in _records(inputs):
             empty = False
             if record.document is not None and (place := seen.taken(record.document.id, record.where)):
-                file, _, line = place.rpartition(":")
-                error = InputError(
-                    f"id {record.document.id!r} is taken by {f'line {line}' if file == record.file else place}",
-                    where=record.where,
-                    expected="unique ids",
-                    remedy="give every input once, or the folder that holds them: ids are then paths in it"
-                    if record.line is None
-                    else None,
-                )
-                record = replace(record, document=None, error=error)
+                record = duplicate(record, place)
             yield record
     if empty:
         raise InputError("nothing to tag", where=", ".join(inputs.names), expected=_KINDS)
@@ -98,17 +89,17 @@ def total_bytes(inputs: Inputs) -> int | None:
     """How many bytes the inputs have on disk; ``None`` where standard input is among them."""
     if "-" in inputs.names:
         return None
-    return sum(file.path.stat().st_size for name in inputs.names for file in _files(name, inputs.output))
+    return sum(file.path.stat().st_size for name in inputs.names for file in input_files(name, inputs.output))
 
 
 def first_table(inputs: Inputs) -> pa.Schema | None:
     """The further columns of the first input, if it is a table."""
     name = inputs.names[0]
-    file = None if name == "-" else next(_files(name, inputs.output), None)
+    file = None if name == "-" else next(input_files(name, inputs.output), None)
     if file is None or kind(file.path) not in (".csv", ".tsv", ".parquet"):
         return None
     try:
-        with _opened(file, 0, inputs) as source:
+        with opened(file, 0, inputs) as source:
             return further_columns(source)
     except (OSError, pa.ArrowException, csv.Error):
         return None  # told of when its turn comes
@@ -131,13 +122,14 @@ def _records(inputs: Inputs) -> Iterator[Record]:
                 )
             )
             continue
-        for file in _files(name, inputs.output):
-            yield from _read_file(file, base, inputs)
+        for file in input_files(name, inputs.output):
+            yield from read_file(file, base, inputs)
             base += file.path.stat().st_size
 
 
 @contextmanager
-def _opened(file: File, base: int, inputs: Inputs) -> Iterator[Opened]:
+def opened(file: File, base: int, inputs: Inputs) -> Iterator[Opened]:
+    """A file, unpacked; ``base`` bytes of other files were read before it."""
     packing = PACKINGS.get(file.path.suffix.lower())
     with file.path.open("rb") as disk:
         # Arrow is there already; it reads members and frames that follow each other, and misses none that is cut.
@@ -153,11 +145,12 @@ def _opened(file: File, base: int, inputs: Inputs) -> Iterator[Opened]:
         )
 
 
-def _read_file(file: File, base: int, inputs: Inputs) -> Iterator[Record]:
+def read_file(file: File, base: int, inputs: Inputs) -> Iterator[Record]:
+    """What a file holds; what cannot be read of it is a record with an error. ``base`` as for :func:`opened`."""
     line: int | None = None
     read, empty = base, True
     try:
-        with _opened(file, base, inputs) as source:
+        with opened(file, base, inputs) as source:
             for record in _READERS[kind(file.path)](source):
                 line, read, empty = record.line, record.read, False
                 yield record
@@ -186,7 +179,12 @@ def stem(path: Path) -> str:
     return bare.with_suffix("").as_posix()
 
 
-def _files(name: str, output: str | None) -> Iterator[File]:
+def input_files(name: str, output: str | None) -> Iterator[File]:
+    """The files behind a file, folder or pattern, in the order in which they are read.
+
+    Raises:
+        InputError: there is none, one is of an unknown kind, or is the output.
+    """
     path = Path(name)
     if path.exists():
         yield from _below(path, output)

@@ -19,7 +19,8 @@ from musamma.data.formats.rows import IDS, TEXT
 from musamma.inference.readers import MARK, Opened
 from musamma.inference.records import LONGEST, Record, dump, first_column, numbered_lines, read_record, row_document
 
-_ROWS = 256
+#: Rows of a Parquet file that are read together.
+ROWS = 256
 
 
 def read_csv_rows(source: Opened) -> Iterator[Record]:
@@ -42,7 +43,7 @@ def read_csv_rows(source: Opened) -> Iterator[Record]:
         header: list[str] = next(reader, [])
     except csv.Error as error:
         raise InputError(f"broken CSV: {error}", where=f"{source.name}:1", expected="a header") from None
-    text, id = _columns(header, source)
+    text, id = text_columns(header, source)
     for number in itertools.count():
         lines.clear()
         line = reader.line_num + 1
@@ -106,14 +107,14 @@ def read_parquet_rows(source: Opened) -> Iterator[Record]:
         InputError: there is no column of texts.
     """
     with pq.ParquetFile(source.disk) as table:
-        text, id = _columns(table.schema_arrow.names, source)
+        text, id = text_columns(table.schema_arrow.names, source)
         size, rows, number = Path(source.disk.name).stat().st_size, table.metadata.num_rows, 0
-        for batch in table.iter_batches(batch_size=_ROWS):
+        for batch in table.iter_batches(batch_size=ROWS):
             for index in range(batch.num_rows):
                 number += 1
-                row, raw = _parquet_row(batch.slice(index, 1), text)
+                row, raw = parquet_row(batch.slice(index, 1), text)
                 make = partial(
-                    _parquet_document,
+                    parquet_document,
                     row,
                     raw,
                     text=text,
@@ -125,7 +126,7 @@ def read_parquet_rows(source: Opened) -> Iterator[Record]:
                 yield read_record(make, file=source.name, line=number, raw=raw, read=read)
 
 
-def _parquet_row(row: pa.RecordBatch, text: str) -> tuple[dict[str, Any] | None, bytes]:
+def parquet_row(row: pa.RecordBatch, text: str) -> tuple[dict[str, Any] | None, bytes]:
     """A row's cells and their JSON; or of one that cannot be read, the bytes of its text."""
     try:
         cells = row.to_pylist()[0]
@@ -135,9 +136,10 @@ def _parquet_row(row: pa.RecordBatch, text: str) -> tuple[dict[str, Any] | None,
         return None, column.cast(pa.binary()).to_pylist()[0] or b""
 
 
-def _parquet_document(
+def parquet_document(
     row: dict[str, Any] | None, raw: bytes, *, text: str, id: str | None, default_id: str, where: str
 ) -> Document:
+    """The document of what :func:`parquet_row` gave; see :func:`row_document`."""
     if row is None:
         decode_text(raw, where)
         raise InputError(
@@ -158,11 +160,11 @@ def further_columns(source: Opened) -> pa.Schema:
         line = next((line for _, line in numbered_lines(source.stream)), b"").removeprefix(MARK)
         header: list[str] = next(_csv_reader(iter([line.decode("utf-8", errors="replace")]), source), [])
         schema = pa.schema([(name, pa.string()) for name in header])
-    held = _columns(schema.names, source)
+    held = text_columns(schema.names, source)
     return pa.schema([column for column in schema if column.name not in held])
 
 
-def _columns(names: list[str], source: Opened) -> tuple[str, str | None]:
+def text_columns(names: list[str], source: Opened) -> tuple[str, str | None]:
     """The columns of text and id.
 
     Raises:

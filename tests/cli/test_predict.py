@@ -366,6 +366,10 @@ def test_a_brat_folder(call, expected, tmp_path):
     [
         (["--on-error", "skip"], "--on-error skip to standard output; expected a file to write; give an --output"),
         (["--resume"], "--resume to standard output; "),
+        (["--engine", "ray"], "--engine ray to standard output; expected a file to write; give an --output"),
+        (["--workers", "2", "-o", "out"], "--workers without --engine ray; expected both; add --engine ray"),
+        (["--address", "auto", "-o", "out"], "--address without --engine ray"),
+        (["--engine", "ray", "-o", "out", "-f", "html"], "--engine ray with --format html; expected one of "),
         (["-f", "parquet"], "--format parquet to standard output; "),
         (["-f", "brat"], "--format brat to standard output; "),
         (["-o", "o.jsonl", "--resume", "--overwrite"], "--resume and --overwrite; expected one of both"),

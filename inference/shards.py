@@ -1,0 +1,161 @@
+"""Shards: the records of an input cut into ranges, which can be read and tagged apart from each other.
+
+A shard is some of the groups that :func:`musamma.inference.batch.groups` makes of the whole input, so its documents share their
+batches with the same others wherever they are tagged, and what comes out is the same to the last digit of a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from musamma.data.errors import InputError
+from musamma.inference.batch import GROUP, groups
+from musamma.inference.identifiers import Identifiers
+from musamma.inference.journal import chained
+from musamma.inference.pieces import Piece, read_piece
+from musamma.inference.records import Record, duplicate
+from musamma.inference.sources import File, Inputs, input_files, read_file, read_inputs
+
+#: Records of a shard: what a worker that dies has done in vain at most, some minutes of one core.
+RECORDS = 16 * GROUP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """Records of an input that follow each other, in whole groups.
+
+    Args:
+        number: its place among all shards, from 0.
+        pieces: where its records are.
+        records: how many there are.
+        rejected: how many of them are no documents.
+        taken: of those whose id came before, in this shard or another: the place in the shard, from 0, and where it came.
+        digest: the fingerprint of the records.
+        read: bytes of all inputs that have been read with it.
+    """
+
+    number: int
+    pieces: tuple[Piece, ...]
+    records: int
+    rejected: int
+    taken: tuple[tuple[int, str], ...]
+    digest: str
+    read: int
+
+
+def cut(inputs: Inputs, *, size: int = RECORDS, skip: bool = False) -> Iterator[Shard]:
+    """The shards of an input. They depend on what it holds and on ``size`` alone.
+
+    Reads all of it, as a run without shards does, so that ids are compared across shards and what is no document is met before
+    any is tagged.
+
+    Args:
+        inputs: what is to be tagged; its ``output`` is the folder that is going to be written.
+        size: records of a shard, at least; its last group is never cut.
+        skip: count lines that are no documents, instead of stopping at the first.
+
+    Raises:
+        InputError: a record is no document, and is not to be skipped; there is nothing at all, or standard input.
+    """
+    if size < 1:
+        raise InputError(f"shards of {size:,} records", expected="1 or more")
+    cutter = _Cutter(inputs)
+    number = count = rejected = read = 0
+    digest = ""
+    for group in groups(cutter.records(), skip=skip):
+        digest = chained(digest, group)
+        count += len(group)
+        rejected += sum(record.error is not None for record in group)
+        read = group[-1].read
+        if count >= size:
+            yield cutter.shard(number, count, rejected=rejected, digest=digest, read=read)
+            number, count, rejected, digest = number + 1, 0, 0, ""
+    if count:
+        yield cutter.shard(number, count, rejected=rejected, digest=digest, read=read)
+    elif not number:
+        next(read_inputs(inputs))  # Nothing at all: an error, whose one text is there.
+
+
+def read_shard(shard: Shard, inputs: Inputs) -> Iterator[Record]:
+    """The records of a shard, as a run through the whole input meets them.
+
+    Raises:
+        InputError: a table has no column of texts.
+    """
+    places = dict(shard.taken)
+    for index, record in enumerate(record for piece in shard.pieces for record in read_piece(piece, inputs)):
+        yield duplicate(record, places[index]) if index in places and record.document is not None else record
+
+
+@dataclass(slots=True)
+class _Cutter:
+    """Reads an input and keeps where it has come to."""
+
+    inputs: Inputs
+    pieces: list[Piece] = field(default_factory=list)
+    taken: list[tuple[int, str]] = field(default_factory=list)
+    count: int = 0
+    _open: Piece | None = None
+
+    def records(self) -> Iterator[Record]:
+        """All records of the input."""
+        base = 0
+        with closing(Identifiers()) as seen:
+            for file in self._files():
+                self._close()
+                after = self._open = Piece(path=str(file.path), stem=file.stem)
+                for record in read_file(file, base, self.inputs):
+                    if record.document is not None and (place := seen.taken(record.document.id, record.where)):
+                        self.taken.append((self.count, place))
+                        record = duplicate(record, place)
+                    self.count += 1
+                    # A shard may have been cut since the record before.
+                    at = self._open or after
+                    self._open = at = replace(at, count=at.count + 1)
+                    after = replace(
+                        at,
+                        first=at.first + at.count,
+                        behind=record.line or at.behind,
+                        offset=record.read - base,
+                        count=0,
+                    )
+                    yield record
+                base += file.path.stat().st_size
+        self._close()
+
+    def shard(self, number: int, records: int, *, rejected: int, digest: str, read: int) -> Shard:
+        """What has been read since the last shard."""
+        self._close()
+        made = Shard(
+            number=number,
+            pieces=tuple(self.pieces),
+            records=records,
+            rejected=rejected,
+            taken=tuple(self.taken),
+            digest=digest,
+            read=read,
+        )
+        self.pieces, self.taken, self.count = [], [], 0
+        return made
+
+    def _close(self) -> None:
+        if self._open is not None and self._open.count:
+            self.pieces.append(self._open)
+        self._open = None
+
+    def _files(self) -> Iterator[File]:
+        folder = None if self.inputs.output is None else Path(self.inputs.output).resolve()
+        for name in self.inputs.names:
+            if name == "-":
+                raise InputError(
+                    "standard input", expected="files, which every worker can read", remedy="write it to one"
+                )
+            for file in input_files(name, None):
+                if folder is not None and file.path.resolve().is_relative_to(folder):
+                    raise InputError(
+                        "an input lies in the output's folder", where=str(file.path), remedy="choose another --output"
+                    )
+                yield file
