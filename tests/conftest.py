@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
 
 # Two test processes on two cores: more threads than that only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -109,3 +113,59 @@ def any_encoder(request: pytest.FixtureRequest) -> Path:
 def seed_article() -> Document:
     """The seed article with its names."""
     return next(document for document in khabar("test") if document.id == "seed-mosul")
+
+
+# Nothing of the browser's own may go out either.
+BROWSER_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run", "--disable-dev-shm-usage",
+]  # fmt: skip
+
+
+# Of a module, not of the session: an event loop runs as long as Playwright does, and no test beside it may start another.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    if chromium is None:
+        pytest.skip("needs a browser: Debian's package chromium")
+    with sync_api.sync_playwright() as playwright:
+        try:
+            launched = playwright.chromium.launch(executable_path=chromium, headless=True, args=BROWSER_FLAGS)
+        except sync_api.Error as error:
+            pytest.skip(f"{chromium} does not start here: {str(error).splitlines()[0]}")
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens an address; at the end nothing was complained of, asked for elsewhere or run.
+
+    The function takes the address, `own`, which says of an address whether it may be asked for, `expected`, a pattern of
+    complaints that are not counted, and Playwright's own options of a context.
+    """
+    contexts, trouble = [], []
+
+    def open_one(address: str, *, own: Callable[[str], bool], expected: str = "", **options: Any) -> Any:
+        context = browser.new_context(viewport=options.pop("viewport", {"width": 1280, "height": 900}), **options)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+
+        def tell(kind: str, what: str) -> None:
+            if not (expected and re.search(expected, what)):
+                trouble.append(f"{kind}: {what}")
+
+        page.on("console", lambda said: tell("console", said.text))
+        page.on("pageerror", lambda error: tell("error", str(error)))
+        page.on("dialog", lambda dialog: (tell("dialog", dialog.message), dialog.dismiss()))
+        page.on("request", lambda asked: own(asked.url) or tell("request", asked.url))
+        page.goto(address)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert trouble == []

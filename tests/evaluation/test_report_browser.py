@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,14 +14,8 @@ from musamma.evaluation.analysis import analyse
 from musamma.evaluation.report import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
-
-# Nothing of the browser's own may go out either.
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run", "--disable-dev-shm-usage",
-]  # fmt: skip
+# One browser for all.
+pytestmark = pytest.mark.xdist_group("report-browser")
 
 HOSTILE = (
     "زار <script>window.hacked=1;alert(1)</script> بغداد]]> </script><img src=x onerror='window.hacked=2;alert(2)'> "
@@ -67,38 +60,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (folder / "report.html").as_uri()
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        try:
-            launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        except sync_api.Error as error:
-            pytest.skip(f"{CHROMIUM} does not start here: {str(error).splitlines()[0]}")
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
-def opened(browser: Any, report: str) -> Iterator[Open]:
-    """Opens the report; at the end nothing was complained of, asked for or run."""
-    contexts, trouble = [], []
+def opened(open_page: Open, report: str) -> Open:
+    """Opens the report."""
 
-    def open_page(*, fragment: str = "", **options: Any) -> Any:
-        context = browser.new_context(viewport=options.pop("viewport", {"width": 1280, "height": 900}), **options)
-        context.set_default_timeout(5000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: trouble.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: request.url.split("#")[0] == report or trouble.append(request.url))
-        page.goto(report + fragment)
-        return page
+    def open_report(*, fragment: str = "", **options: Any) -> Any:
+        return open_page(report + fragment, own=lambda url: url.split("#")[0] == report, **options)
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert trouble == []
+    return open_report
 
 
 def shown(page: Any) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -18,17 +16,8 @@ from musamma.inference.service.page import sample
 from musamma.inference.service.server import address_of, listen
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium"),
-    pytest.mark.xdist_group("service-browser"),
-]
-
-# Nothing of the browser's own may go out either.
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run", "--disable-dev-shm-usage",
-]  # fmt: skip
+# One browser and one server for all.
+pytestmark = pytest.mark.xdist_group("service-browser")
 
 #: An emoji before the names, markup, a name behind a proclitic, and one with a label like code.
 TEXT = "😀 <img src=x onerror='window.hacked=1'><script>window.hacked=2</script> قال محمد إنه وبغداد قرب بيروت\u202e."
@@ -62,43 +51,14 @@ def address() -> Iterator[str]:
     assert not thread.is_alive()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        try:
-            launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        except sync_api.Error as error:
-            pytest.skip(f"{CHROMIUM} does not start here: {str(error).splitlines()[0]}")
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
-def opened(browser: Any, address: str) -> Iterator[Open]:
-    """Opens the page; at the end nothing was complained of, asked for elsewhere or run."""
-    contexts, trouble = [], []
+def opened(open_page: Open, address: str) -> Open:
+    """Opens the page."""
 
-    def open_page(*, expected: str = "", **options: Any) -> Any:
-        context = browser.new_context(viewport=options.pop("viewport", {"width": 1280, "height": 900}), **options)
-        context.set_default_timeout(10_000)
-        contexts.append(context)
-        page = context.new_page()
+    def open_service(**options: Any) -> Any:
+        return open_page(f"{address}/", own=lambda url: url.startswith((f"{address}/", "data:,")), **options)
 
-        def tell(kind: str, what: str) -> None:
-            if not (expected and re.search(expected, what)):
-                trouble.append(f"{kind}: {what}")
-
-        page.on("console", lambda said: tell("console", said.text))
-        page.on("pageerror", lambda error: tell("error", str(error)))
-        page.on("dialog", lambda dialog: (tell("dialog", dialog.message), dialog.dismiss()))
-        page.on("request", lambda asked: asked.url.startswith((f"{address}/", "data:,")) or tell("request", asked.url))
-        page.goto(f"{address}/")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert trouble == []
+    return open_service
 
 
 def marks(page: Any) -> list[str]:
