@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from musamma.cli.gold import annotated, check_labels
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.formats import read_documents
-from musamma.data.labels import apply_labels, load_label_map
 from musamma.evaluation.calibration import Reliability, Threshold, check_precision, reliability, thresholds
 from musamma.evaluation.table import table_of
 
@@ -69,14 +68,14 @@ def calibrate(
     --thresholds leaves out those that fall short of the precision.
     """
     check_precision(precision)
-    documents = _annotated(dev, labels)
+    documents = annotated(dev, labels)
 
     from musamma.inference.progress import counted
     from musamma.inference.tagger import load_predictor
 
     source = _source(model, output)
     predictor = load_predictor(model, device=device)
-    _check_labels(documents, predictor.tags.labels, dev)
+    check_labels(documents, predictor.tags.labels, dev)
     fitted = fit(predictor, list(counted(documents)), precision=precision)
     if not fitted.before.count:
         raise InputError(
@@ -127,30 +126,6 @@ def fit(predictor: Predictor, documents: Sequence[Document], *, precision: float
         ece_after=round(after.ece, 6),
     )
     return Fitted(calibration, before, after, reached)
-
-
-def _annotated(dev: str, labels: str | None) -> list[Document]:
-    mapping = None if labels is None else load_label_map(labels)
-    documents = [document if mapping is None else apply_labels(document, mapping) for document in read_documents(dev)]
-    if not any(document.spans for document in documents):
-        raise InputError(
-            f"{len(documents)} documents and no names",
-            where=dev,
-            expected="annotated documents",
-            remedy="give the development part that the model was chosen on",
-        )
-    return documents
-
-
-def _check_labels(documents: Sequence[Document], known: Sequence[str], dev: str) -> None:
-    found = {span.label for document in documents for span in document.spans}
-    if strange := sorted(found - set(known)):
-        raise InputError(
-            f"labels that the model has not: {', '.join(strange)}",
-            where=dev,
-            expected=f"some of {', '.join(known)}",
-            remedy="rename them with --labels MAP",
-        )
 
 
 def _source(model: str, output: Path | None) -> Path:

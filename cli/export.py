@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from musamma.cli.gold import annotated, check_labels
 from musamma.data.corpora import khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.files import write_json
 from musamma.data.formats import read_documents
-from musamma.data.labels import apply_labels, load_label_map
 from musamma.evaluation.scoring import score_documents
 from musamma.evaluation.table import print_table, table_of
 
@@ -64,7 +64,7 @@ def export(
 
     _check(quantize=quantize, dev=dev, labels=labels, sample=sample, runtime=runtime)
     check_target(output, overwrite=overwrite)
-    gold = None if dev is None else _annotated(dev, labels)
+    gold = None if dev is None else annotated(dev, labels)
     if gold is not None and (names := sum(len(document.spans) for document in gold)) < _FEW_NAMES:
         typer.echo(f"musamma: {dev}: only {names} names; their F1 may miss a loss, or show one by chance", err=True)
 
@@ -78,7 +78,7 @@ def export(
     source = _source(model)
     reference = load_predictor(model, device="cpu", bfloat16=False)
     if gold is not None and dev is not None:
-        _check_labels(gold, reference.tags.labels, dev)
+        check_labels(gold, reference.tags.labels, dev)
     with whole_folder(output) as folder:
         kept, samples = export_checkpoint(
             reference, model, folder, runtime=runtime, quantize=quantize is not None, texts=texts
@@ -125,31 +125,6 @@ def _check(*, quantize: str | None, dev: str | None, labels: str | None, sample:
             where=_HERE,
             expected="it with --format openvino --quantize int8 alone, which measures activations",
             remedy="leave it out",
-        )
-
-
-def _annotated(dev: str, labels: str | None) -> list[Document]:
-    mapping = None if labels is None else load_label_map(labels)
-    read = khabar("dev") if dev == "khabar" and not Path(dev).exists() else read_documents(dev)
-    documents = [document if mapping is None else apply_labels(document, mapping) for document in read]
-    if not any(document.spans for document in documents):
-        raise InputError(
-            f"{len(documents)} documents and no names",
-            where=dev,
-            expected="annotated documents",
-            remedy="give the development part that the model was chosen on",
-        )
-    return documents
-
-
-def _check_labels(documents: Sequence[Document], known: Sequence[str], dev: str) -> None:
-    found = {span.label for document in documents for span in document.spans}
-    if strange := sorted(found - set(known)):
-        raise InputError(
-            f"labels that the model has not: {', '.join(strange)}",
-            where=dev,
-            expected=f"some of {', '.join(known)}",
-            remedy="rename them with --labels MAP",
         )
 
 

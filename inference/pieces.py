@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from musamma.inference.readers import Opened, json_record
-from musamma.inference.records import Record, numbered_lines, read_record
+from musamma.inference.records import Record, numbered_lines
 from musamma.inference.sources import PACKINGS, File, Inputs, kind, opened, read_file
-from musamma.inference.tables import ROWS, parquet_document, parquet_row, text_columns
+from musamma.inference.tables import read_parquet_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,27 +73,4 @@ def _lines_behind(source: Opened, piece: Piece) -> Iterator[Record]:
 
 
 def _rows_behind(source: Opened, piece: Piece) -> Iterator[Record]:
-    with pq.ParquetFile(source.disk) as table:
-        text, id = text_columns(table.schema_arrow.names, source)
-        group, before = 0, 0
-        total = table.metadata.num_row_groups
-        while group < total and before + (rows := table.metadata.row_group(group).num_rows) <= piece.first:
-            group, before = group + 1, before + rows
-        wanted = list(range(group, total))
-        number = before
-        for batch in table.iter_batches(batch_size=ROWS, row_groups=wanted):
-            for index in range(batch.num_rows):
-                number += 1
-                if number <= piece.first:
-                    continue
-                row, raw = parquet_row(batch.slice(index, 1), text)
-                make = partial(
-                    parquet_document,
-                    row,
-                    raw,
-                    text=text,
-                    id=id,
-                    default_id=f"{source.stem}-{number - 1:05d}",
-                    where=f"{source.name}:{number}",
-                )
-                yield read_record(make, file=source.name, line=number, raw=raw, read=0)
+    return read_parquet_rows(source, first=piece.first)

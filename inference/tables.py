@@ -100,18 +100,28 @@ def _csv_reader(lines: Iterator[str], source: Opened) -> Any:
     return csv.reader(lines, delimiter="\t" if tabs else ",", strict=True)
 
 
-def read_parquet_rows(source: Opened) -> Iterator[Record]:
+def read_parquet_rows(source: Opened, *, first: int = 0) -> Iterator[Record]:
     """The rows of a Parquet file, some at a time.
+
+    Args:
+        source: the file.
+        first: how many rows to leave out; whole groups of them are not read.
 
     Raises:
         InputError: there is no column of texts.
     """
     with pq.ParquetFile(source.disk) as table:
         text, id = text_columns(table.schema_arrow.names, source)
-        size, rows, number = Path(source.disk.name).stat().st_size, table.metadata.num_rows, 0
-        for batch in table.iter_batches(batch_size=ROWS):
+        size, rows = Path(source.disk.name).stat().st_size, table.metadata.num_rows
+        group, number = 0, 0
+        total = table.metadata.num_row_groups
+        while group < total and number + (here := table.metadata.row_group(group).num_rows) <= first:
+            group, number = group + 1, number + here
+        for batch in table.iter_batches(batch_size=ROWS, row_groups=[*range(group, total)]):
             for index in range(batch.num_rows):
                 number += 1
+                if number <= first:
+                    continue
                 row, raw = parquet_row(batch.slice(index, 1), text)
                 make = partial(
                     parquet_document,
