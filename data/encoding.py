@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from threading import Lock
 
 import numpy as np
@@ -18,8 +19,9 @@ from transformers import PreTrainedTokenizerBase
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.normalization import fast_backend
+from musamma.data.pieces import cut
 from musamma.data.tags import TagSet
-from musamma.data.words import proclitic_offsets, segment
+from musamma.data.words import WORD, proclitic_offsets
 
 #: The label that PyTorch's cross entropy passes over.
 IGNORED = -100
@@ -134,9 +136,15 @@ class Encoder:
             yield from self._encode(chunk)
 
     def _encode(self, documents: list[Document]) -> Iterator[Encoded]:
+        pieces = cut((document.text for document in documents), self._tokenize)
+        for document, own in zip(documents, pieces, strict=True):
+            words, starts, ends = _assign(document.text, own.offsets)
+            yield Encoded(document, words, tuple(self._windows(own.ids, starts, ends)))
+
+    def _tokenize(self, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
         with self._lock:
             encoding = self.tokenizer(
-                [document.text for document in documents],
+                texts,
                 add_special_tokens=False,
                 truncation=False,
                 padding=False,
@@ -147,10 +155,7 @@ class Encoder:
                 split_special_tokens=True,
                 verbose=False,
             )
-        for document, ids, offsets in zip(documents, encoding["input_ids"], encoding["offset_mapping"], strict=True):
-            words, starts, ends = _assign(document.text, np.array(offsets, dtype=np.int64).reshape(-1, 2))
-            windows = self._windows(np.array(ids, dtype=np.int64), starts, ends)
-            yield Encoded(document, words, tuple(windows))
+        return zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
 
     def _windows(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[Window]:
         ends = np.minimum(ends, starts + self._longest_word)
@@ -237,7 +242,8 @@ def _assign(text: str, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     Returns:
         Start and end of the words that have pieces, (words, 2); each word's first piece, and the piece after its last, (words,).
     """
-    words = np.array(segment(text), dtype=np.int64).reshape(-1, 2)
+    spans = chain.from_iterable(match.span() for match in WORD.finditer(text))
+    words = np.fromiter(spans, dtype=np.int64).reshape(-1, 2)
     if not len(words) or not len(offsets):
         return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     # The word that ends behind the piece's start: it holds the start, or follows it where the piece begins with a space.

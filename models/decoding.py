@@ -23,7 +23,8 @@ def best_tags(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """The best sequence of tags in which every tag may follow the one before (Viterbi, 1967).
 
     Args:
-        scores: log probability of every tag at every word; (words, tags).
+        scores: logits or log probabilities of every tag at every word: what is added to all of a word's changes
+            nothing; (words, tags).
         allowed: :meth:`TagSet.allowed`; (tags + 1, tags).
 
     Returns:
@@ -35,11 +36,13 @@ def best_tags(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
         return greedy  # the best of all sequences is an allowed one
     penalty = np.where(allowed, 0.0, -np.inf)
     best = scores[0] + penalty[-1]
-    back = np.zeros(scores.shape, dtype=np.int64)
+    # A text may have a million words.
+    back = np.zeros(scores.shape, dtype=np.min_scalar_type(scores.shape[1]))
     for word in range(1, len(scores)):
         paths = best[:, None] + penalty[:-1]
         back[word] = paths.argmax(axis=0)
-        best = paths.max(axis=0) + scores[word]
+        # Kept near zero: a sum over a long text would round the differences away.
+        best = paths.max(axis=0) - best.max() + scores[word]
     tags = np.empty(len(scores), dtype=np.int64)
     tags[-1] = best.argmax()
     for word in range(len(scores) - 1, 0, -1):
@@ -76,10 +79,13 @@ def decode(
     """
     if not len(encoded.words):
         return []
-    logits = tag_logits.astype(np.float64)
-    best = best_tags(log_softmax(logits), tags.allowed())
-    scores = log_softmax(logits / tag_temperature)
-    confidence = scores[np.arange(len(best)), best]
+    best = best_tags(tag_logits, tags.allowed())
+    # Only names' words and the ones behind them are scored: most of a long text is neither.
+    scored = best != 0
+    scored[1:] |= scored[:-1].copy()
+    row = np.cumsum(scored) - 1
+    scores = log_softmax(tag_logits[scored].astype(np.float64) / tag_temperature)
+    confidence = scores[np.arange(len(scores)), best[scored]]
     begins = np.flatnonzero(best % 2 == 1)
     outside = np.flatnonzero(best == 0)
     spans = []
@@ -87,9 +93,9 @@ def decode(
         limit = begins[index + 1] if index + 1 < len(begins) else len(best)
         stop = np.searchsorted(outside, first)
         last = min(limit, outside[stop]) if stop < len(outside) else limit
-        score = confidence[first:last].sum()
+        score = confidence[row[first] : row[last - 1] + 1].sum()
         if last < len(best):
-            score += np.logaddexp.reduce(np.delete(scores[last], best[first] + 1))
+            score += np.logaddexp.reduce(np.delete(scores[row[last]], best[first] + 1))
         start = int(encoded.words[first, 0])
         if proclitic_logits is not None:
             # Only borders that the word's letters allow are in question.

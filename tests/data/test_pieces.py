@@ -1,0 +1,106 @@
+"""Long texts are cut by sections, and nobody can tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerBase
+
+from musamma.data.corpora import khabar
+from musamma.data.document import Document
+from musamma.data.encoding import Encoder
+from musamma.data.normalization import install_normalizer
+from musamma.data.pieces import MARGIN, SECTION, Pieces, Tokenize, cut
+from musamma.models.registry import load_tokenizer
+
+ARTICLE = khabar("test")[0].text
+WORDS = [
+    "وبالموصل", "المُوصِل", "الإسكندريـــة", "3.5", "12:30", "(داعش)", "،", "😀", "ﻻ", "\u202eبغداد\u202c", "General", "\x00",
+    "اسم" * 60, "ا\u0301\u0301", "\ufeff", "e\u0301", "👩‍👩‍👧",
+]  # fmt: skip
+LONG = st.lists(
+    st.tuples(
+        st.sampled_from(WORDS) | st.text(max_size=12), st.sampled_from([" ", "\n", "  ", "\t", "", "\u00a0", " " * 80])
+    ),
+    min_size=20,
+    max_size=250,
+).map(lambda parts: "".join(word + space for word, space in parts))
+
+
+@pytest.fixture
+def tokenizer(any_encoder: Path) -> PreTrainedTokenizerBase:
+    return install_normalizer(load_tokenizer(str(any_encoder)))
+
+
+class Counted:
+    """A tokenizer's account, and the lengths of what it was given."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer, self.lengths = tokenizer, list[int]()
+
+    def __call__(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        self.lengths += map(len, texts)
+        found = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
+        return list(zip(found["input_ids"], found["offset_mapping"], strict=True))
+
+
+def same(one: Pieces, other: Pieces) -> bool:
+    return np.array_equal(one.ids, other.ids) and np.array_equal(one.offsets, other.offsets)
+
+
+def whole(text: str, tokenize: Tokenize) -> Pieces:
+    return next(cut([text], tokenize, section=len(text) + 1))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=LONG)
+@example(text=ARTICLE)
+@example(text=" " * 3000 + "بغداد" + "\n" * 3000)
+@example(text="اسم" * 2000)
+@example(text="")
+def test_sections_give_the_pieces_of_the_whole(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    tokenize = Counted(tokenizer)
+    assert same(next(cut([text], tokenize, section=300, margin=75)), whole(text, tokenize))
+
+
+def test_a_text_is_never_given_to_the_tokenizer_as_a_whole(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenize = Counted(tokenizer)
+    pieces = next(cut([ARTICLE * 3], tokenize, section=600, margin=150))
+    assert max(tokenize.lengths) <= 600 + 3 * 150
+    assert len(tokenize.lengths) > 10
+    assert same(pieces, whole(ARTICLE * 3, tokenize))
+
+
+def test_texts_stay_in_order_whatever_their_length(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenize = Counted(tokenizer)
+    texts = ["بغداد", "", ARTICLE, "دمشق " * 200, " ", "بيروت"]
+    found = list(cut(texts, tokenize, section=500, margin=100))
+    assert len(found) == len(texts)
+    for text, pieces in zip(texts, found, strict=True):
+        assert same(pieces, whole(text, tokenize))
+
+
+def test_a_tokenizer_that_looks_far_is_given_the_whole() -> None:
+    def tokenize(texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        return [([len(text)] * len(text), [(at, at + 1) for at in range(len(text))]) for text in texts]
+
+    assert next(cut(["ا" * 1000], tokenize, section=100, margin=25)).ids.tolist() == [1000] * 1000
+
+
+def test_an_encoded_document_is_the_same_by_sections(any_encoder: Path) -> None:
+    encoder = Encoder(install_normalizer(load_tokenizer(str(any_encoder))), max_length=64, overlap=16)
+    line = ARTICLE.splitlines()[0] + "\n"
+    text = line * ((2 * SECTION + 2 * MARGIN) // len(line))
+    encoded = encoder.encode(Document("long", text))
+    alone = encoder.encode(Document("line", line))
+    assert len(text) > 2 * SECTION + MARGIN
+    # Every line is cut into the same words.
+    count = len(alone.words)
+    assert len(encoded.words) == count * (len(text) // len(line))
+    shifts = np.repeat(np.arange(len(text) // len(line)) * len(line), count)[:, None]
+    assert np.array_equal(encoded.words, np.tile(alone.words, (len(text) // len(line), 1)) + shifts)
+    assert [text[start:end] for start, end in encoded.words[-3:]] == [line[a:b] for a, b in alone.words[-3:]]
