@@ -97,11 +97,11 @@ def prove(
     exact = saved = scale = 0.0
     for old, new in sample:
         source, trimmed, loaded = (
-            _hidden(model, pieces) for model, pieces in zip(models, (old, new, new), strict=True)
+            hidden_states(model, pieces) for model, pieces in zip(models, (old, new, new), strict=True)
         )
-        exact = max(exact, _largest(source - trimmed))
-        saved = max(saved, _largest(source - loaded))
-        scale = max(scale, _largest(source))
+        exact = max(exact, largest(source - trimmed))
+        saved = max(saved, largest(source - loaded))
+        scale = max(scale, largest(source))
     return Proof(
         lines=len(old_lines),
         identical=len(identical) / len(old_lines),
@@ -151,13 +151,14 @@ class HeldOut:
 
 
 @torch.inference_mode()
-def _hidden(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
+def hidden_states(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
     """Last hidden states of one line, shape (pieces, hidden); a long line is cut."""
     states: torch.Tensor = model(input_ids=torch.tensor([ids[:_HIDDEN_PIECES]])).last_hidden_state[0]
     return states
 
 
-def _largest(states: torch.Tensor) -> float:
+def largest(states: torch.Tensor) -> float:
+    """The largest absolute number among hidden states; what is no number counts as infinite."""
     # A state that is no number must fail the comparison, which max() on floats would let pass.
     return float(states.abs().nan_to_num(nan=torch.inf).max())
 

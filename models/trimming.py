@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -11,26 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import nn
-from transformers import (
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
-from transformers import logging as transformers_logging
+from transformers import AutoTokenizer, PreTrainedModel
 
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend, install_normalizer
+from musamma.models.encoder import DTYPES, load_encoder, made_folder, save_encoder, word_embedding, wrap_tokenizer
 from musamma.models.proof import ONE_HELD_OUT_IN, HeldOut, Proof, prove
-from musamma.models.registry import load_tokenizer, resolve_model
-from musamma.models.token_classifier import load_error
 from musamma.models.vocabulary import choose_pieces, count_pieces, trim_tokenizer
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +96,7 @@ def trim_encoder(
         raise InputError(f"dtype {dtype!r}", where="trim", expected=f"one of {', '.join(DTYPES)}")
     if held_out < 1:
         raise InputError(f"{held_out} lines to hold out", where="trim", expected="at least 1")
-    model, tokenizer = _load(str(source))
+    model, tokenizer = load_encoder(str(source))
     if normalize:
         install_normalizer(tokenizer)
     backend = fast_backend(tokenizer)
@@ -122,11 +110,11 @@ def trim_encoder(
         )
     ids = choose_pieces(backend, counts, pieces=pieces, coverage=coverage)
     trimmed = trim_model(model, ids)
-    output = _made(output)
+    output = made_folder(output)
     with tempfile.TemporaryDirectory(dir=output, prefix=".trim-") as name:
         folder = Path(name)
-        _save(trimmed, _wrap(tokenizer, trim_tokenizer(backend, ids)), folder, dtype)
-        saved, saved_tokenizer = _load(name)[0], AutoTokenizer.from_pretrained(name)
+        save_encoder(trimmed, wrap_tokenizer(tokenizer, trim_tokenizer(backend, ids)), folder, dtype)
+        saved, saved_tokenizer = load_encoder(name)[0], AutoTokenizer.from_pretrained(name)
         proof = prove(
             (model, trimmed, saved),
             (backend.encode_batch(held.lines), fast_backend(saved_tokenizer).encode_batch(held.lines)),
@@ -139,7 +127,7 @@ def trim_encoder(
             source=str(source),
             dtype=dtype,
             normalized=normalize,
-            pieces_before=_embedding(model).num_embeddings,
+            pieces_before=word_embedding(model).num_embeddings,
             pieces_after=len(ids),
             parameters_before=model.num_parameters(),
             parameters_after=trimmed.num_parameters(),
@@ -163,7 +151,7 @@ def trim_model(model: PreTrainedModel, ids: list[int]) -> PreTrainedModel:
     """
     new = {old: i for i, old in enumerate(ids)}
     trimmed = copy.deepcopy(model)
-    embedding = _embedding(trimmed)
+    embedding = word_embedding(trimmed)
     if ids[-1] >= len(embedding.weight):
         raise InputError(
             f"piece id {ids[-1]}",
@@ -180,71 +168,3 @@ def trim_model(model: PreTrainedModel, ids: list[int]) -> PreTrainedModel:
         if key.endswith("_token_id") and isinstance(value, int):
             setattr(trimmed.config, key, new.get(value))
     return trimmed
-
-
-def _embedding(model: PreTrainedModel) -> nn.Embedding:
-    embedding = model.get_input_embeddings()
-    if not isinstance(embedding, nn.Embedding):
-        raise InputError(
-            f"pieces are looked up in a {type(embedding).__name__}",
-            where=str(model.name_or_path),
-            expected="one table of word embeddings (torch.nn.Embedding)",
-        )
-    return embedding
-
-
-def _load(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The encoder in float32, without a pooler, and its tokenizer."""
-    name = resolve_model(source)
-    tokenizer = load_tokenizer(name)
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # a pooler that is missing, or a head too many, is nothing to warn of
-    try:
-        model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except Exception as error:
-        raise load_error(name, error) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    if missing := sorted(key for key in info["missing_keys"] if not key.startswith("pooler.")):
-        raise InputError(
-            f"the weights lack {missing[0]!r} and {len(missing) - 1} more",
-            where=source,
-            expected="every weight of the encoder",
-            remedy="give a checkpoint of the encoder itself",
-        )
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    return model.eval(), tokenizer
-
-
-def _wrap(source: PreTrainedTokenizerBase, backend: Tokenizer) -> PreTrainedTokenizerFast:
-    """A trimmed tokenizer with the names of the source's special tokens.
-
-    The general class is meant: classes of one model, such as ``BertTokenizer``, build their own normaliser when they
-    are loaded and would lose the one in ``tokenizer.json``.
-    """
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_max_length=source.model_max_length,
-        model_input_names=source.model_input_names,
-        padding_side=source.padding_side,
-        **source.special_tokens_map,
-    )
-
-
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, dtype: str) -> None:
-    cast = copy.deepcopy(model)
-    nn.Module.to(cast, dtype=DTYPES[dtype])
-    cast.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    # Half precision is for the file: transformers would otherwise compute, and train, in it.
-    write_json({**config, "dtype": "float32"}, folder / "config.json")
-
-
-def _made(folder: str | Path) -> Path:
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(str(error.strerror), where=str(folder), remedy="choose a folder that can be written") from None
-    return Path(folder)

@@ -65,7 +65,7 @@ def choose_pieces(
     Raises:
         InputError: no text was counted, both limits are given, a limit is out of range, or the tokenizer is of another kind.
     """
-    state = _state(tokenizer)
+    state = tokenizer_state(tokenizer)
     total = int(counts.sum())
     if total == 0:
         raise InputError("no piece was counted", where="text", expected="Arabic text", remedy="check the text files")
@@ -75,9 +75,7 @@ def choose_pieces(
         raise InputError(f"coverage {coverage}", where="trim", expected="a share above 0, at most 1")
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     parts = _merge_parts(state)
-    kept: set[int] = set()
-    for piece in _required(state, vocabulary):
-        kept |= _with_parts(piece, parts, kept, vocabulary)
+    kept = required_pieces(tokenizer)
     required = len(kept)
     if pieces is not None and pieces < required:
         raise InputError(
@@ -110,7 +108,7 @@ def trim_tokenizer(tokenizer: Tokenizer, ids: list[int]) -> Tokenizer:
     Raises:
         InputError: a special piece is not among ``ids``, or the ids of added tokens do not follow the model's.
     """
-    state = _state(tokenizer)
+    state = tokenizer_state(tokenizer)
     new = {old: i for i, old in enumerate(ids)}
     model = state["model"]
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
@@ -126,23 +124,53 @@ def trim_tokenizer(tokenizer: Tokenizer, ids: list[int]) -> Tokenizer:
         prefix = model.get("continuing_subword_prefix") or ""
         pairs = [_pair(merge) for merge in model["merges"]]
         model["merges"] = [[a, b] for a, b in pairs if a + b.removeprefix(prefix) in model["vocab"]]
+    return renumbered(state, vocabulary, new)
+
+
+def renumbered(state: dict[str, Any], vocabulary: dict[str, int], new: dict[int, int]) -> Tokenizer:
+    """A tokenizer whose model has its new pieces already, with the ids of all else brought into line.
+
+    Args:
+        state: of the tokenizer, with the new model; changed in place.
+        vocabulary: piece -> id before.
+        new: id before -> id now.
+
+    Raises:
+        InputError: a piece would not come to its id.
+    """
     for added in state["added_tokens"]:
         added["id"] = new[added["id"]]
     _renumber(state["post_processor"], new)
     if state["padding"]:
         state["padding"]["pad_id"] = new[state["padding"]["pad_id"]]
-    trimmed = Tokenizer.from_str(json.dumps(state, ensure_ascii=False))
+    made = Tokenizer.from_str(json.dumps(state, ensure_ascii=False))
     for piece, old in vocabulary.items():
-        if old in new and trimmed.token_to_id(piece) != new[old]:
+        if old in new and made.token_to_id(piece) != new[old]:
             raise InputError(
-                f"piece {piece!r} would move to {trimmed.token_to_id(piece)} instead of {new[old]}",
+                f"piece {piece!r} would move to {made.token_to_id(piece)} instead of {new[old]}",
                 where="tokenizer.json",
                 expected="added tokens that come after the model's own pieces",
             )
-    return trimmed
+    return made
 
 
-def _state(tokenizer: Tokenizer) -> dict[str, Any]:
+def required_pieces(tokenizer: Tokenizer) -> set[int]:
+    """Ids of the pieces that always stay: special ones, single characters of Arabic text, and what they are merged from."""
+    state = tokenizer_state(tokenizer)
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    parts = _merge_parts(state)
+    kept: set[int] = set()
+    for piece in _required(state, vocabulary):
+        kept |= _with_parts(piece, parts, kept, vocabulary)
+    return kept
+
+
+def tokenizer_state(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The tokenizer as its ``tokenizer.json`` would have it.
+
+    Raises:
+        InputError: it is neither Unigram nor WordPiece nor BPE.
+    """
     state: dict[str, Any] = json.loads(tokenizer.to_str())
     if (kind := state["model"]["type"]) not in MODELS:
         raise InputError(f"a {kind} tokenizer", where="tokenizer.json", expected=f"one of {', '.join(MODELS)}")

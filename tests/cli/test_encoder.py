@@ -1,4 +1,4 @@
-"""`musamma encoder trim` and `unpack`, through their commands."""
+"""`musamma encoder trim`, `extend` and `unpack`, through their commands."""
 
 import json
 from itertools import product
@@ -57,6 +57,15 @@ def text(tmp_path):
     return file
 
 
+@pytest.fixture
+def unseen(tmp_path):
+    """Words that the vocabulary knows in parts: each with a conjunction before it."""
+    file = tmp_path / "unseen.txt"
+    lines = [" ".join(f"و{word}" for word in line.split()) for line in ARABIC]
+    file.write_text("\n".join(f"{a} {b}" for a, b in product(lines, repeat=2)) * 2, encoding="utf-8")
+    return file
+
+
 def call(*arguments):
     return CliRunner().invoke(encoder, [str(one) for one in arguments])
 
@@ -112,6 +121,59 @@ def test_a_wrong_type_of_weights_is_a_usage_error(source, text, tmp_path):
     result = call("trim", source, tmp_path / "out", "--text", text, "--dtype", "int4")
     assert result.exit_code == 2
     assert "int4" in result.stderr
+
+
+def test_extend_prints_what_it_measured_and_writes_a_folder_to_fine_tune(source, unseen, tmp_path):
+    output = tmp_path / "extended"
+    result = call("extend", source, output, "--text", unseen, "--words", 9, "--pieces", 250)
+    assert result.exit_code == 0, result.output
+    report = json.loads((output / "extension.json").read_text(encoding="utf-8"))
+    assert (report["words_added"], report["pieces_after"], report["dtype"]) == (9, 250, "float16")
+    assert report["pieces_dropped"] == report["pieces_before"] - 241
+    assert f"9 words added, {report['pieces_dropped']} pieces dropped" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["pieces", str(report["pieces_before"]), "250"] in lines
+    before, after = (report["files"][str(unseen)][f"pieces_per_word_{when}"] for when in ("before", "after"))
+    assert ["pieces", "a", "word,", "unseen.txt", f"{before:.4f}", f"{after:.4f}"] in lines
+    assert "lines with offsets as before: 100.00% of 2 held out" in result.stdout
+    assert all(word in result.stdout for word, _ in report["most_saving"])
+    files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "extension.json"}
+    assert {file.name for file in output.iterdir()} == files
+    model = AutoModelForTokenClassification.from_pretrained(output, num_labels=5)
+    pieces = AutoTokenizer.from_pretrained(output)(ARABIC[0], return_tensors="pt")
+    assert model(**pieces).logits.shape == (1, pieces["input_ids"].shape[1], 5)
+
+
+def test_extend_options_reach_the_function(source, unseen, tmp_path):
+    options = ("--every", "2", "--no-normalize", "--dtype", "float32", "--held-out", "1", "--limit", "60")
+    result = call("extend", source, tmp_path / "a", "--text", unseen, "--words", "3", *options)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "a" / "extension.json").read_text(encoding="utf-8"))
+    assert (report["lines_counted"], report["total"]["lines"], report["normalized"]) == (59, 1, False)
+    assert (report["dtype"], report["pieces_dropped"], report["likeness"]["hidden_difference"]) == ("float32", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--words", "0"], "0 words to add; expected at least 1"),
+        (["--words", "5000"], "words that are more than one piece; expected at least 5000"),
+        (["--words", "3", "--pieces", "4"], "4 pieces; expected"),
+        (["--words", "3", "--limit", "40"], "40 lines of text; expected at least 50"),
+        (["--words", "3", "--text", "none.txt.zst"], "none.txt.zst: no such file"),
+    ],
+)
+def test_extend_fails_with_the_reason(source, unseen, tmp_path, options, message):
+    result = call("extend", source, tmp_path / "out", "--text", unseen, *options)
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_extend_leaves_a_folder_alone_that_holds_something(source, unseen, tmp_path):
+    result = call("extend", source, tmp_path, "--text", unseen, "--words", "3")
+    assert isinstance(result.exception, InputError)
+    assert "the folder is not empty" in str(result.exception)
 
 
 def test_unpack_refuses_another_file(tmp_path):
