@@ -19,6 +19,7 @@ from musamma.cli.encoder import encoder
 from musamma.cli.evaluate import evaluate
 from musamma.cli.export import export
 from musamma.cli.predict import predict
+from musamma.cli.pretrain import pretrain
 from musamma.cli.quickstart import quickstart
 from musamma.cli.serve import serve
 from musamma.cli.train import train
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 for verb in (quickstart, train, predict, evaluate, compare, calibrate, export, serve, convert, check):
     app.command()(verb)
+encoder.command()(pretrain)
 app.add_typer(encoder, name="encoder")
 
 # Typer does not name its base of "the call was wrong" itself.

@@ -23,7 +23,8 @@ import yaml
 
 from musamma import evaluation, inference
 from musamma.cli.main import app
-from musamma.training.config import RunConfig, load_config
+from musamma.training.config import RunConfig, Settings, load_config
+from musamma.training.pretraining.config import PretrainConfig, load_pretrain_config
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("cli", "configs", "data", "evaluation", "inference", "models", "training")
@@ -41,6 +42,7 @@ import musamma.cli.main
 from musamma.data.corpora import khabar
 from musamma.models.registry import load_tokenizer, packaged_models
 from musamma.training.config import load_config, packaged_configs
+from musamma.training.pretraining.config import load_pretrain_config
 
 text = "وبالموصل"
 encoding = load_tokenizer(str(packaged_models()["nawah"]))(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -48,7 +50,9 @@ print(json.dumps({
     "files": sorted({m.__file__ for n, m in sys.modules.items() if n.startswith("musamma.") and m.__file__}),
     "articles": len(khabar()),
     "seed": next(d for d in khabar("test") if d.id == "seed-mosul").text[:10],
-    "configs": {name: load_config(name).encoder for name in packaged_configs()},
+    "configs": {
+        name: (load_pretrain_config if "pretrain" in name else load_config)(name).encoder for name in packaged_configs()
+    },
     "models": {name: str(path) for name, path in packaged_models().items()},
     "covered": [min(a for a, _ in encoding["offset_mapping"]), max(b for _, b in encoding["offset_mapping"])],
 }))
@@ -160,6 +164,8 @@ def test_command_verbs() -> None:
         "check",
         "compare",
         "convert",
+        "encoder extend",
+        "encoder pretrain",
         "encoder trim",
         "encoder unpack",
         "evaluate",
@@ -173,7 +179,7 @@ def test_command_verbs() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_configs_load_and_say_how_to_run_them(path: Path) -> None:
-    config = load_config(path)
+    config = (load_pretrain_config if "pretrain" in path.stem else load_config)(path)
     assert Path(config.output).parts[0] == "runs"
     header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     commands = [
@@ -184,13 +190,14 @@ def test_configs_load_and_say_how_to_run_them(path: Path) -> None:
         check_command(command, str(path))
 
 
-def test_every_key_of_a_config_is_documented() -> None:
+@pytest.mark.parametrize(("kind", "page"), [(RunConfig, "train"), (PretrainConfig, "pretrain")])
+def test_every_key_of_a_config_is_documented(kind: type[Settings], page: str) -> None:
     keys = set()
-    for name, field in RunConfig.model_fields.items():
+    for name, field in kind.model_fields.items():
         inner = getattr(field.annotation, "model_fields", None)
         keys |= {f"{name}.{key}" for key in inner} if inner else {name}
-    page = (ROOT / "docs/train.md").read_text(encoding="utf-8")
-    table = page.partition("## A recipe")[2].partition("\n## ")[0]
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    table = text.partition("## A recipe")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)) == keys
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 from musamma.data.errors import InputError
 
 #: What a run sets by itself, so that a config cannot contradict it.
-_OWN_ARGUMENTS = {
+OWN_ARGUMENTS: dict[str, str | None] = {
     "output_dir": "output",
     "seed": "seeds",
     "data_seed": "seeds",
@@ -33,11 +33,24 @@ _OWN_ARGUMENTS = {
 }
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a configuration: no unknown keys, no later change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataConfig(_Section):
+class Settings(Section):
+    """A whole configuration, as it stands in a YAML file."""
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, as it is saved with the run."""
+        return yaml.safe_dump(self.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
+
+
+_AnySettings = TypeVar("_AnySettings", bound=Settings)
+
+
+class DataConfig(Section):
     """Where the annotated articles are.
 
     Args:
@@ -65,14 +78,14 @@ class DataConfig(_Section):
         return [value] if isinstance(value, str) else value
 
 
-class EncodingConfig(_Section):
+class EncodingConfig(Section):
     """How documents are cut into windows: see `musamma.data.encoding.Encoder`."""
 
     max_length: Annotated[int, Field(ge=16)] = 256
     overlap: Annotated[int, Field(ge=0)] = 64
 
 
-class RunConfig(_Section):
+class RunConfig(Settings):
     """One fine-tuning run.
 
     Args:
@@ -117,25 +130,7 @@ class RunConfig(_Section):
     @field_validator("trainer")
     @classmethod
     def _known_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
-        known = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
-        problems = [f"unknown key {key!r}" for key in value if key not in known]
-        for key, instead in _OWN_ARGUMENTS.items():
-            if key in value:
-                problems.append(f"{key!r} is set by the run" + (f", use {instead!r}" if instead else ""))
-        hints = get_type_hints(TrainingArguments)
-        checked = dict(value)
-        for key in value:
-            if key not in known or key in _OWN_ARGUMENTS:
-                continue
-            # YAML reads 1e-4 as text and no as false; transformers checks neither.
-            try:
-                if (typed := TypeAdapter(hints[key]).validate_python(value[key])) != value[key]:
-                    checked[key] = typed
-            except ValidationError as error:
-                problems.append(f"{key!r} is {value[key]!r}: {error.errors()[0]['msg']}")
-        if problems:
-            raise ValueError(", ".join(problems) + " (see transformers.TrainingArguments)")
-        return checked
+        return checked_arguments(value, own=OWN_ARGUMENTS)
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> RunConfig:
@@ -145,9 +140,36 @@ class RunConfig(_Section):
             )
         return self
 
-    def to_yaml(self) -> str:
-        """The resolved configuration, as it is saved with the run."""
-        return yaml.safe_dump(self.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
+
+def checked_arguments(value: dict[str, Any], *, own: dict[str, str | None]) -> dict[str, Any]:
+    """The section for `transformers.TrainingArguments`, each value as the type that belongs to it.
+
+    Args:
+        value: the section.
+        own: names that the run sets by itself, with the key that is to be used instead.
+
+    Raises:
+        ValueError: a name is unknown or the run's own, or a value has the wrong type; all are named.
+    """
+    known = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
+    problems = [f"unknown key {key!r}" for key in value if key not in known]
+    for key, instead in own.items():
+        if key in value:
+            problems.append(f"{key!r} is set by the run" + (f", use {instead!r}" if instead else ""))
+    hints = get_type_hints(TrainingArguments)
+    checked = dict(value)
+    for key in value:
+        if key not in known or key in own:
+            continue
+        # YAML reads 1e-4 as text and no as false; transformers checks neither.
+        try:
+            if (typed := TypeAdapter(hints[key]).validate_python(value[key])) != value[key]:
+                checked[key] = typed
+        except ValidationError as error:
+            problems.append(f"{key!r} is {value[key]!r}: {error.errors()[0]['msg']}")
+    if problems:
+        raise ValueError(", ".join(problems) + " (see transformers.TrainingArguments)")
+    return checked
 
 
 def packaged_configs() -> dict[str, Path]:
@@ -157,10 +179,18 @@ def packaged_configs() -> dict[str, Path]:
 
 
 def load_config(path: str | Path, *, changes: Sequence[str] = (), output: str | None = None) -> RunConfig:
+    """Read the configuration of a fine-tuning run; see :func:`read_settings`."""
+    return read_settings(path, RunConfig, changes=changes, output=output)
+
+
+def read_settings(
+    path: str | Path, kind: type[_AnySettings], *, changes: Sequence[str] = (), output: str | None = None
+) -> _AnySettings:
     """Read a configuration.
 
     Args:
         path: a YAML file, or the name of a recipe that comes with the project.
+        kind: what it must describe.
         changes: ``key.key=value`` each, the value read as YAML.
         output: replaces the file's ``output``.
 
@@ -187,7 +217,7 @@ def load_config(path: str | Path, *, changes: Sequence[str] = (), output: str | 
     if output is not None:
         content["output"] = output
     try:
-        return RunConfig.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, item['loc'])) or 'config'}: "
@@ -195,7 +225,7 @@ def load_config(path: str | Path, *, changes: Sequence[str] = (), output: str | 
             for item in error.errors()
         ]
         raise InputError(
-            "; ".join(problems), where=str(path), remedy=f"known keys: {', '.join(RunConfig.model_fields)}"
+            "; ".join(problems), where=str(path), remedy=f"known keys: {', '.join(kind.model_fields)}"
         ) from error
 
 

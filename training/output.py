@@ -5,24 +5,36 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from musamma.data.errors import InputError
-from musamma.training.config import RunConfig
+from musamma.training.config import Settings
 
 RUN_FILE, SCORES_FILE, CARD_FILE, LOG_FILE = "run.yaml", "scores.json", "README.md", "log.jsonl"
 
 
-def check_output(config: RunConfig, output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Fail where the output folder holds what this run must not touch."""
+def check_output(config: Settings, output: Path, *, resume: bool, overwrite: bool, kept: Collection[str] = ()) -> None:
+    """Fail where the output folder holds what this run must not touch.
+
+    Args:
+        config: the run.
+        output: the folder.
+        resume: go on with a run of the same settings.
+        overwrite: an earlier run may be deleted.
+        kept: names of what may lie there before a run.
+
+    Raises:
+        InputError: it holds another run or other files, or cannot be written.
+    """
     record = output / RUN_FILE
     if is_main_process():
         try:
-            if output.exists() and any(output.iterdir()) and not (overwrite and record.is_file()):
+            found = output.exists() and any(path.name not in kept for path in output.iterdir())
+            if found and not (overwrite and record.is_file()):
                 if not record.is_file():
                     raise InputError(
                         "the folder holds other files", where=str(output), remedy="choose another --output"
@@ -44,12 +56,13 @@ def check_output(config: RunConfig, output: Path, *, resume: bool, overwrite: bo
             raise _not_writable(output, error) from error
 
 
-def claim(config: RunConfig, output: Path, *, overwrite: bool) -> None:
-    """Make the output folder this run's own."""
+def claim(config: Settings, output: Path, *, overwrite: bool, kept: Collection[str] = ()) -> None:
+    """Make the output folder this run's own; what is named in ``kept`` stays in it."""
     if is_main_process():
         try:
             if overwrite and (output / RUN_FILE).is_file():
-                shutil.rmtree(output)
+                for path in [output] if not kept else [path for path in output.iterdir() if path.name not in kept]:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
             output.mkdir(parents=True, exist_ok=True)
             (output / RUN_FILE).write_text(config.to_yaml(), encoding="utf-8")
         except OSError as error:

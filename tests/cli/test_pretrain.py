@@ -1,0 +1,172 @@
+"""``musamma encoder pretrain`` as it is called, and how wrong input is answered."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from musamma.cli.main import run
+from musamma.training.pretraining.config import PretrainConfig, load_pretrain_config
+
+ROOT = Path(__file__).parents[2]
+TEXT = "\n".join(f"وصل محمد السعيد إلى بيروت وبالقاهرة يوم {number} من الشهر" for number in range(40))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wordpiece_encoder: Path):
+    """Writes ``run.yaml`` into an empty current folder, with ``news.txt`` beside it; keys given are changed."""
+    monkeypatch.chdir(tmp_path)
+    Path("news.txt").write_text(TEXT, encoding="utf-8")
+
+    def written(**changes: Any) -> str:
+        content = {
+            "encoder": str(wordpiece_encoder),
+            "text": "news.txt",
+            "output": "out",
+            "length": 64,
+            "head_steps": 1,
+            "held_out": {"every": 8},
+            "device": "cpu",
+            "trainer": {"max_steps": 2, "per_device_train_batch_size": 2},
+        }
+        Path("run.yaml").write_text(yaml.safe_dump(content | changes), encoding="utf-8")
+        return "run.yaml"
+
+    return written
+
+
+@pytest.fixture
+def fails(recipe, capsys: pytest.CaptureFixture[str]):
+    """Runs the command; it must leave with status 2, print nothing, and say one line, which is returned."""
+
+    def failing(*arguments: object) -> str:
+        capsys.readouterr()
+        status = run(["encoder", "pretrain", *map(str, arguments)])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert len(captured.err.splitlines()) == 1, captured.err
+        assert captured.err.startswith("musamma: ")
+        assert status == 2
+        return captured.err.removeprefix("musamma: ").removesuffix("\n")
+
+    return failing
+
+
+def test_a_run_prints_what_it_measured(recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["encoder", "pretrain", recipe(), "--set", "trainer.max_steps=1"]) == 0
+    printed = capsys.readouterr().out
+    record = json.loads(Path("out/pretraining.json").read_text(encoding="utf-8"))
+    assert record["steps"] == 1
+    assert f"{record['curve'][0]['mlm_loss']:.3f}" in printed
+    assert f"1 steps, {record['tokens']:,} tokens" in printed
+    assert yaml.safe_load(Path("out/run.yaml").read_text(encoding="utf-8"))["mask_share"] == 0.2
+
+
+def test_prepare_only_writes_the_text(recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["encoder", "pretrain", recipe(), "--prepare"]) == 0
+    assert "40 paragraphs, 5 held out" in capsys.readouterr().out
+    assert [path.name for path in Path("out").iterdir()] == ["text"]
+    assert run(["encoder", "pretrain", recipe()]) == 0
+    assert run(["encoder", "pretrain", recipe(), "--overwrite"]) == 0
+
+
+def test_all_mistakes_of_a_configuration_are_named_at_once(fails, recipe) -> None:
+    found = fails(
+        recipe(
+            encodr="nawah",
+            mask_share=1.5,
+            objective="clm",
+            text=[],
+            held_out={"evry": 3},
+            milestones=[5, 3],
+            trainer={"learning_rat": 1e-4, "seed": 3, "num_train_epochs": "many"},
+        )
+    )
+    for mistake in (
+        "encodr: unknown key",
+        "mask_share: Input should be less than or equal to 0.8",
+        "objective: Input should be 'mlm' or 'rtd'",
+        "text: List should have at least 1 item",
+        "held_out.evry: unknown key",
+        "milestones: the numbers must rise",
+        "unknown key 'learning_rat'",
+        "'seed' is set by the run, use 'seed'",
+        "'num_train_epochs' is 'many'",
+    ):
+        assert mistake in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text": "none.txt"}, "none.txt: no such file"),
+        ({"text": ["news.txt", "empty.txt"]}, "empty.txt: the file is empty"),
+        ({"text": "broken.txt"}, "broken.txt:3: byte 0xff at byte 4 is not UTF-8"),
+        ({"text": "blank.txt"}, "0 paragraphs"),
+        ({"held_out": {"every": 50}}, "leave none to measure on"),
+        ({"length": 256}, "length 256; expected at most 128, the encoder's positions"),
+        ({"encoder": "bare"}, "bare: the checkpoint has no tokenizer"),
+        ({"encoder": "nowhere"}, "nowhere: no such model"),
+        ({"objective": "rtd", "generator_layers": 3}, "generator_layers 3 of a BertModel with 2 layers"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(
+    fails, recipe, changes: dict[str, Any], message: str, wordpiece_encoder: Path
+) -> None:
+    file = recipe(**changes)
+    Path("empty.txt").touch()
+    Path("blank.txt").write_text("\n \n\n", encoding="utf-8")
+    Path("broken.txt").write_bytes(b"a\nb\nabc\xff\n")
+    Path("bare").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (Path("bare") / name).symlink_to(wordpiece_encoder / name)
+    assert message in fails(file)
+    assert not Path("out/run.yaml").exists()
+    assert not list(Path("out").glob("text*"))
+
+
+def test_an_output_folder_with_something_else_is_left_alone(fails, recipe) -> None:
+    file = recipe()
+    Path("out").mkdir()
+    Path("out/notes.txt").write_text("mine", encoding="utf-8")
+    for option in ((), ("--prepare",), ("--overwrite",), ("--resume",)):
+        assert "the folder holds other files" in fails(file, *option)
+    assert [path.name for path in Path("out").iterdir()] == ["notes.txt"]
+
+
+def test_an_earlier_run_is_left_alone(fails, recipe) -> None:
+    assert run(["encoder", "pretrain", recipe()]) == 0
+    assert "go on with --resume, start over with --overwrite" in fails(recipe())
+    assert "other settings for seed" in fails(recipe(seed=2), "--resume")
+
+
+def test_an_encoder_that_cannot_be_packed_is_told_the_way_out(fails, recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musamma.training.pretraining.packing.positions_of", lambda documents, offset: documents * 0)
+    assert "set packing: false, one paragraph a row" in fails(recipe())
+
+
+@pytest.mark.parametrize("name", ["nawah-pretrain", "nawah-pretrain-rtd"])
+def test_recipes_load_and_their_commands_too(name: str) -> None:
+    config = load_pretrain_config(name)
+    assert config.output == f"runs/{name}"
+    header = (ROOT / f"configs/{name}.yaml").read_text(encoding="utf-8")
+    commands = [line for line in header.splitlines() if line.startswith("#   musamma encoder pretrain ")]
+    assert len(commands) == 3
+    for command in commands:
+        changed = load_pretrain_config(name, changes=re.findall(r"--set (\S+)", command))
+        assert changed.text == ["news.txt.zst"]
+
+
+def test_every_key_is_documented() -> None:
+    keys = set()
+    for name, field in PretrainConfig.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        keys |= {f"{name}.{key}" for key in inner} if inner else {name}
+    page = (ROOT / "docs/pretrain.md").read_text(encoding="utf-8")
+    table = page.partition("## A recipe")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE)) == keys

@@ -1,0 +1,308 @@
+"""Pre-training: from raw text to an encoder, the same after a kill, and over batches, processes and places."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+
+from musamma.data.errors import InputError
+from musamma.training.config import RunConfig
+from musamma.training.finetune import finetune
+from musamma.training.pretrain import prepare, pretrain
+from musamma.training.pretraining.config import PretrainConfig
+from musamma.training.pretraining.results import PretrainResult
+
+HALVES = [
+    "أعلنت وزارة الدفاع العراقية تقدم القوات نحو الموصل",
+    "وقال محمد السعيد لوكالة رويترز في بيروت إن الاجتماع سيعقد في القاهرة",
+    "فاز النادي الأهلي على الزمالك بهدفين في مباراة أقيمت بالإسكندرية",
+    "وصل الرئيس إلى دمشق وبغداد ولندن، ثم غادر إلى باريس",
+    "شهدت شوارع المدينة احتفالات للجيش والشرطة الاتحادية",
+    "ولد الكاتب في حي السيدة زينب ودرس في جامعة القاهرة",
+]
+
+
+@pytest.fixture(scope="session")
+def news(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "news.txt"
+    path.write_text("".join(f"{a} {b}\n" for a, b in product(HALVES, repeat=2)) * 2, encoding="utf-8")
+    return path
+
+
+def settings(encoder: Path, text: Path, output: Path, **changes: Any) -> PretrainConfig:
+    trainer = {"max_steps": 12, "learning_rate": 2e-3, "per_device_train_batch_size": 4, "logging_steps": 2}
+    trainer |= {"save_steps": 2, "eval_steps": 6} | changes.pop("trainer", {})
+    content = {
+        "encoder": str(encoder),
+        "text": str(text),
+        "output": str(output),
+        "held_out": {"every": 9, "rows": 4},
+        "length": 64,
+        "generator_layers": 1,
+        "head_steps": 8,
+        "head_learning_rate": 1e-2,
+        "dtype": "float32",
+        "device": "cpu",
+        "precision": "float32",
+        "trainer": trainer,
+    }
+    return PretrainConfig.model_validate(content | changes)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(event["step"], event["loss"]) for event in map(json.loads, lines) if "loss" in event]
+
+
+@pytest.fixture(scope="module")
+def learnt(
+    wordpiece_encoder: Path, news: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, PretrainResult]:
+    """A run until it knows these sentences."""
+    output = tmp_path_factory.mktemp("run") / "mlm"
+    trainer = {"max_steps": 240, "eval_steps": 80, "save_steps": 80, "learning_rate": 5e-3}
+    return output, pretrain(
+        settings(
+            wordpiece_encoder, news, output, trainer=trainer, milestones=[3000, 6000, 6001, 10**9], dtype="float16"
+        )
+    )
+
+
+def test_an_encoder_learns_to_name_masked_pieces(learnt: tuple[Path, PretrainResult]) -> None:
+    _, result = learnt
+    assert [point["step"] for point in result.curve] == [0, 80, 160, 240]
+    assert result.after["mlm_loss"] < 0.8 * result.before["mlm_loss"]
+    # The fixture's vocabulary is not the same in every session, and the pieces that are asked for are few.
+    assert result.after["mlm_accuracy"] > 0
+
+
+def test_the_output_is_an_encoder_to_fine_tune(
+    learnt: tuple[Path, PretrainResult], wordpiece_encoder: Path, tmp_path: Path
+) -> None:
+    output, _ = learnt
+    config = json.loads((output / "config.json").read_text(encoding="utf-8"))
+    assert config["dtype"] == "float32"
+    # The encoder trained without dropout; fine-tuning has its own again.
+    assert config["hidden_dropout_prob"] == 0.1
+    assert next(iter(weights(output).values())).dtype is torch.float16
+    model = AutoModel.from_pretrained(output, add_pooling_layer=False)
+    assert model.dtype is torch.float32
+    assert not torch.equal(
+        model.embeddings.word_embeddings.weight,
+        AutoModel.from_pretrained(wordpiece_encoder).embeddings.word_embeddings.weight,
+    )
+    assert len(AutoTokenizer.from_pretrained(output)) == config["vocab_size"]
+    line = {"id": "a", "text": HALVES[3], "spans": [{"start": 15, "end": 19, "label": "LOC"}]}
+    (tmp_path / "train.jsonl").write_text(
+        "\n".join(json.dumps(line | {"id": str(i)}, ensure_ascii=False) for i in range(10)), encoding="utf-8"
+    )
+    run = {"encoder": str(output), "data": {"train": str(tmp_path / "train.jsonl")}, "output": str(tmp_path / "ner")}
+    run |= {"encoding": {"max_length": 64, "overlap": 8}, "device": "cpu", "trainer": {"num_train_epochs": 1}}
+    assert finetune(RunConfig.model_validate(run))[0].scores["dev"]
+    assert not list(output.rglob("checkpoint-*"))
+
+
+def test_milestones_are_encoders_with_the_tokens_they_saw(learnt: tuple[Path, PretrainResult]) -> None:
+    output, result = learnt
+    # Two within a step are both written; one behind the end is not reached.
+    assert [one["tokens"] for one in result.milestones] == [3000, 6000, 6001]
+    for one in result.milestones:
+        record = json.loads((output / one["folder"] / "milestone.json").read_text(encoding="utf-8"))
+        assert record == one
+        # Four rows of at most 64 pieces a step.
+        assert one["tokens"] <= one["tokens_seen"] < one["tokens"] + 4 * 64
+        AutoModel.from_pretrained(output / one["folder"], add_pooling_layer=False)
+    first, second, same = (weights(output / one["folder"]) for one in result.milestones)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert all(torch.equal(second[name], same[name]) for name in second)
+
+
+def test_the_card_and_the_figures_tell_the_run(learnt: tuple[Path, PretrainResult]) -> None:
+    output, result = learnt
+    card = (output / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("---")[1])["language"] == "ar"
+    assert f"{result.tokens:,} tokens in 240 steps" in card
+    assert f"{result.before['mlm_loss']:.3f}" in card
+    assert f"{result.after['mlm_loss']:.3f}" in card
+    record = json.loads((output / "pretraining.json").read_text(encoding="utf-8"))
+    assert record["curve"][-1]["mlm_loss"] == result.after["mlm_loss"]
+    assert record["text"]["held_out_paragraphs"] == 8
+    assert list((output / "training").rglob("events.out.tfevents*"))
+
+
+def test_the_encoder_is_left_alone_while_heads_learn(unigram_encoder: Path, news: Path, tmp_path: Path) -> None:
+    config = settings(
+        unigram_encoder, news, tmp_path / "run", trainer={"max_steps": 1, "learning_rate": 1e-9, "weight_decay": 0.0}
+    )
+    result = pretrain(config)
+    before, after = weights(unigram_encoder), weights(tmp_path / "run")
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-8)
+    events = (tmp_path / "run/head/log.jsonl").read_text(encoding="utf-8").splitlines()
+    first = next(event["loss"] for event in map(json.loads, events) if "loss" in event)
+    assert result.before["mlm_loss"] < first
+
+
+def killed(config: PretrainConfig, file: Path, sign: str, *options: str) -> None:
+    """Start a run and kill it as soon as a file of this pattern is there."""
+    file.write_text(config.to_yaml(), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "musamma.training.pretrain", str(file), *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(Path(config.output).glob(sign)):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (Path(config.output) / "pretraining.json").exists(), "the run ended before it was killed"
+
+
+def test_a_killed_run_ends_with_the_weights_and_losses_of_one_that_was_not(
+    wordpiece_encoder: Path, news: Path, tmp_path: Path
+) -> None:
+    # Dropout and proposals draw random numbers, which a resumed run must draw as well.
+    changes: dict[str, Any] = {"objective": "rtd", "dropout": 0.1, "milestones": [1000], "trainer": {"max_steps": 24}}
+    pretrain(settings(wordpiece_encoder, news, tmp_path / "whole", **changes))
+    other = settings(wordpiece_encoder, news, tmp_path / "killed", **changes)
+    killed(other, tmp_path / "run.yaml", "head/checkpoint-*/trainer_state.json")
+    with pytest.raises(InputError, match="--resume"):
+        pretrain(other)
+    killed(other, tmp_path / "run.yaml", "training/checkpoint-*/trainer_state.json", "--resume")
+    pretrain(other, resume=True)
+    for folder in ("", "milestones/1000"):
+        before, after = weights(tmp_path / "whole" / folder), weights(tmp_path / "killed" / folder)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "killed/head") == losses(tmp_path / "whole/head")
+    results = [(tmp_path / name / "pretraining.json").read_text(encoding="utf-8") for name in ("whole", "killed")]
+    assert results[0] == results[1]
+    # Asked again, a finished run gives its figures and computes nothing.
+    stamp = (tmp_path / "killed/model.safetensors").stat().st_mtime_ns
+    assert pretrain(other, resume=True).steps == 24
+    assert (tmp_path / "killed/model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_resuming_with_other_settings_is_refused(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
+    pretrain(settings(wordpiece_encoder, news, tmp_path / "run", trainer={"max_steps": 1}))
+    with pytest.raises(InputError, match="other settings for mask_share"):
+        pretrain(
+            settings(wordpiece_encoder, news, tmp_path / "run", trainer={"max_steps": 1}, mask_share=0.3), resume=True
+        )
+
+
+def test_replaced_pieces_are_found(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
+    trainer = {"max_steps": 150, "learning_rate": 3e-3, "eval_strategy": "no", "save_strategy": "no"}
+    result = pretrain(settings(wordpiece_encoder, news, tmp_path / "run", objective="rtd", trainer=trainer))
+    assert set(result.after) == {
+        "step",
+        "tokens",
+        "mlm_loss",
+        "mlm_accuracy",
+        "rtd_loss",
+        "rtd_recall",
+        "rtd_precision",
+    }
+    assert result.after["mlm_loss"] < result.before["mlm_loss"]
+    # The loss of finding them may rise all the same, for the generator learns to propose what is harder to find.
+    assert result.before["rtd_recall"] < 0.1 < result.after["rtd_recall"]
+    # What is saved is the whole encoder, not the generator of one layer.
+    config = AutoModel.from_pretrained(tmp_path / "run", add_pooling_layer=False).config
+    assert config.num_hidden_layers == 2
+
+
+def test_accumulated_batches_train_as_one(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
+    order = {"max_steps": 3, "learning_rate": 1e-3, "max_grad_norm": 0.0}
+    plain = settings(wordpiece_encoder, news, tmp_path / "plain", trainer=order, head_steps=1)
+    small = settings(
+        wordpiece_encoder, news, tmp_path / "small", head_steps=1,
+        trainer=order | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4},
+    )  # fmt: skip
+    pretrain(plain)
+    pretrain(small)
+    before, after = weights(tmp_path / "plain"), weights(tmp_path / "small")
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-3, atol=1e-4)
+
+
+def test_workers_change_nothing(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
+    for name, workers in (("none", 0), ("two", 2)):
+        trainer = {"max_steps": 2, "dataloader_num_workers": workers}
+        pretrain(settings(wordpiece_encoder, news, tmp_path / name, trainer=trainer, head_steps=1))
+    before, after = weights(tmp_path / "none"), weights(tmp_path / "two")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
+    order = {"max_steps": 3, "learning_rate": 1e-3, "max_grad_norm": 0.0}
+    pretrain(settings(wordpiece_encoder, news, tmp_path / "one", trainer=order, head_steps=2))
+    half = order | {"per_device_train_batch_size": 2}
+    config = settings(wordpiece_encoder, news, tmp_path / "two", trainer=half, head_steps=2)
+    (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, "-m", "musamma.training.pretrain", str(tmp_path / "run.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    before, after = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-3, atol=1e-4)
+    figures = [json.loads((tmp_path / name / "pretraining.json").read_bytes()) for name in ("one", "two")]
+    assert figures[0]["tokens"] == figures[1]["tokens"]
+
+
+def test_prepared_text_is_trained_on_without_its_files(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
+    text = Path(shutil.copy(news, tmp_path / "news.txt"))
+    here = settings(wordpiece_encoder, text, tmp_path / "here", trainer={"max_steps": 2})
+    counts = prepare(here).counts
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"text"}
+    assert counts["train_rows"] > 0
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    text.unlink()
+    there = settings(wordpiece_encoder, text, tmp_path / "there", trainer={"max_steps": 2})
+    assert pretrain(there).text == counts
+
+
+def test_prepared_text_of_other_settings_is_refused(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
+    prepare(settings(wordpiece_encoder, news, tmp_path / "run"))
+    for changes, name in (({"length": 48}, "length"), ({"held_out": {"every": 5}}, "held_out.every")):
+        with pytest.raises(InputError, match=f"another {name}.*--overwrite"):
+            pretrain(settings(wordpiece_encoder, news, tmp_path / "run", **changes))
+    other = tmp_path / "news.txt"
+    other.write_text(news.read_text(encoding="utf-8") + HALVES[0], encoding="utf-8")
+    changed = settings(wordpiece_encoder, other, tmp_path / "run", trainer={"max_steps": 1})
+    with pytest.raises(InputError, match="another content of"):
+        prepare(changed)
+    assert prepare(changed, overwrite=True).counts["paragraphs"] == 73
+
+
+def test_rows_without_packing_train_too(unigram_encoder: Path, news: Path, tmp_path: Path) -> None:
+    result = pretrain(settings(unigram_encoder, news, tmp_path / "run", packing=False, trainer={"max_steps": 2}))
+    assert result.text["train_rows"] >= 64
