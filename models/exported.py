@@ -20,6 +20,10 @@ from musamma.models.token_classifier import hub_file, load_error
 #: The files of a graph, by the runtime that takes them: the first is the one that is opened.
 GRAPH_FILES = {"openvino": ("openvino_model.xml", "openvino_model.bin"), "onnx": ("model.onnx",)}
 
+# Kernels that OpenVINO keeps, each for one shape. By default it keeps 5,000, and memory grows for hours of batches, of which
+# hardly two have the same shape; to compile some of them again takes no time that could be measured.
+_KERNELS = 128
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
@@ -138,6 +142,7 @@ class OpenVinoRuntime:
                 hint.performance_mode(): hint.PerformanceMode.THROUGHPUT,
                 hint.inference_precision(): openvino.Type.bf16 if bfloat16 else openvino.Type.f32,
                 properties.inference_num_threads(): threads,
+                "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS,
             },
         )
         self._outputs = [self._model.output(name) for name in (("tags", "proclitics") if proclitics else ("tags",))]
