@@ -14,7 +14,7 @@ import typer
 
 from musamma.cli.cluster import predict_on_cluster
 from musamma.cli.output import Format, format_of, keep_apart, report
-from musamma.cli.scores import least_scores
+from musamma.cli.scores import MinScores, Thresholds, least_scores
 from musamma.data.audit import ImportAudit
 from musamma.data.errors import InputError
 
@@ -58,18 +58,8 @@ def predict(
         str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ...; the GPU where there is one.")
     ] = None,
     batch_tokens: Annotated[int | None, typer.Option("--batch-tokens", min=1, help="Pieces a batch.")] = None,
-    min_score: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--min-score",
-            metavar="[LABEL=]SCORE",
-            help="Leave out names with a lower score, from 0 to 1; repeatable. With LABEL= for names of that label.",
-        ),
-    ] = None,
-    thresholds: Annotated[
-        bool,
-        typer.Option("--thresholds", help="Leave out names below the thresholds that musamma calibrate has found."),
-    ] = False,
+    min_score: MinScores = None,
+    thresholds: Thresholds = False,
     text_column: Annotated[
         str | None, typer.Option("--text-column", help="Column or JSON key that holds the text; text by default.")
     ] = None,

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from musamma.data.errors import InputError
+
+MinScores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--min-score",
+        metavar="[LABEL=]SCORE",
+        help="Leave out names with a lower score, from 0 to 1; repeatable. With LABEL= for names of that label.",
+    ),
+]
+Thresholds = Annotated[
+    bool,
+    typer.Option("--thresholds", help="Leave out names below the thresholds that musamma calibrate has found."),
+]
 
 
 def least_scores(given: list[str]) -> tuple[float, dict[str, float]]:

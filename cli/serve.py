@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from musamma.cli.scores import least_scores
+from musamma.cli.scores import MinScores, Thresholds, least_scores
 
 
 def serve(
@@ -32,18 +32,8 @@ def serve(
             "--batch-wait-ms", min=0, max=1000, help="Milliseconds to wait for other requests to tag together with."
         ),
     ] = 5.0,
-    min_score: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--min-score",
-            metavar="[LABEL=]SCORE",
-            help="Leave out names with a lower score, from 0 to 1; repeatable. With LABEL= for names of that label.",
-        ),
-    ] = None,
-    thresholds: Annotated[
-        bool,
-        typer.Option("--thresholds", help="Leave out names below the thresholds that musamma calibrate has found."),
-    ] = False,
+    min_score: MinScores = None,
+    thresholds: Thresholds = False,
 ) -> None:
     """Tag texts that come over HTTP, and show a page to try it with; ends with Ctrl-C or SIGTERM."""
     least, by_label = least_scores(min_score or [])

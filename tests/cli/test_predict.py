@@ -16,18 +16,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from musamma.cli.main import run
 from musamma.data.document import Document
 from musamma.data.formats import read_documents
 from musamma.data.jsonl import read_jsonl, write_jsonl
-from musamma.data.normalization import install_normalizer
-from musamma.data.tags import TagSet
 from musamma.data.words import segment
 from musamma.inference import Tagger
-from musamma.models.registry import load_tokenizer
-from musamma.models.token_classifier import EncodingOptions, new_classifier
 
 #: Line ends of both kinds, vowel signs, bidi controls, an emoji beyond the basic plane, a mark in the middle.
 WILD = "\r\n قَالَ مُحَمَّدٌ السَّعِيد\r\nفي \u202bبيروت\u202c 😀\u200f لـــ«رويترز» \ufeffوبغداد\n"
@@ -36,19 +31,6 @@ TEXTS = [
     "وصل الرئيس إلى دمشق وبغداد ولندن، ثم غادر إلى باريس (فرنسا)",
     "<script>alert('بغداد')</script> \u202eالموصل & دمشق",
 ]
-
-
-@pytest.fixture(scope="module")
-def model(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A checkpoint that finds names in anything: its heads are drawn at random, and wide."""
-    torch.manual_seed(5)
-    classifier = new_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
-    torch.nn.init.normal_(classifier.backbone.classifier.weight, std=2)
-    torch.nn.init.normal_(classifier.proclitic_head.weight, std=2)
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
-    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
