@@ -10,6 +10,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+Texts = Annotated[
+    list[Path], typer.Option("--text", help="Arabic text: plain, .gz, .zst, or .jsonl documents; repeatable.")
+]
+Type = Annotated[Literal["float32", "float16", "bfloat16"], typer.Option(help="Type of the saved weights.")]
+Every = Annotated[int, typer.Option(help="Count one line in so many.")]
+Limit = Annotated[int | None, typer.Option(help="Count at most so many lines a file.")]
+Normalize = Annotated[
+    bool, typer.Option("--normalize/--no-normalize", help="Install the Arabic normaliser into the tokenizer.")
+]
+
 encoder = typer.Typer(no_args_is_help=True, help="Make a compact Arabic encoder to fine-tune.")
 
 
@@ -17,21 +27,15 @@ encoder = typer.Typer(no_args_is_help=True, help="Make a compact Arabic encoder 
 def trim(
     source: Annotated[str, typer.Argument(help="Encoder: a folder, a name, or a hub id.")],
     output: Annotated[Path, typer.Argument(help="Folder to write.")],
-    text: Annotated[
-        list[Path], typer.Option("--text", help="Arabic text: plain, .gz, .zst, or .jsonl documents; repeatable.")
-    ],
+    text: Texts,
     pieces: Annotated[int | None, typer.Option(help="Keep at most so many pieces.")] = None,
     coverage: Annotated[
         float | None, typer.Option(help="Or keep what covers this share of the text's pieces, e.g. 0.9999.")
     ] = None,
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"], typer.Option(help="Type of the saved weights.")
-    ] = "float16",
-    every: Annotated[int, typer.Option(help="Count one line in so many.")] = 1,
-    limit: Annotated[int | None, typer.Option(help="Count at most so many lines a file.")] = None,
-    normalize: Annotated[
-        bool, typer.Option("--normalize/--no-normalize", help="Install the Arabic normaliser into the tokenizer.")
-    ] = True,
+    dtype: Type = "float16",
+    every: Every = 1,
+    limit: Limit = None,
+    normalize: Normalize = True,
     held_out: Annotated[int, typer.Option(help="Prove on at most so many lines, which are not counted.")] = 2000,
     min_identical: Annotated[
         float, typer.Option(help="Fail if a smaller share of those lines is cut as before.")
@@ -83,21 +87,15 @@ def trim(
 def extend(
     source: Annotated[str, typer.Argument(help="Encoder: a folder, a name, or a hub id.")],
     output: Annotated[Path, typer.Argument(help="Folder to write, new or empty.")],
-    text: Annotated[
-        list[Path], typer.Option("--text", help="Arabic text: plain, .gz, .zst, or .jsonl documents; repeatable.")
-    ],
+    text: Texts,
     words: Annotated[int, typer.Option(help="Make so many words pieces of their own.")],
     pieces: Annotated[
         int | None, typer.Option(help="Drop the least used pieces, so that this many remain in all.")
     ] = None,
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"], typer.Option(help="Type of the saved weights.")
-    ] = "float16",
-    every: Annotated[int, typer.Option(help="Count one line in so many.")] = 1,
-    limit: Annotated[int | None, typer.Option(help="Count at most so many lines a file.")] = None,
-    normalize: Annotated[
-        bool, typer.Option("--normalize/--no-normalize", help="Install the Arabic normaliser into the tokenizer.")
-    ] = True,
+    dtype: Type = "float16",
+    every: Every = 1,
+    limit: Limit = None,
+    normalize: Normalize = True,
     held_out: Annotated[
         int, typer.Option(help="Measure on at most so many lines a file, which are not counted.")
     ] = 2000,

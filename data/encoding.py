@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.normalization import fast_backend
-from musamma.data.pieces import cut
+from musamma.data.pieces import cut, tokenize
 from musamma.data.tags import TagSet
 from musamma.data.words import WORD, proclitic_offsets
 
@@ -143,19 +143,7 @@ class Encoder:
 
     def _tokenize(self, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
         with self._lock:
-            encoding = self.tokenizer(
-                texts,
-                add_special_tokens=False,
-                truncation=False,
-                padding=False,
-                return_offsets_mapping=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                # A text that happens to hold "[SEP]" holds five characters, not an instruction.
-                split_special_tokens=True,
-                verbose=False,
-            )
-        return zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
+            return tokenize(self.tokenizer, texts)
 
     def _windows(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[Window]:
         ends = np.minimum(ends, starts + self._longest_word)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 #: Characters of a section.
 SECTION = 1 << 17
@@ -39,6 +40,23 @@ class Pieces:
 
     def __getitem__(self, part: slice) -> Pieces:
         return Pieces(self.ids[part], self.offsets[part])
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+    """Each text's piece ids, without special tokens, and their start and end in it."""
+    encoding = tokenizer(
+        texts,
+        add_special_tokens=False,
+        truncation=False,
+        padding=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        # A text that happens to hold "[SEP]" holds five characters, not an instruction.
+        split_special_tokens=True,
+        verbose=False,
+    )
+    return zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
 
 
 def cut(texts: Iterable[str], tokenize: Tokenize, *, section: int = SECTION, margin: int = MARGIN) -> Iterator[Pieces]:

@@ -141,6 +141,22 @@ class RunConfig(Settings):
         return self
 
 
+def trainer_arguments(settings: dict[str, Any]) -> TrainingArguments:
+    """The Trainer's arguments.
+
+    Raises:
+        InputError: transformers does not take them, or not together.
+    """
+    try:
+        return TrainingArguments(**settings)
+    except (ValueError, TypeError, ImportError) as error:
+        raise InputError(
+            " ".join(str(error).split()),
+            where="trainer",
+            expected="what transformers.TrainingArguments takes",
+        ) from error
+
+
 def checked_arguments(value: dict[str, Any], *, own: dict[str, str | None]) -> dict[str, Any]:
     """The section for `transformers.TrainingArguments`, each value as the type that belongs to it.
 

@@ -27,7 +27,7 @@ from musamma.models.registry import load_tokenizer, resolve_model
 from musamma.models.runtime import TorchRuntime, supports_bfloat16
 from musamma.models.token_classifier import EncodingOptions, TokenClassifier, new_classifier, positions
 from musamma.training.card import model_card
-from musamma.training.config import RunConfig
+from musamma.training.config import RunConfig, trainer_arguments
 from musamma.training.corpus import Corpus, load_corpus
 from musamma.training.output import (
     CARD_FILE,
@@ -214,14 +214,7 @@ def _arguments(config: RunConfig, seed: int, work: Path) -> TrainingArguments:
         "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": not use_cpu,
     }
-    try:
-        return TrainingArguments(**settings)
-    except (ValueError, TypeError, ImportError) as error:
-        raise InputError(
-            " ".join(str(error).split()),
-            where="trainer",
-            expected="what transformers.TrainingArguments takes",
-        ) from error
+    return trainer_arguments(settings)
 
 
 def _loss_record(document: Document, loss: Loss) -> dict[str, Any]:

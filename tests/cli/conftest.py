@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from musamma.cli.main import run
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.models.registry import load_tokenizer
@@ -24,3 +26,20 @@ def model(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
     classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
     return str(folder)
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command; it must leave with status 2, print nothing, and say one line, which is returned."""
+
+    def failing(*arguments: object) -> str:
+        capsys.readouterr()
+        status = run([*map(str, arguments)])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert len(captured.err.splitlines()) == 1, captured.err
+        assert captured.err.startswith("musamma: ")
+        assert status == 2
+        return captured.err.removeprefix("musamma: ").removesuffix("\n")
+
+    return failing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +48,9 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wordpiece_encoder: P
 
 
 @pytest.fixture
-def fails(recipe, capsys: pytest.CaptureFixture[str]):
-    """Runs ``musamma train``; it must leave with status 2, print nothing, and say one line, which is returned."""
-
-    def failing(*arguments: object) -> str:
-        capsys.readouterr()
-        status = run(["train", *map(str, arguments)])
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert len(captured.err.splitlines()) == 1, captured.err
-        assert captured.err.startswith("musamma: ")
-        assert status == 2
-        return captured.err.removeprefix("musamma: ").removesuffix("\n")
-
-    return failing
+def fails(recipe, refused):
+    """Runs ``musamma train``, which must be refused."""
+    return partial(refused, "train")
 
 
 # The configuration.

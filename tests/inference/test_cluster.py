@@ -17,27 +17,26 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from musamma.cli.main import run
+from musamma.data.audit import ImportAudit
+from musamma.data.document import Document, Span
+from musamma.data.errors import InputError
+from musamma.data.normalization import install_normalizer
+from musamma.data.tags import TagSet
+from musamma.inference.batch import GROUP, Loaded, tag_records
+from musamma.inference.cluster import Cluster, tag_on_cluster
+from musamma.inference.folder import Folder
+from musamma.inference.journal import Account
+from musamma.inference.part import Part
+from musamma.inference.progress import Meter
+from musamma.inference.sources import Inputs, read_inputs
+from musamma.inference.worker import ATTEMPTS
+from musamma.inference.writers import layout
+from musamma.models.registry import load_tokenizer
+from musamma.models.token_classifier import EncodingOptions, new_classifier
+
 ray = pytest.importorskip("ray")
-
-from ray.cluster_utils import Cluster as Nodes  # noqa: E402
-
-from musamma.cli.main import run  # noqa: E402
-from musamma.data.audit import ImportAudit  # noqa: E402
-from musamma.data.document import Document, Span  # noqa: E402
-from musamma.data.errors import InputError  # noqa: E402
-from musamma.data.normalization import install_normalizer  # noqa: E402
-from musamma.data.tags import TagSet  # noqa: E402
-from musamma.inference.batch import GROUP, Loaded, tag_records  # noqa: E402
-from musamma.inference.cluster import Cluster, tag_on_cluster  # noqa: E402
-from musamma.inference.folder import Folder  # noqa: E402
-from musamma.inference.journal import Account  # noqa: E402
-from musamma.inference.part import Part  # noqa: E402
-from musamma.inference.progress import Meter  # noqa: E402
-from musamma.inference.sources import Inputs, read_inputs  # noqa: E402
-from musamma.inference.worker import ATTEMPTS  # noqa: E402
-from musamma.inference.writers import layout  # noqa: E402
-from musamma.models.registry import load_tokenizer  # noqa: E402
-from musamma.models.token_classifier import EncodingOptions, new_classifier  # noqa: E402
+Nodes = pytest.importorskip("ray.cluster_utils").Cluster
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from musamma.data.errors import InputError
 from musamma.models.runtime import supports_bfloat16
+from musamma.training.config import trainer_arguments
 from musamma.training.pretraining.config import PretrainConfig
 
 _DEFAULTS: dict[str, Any] = {
@@ -62,14 +62,7 @@ def training_arguments(config: PretrainConfig, work: Path, **changes: Any) -> Tr
         "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": not use_cpu,
     }
-    try:
-        return TrainingArguments(**settings)
-    except (ValueError, TypeError, ImportError) as error:
-        raise InputError(
-            " ".join(str(error).split()),
-            where="trainer",
-            expected="what transformers.TrainingArguments takes",
-        ) from error
+    return trainer_arguments(settings)
 
 
 def steps_of(arguments: TrainingArguments, rows: int) -> int:

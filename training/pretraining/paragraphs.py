@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -11,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from musamma.data.document import Document
 from musamma.data.encoding import Encoder
 from musamma.data.errors import InputError
+from musamma.data.pieces import cut, tokenize
 from musamma.training.pretraining.masking import Special
 from musamma.training.pretraining.units import piece_borders
 
@@ -55,20 +57,8 @@ class ParagraphEncoder:
         """
         stream = iter(lines)
         while batch := list(islice(stream, _BATCH)):
-            encoding = self._tokenizer(
-                batch,
-                add_special_tokens=False,
-                truncation=False,
-                padding=False,
-                return_offsets_mapping=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                # A text that happens to hold "[SEP]" holds five characters, not an instruction.
-                split_special_tokens=True,
-                verbose=False,
-            )
-            for text, ids, offsets in zip(batch, encoding["input_ids"], encoding["offset_mapping"], strict=True):
-                yield list(self._segments(text, np.array(ids), np.array(offsets, dtype=np.int64).reshape(-1, 2)))
+            for text, pieces in zip(batch, cut(batch, partial(tokenize, self._tokenizer)), strict=True):
+                yield list(self._segments(text, pieces.ids, pieces.offsets))
 
     def _segments(self, text: str, ids: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         words, units = piece_borders(text, offsets, clitics=self._clitics)
