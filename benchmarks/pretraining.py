@@ -2,14 +2,16 @@
 
     python benchmarks/pretraining.py speed TEXT [--encoder E] [--length N] [--batch-size N] [--steps N] [--rounds N]
     [--threads N]
-    python benchmarks/pretraining.py curve RUN --recipe CONFIG [--seeds N] [--set KEY=VALUE]
+    python benchmarks/pretraining.py curve RUN --recipe CONFIG [--before E] [--seeds N] [--set KEY=VALUE] [--points N...]
+    python benchmarks/pretraining.py plot RUN PLOT.svg
 
 ``speed`` trains the same encoder for a few steps in each way, every measurement in a process of its own, in turns, and
 prints the pieces of text a second of the best round and of all. The plain loop is `Trainer` with
 `DataCollatorForLanguageModeling` on rows that are concatenated and cut, or on padded lines; it computes in bfloat16
 where the processor does so in hardware (its best setting), and in float32 (its default). ``curve`` fine-tunes the
 encoder before the run, each milestone and the end with a recipe of `musamma train` and scores the development part;
-every score is appended to RUN/curve.jsonl, so that a stopped measurement goes on.
+every score is appended to RUN/curve.jsonl, so that a stopped measurement goes on. ``--before`` names another encoder to
+compare with, such as the one that the run's own was cut from. ``plot`` draws the run's held-out loss and these scores.
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ import tempfile
 import time
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-OURS = "musamma encoder pretrain"
+#: Name: whether the encoder is compiled.
+OURS = {"musamma encoder pretrain": False, "musamma encoder pretrain, compiled: true": True}
 #: Name: rows, bfloat16.
 PLAIN = {
     "plain, concatenated, bfloat16": ("concatenated", True),
@@ -38,9 +41,12 @@ PLAIN = {
     "plain, concatenated, float32 (default)": ("concatenated", False),
 }
 _SHARE = 0.15
+CURVE = "curve.jsonl"
+#: Stands for the tokens of an encoder that is no part of the run.
+_BEFORE = -1
 
 
-def ours(options: argparse.Namespace) -> float:
+def ours(options: argparse.Namespace, compiled: bool) -> float:
     """Pieces a second of steps of a run, the first two left out."""
     from musamma.training.pretrain import pretrain
     from musamma.training.pretraining.config import PretrainConfig
@@ -56,6 +62,7 @@ def ours(options: argparse.Namespace) -> float:
                 "mask_share": _SHARE,
                 "head_steps": 1,
                 "held_out": {"rows": 1},
+                "compiled": compiled,
                 "trainer": {
                     "max_steps": options.steps,
                     "per_device_train_batch_size": options.batch_size,
@@ -148,13 +155,14 @@ def measure(options: argparse.Namespace) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     torch.set_num_threads(options.threads)
-    rate = ours(options) if options.way == OURS else plain(options, *PLAIN[options.way])
+    way = options.way
+    rate = ours(options, OURS[way]) if way in OURS else plain(options, *PLAIN[way])
     print(json.dumps(rate))
 
 
 def speed(options: argparse.Namespace) -> None:
     """All ways in turns; figures and ratios."""
-    rates: dict[str, list[float]] = {way: [] for way in (OURS, *PLAIN)}
+    rates: dict[str, list[float]] = {way: [] for way in (*OURS, *PLAIN)}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.rounds):
             for way in sorted(rates, reverse=turn % 2 == 1):
@@ -173,11 +181,11 @@ def speed(options: argparse.Namespace) -> None:
         title=f"{options.encoder}, {options.batch_size} rows of {options.length}, {options.threads} threads",
         title_justify="left",
     )
-    for heading in ("", "pieces/s, best round", "all rounds", "ours to it"):
+    for heading in ("", "pieces/s, best round", "all rounds", "ours to it", "compiled to it"):
         table.add_column(heading)
     for way, each in rates.items():
-        ratio = f"{max(rates[OURS]) / max(each):.2f}"
-        table.add_row(way, f"{max(each):.0f}", " ".join(f"{rate:.0f}" for rate in each), ratio)
+        ratios = [f"{max(rates[one]) / max(each):.2f}" for one in OURS]
+        table.add_row(way, f"{max(each):.0f}", " ".join(f"{rate:.0f}" for rate in each), *ratios)
     Console(width=140).print(table)
 
 
@@ -190,9 +198,12 @@ def curve(options: argparse.Namespace) -> None:
     run = Path(options.run)
     record = json.loads((run / "pretraining.json").read_text(encoding="utf-8"))
     begun = yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))["encoder"]
-    encoders = {0: begun} | {one["tokens_seen"]: str(run / one["folder"]) for one in record["milestones"]}
+    encoders = {_BEFORE: options.before} if options.before else {}
+    encoders |= {0: begun} | {one["tokens_seen"]: str(run / one["folder"]) for one in record["milestones"]}
     encoders[record["tokens"]] = str(run)
-    log = run / "curve.jsonl"
+    if options.points:
+        encoders = dict(point for number, point in enumerate(encoders.items()) if number in options.points)
+    log = run / CURVE
     scores = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
     for seed in range(1, options.seeds + 1):
         for tokens, encoder in encoders.items():
@@ -207,19 +218,59 @@ def curve(options: argparse.Namespace) -> None:
             scores.append({**key, "f1": result.dev_f1})
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(scores[-1]) + "\n")
-            print(f"seed {seed}, {tokens:,} tokens: {100 * result.dev_f1:.2f}", file=sys.stderr, flush=True)
+            print(f"seed {seed}, {_point(tokens)} tokens: {100 * result.dev_f1:.2f}", file=sys.stderr, flush=True)
     table = Table(title=f"strict dev F1, {options.seeds} seeds, {options.recipe}", title_justify="left")
-    for heading in ("tokens", "F1", "to before"):
+    for heading in ("tokens", "F1", "to the first"):
         table.add_column(heading, justify="right")
     mine = [s for s in scores if (s["recipe"], s["set"]) == (options.recipe, options.changes)]
     by_tokens = {tokens: [score["f1"] for score in mine if score["tokens"] == tokens] for tokens in encoders}
+    first = mean(next(iter(by_tokens.values())))
     for tokens, each in by_tokens.items():
-        table.add_row(f"{tokens:,}", spread(each), f"{100 * (mean(each) - mean(by_tokens[0])):+.1f}")
+        table.add_row(_point(tokens), spread(each), f"{100 * (mean(each) - first):+.1f}")
     Console().print(table)
 
 
+def _point(tokens: int) -> str:
+    return "before" if tokens == _BEFORE else f"{tokens:,}"
+
+
+def plot(options: argparse.Namespace) -> None:
+    """Held-out loss and development F1 against the tokens that the encoder has seen."""
+    import matplotlib.pyplot as plt
+
+    run = Path(options.run)
+    record = json.loads((run / "pretraining.json").read_text(encoding="utf-8"))
+    scores = [json.loads(line) for line in (run / CURVE).read_text(encoding="utf-8").splitlines()]
+    plt.rcParams["svg.hashsalt"] = "musamma"  # the same figures give the same file
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    name = "rtd_loss" if record["objective"] == "rtd" else "mlm_loss"
+    left.plot([p["tokens"] / 1e6 for p in record["curve"]], [p[name] for p in record["curve"]], marker="o")
+    left.set(xlabel="tokens seen, millions", ylabel="held-out loss, nats")
+    for recipe in dict.fromkeys(score["recipe"] for score in scores):
+        by_tokens: dict[int, list[float]] = {}
+        for score in scores:
+            if score["recipe"] == recipe:
+                by_tokens.setdefault(score["tokens"], []).append(100 * score["f1"])
+        before = by_tokens.pop(_BEFORE, None)
+        points = sorted(by_tokens.items())
+        errors = [stdev(each) if len(each) > 1 else 0 for _, each in points]
+        line = right.errorbar(
+            [tokens / 1e6 for tokens, _ in points],
+            [mean(each) for _, each in points],
+            yerr=errors,
+            marker="o",
+            capsize=3,
+            label=recipe,
+        )
+        if before:
+            right.axhline(mean(before), color=line[0].get_color(), linestyle=":", label=f"{recipe}, before")
+    right.set(xlabel="tokens seen, millions", ylabel="strict dev F1")
+    right.legend(fontsize="small")
+    figure.savefig(options.plot, metadata={"Date": None})
+
+
 def main() -> None:
-    """Run one of the two."""
+    """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     for name, function in (("speed", speed), ("measure", measure)):
@@ -238,8 +289,14 @@ def main() -> None:
     command.set_defaults(function=curve)
     command.add_argument("run", help="the output folder of a finished run")
     command.add_argument("--recipe", required=True)
+    command.add_argument("--before", metavar="E", help="another encoder to compare with")
+    command.add_argument("--points", type=int, nargs="*", metavar="N", help="only these of the encoders, from 0")
     command.add_argument("--seeds", type=int, default=3)
     command.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    command = commands.add_parser("plot")
+    command.set_defaults(function=plot)
+    command.add_argument("run", help="the output folder of a finished run, after `curve`")
+    command.add_argument("plot", help="the picture; .svg or .png")
     options = parser.parse_args()
     options.function(options)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
@@ -60,6 +61,8 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
         return read_result(output)
     # All that can be wrong is told before anything is written, and before an earlier run is deleted.
     arguments = training_arguments(config, output / WORK_FOLDER)
+    if config.compiled:
+        _check_compiler(arguments.device)
     encoder, tokenizer = _encoder(config)
     if arguments.device.type == "cpu":
         # PyTorch's fused attention goes back through a masked batch slower than all the rest of a step does.
@@ -112,6 +115,23 @@ def _encoder(config: PretrainConfig) -> tuple[PreTrainedModel, PreTrainedTokeniz
     normalized = install_normalizer(tokenizer)
     assert isinstance(normalized, PreTrainedTokenizerFast), "no other keeps a normaliser"
     return encoder, normalized
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Try `torch.compile`.
+
+    Raises:
+        InputError: it lacks what it needs, mostly a C++ compiler.
+    """
+    try:
+        torch.compile(torch.exp)(torch.ones(8, device=device))
+    except Exception as error:  # what lacks is told by exceptions of many kinds, of PyTorch's inner modules
+        raise InputError(
+            f"compiled: true, and torch.compile does not work on this machine ({' '.join(str(error).split())[:160]})",
+            where="the configuration",
+            expected="what it needs: on a CPU a C++ compiler and Python's headers, on a GPU Triton",
+            remedy="install that, or set compiled: false",
+        ) from error
 
 
 def _model(config: PretrainConfig, encoder: PreTrainedModel) -> MaskedModel | ReplacedModel:

@@ -179,6 +179,39 @@ def killed(config: PretrainConfig, file: Path, sign: str, *options: str) -> None
     assert not (Path(config.output) / "pretraining.json").exists(), "the run ended before it was killed"
 
 
+# PyTorch's compiler imports what PyTorch itself calls deprecated.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_run_learns_the_same_and_goes_on_where_it_was_killed(
+    wordpiece_encoder: Path, news: Path, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"trainer": {"max_steps": 12}}
+    pretrain(settings(wordpiece_encoder, news, tmp_path / "plain", **changes))
+    pretrain(settings(wordpiece_encoder, news, tmp_path / "whole", compiled=True, **changes))
+    assert losses(tmp_path / "whole") == [
+        (step, pytest.approx(loss, rel=1e-3)) for step, loss in losses(tmp_path / "plain")
+    ]
+    other = settings(wordpiece_encoder, news, tmp_path / "killed", compiled=True, **changes)
+    killed(other, tmp_path / "run.yaml", "training/checkpoint-*/trainer_state.json")
+    pretrain(other, resume=True)
+    before, after = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert before.keys() == after.keys() == weights(tmp_path / "plain").keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+# PyTorch's compiler imports what PyTorch itself calls deprecated.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_without_a_compiler_a_compiled_run_is_refused(
+    wordpiece_encoder: Path, news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    torch.compiler.reset()
+    with pytest.raises(InputError, match=r"compiled: true, and torch.compile does not work.*compiled: false"):
+        pretrain(settings(wordpiece_encoder, news, tmp_path / "run", compiled=True))
+    assert not list((tmp_path / "run").iterdir())
+
+
 def test_a_killed_run_ends_with_the_weights_and_losses_of_one_that_was_not(
     wordpiece_encoder: Path, news: Path, tmp_path: Path
 ) -> None:

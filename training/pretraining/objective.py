@@ -56,6 +56,10 @@ class MaskedModel(nn.Module):
         self.config = encoder.config
         self.head = PieceHead(encoder)
 
+    def compile_encoders(self, *, dynamic: bool | None) -> None:
+        """Let `torch.compile` make faster code for the encoder, in place; see :class:`torch.nn.Module`."""
+        self.encoder.compile(dynamic=dynamic)
+
     def predict(
         self, input_ids: torch.Tensor, documents: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,6 +110,11 @@ class ReplacedModel(nn.Module):
             nn.init.zeros_(layer.bias)
         #: Where proposals are drawn from; by default the process's own numbers.
         self.random: torch.Generator | None = None
+
+    def compile_encoders(self, *, dynamic: bool | None) -> None:
+        """As in `MaskedModel`, with the generator's."""
+        self.generator.compile_encoders(dynamic=dynamic)
+        self.encoder.compile(dynamic=dynamic)
 
     def forward(
         self, input_ids: torch.Tensor, documents: torch.Tensor, labels: torch.Tensor, plain: torch.Tensor

@@ -125,6 +125,9 @@ def learn_all(run: Run, arguments: TrainingArguments, before: dict[str, float]) 
         course,
         [LogWriter(_rewound(output / LOG_FILE, checkpoint)), MilestoneWriter(write)],
     )
+    if config.compiled:
+        # Packed rows have one shape; padded ones have many, for which the code has to be general.
+        run.model.compile_encoders(dynamic=False if config.packing else None)
     trainer.start_clock(_step(checkpoint))
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.evaluate()

@@ -82,6 +82,8 @@ class PretrainTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
+    # Code compiled for training would be compiled once more for this.
+    @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def _measured(self, collator: MaskCollator) -> dict[str, float]:
         model: MaskedModel | ReplacedModel = self.accelerator.unwrap_model(self.model)
