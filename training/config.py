@@ -199,6 +199,10 @@ def load_config(path: str | Path, *, changes: Sequence[str] = (), output: str | 
     return read_settings(path, RunConfig, changes=changes, output=output)
 
 
+#: The key that every configuration of a command has, and no other's.
+_COMMANDS = {"data": "musamma train", "text": "musamma encoder pretrain"}
+
+
 def read_settings(
     path: str | Path, kind: type[_AnySettings], *, changes: Sequence[str] = (), output: str | None = None
 ) -> _AnySettings:
@@ -240,8 +244,10 @@ def read_settings(
             + ("unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, "))
             for item in error.errors()
         ]
+        others = [command for key, command in _COMMANDS.items() if key in content and key not in kind.model_fields]
+        remedy = f"this looks like a configuration of `{others[0]}`" if others else ""
         raise InputError(
-            "; ".join(problems), where=str(path), remedy=f"known keys: {', '.join(kind.model_fields)}"
+            "; ".join(problems), where=str(path), remedy=remedy or f"known keys: {', '.join(kind.model_fields)}"
         ) from error
 
 

@@ -120,6 +120,11 @@ def test_what_cannot_be_used_is_told_in_one_line(
     assert not list(Path("out").glob("text*"))
 
 
+def test_a_recipe_of_the_other_command_is_told_apart(refused) -> None:
+    assert "a configuration of `musamma encoder pretrain`" in refused("train", "nawah-pretrain")
+    assert "a configuration of `musamma train`" in refused("encoder", "pretrain", "quickstart")
+
+
 def test_an_output_folder_with_something_else_is_left_alone(fails, recipe) -> None:
     file = recipe()
     Path("out").mkdir()
