@@ -199,7 +199,7 @@ def test_a_compiled_run_learns_the_same_and_goes_on_where_it_was_killed(
     wordpiece_encoder: Path, news: Path, tmp_path: Path
 ) -> None:
     changes: dict[str, Any] = {"trainer": {"max_steps": 12, "dataloader_num_workers": 1}}
-    pretrain(settings(wordpiece_encoder, news, tmp_path / "plain", **changes))
+    assert command(settings(wordpiece_encoder, news, tmp_path / "plain", **changes)).returncode == 0
     done = command(settings(wordpiece_encoder, news, tmp_path / "whole", compiled=True, **changes))
     assert done.returncode == 0, done.stderr[-2000:]
     assert losses(tmp_path / "whole") == [
@@ -292,9 +292,11 @@ def test_accumulated_batches_train_as_one(wordpiece_encoder: Path, news: Path, t
 
 
 def test_workers_change_nothing(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
+    # In processes of their own: workers are forked, and what other tests left running in this one breaks them.
     for name, workers in (("none", 0), ("two", 2)):
         trainer = {"max_steps": 2, "dataloader_num_workers": workers}
-        pretrain(settings(wordpiece_encoder, news, tmp_path / name, trainer=trainer, head_steps=1))
+        done = command(settings(wordpiece_encoder, news, tmp_path / name, trainer=trainer, head_steps=1))
+        assert done.returncode == 0, done.stderr[-2000:]
     before, after = weights(tmp_path / "none"), weights(tmp_path / "two")
     assert all(torch.equal(before[name], after[name]) for name in before)
 
