@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -151,9 +151,7 @@ def predict(
         return Loaded(tagger=tagger, settings=settings)
 
     audit = ImportAudit(source=target or "standard output", limit=1)
-    records = read_inputs(given)
     if chosen is Format.brat:
-        records = named_as_files(records)
         check_folder(Path(target or ""))
     written = layout(
         chosen.value,
@@ -161,7 +159,8 @@ def predict(
         audit=audit,
         table=first_table(given) if chosen is Format.parquet else None,
     )
-    with Meter(total_bytes(given) if sys.stderr.isatty() else None) as meter:
+    with Meter(total_bytes(given) if sys.stderr.isatty() else None) as meter, closing(read_inputs(given)) as read:
+        records = named_as_files(read) if chosen is Format.brat else read
         if target is None:
             before = Account()
             done = tag_records(records, load, Stream(), written, audit=audit, meter=meter)

@@ -6,7 +6,7 @@ batches with the same others wherever they are tagged, and what comes out is the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,21 +65,22 @@ def cut(inputs: Inputs, *, size: int = RECORDS, skip: bool = False) -> Iterator[
     cutter = _Cutter(inputs)
     number = count = rejected = read = 0
     digest = ""
-    for group in groups(cutter.records(), skip=skip):
-        digest = chained(digest, group)
-        count += len(group)
-        rejected += sum(record.error is not None for record in group)
-        read = group[-1].read
-        if count >= size:
-            yield cutter.shard(number, count, rejected=rejected, digest=digest, read=read)
-            number, count, rejected, digest = number + 1, 0, 0, ""
+    with closing(cutter.records()) as records:
+        for group in groups(records, skip=skip):
+            digest = chained(digest, group)
+            count += len(group)
+            rejected += sum(record.error is not None for record in group)
+            read = group[-1].read
+            if count >= size:
+                yield cutter.shard(number, count, rejected=rejected, digest=digest, read=read)
+                number, count, rejected, digest = number + 1, 0, 0, ""
     if count:
         yield cutter.shard(number, count, rejected=rejected, digest=digest, read=read)
     elif not number:
         next(read_inputs(inputs))  # Nothing at all: an error, whose one text is there.
 
 
-def read_shard(shard: Shard, inputs: Inputs) -> Iterator[Record]:
+def read_shard(shard: Shard, inputs: Inputs) -> Generator[Record, None, None]:
     """The records of a shard, as a run through the whole input meets them.
 
     Raises:
@@ -100,7 +101,7 @@ class _Cutter:
     count: int = 0
     _open: Piece | None = None
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Generator[Record, None, None]:
         """All records of the input."""
         base = 0
         with closing(Identifiers()) as seen:

@@ -6,7 +6,7 @@ import csv
 import glob
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
@@ -64,12 +64,12 @@ class File:
     stem: str
 
 
-def read_inputs(inputs: Inputs) -> Iterator[Record]:
+def read_inputs(inputs: Inputs) -> Generator[Record, None, None]:
     """What files, folders (searched to the bottom, in the order of their paths) and ``-`` hold, one at a time.
 
     A text file is one document, with its characters kept as they are, line ends too, but for a byte order mark at its start.
     Its id is the file's name without suffixes; below a folder, its path from there. A line that is no document, an id that
-    came before and a file that cannot be read to its end are records with an error.
+    came before and a file that cannot be read to its end are records with an error. Close it where you stop before the end.
 
     Raises:
         InputError: something is missing, of an unknown kind or without a column of texts, or there is nothing at all.

@@ -6,7 +6,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from socket import gethostname
 from typing import Any
@@ -93,9 +93,10 @@ class Worker:
         try:
             attempt = folder.attempt(shard.number)
             written = layout(folder.format, packing=folder.packing, audit=audit, table=self.job.table)
-            with Meter(None) as meter, Part(attempt / name) as part:
-                records = _watched(read_shard(shard, self.job.inputs), errors)
-                account = tag_records(records, self._load, part, written, audit=audit, meter=meter, skip=True)
+            read = closing(read_shard(shard, self.job.inputs))
+            with Meter(None) as meter, Part(attempt / name) as part, read as records:
+                watched = _watched(records, errors)
+                account = tag_records(watched, self._load, part, written, audit=audit, meter=meter, skip=True)
             if account.digest != shard.digest:
                 seen = f": {errors[0]}" if errors and not shard.rejected else ""
                 raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -304,6 +305,24 @@ def test_inputs_that_cannot_be_tagged(fails, model, monkeypatch):
     )
     fed(monkeypatch, b"")
     assert fails(*call, "-") == "stdin: no text; expected an article, or one JSON object a line"
+
+
+def test_a_file_that_ends_a_run_is_closed_with_it(fails, model, monkeypatch):
+    Path("latin.txt").write_bytes(b"caf\xe9")
+    files = []
+
+    def opened(path: Path, *arguments: Any, **options: Any) -> IO[Any]:
+        files.append(path_open(path, *arguments, **options))
+        return files[-1]
+
+    path_open = Path.open
+    monkeypatch.setattr(Path, "open", opened)
+    gc.disable()  # An error's traceback is a cycle: whether and in what order it goes, and a file with it, is chance.
+    try:
+        fails("predict", "latin.txt", "-m", model)
+        assert [file.closed for file in files if file.name == "latin.txt"] == [True]
+    finally:
+        gc.enable()
 
 
 def test_a_wrong_input_is_told_of_before_the_model_is_looked_for(fails):
