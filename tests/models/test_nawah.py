@@ -8,6 +8,8 @@ from transformers import AutoModel, AutoModelForTokenClassification, AutoTokeniz
 
 from musamma.data.normalization import has_normalizer
 from musamma.models.registry import packaged_models
+from musamma.training.card import spread
+from musamma.training.pretraining.results import figure, read_result
 
 FOLDER = packaged_models()["nawah"]
 
@@ -25,17 +27,33 @@ def encoder():
 def test_it_is_small_plain_and_documented():
     files = {file.name: file.stat().st_size for file in FOLDER.iterdir()}
     expected = {"README.md", "LICENSE", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    assert set(files) == expected | {"trimming.json"}
-    assert files["model.safetensors"] <= 64_000_000
+    assert set(files) == expected | {"trimming.json", "pretraining.json", "run.yaml", "curve.jsonl", "curve.svg"}
+    assert files["model.safetensors"] <= 60_000_000
+
+
+def test_it_has_at_most_30_million_parameters(encoder):
+    assert encoder.num_parameters() <= 30_000_000
+
+
+def test_the_figures_of_its_card_are_those_of_the_runs_that_made_it():
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
-    report = json.loads((FOLDER / "trimming.json").read_text(encoding="utf-8"))
+    trimming = json.loads((FOLDER / "trimming.json").read_text(encoding="utf-8"))
     assert "license: mit" in card
     assert "base_model: intfloat/multilingual-e5-small" in card
-    # The card's figures are those of the run that made the files.
-    assert f"{report['pieces_after']:,}" in card
-    assert f"{report['file_bytes']:,}" in card
-    assert f"{report['proof']['identical']:.2%}" in card
-    assert report["file_bytes"] == files["model.safetensors"]
+    assert f"{trimming['pieces_after']:,}" in card
+    assert f"{trimming['parameters_after']:,}" in card
+    assert f"{trimming['proof']['identical']:.2%}" in card
+    run = read_result(FOLDER)
+    assert f"{run.tokens:,}" in card
+    assert f"{run.steps:,}" in card
+    for point in (run.before, run.after):
+        assert figure("mlm_loss", point["mlm_loss"]) in card
+    scores = [json.loads(line) for line in (FOLDER / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+    for recipe in ("nawah-anercorp", "nawah-aqmar"):
+        for tokens in (-1, run.tokens):
+            each = [s["f1"] for s in scores if (s["recipe"], s["tokens"]) == (recipe, tokens)]
+            assert len(each) == 3
+            assert spread(each) in card
 
 
 def test_it_loads_as_a_token_classifier_in_full_precision():
