@@ -18,7 +18,8 @@ class Identifiers:
 
     def __init__(self) -> None:
         # SQLite makes a database without a name a temporary file, written only when its cache is full.
-        self._table = sqlite3.connect("", isolation_level=None)
+        # It is used by one thread at a time; one that garbage is collected in may be the one that closes it.
+        self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._table.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._table.execute("PRAGMA journal_mode = OFF")
         self._table.execute("CREATE TABLE seen (id BLOB PRIMARY KEY, place TEXT) WITHOUT ROWID")

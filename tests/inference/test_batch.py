@@ -8,6 +8,7 @@ import os
 import re
 import resource
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,13 @@ def tag(
     **options: bool,
 ) -> Account:
     audit = ImportAudit()
-    records = read_inputs(Inputs(names=(str(source),)))
-    if format == "brat":
-        records = named_as_files(records)
-    with Meter(None) as meter, Part(target, **options) as part:
+    with (
+        Meter(None) as meter,
+        Part(target, **options) as part,
+        closing(read_inputs(Inputs(names=(str(source),)))) as read,
+    ):
         done = tag_records(
-            records,
+            named_as_files(read) if format == "brat" else read,
             lambda: Loaded(tagger=finder or Finder(), settings=settings or {"model": "a"}),
             part,
             layout(format, packing=packing, audit=audit, table=None),

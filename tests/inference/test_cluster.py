@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,7 @@ def locally(load: Callable[[], Loaded], source: Path, target: Path, *, packing: 
     """A run without a cluster."""
     audit = ImportAudit()
     written = layout("jsonl", packing=packing, audit=audit, table=None)
-    with Meter(None) as meter, Part(target) as part:
-        records = read_inputs(Inputs(names=(str(source),)))
+    with Meter(None) as meter, Part(target) as part, closing(read_inputs(Inputs(names=(str(source),)))) as records:
         return tag_records(records, load, part, written, audit=audit, meter=meter, skip=True)
 
 
