@@ -74,9 +74,9 @@ def nodes() -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
-        # A node that does not answer is given up in seconds.
+        # A node that does not answer is given up in seconds, but not one that waits for a core: a process falls with its node.
         patch.setenv("RAY_health_check_period_ms", "500")
-        patch.setenv("RAY_health_check_failure_threshold", "4")
+        patch.setenv("RAY_health_check_failure_threshold", "20")
         patch.delenv("RAY_ADDRESS", raising=False)
         cluster = Nodes(initialize_head=True, head_node_args=small | {"include_dashboard": False})
         try:
