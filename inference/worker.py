@@ -93,10 +93,13 @@ class Worker:
         try:
             attempt = folder.attempt(shard.number)
             written = layout(folder.format, packing=folder.packing, audit=audit, table=self.job.table)
-            read = closing(read_shard(shard, self.job.inputs))
-            with Meter(None) as meter, Part(attempt / name) as part, read as records:
-                watched = _watched(records, errors)
-                account = tag_records(watched, self._load, part, written, audit=audit, meter=meter, skip=True)
+            with (
+                Meter(None) as meter,
+                Part(attempt / name) as part,
+                closing(read_shard(shard, self.job.inputs)) as read,
+            ):
+                records = _watched(read, errors)
+                account = tag_records(records, self._load, part, written, audit=audit, meter=meter, skip=True)
             if account.digest != shard.digest:
                 seen = f": {errors[0]}" if errors and not shard.rejected else ""
                 raise InputError(

@@ -42,7 +42,10 @@ def test_the_figures_of_its_card_are_those_of_the_runs_that_made_it():
     assert "base_model: intfloat/multilingual-e5-small" in card
     assert f"{trimming['pieces_after']:,}" in card
     assert f"{trimming['parameters_after']:,}" in card
+    assert f"{trimming['file_bytes']:,}" in card
     assert f"{trimming['proof']['identical']:.2%}" in card
+    # Pre-training changes what the weights are, not how many.
+    assert trimming["file_bytes"] == (FOLDER / "model.safetensors").stat().st_size
     run = read_result(FOLDER)
     assert f"{run.tokens:,}" in card
     assert f"{run.steps:,}" in card
