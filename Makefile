@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-FOLDERS := cli configs data evaluation inference models training
 
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart test corpus lint typecheck
@@ -40,9 +39,5 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Type checkers do not follow the folder mapping of an editable install: a tree of links stands in for it.
 typecheck: $(STAMP)
-	rm -rf .typecheck
-	mkdir -p .typecheck/musamma
-	for folder in $(FOLDERS); do ln -s ../../$$folder .typecheck/musamma/$$folder; done
 	$(BIN)/mypy

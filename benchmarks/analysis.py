@@ -21,12 +21,12 @@ from typing import TypeVar
 
 from musamma.data.document import Document, Span
 from musamma.evaluation.analysis import analyse
-from musamma.evaluation.cases import match
-from musamma.evaluation.counting import count_table
-from musamma.evaluation.mistakes import mistakes
+from musamma.evaluation.counts import count_table
+from musamma.evaluation.error_analysis import mistakes
+from musamma.evaluation.matching import match
+from musamma.evaluation.metrics import Scorer
 from musamma.evaluation.report import write_report
-from musamma.evaluation.resampling import bootstrap
-from musamma.evaluation.scoring import Scorer
+from musamma.evaluation.significance import bootstrap
 from musamma.evaluation.slices import Slicer, slice_table
 
 LABELS = ("PER", "ORG", "GPE", "LOC", "FAC", "EVENT", "NORP", "PROD")

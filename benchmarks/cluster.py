@@ -22,15 +22,15 @@ from pathlib import Path
 
 import resume
 
-from musamma.data.audit import ImportAudit
 from musamma.data.corpora import khabar
-from musamma.inference.batch import Loaded, tag_records
-from musamma.inference.cluster import Cluster, tag_on_cluster
-from musamma.inference.folder import SUCCESS, Folder
-from musamma.inference.part import Part
-from musamma.inference.progress import Meter
-from musamma.inference.shards import cut
-from musamma.inference.sources import Inputs, read_inputs
+from musamma.data.import_audit import ImportAudit
+from musamma.inference.batch_run import Loaded, tag_records
+from musamma.inference.inputs import Inputs, read_inputs
+from musamma.inference.progress import ProgressBar
+from musamma.inference.ray.cluster import Cluster, tag_on_cluster
+from musamma.inference.ray.parts_folder import SUCCESS, Folder
+from musamma.inference.ray.shards import cut
+from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.writers import layout
 
 
@@ -105,7 +105,7 @@ def main() -> None:
         print(f"first reading: {len(shards)} shards, {given.documents / seconds:,.0f} documents/s")
 
         began = time.perf_counter()
-        with Meter(None) as meter, Part(folder / "local.jsonl") as part:
+        with ProgressBar(None) as meter, ResumableFile(folder / "local.jsonl") as part:
             written = layout("jsonl", packing=None, audit=ImportAudit(), table=None)
             records = read_inputs(Inputs(names=(str(source),)))
             tag_records(records, load, part, written, audit=ImportAudit(), meter=meter)
@@ -126,7 +126,7 @@ def main() -> None:
                 nodes.add_node(**small)
             killer.start()
             began = time.perf_counter()
-            with Meter(None) as meter:
+            with ProgressBar(None) as meter:
                 done, _ = tag_on_cluster(
                     Inputs(names=(str(source),), output=str(out)),
                     load,

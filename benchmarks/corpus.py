@@ -14,12 +14,12 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from musamma.data.arabic import segment
 from musamma.data.corpora import khabar
 from musamma.data.corpora.release import PARTS
 from musamma.data.document import Document, Span
 from musamma.data.formats import read_documents
 from musamma.data.labels import SCHEMAS
-from musamma.data.words import segment
 
 
 def parts() -> dict[str, list[Document]]:

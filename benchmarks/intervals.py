@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import kstest
 
-from musamma.evaluation.counting import CountTable, Layout
-from musamma.evaluation.resampling import Interval, bootstrap, compare
+from musamma.evaluation.counts import CountTable, Layout
+from musamma.evaluation.significance import Interval, bootstrap, compare
 
 POPULATION = 200_000
 ROWS = ("strict", "strict/EVENT", "strict/LOC")

@@ -48,8 +48,8 @@ _BEFORE = -1
 
 def ours(options: argparse.Namespace, compiled: bool) -> float:
     """Pieces a second of steps of a run, the first two left out."""
-    from musamma.training.pretrain import pretrain
-    from musamma.training.pretraining.config import PretrainConfig
+    from musamma.training.pretraining.pretrain_config import PretrainConfig
+    from musamma.training.pretraining.run import pretrain
 
     output = Path(options.folder) / "run"
     pretrain(
@@ -94,8 +94,8 @@ def plain(options: argparse.Namespace, rows: str, bfloat16: bool) -> float:
         TrainingArguments,
     )
 
-    from musamma.models.lines import read_lines
-    from musamma.models.registry import load_tokenizer, resolve_model
+    from musamma.data.raw_text import read_lines
+    from musamma.models.loading import load_tokenizer, resolve_model
 
     name = resolve_model(options.encoder)
     tokenizer = load_tokenizer(name)
@@ -191,7 +191,7 @@ def speed(options: argparse.Namespace) -> None:
 
 def curve(options: argparse.Namespace) -> None:
     """Strict development F1 of encoders fine-tuned before, during and after a run."""
-    from musamma.training.card import spread
+    from musamma.training.cards import spread
     from musamma.training.config import load_config
     from musamma.training.finetune import finetune
 

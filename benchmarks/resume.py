@@ -51,8 +51,8 @@ def make_model(folder: Path) -> str:
     import torch
 
     from musamma.data.tags import TagSet
-    from musamma.models.registry import load_tokenizer, packaged_models
-    from musamma.models.token_classifier import EncodingOptions, new_classifier
+    from musamma.models.classifier import EncodingOptions, new_classifier
+    from musamma.models.loading import load_tokenizer, packaged_models
 
     name = str(packaged_models()["nawah"])
     torch.manual_seed(1)

@@ -34,10 +34,9 @@ from rich.console import Console
 from rich.table import Table
 
 from musamma.data.corpora import khabar
-from musamma.data.document import Document
+from musamma.data.document import Document, read_jsonl
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
-from musamma.data.jsonl import read_jsonl
 
 # Scripts in a folder of their own, which import one another by name.
 sys.path.append(str(Path(__file__).parent / "peers"))

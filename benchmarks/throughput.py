@@ -169,7 +169,7 @@ def measure(systems: Sequence[System], texts: Texts, *, rounds: int) -> list[Res
 def scores(gold: list[Document], system: System) -> tuple[dict[str, float], Counter[str]]:
     """F1 by mode, and what was changed of the names on the way."""
     from musamma.evaluation import score_documents
-    from musamma.evaluation.figures import STRICT
+    from musamma.evaluation.counts import STRICT
     from musamma.evaluation.matching import WHOLE_WORD
 
     bare = [document.with_spans(()) for document in gold]
@@ -312,8 +312,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     import torch
     from transformers.utils import logging
 
-    from musamma.models.registry import resolve_model
-    from musamma.models.runtime import supports_bfloat16
+    from musamma.models.loading import resolve_model
+    from musamma.models.runtimes.torch import supports_bfloat16
 
     torch.set_num_threads(options.threads)
     logging.set_verbosity_error()

@@ -38,12 +38,12 @@ from transformers.utils import logging
 from musamma.data.document import Document
 from musamma.data.formats import read_documents
 from musamma.data.tags import TagSet
-from musamma.evaluation.widening import iob2_tags
-from musamma.models.registry import load_tokenizer, resolve_model
-from musamma.models.runtime import supports_bfloat16
+from musamma.evaluation.matching import iob2_tags
+from musamma.models.loading import load_tokenizer, resolve_model
+from musamma.models.runtimes.torch import supports_bfloat16
 from musamma.training import finetune as script
 from musamma.training.config import RunConfig
-from musamma.training.corpus import Corpus
+from musamma.training.dataset import Corpus
 from musamma.training.trainer import SpanTrainer
 
 

@@ -25,14 +25,14 @@ from transformers.utils.logging import disable_progress_bar
 
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend, install_normalizer
+from musamma.data.raw_text import read_lines
 from musamma.models.encoder import load_encoder
-from musamma.models.lexicon import choose_vocabulary, count_words, extend_tokenizer, unknown_id
-from musamma.models.likeness import measure_cuts, measure_states
-from musamma.models.lines import read_lines
-from musamma.models.proof import HeldOut
-from musamma.models.rows import INITIALS, extend_model
-from musamma.models.trimming import trim_model
-from musamma.models.vocabulary import trim_tokenizer
+from musamma.models.vocabulary.embeddings import INITIALS, extend_model
+from musamma.models.vocabulary.encoder_similarity import measure_cuts, measure_states
+from musamma.models.vocabulary.tokenizer import trim_tokenizer
+from musamma.models.vocabulary.trim import trim_model
+from musamma.models.vocabulary.trim_check import HeldOut
+from musamma.models.vocabulary.word_vocabulary import choose_vocabulary, count_words, extend_tokenizer, unknown_id
 
 
 def main() -> None:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from musamma.cli.gold import annotated, check_labels
+from musamma.cli.options import annotated, check_labels
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.evaluation.calibration import Reliability, Threshold, check_precision, reliability, thresholds
-from musamma.evaluation.table import table_of
+from musamma.evaluation.reliability import Reliability, Threshold, check_precision, reliability, thresholds
+from musamma.evaluation.score_tables import table_of
 
 if TYPE_CHECKING:
     from musamma.models.calibration import Calibration
-    from musamma.models.prediction import Predictor
+    from musamma.models.predictor import Predictor
 
 _WIDTH = 120
 
@@ -130,7 +130,7 @@ def fit(predictor: Predictor, documents: Sequence[Document], *, precision: float
 
 def _source(model: str, output: Path | None) -> Path:
     """The folder of the checkpoint; fails where it, or the output, cannot be written."""
-    from musamma.models.registry import packaged_models, resolve_model
+    from musamma.models.loading import packaged_models, resolve_model
 
     name = resolve_model(model)
     folder = Path(model).expanduser()

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from musamma.cli.convert import shown
-from musamma.data.audit import ImportAudit
 from musamma.data.consistency import (
     Form,
     Remark,
@@ -27,6 +26,7 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.files import write_json
 from musamma.data.formats import FORMATS, ReadOptions, read_documents
+from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import SCHEMAS, load_schema
 from musamma.evaluation.agreement import Agreement, agreement
 

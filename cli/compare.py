@@ -12,12 +12,12 @@ from rich.text import Text
 
 from musamma.data.files import write_json
 from musamma.data.formats import ReadOptions
-from musamma.evaluation import MODES, resampling
-from musamma.evaluation.counting import MACRO, CountTable
-from musamma.evaluation.figures import STRICT
-from musamma.evaluation.resampling import Comparison
-from musamma.evaluation.sources import Renaming, count_sides, naming, read_sides
-from musamma.evaluation.table import print_table, table_of
+from musamma.evaluation import MODES
+from musamma.evaluation import significance as resampling
+from musamma.evaluation.counts import MACRO, STRICT, CountTable
+from musamma.evaluation.evaluation_pair import Renaming, count_sides, naming, read_sides
+from musamma.evaluation.score_tables import print_table, table_of
+from musamma.evaluation.significance import Comparison
 
 _LEVEL = 0.95
 _HEADER = ("first", "second", "difference", "95% interval", "p")

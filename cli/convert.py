@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from musamma.data.audit import KINDS, ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.formats import FORMATS, ReadOptions, WriteOptions, read_documents, write_documents
+from musamma.data.import_audit import KINDS, ImportAudit
 from musamma.data.labels import LABEL_MAPS, load_label_map
 
 

@@ -48,8 +48,8 @@ def trim(
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from musamma.models.lines import read_lines
-    from musamma.models.trimming import trim_encoder
+    from musamma.data.raw_text import read_lines
+    from musamma.models.vocabulary.trim import trim_encoder
 
     disable_progress_bar()
     stderr = Console(stderr=True)
@@ -107,8 +107,8 @@ def extend(
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from musamma.models.extension import extend_encoder
-    from musamma.models.lines import read_lines
+    from musamma.data.raw_text import read_lines
+    from musamma.models.vocabulary.extend import extend_encoder
 
     disable_progress_bar()
     stderr = Console(stderr=True)

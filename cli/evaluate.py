@@ -16,12 +16,12 @@ from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.formats import ReadOptions, read_documents
 from musamma.evaluation import MODES, print_runs, print_scores, spread
+from musamma.evaluation.evaluation_pair import EvaluationPair, Renaming, count_sides, naming, read_sides, score_sides
 from musamma.evaluation.matching import TAG_MODES
-from musamma.evaluation.resampling import bootstrap, note
-from musamma.evaluation.sources import Renaming, Sides, count_sides, naming, read_sides, score_sides
+from musamma.evaluation.significance import bootstrap, note
 
 if TYPE_CHECKING:
-    from musamma.evaluation.intervals import Intervals
+    from musamma.evaluation.significance import Intervals
 
 _HERE = "musamma evaluate"
 
@@ -174,7 +174,7 @@ def _training(path: str | None, renaming: Renaming, options: ReadOptions) -> Ite
 
 
 def _report(
-    sides: Sides,
+    sides: EvaluationPair,
     folder: Path,
     *,
     system: str,
@@ -184,7 +184,7 @@ def _report(
     missing_as_empty: bool,
 ) -> tuple[Mapping[str, Intervals], str | None]:
     """Write the report of a run, and give the intervals it came to and what is to be said of them."""
-    from musamma.evaluation.analysis import analyse  # Templates and clustering are not needed to print a table.
+    from musamma.evaluation.analysis import analyse
     from musamma.evaluation.report import write_report
 
     analysis = analyse(
@@ -202,7 +202,7 @@ def _report(
 
 
 def _intervals(
-    sides: Sides, *, modes: list[str], resamples: int, missing_as_empty: bool
+    sides: EvaluationPair, *, modes: list[str], resamples: int, missing_as_empty: bool
 ) -> tuple[Mapping[str, Intervals], str | None]:
     table = count_sides(sides, modes=modes, missing_as_empty=missing_as_empty)
     return bootstrap(table, resamples=resamples), note(table, sentences=sides.sentences)
@@ -213,7 +213,7 @@ def _bounds_record(bounds: Mapping[str, Intervals], note: str | None, resamples:
 
 
 def _tagged(documents: Iterable[Document], *, model: str, device: str | None) -> Iterator[Document]:
-    from musamma.inference import Tagger  # torch takes seconds to load, and files are scored without it
+    from musamma.inference import Tagger
     from musamma.inference.progress import counted
 
     return counted(Tagger(model, device=device).tag_documents(documents))

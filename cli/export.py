@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from musamma.cli.gold import annotated, check_labels
+from musamma.cli.options import annotated, check_labels
 from musamma.data.corpora import khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.files import write_json
 from musamma.data.formats import read_documents
-from musamma.evaluation.scoring import score_documents
-from musamma.evaluation.table import print_table, table_of
+from musamma.evaluation.metrics import score_documents
+from musamma.evaluation.score_tables import print_table, table_of
 
 if TYPE_CHECKING:
-    from musamma.models.parity import Parity
-    from musamma.models.prediction import Predictor
-    from musamma.models.provenance import Gate, Provenance
+    from musamma.models.export.provenance import Gate, Provenance
+    from musamma.models.export.verify import Parity
+    from musamma.models.predictor import Predictor
 
 _HERE = "musamma export"
 # Below so many names a few tenths of a point are chance.
@@ -60,7 +60,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
 ) -> None:
     """Write a copy of a checkpoint for OpenVINO or ONNX Runtime, once it was seen to find the same names."""
-    from musamma.models.target import check_target, whole_folder
+    from musamma.models.export.target import check_target, whole_folder
 
     _check(quantize=quantize, dev=dev, labels=labels, sample=sample, runtime=runtime)
     check_target(output, overwrite=overwrite)
@@ -69,8 +69,8 @@ def export(
         typer.echo(f"musamma: {dev}: only {names} names; their F1 may miss a loss, or show one by chance", err=True)
 
     from musamma.inference.tagger import load_predictor
-    from musamma.models.export import check_packages, export_checkpoint
-    from musamma.models.packages import forgo_telemetry
+    from musamma.models.export.graph import check_packages, export_checkpoint
+    from musamma.models.optional_packages import forgo_telemetry
 
     check_packages(runtime, quantized=quantize is not None)
     forgo_telemetry()
@@ -130,9 +130,9 @@ def _check(*, quantize: str | None, dev: str | None, labels: str | None, sample:
 
 def _source(model: str) -> Path:
     """The folder with the checkpoint's files; that of the local cache for a hub id."""
-    from musamma.models.exported import read_export
-    from musamma.models.registry import resolve_model
-    from musamma.models.token_classifier import hub_file
+    from musamma.models.classifier import hub_file
+    from musamma.models.loading import resolve_model
+    from musamma.models.runtimes.exported import read_export
 
     name = resolve_model(model)
     if read_export(name) is not None:
@@ -149,7 +149,7 @@ def _agreement(
     reference: Predictor, exported: Predictor, gold: Sequence[Document] | None, *, where: str, quantized: bool
 ) -> Parity:
     """Compare both on texts of GOLD, and Khabar's where those are few; fails where rounding cannot explain it."""
-    from musamma.models.parity import compare, excerpts
+    from musamma.models.export.verify import compare, excerpts
 
     parity = compare(reference, exported, excerpts(chain(gold or (), khabar("test")), reference))
     if not quantized and (fault := parity.fault()) is not None:
@@ -162,7 +162,7 @@ def _agreement(
 def _gate(reference: Predictor, exported: Predictor, gold: Sequence[Document], dev: str, *, limit: float) -> Gate:
     """Strict micro F1 of both."""
     from musamma.inference.progress import counted
-    from musamma.models.provenance import Gate
+    from musamma.models.export.provenance import Gate
 
     bare = [document.with_spans(()) for document in gold]
     before, after = (
@@ -194,8 +194,8 @@ def _provenance(
     kept: tuple[str, ...],
     samples: int,
 ) -> Provenance:
-    from musamma.models.exported import GRAPH_FILES
-    from musamma.models.provenance import Provenance, versions, weights_size
+    from musamma.models.export.provenance import Provenance, versions, weights_size
+    from musamma.models.runtimes.exported import GRAPH_FILES
 
     name, files = source
     after = sum((folder / file).stat().st_size for file in GRAPH_FILES[runtime])

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musamma.cli.cluster import predict_on_cluster
-from musamma.cli.output import Format, format_of, keep_apart, report
-from musamma.cli.scores import MinScores, Thresholds, least_scores
-from musamma.data.audit import ImportAudit
+from musamma.cli.options import MinScores, Thresholds, least_scores
 from musamma.data.errors import InputError
+from musamma.data.import_audit import ImportAudit
 
 if TYPE_CHECKING:
-    from musamma.inference.part import Part
+    from musamma.inference.resumable_file import ResumableFile
 
 
 class Engine(StrEnum):
@@ -99,11 +97,11 @@ def predict(
     if target is not None:
         keep_apart(inputs, target)
 
-    from musamma.inference.batch import Loaded, named_as_files, tag_records
-    from musamma.inference.journal import Account
-    from musamma.inference.part import Part, Stream
-    from musamma.inference.progress import Meter
-    from musamma.inference.sources import Inputs, first_table, read_inputs, total_bytes
+    from musamma.inference.batch_run import Loaded, named_as_files, tag_records
+    from musamma.inference.inputs import Inputs, first_table, read_inputs, total_bytes
+    from musamma.inference.progress import ProgressBar
+    from musamma.inference.resumable_file import ResumableFile, StandardOutput
+    from musamma.inference.run_state import RunStats
     from musamma.inference.writers import check_folder, layout
 
     given = Inputs(names=tuple(inputs), text_column=text_column, id_column=id_column, output=target)
@@ -159,13 +157,13 @@ def predict(
         audit=audit,
         table=first_table(given) if chosen is Format.parquet else None,
     )
-    with Meter(total_bytes(given) if sys.stderr.isatty() else None) as meter, closing(read_inputs(given)) as read:
+    with ProgressBar(total_bytes(given) if sys.stderr.isatty() else None) as meter, closing(read_inputs(given)) as read:
         records = named_as_files(read) if chosen is Format.brat else read
         if target is None:
-            before = Account()
-            done = tag_records(records, load, Stream(), written, audit=audit, meter=meter)
+            before = RunStats()
+            done = tag_records(records, load, StandardOutput(), written, audit=audit, meter=meter)
         else:
-            with Part(Path(target), resume=resume, overwrite=overwrite) as part, _kept(part):
+            with ResumableFile(Path(target), resume=resume, overwrite=overwrite) as part, _kept(part):
                 before = part.account
                 skip = on_error is OnError.skip
                 done = tag_records(records, load, part, written, audit=audit, meter=meter, skip=skip)
@@ -174,7 +172,7 @@ def predict(
 
 
 @contextmanager
-def _kept(part: Part) -> Iterator[None]:
+def _kept(part: ResumableFile) -> Iterator[None]:
     """Where a run stops, say what of it is kept."""
     try:
         yield
@@ -225,3 +223,164 @@ def _check_call(
             expected="a file to write",
             remedy="choose an --output that can be written, or give --format brat",
         )
+
+
+if TYPE_CHECKING:
+    from musamma.inference.batch_run import Loaded
+    from musamma.inference.inputs import Inputs
+
+
+def predict_on_cluster(
+    given: Inputs,
+    model: str,
+    target: str,
+    format: Format,
+    packing: str | None,
+    *,
+    tagging: Mapping[str, Any],
+    address: str | None,
+    workers: int | None,
+    device: str | None,
+    size: int | None,
+    skip: bool,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Tag on Ray, into a folder of parts, and say what became of all that was read.
+
+    Args:
+        given: what to tag.
+        model: a model that every worker finds under this name.
+        target: the folder.
+        format: the parts' format.
+        packing: how they are packed.
+        tagging: further arguments of the tagger.
+        address: of the cluster; ``None`` starts one here.
+        workers: processes that tag; by default one a core.
+        device: ``cpu``, the default, or ``cuda``.
+        size: records of a part, at least.
+        skip: put lines that are no documents aside.
+        resume: go on with the parts that are missing.
+        overwrite: begin anew.
+    """
+    from musamma.inference.inputs import total_bytes
+    from musamma.inference.progress import ProgressBar
+    from musamma.inference.ray.cluster import Cluster, tag_on_cluster
+    from musamma.inference.ray.parts_folder import Folder
+    from musamma.inference.ray.shards import RECORDS
+
+    where = device or "cpu"  # a worker sees no graphics card that it did not ask for
+    if where not in ("cpu", "cuda"):
+        raise InputError(f"--device {where} with --engine ray", expected="cpu, or cuda for a card a worker")
+
+    def load() -> Loaded:  # Ray sends it to the workers: nothing of it may be bound to this process
+        from musamma.inference.batch_run import Loaded
+        from musamma.inference.tagger import Tagger
+
+        tagger = Tagger(model, device=where, **tagging)
+        return Loaded(tagger=tagger, settings=tagger.settings())
+
+    audit = ImportAudit(source=target, limit=1)
+    began = time.monotonic()
+    with ProgressBar(total_bytes(given) if sys.stderr.isatty() else None) as meter, _kept_cluster(target):
+        done, before = tag_on_cluster(
+            given,
+            load,
+            Folder(Path(target), format.value, packing),
+            cluster=Cluster(address=address, workers=workers, gpus=int(where == "cuda")),
+            audit=audit,
+            meter=meter,
+            size=size or RECORDS,
+            skip=skip,
+            resume=resume,
+            overwrite=overwrite,
+        )
+    rejects = f"{target}/*.rejects.jsonl"
+    report(done, before, seconds=time.monotonic() - began, rejects=rejects, audit=audit, format=format)
+
+
+@contextmanager
+def _kept_cluster(target: str) -> Iterator[None]:
+    """Where a run is interrupted, say what of it is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (Path(target) / "_run.json").exists():
+            typer.echo(f"whole parts are kept in {target}; --resume goes on with the others", err=True)
+        raise
+
+
+if TYPE_CHECKING:
+    from musamma.inference.run_state import RunStats
+
+
+class Format(StrEnum):
+    """What predict writes."""
+
+    jsonl = "jsonl"
+    parquet = "parquet"
+    conll = "conll"
+    brat = "brat"
+    html = "html"
+
+
+_SUFFIXES = {
+    ".jsonl": Format.jsonl,
+    ".ndjson": Format.jsonl,
+    ".parquet": Format.parquet,
+    ".conll": Format.conll,
+    ".html": Format.html,
+}
+_PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+_PACKED = (Format.jsonl, Format.conll)
+
+
+def format_of(output: str | None, given: Format | None) -> tuple[Format, str | None]:
+    """What to write, and how it is packed."""
+    path = Path(output or "")
+    packing = _PACKINGS.get(path.suffix.lower())
+    suffix = Path(path.stem if packing else path.name).suffix.lower()
+    if given is None and suffix and suffix not in _SUFFIXES:
+        raise InputError(
+            f"suffix {suffix!r}",
+            where=output,
+            expected=f"one of {', '.join(_SUFFIXES)}",
+            remedy="name the file so, or give --format",
+        )
+    format = given or _SUFFIXES.get(suffix, Format.jsonl)
+    if packing and format not in _PACKED:
+        raise InputError(
+            f"{format.value} packed as {path.suffix.lower()}",
+            where=output,
+            expected=f"no {path.suffix.lower()}, or one of {', '.join(_PACKED)}",
+        )
+    return format, packing
+
+
+def keep_apart(inputs: list[str], output: str) -> None:
+    """Fail where the output would take the place of an input, whose own annotation would be lost."""
+    for name in inputs:
+        if Path(name).is_file() and Path(name).resolve() == Path(output).resolve():
+            raise InputError("an input is the output too", where=output, remedy="choose another --output")
+
+
+def report(
+    done: RunStats, before: RunStats, *, seconds: float, rejects: str, audit: ImportAudit, format: Format
+) -> None:
+    """Say on stderr what became of all that was read.
+
+    Args:
+        done: the whole run.
+        before: what of it an earlier run has done.
+        seconds: how long this one tagged.
+        rejects: where lines are that were no documents.
+        audit: what the format could not hold.
+        format: the format.
+    """
+    rate = (done.words - before.words) / max(seconds, 1e-9)
+    rejected = f"{done.rejected:,} rejected" + (f" ({rejects})" if done.rejected else "")
+    typer.echo(f"{done.documents:,} documents, {done.names:,} names, {rejected}, {rate:,.0f} words/s", err=True)
+    if done.left_out:
+        typer.echo(f"{done.left_out} names below their threshold left out", err=True)
+    if changes := ", ".join(f"{count} {kind}" for kind, count in sorted(audit.kinds.items()) if count):
+        typer.echo(f"{audit.source}: {format.value} cannot hold all: {changes}; jsonl can", err=True)

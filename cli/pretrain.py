@@ -31,11 +31,11 @@ def pretrain(
     from rich.console import Console
     from rich.table import Table
 
-    from musamma.training import pretrain as script
-    from musamma.training.output import is_main_process
-    from musamma.training.pretraining.config import load_pretrain_config
+    from musamma.training.pretraining import run as script
+    from musamma.training.pretraining.pretrain_config import load_pretrain_config
     from musamma.training.pretraining.results import figure
     from musamma.training.pretraining.text import TEXT
+    from musamma.training.run_dir import is_main_process
 
     settings = load_pretrain_config(config, changes=changes or [], output=output)
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False, emoji=False)

@@ -26,9 +26,9 @@ def quickstart(
 
     from musamma.data.corpora import khabar
     from musamma.inference.tagger import Tagger
+    from musamma.training.cards import print_results
     from musamma.training.config import load_config
     from musamma.training.finetune import finetune
-    from musamma.training.summary import print_results
 
     settings = load_config("quickstart", changes=changes or [], output=output)
     # Names and paths are no markup of ours, and a command that is broken into lines cannot be copied.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from musamma.cli.scores import MinScores, Thresholds, least_scores
+from musamma.cli.options import MinScores, Thresholds, least_scores
 
 
 def serve(
@@ -39,13 +39,13 @@ def serve(
     least, by_label = least_scores(min_score or [])
 
     from musamma.inference.tagger import Tagger
-    from musamma.models.packages import require
+    from musamma.models.optional_packages import require
 
     require("fastapi", "uvicorn", extra="serve", purpose="runs the service")
     tagger = Tagger(model, device=device, min_score=least, label_min_scores=by_label, thresholds=thresholds)
 
-    from musamma.inference.service import Limits, create_app
-    from musamma.inference.service.server import address_of, listen, run
+    from musamma.inference.serve import Limits, create_app
+    from musamma.inference.serve.server import address_of, listen, run
 
     limits = Limits(
         max_characters=max_characters,

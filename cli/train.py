@@ -24,10 +24,10 @@ def train(
     """Fine-tune an encoder on annotated articles, score it, and write a checkpoint."""
     from rich.console import Console
 
+    from musamma.training.cards import print_results
     from musamma.training.config import load_config
     from musamma.training.finetune import finetune
-    from musamma.training.output import is_main_process
-    from musamma.training.summary import print_results
+    from musamma.training.run_dir import is_main_process
 
     settings = load_config(config, changes=changes or [], output=output)
     results = finetune(settings, resume=resume, overwrite=overwrite)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from musamma.data.arabic import folded, is_letter, proclitic_offsets, segment
 from musamma.data.document import Document, Span
-from musamma.data.words import folded, is_letter, proclitic_offsets, segment
 
 #: Pronoun suffixes: a name may end before one.
 SUFFIXES = frozenset(["ه", "ها", "هم", "هما", "هن", "ك", "كم", "كما", "كن", "ي", "نا", "ني"])

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from musamma.data.alignment import partition
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
+from musamma.data.import_audit import ImportAudit
+from musamma.data.span_repair import partition
 
 COARSE = ("PER", "LOC", "ORG", "MISC")
 KHABAR = ("PER", "GPE", "LOC", "FAC", "ORG", "NORP", "EVENT", "PROD")

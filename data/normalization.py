@@ -23,7 +23,7 @@ DROPPED = (
 # Letters that Persian and Urdu keyboards put into Arabic text.
 FOLDED = {"ی": "ي", "ک": "ك", "ھ": "ه", "ہ": "ه"}
 
-# Words as musamma.data.words cuts them: a number with its separators is one, every other sign stands alone.
+# Words as musamma.data.arabic cuts them: a number with its separators is one, every other sign stands alone.
 _SIGN = r"\p{N}+(?:[.,٫٬]\p{N}+)+|[^\p{L}\p{M}\p{N}\s]"
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from sklearn.metrics import cohen_kappa_score
 
+from musamma.data.arabic import segment
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.words import segment
-from musamma.evaluation.cases import CORRECT, Case, match
-from musamma.evaluation.figures import Scores
+from musamma.evaluation.counts import Scores
+from musamma.evaluation.matching import CORRECT, NamePair, match
+from musamma.evaluation.metrics import Scorer
 from musamma.evaluation.pairing import pair_documents
-from musamma.evaluation.scoring import Scorer
 
 _OUTSIDE = "O"
 
@@ -36,7 +36,7 @@ class Agreement:
     kappa: float
     kappa_names: float
     words: int
-    disagreements: tuple[Case, ...] = field(default=())
+    disagreements: tuple[NamePair, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """The figures and the disagreements, as JSON."""
@@ -62,7 +62,7 @@ def agreement(first: Iterable[Document], second: Iterable[Document]) -> Agreemen
     scorer = Scorer()
     ours: list[str] = []
     theirs: list[str] = []
-    cases: list[Case] = []
+    cases: list[NamePair] = []
     others = {document.id: document for document in second}
     shared = (document for document in first if document.id in others)
     for one, other in pair_documents(shared, others.values()):

@@ -8,18 +8,15 @@ from typing import Any
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.evaluation.calibration import Reliability, reliability
-from musamma.evaluation.cases import CORRECT, Case, match
-from musamma.evaluation.counting import SLICE, CountTable, count_table
-from musamma.evaluation.figures import Scores
-from musamma.evaluation.intervals import Intervals
-from musamma.evaluation.mistakes import Mistakes, mistakes
+from musamma.evaluation.counts import SLICE, CountTable, Scores, count_table
+from musamma.evaluation.error_analysis import Mistakes, mistakes
+from musamma.evaluation.matching import CORRECT, NamePair, match
+from musamma.evaluation.metrics import MODES, Scorer
 from musamma.evaluation.pairing import PredictionError, pair_documents
-from musamma.evaluation.partial import PartialScores
-from musamma.evaluation.resampling import bootstrap, note
-from musamma.evaluation.scoring import MODES, Scorer
-from musamma.evaluation.slicer import Slicer
-from musamma.evaluation.slices import Slice, slice_table, slices
+from musamma.evaluation.partial_credit import PartialScores
+from musamma.evaluation.reliability import Reliability, reliability
+from musamma.evaluation.significance import Intervals, bootstrap, note
+from musamma.evaluation.slices import Slice, Slicer, slice_table, slices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,12 +37,12 @@ class Analysis:
         reliability: how far the scores of predicted names can be trusted; ``None`` where none has a score.
         resamples: how many resamples the intervals come from.
         seed: of the resampling.
-        note: what has to be known to read the intervals, see :func:`musamma.evaluation.resampling.note`.
+        note: what has to be known to read the intervals, see :func:`musamma.evaluation.significance.note`.
     """
 
     system: str
     pairs: tuple[tuple[Document, Document | None], ...]
-    cases: tuple[Case, ...]
+    cases: tuple[NamePair, ...]
     scores: Scores
     partial: Mapping[str, PartialScores]
     table: CountTable
@@ -112,7 +109,7 @@ def analyse(
     if not gold:
         raise InputError("no gold document", expected="at least one to score")
     pairs = tuple((document, predicted[document.id]) for document in gold)
-    cases: list[Case] = []
+    cases: list[NamePair] = []
     for document, prediction in pairs:
         scorer.add(document, prediction)
         cases += match(document, prediction.spans if prediction is not None else ())
@@ -149,7 +146,7 @@ def _check_training(trained: Sequence[str] | None, gold: Iterable[Document]) -> 
     )
 
 
-def reliability_of(cases: Iterable[Case]) -> Reliability | None:
+def reliability_of(cases: Iterable[NamePair]) -> Reliability | None:
     """How far the scores of the predicted names can be trusted, by strict correctness; ``None`` where none has a score.
 
     Names without a score are left out; ``count`` of the outcome says how many had one.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+import unicodedata
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from musamma.data.document import Span
-from musamma.evaluation.cases import differs_by_proclitic
-from musamma.evaluation.figures import STRICT
-from musamma.evaluation.widening import Chunk, Widened, widen_spans
+from musamma.data.arabic import PROCLITICS, is_letter
+from musamma.data.document import Document, Span
 
+STRICT = "strict"
 PROCLITIC, WHOLE_WORD, OVERLAP = "proclitic", "whole_word", "overlap"
 IOB2_STRICT, CONLLEVAL = "iob2_strict", "conlleval"
 
@@ -136,3 +138,216 @@ def overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
 
 def _of_sets(gold: set[Chunk], predicted: set[Chunk]) -> Labels:
     return Labels(*(list(map(_label, chunks)) for chunks in (gold, predicted, gold & predicted)))
+
+
+CORRECT, LABEL, PROCLITIC_CASES, BORDER, LABEL_AND_BORDER = (
+    "correct",
+    "label",
+    "proclitic",
+    "border",
+    "label_and_border",
+)
+MISSED, SPURIOUS = "missed", "spurious"
+
+#: The kinds of case, from right to wrong; of two possible partners a name takes the one whose kind comes first.
+KINDS = (CORRECT, LABEL, PROCLITIC_CASES, BORDER, LABEL_AND_BORDER, MISSED, SPURIOUS)
+
+
+@dataclass(frozen=True, slots=True)
+class NamePair:
+    """A gold name and the predicted name that was paired with it; one of them is ``None`` where there is no partner.
+
+    Args:
+        document: the document's id.
+        kind: one of :data:`KINDS`. ``proclitic``: right but for proclitic letters at the start; ``border``: the right
+            label, sharing a character; ``label``: the right borders.
+        gold: the annotated name.
+        predicted: the predicted name.
+    """
+
+    document: str
+    kind: str
+    gold: Span | None
+    predicted: Span | None
+
+    @property
+    def position(self) -> int:
+        """Where the case begins in the text."""
+        return min(span.start for span in (self.gold, self.predicted) if span is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The case as a JSON object."""
+        sides = {"gold": self.gold, "predicted": self.predicted}
+        return {
+            "document": self.document,
+            "kind": self.kind,
+            **{name: span.to_dict() for name, span in sides.items() if span is not None},
+        }
+
+
+def match(gold: Document, predicted: Sequence[Span]) -> list[NamePair]:
+    """Pair the names of a document with the names predicted for it, one to one.
+
+    Exact pairs are made first, then those of the other kinds in the order of :data:`KINDS`, with the larger common part
+    first, then the earlier one.
+
+    Args:
+        gold: the annotated document; its outermost names are compared.
+        predicted: names of the same text, sorted, without overlap.
+
+    Returns:
+        The cases in the order of the text; every name of either side stands in exactly one.
+    """
+    pairs = sorted(
+        (KINDS.index(kind), -common, ours, theirs)
+        for ours, theirs, kind, common in _candidates(gold.text, gold.spans, predicted)
+    )
+    partner_of: dict[int, int] = {}
+    taken: set[int] = set()
+    cases = []
+    for rank, _, ours, theirs in pairs:
+        if ours not in partner_of and theirs not in taken:
+            partner_of[ours] = theirs
+            taken.add(theirs)
+            cases.append(NamePair(gold.id, KINDS[rank], gold.spans[ours], predicted[theirs]))
+    cases += [NamePair(gold.id, MISSED, span, None) for index, span in enumerate(gold.spans) if index not in partner_of]
+    cases += [NamePair(gold.id, SPURIOUS, None, span) for index, span in enumerate(predicted) if index not in taken]
+    return sorted(cases, key=lambda case: (case.position, KINDS.index(case.kind)))
+
+
+def differs_by_proclitic(text: str, one: Span, other: Span) -> bool:
+    """Whether two names end together and the longer one has nothing but proclitic letters (و ف ب ل ك س) before the other."""
+    if one.end != other.end or one.start == other.start:
+        return False
+    between = text[min(one.start, other.start) : max(one.start, other.start)]
+    letters = unicodedata.normalize("NFKC", "".join(filter(is_letter, between)))
+    return bool(letters) and PROCLITICS.fullmatch(letters) is not None
+
+
+def _candidates(text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> Iterator[tuple[int, int, str, int]]:
+    """Index of the gold name, of the predicted name, kind of case and common characters, of all that share a character."""
+    first = 0
+    for ours, span in enumerate(gold):
+        while first < len(predicted) and predicted[first].end <= span.start:
+            first += 1
+        for theirs in range(first, len(predicted)):
+            other = predicted[theirs]
+            if other.start >= span.end:
+                break
+            yield ours, theirs, _kind(text, span, other), min(span.end, other.end) - max(span.start, other.start)
+
+
+def _kind(text: str, gold: Span, predicted: Span) -> str:
+    same = (gold.start, gold.end) == (predicted.start, predicted.end)
+    if gold.label != predicted.label:
+        return LABEL if same else LABEL_AND_BORDER
+    if same:
+        return CORRECT
+    return PROCLITIC_CASES if differs_by_proclitic(text, gold, predicted) else BORDER
+
+
+Chunk = tuple[int, int, str]
+
+_WORD = re.compile(r"\S+")
+
+
+class Widened(NamedTuple):
+    """The names of a text by whole words: chunks (start, end, label), the offsets those of words.
+
+    Args:
+        whole_word: one chunk a name; those that fall on the same words with the same label are one. A name of
+            nothing but whitespace touches no word and keeps its own borders.
+        iob: the chunks that IOB2 tags can hold, one tag a word: of names that share a word, the first.
+        shared_words: how many words hold characters of more than one name.
+    """
+
+    whole_word: set[Chunk]
+    iob: list[Chunk]
+    shared_words: int
+
+
+def words(text: str) -> list[tuple[int, int]]:
+    """Start and end of every whitespace-separated word of a text, in code points."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+def widen(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """The borders of the words that ``text[start:end]`` reaches into; ``None`` where it is all whitespace."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    if start == end:
+        return None
+    while start and not text[start - 1].isspace():
+        start -= 1
+    while end < len(text) and not text[end].isspace():
+        end += 1
+    return start, end
+
+
+def widen_spans(
+    text: str, spans: Sequence[Span], *, known: dict[tuple[int, int], tuple[int, int] | None] | None = None
+) -> Widened:
+    """The names of a text by whole words.
+
+    Args:
+        text: the raw text.
+        spans: its names, sorted, without overlap, as a document has them.
+        known: what :func:`widen` gave on this text before, which is looked up and added to: most names of one annotation
+            are in the other too.
+    """
+    known = {} if known is None else known
+    whole_word: set[Chunk] = set()
+    iob: list[Chunk] = []
+    shared: set[int] = set()
+    taken = reach = 0
+    for span in spans:
+        given = span.start, span.end
+        if given not in known:
+            known[given] = widen(text, *given)
+        if (borders := known[given]) is None:
+            whole_word.add(span.key)
+            continue
+        start, end = borders
+        whole_word.add((start, end, span.label))
+        # Spans do not overlap, so the only word that one shares with those before it is its first.
+        if start < reach:
+            shared.add(start)
+        reach = end
+        if start >= taken:
+            iob.append((start, end, span.label))
+            taken = end
+    return Widened(whole_word, iob, len(shared))
+
+
+def iob2_tags(text: str, spans: Sequence[Span]) -> list[str]:
+    """One IOB2 tag for every whitespace-separated word of a text; see :func:`tags_on`."""
+    return tags_on(words(text), spans)
+
+
+def tags_on(borders: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[str]:
+    """One IOB2 tag for every word.
+
+    A word can carry one tag: where several names share a word, the first takes it, and those that need it too
+    are left out whole. A name that lies only in part within the words is tagged as far as they go.
+
+    Args:
+        borders: start and end of every word, in code points, in order.
+        spans: the names of the text, sorted, without overlap.
+    """
+    tags = ["O"] * len(borders)
+    if not borders:
+        return tags
+    reaching = bisect_right(spans, borders[0][0], key=lambda span: span.end)
+    beyond = bisect_left(spans, borders[-1][1], key=lambda span: span.start)
+    first = 0
+    for span in spans[reaching:beyond]:
+        while first < len(borders) and borders[first][1] <= span.start:
+            first += 1
+        after = first
+        while after < len(borders) and borders[after][0] < span.end:
+            after += 1
+        if first < after and tags[first] == "O":
+            tags[first:after] = [f"B-{span.label}"] + [f"I-{span.label}"] * (after - first - 1)
+    return tags

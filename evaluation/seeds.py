@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from musamma.data.errors import InputError
-from musamma.evaluation.figures import STRICT, Average, Counts, ModeScores, Scores
+from musamma.evaluation.counts import STRICT, Average, Counts, ModeScores, Scores
 
 
 @dataclass(frozen=True, slots=True)

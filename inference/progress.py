@@ -16,7 +16,7 @@ def counted(documents: Iterable[Document]) -> Iterator[Document]:
     return iter(tqdm(documents, unit=" documents", file=sys.stderr, disable=not sys.stderr.isatty()))
 
 
-class Meter:
+class ProgressBar:
     """How far a run through its inputs has come: bytes read, documents a second, names, and the time left.
 
     Args:
@@ -33,7 +33,7 @@ class Meter:
             dynamic_ncols=True,
         )
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(

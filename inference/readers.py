@@ -10,20 +10,14 @@ from typing import BinaryIO
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats.lines import decode_text
-from musamma.inference.records import (
-    LONGEST,
-    Record,
-    json_document,
-    numbered_lines,
-    read_record,
-)
+from musamma.inference.records import LONGEST, Record, json_document, numbered_lines, read_record
 
 MARK = b"\xef\xbb\xbf"
 _BLANK = MARK + b" \t\r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class InputStream:
     """A file that is being read.
 
     Args:
@@ -50,13 +44,13 @@ class Opened:
         return self.base + self.disk.tell() if self.disk.seekable() else 0
 
 
-def read_text_file(source: Opened) -> Iterator[Record]:
+def read_text_file(source: InputStream) -> Iterator[Record]:
     """The one document of a text file."""
     content = source.stream.read(LONGEST + 1)
     yield _text(content, source, found="the file is empty", expected="text", remedy="remove it from the input")
 
 
-def read_json_lines(source: Opened) -> Iterator[Record]:
+def read_json_lines(source: InputStream) -> Iterator[Record]:
     """The documents of JSON lines. Blank lines are passed over."""
     for number, line in numbered_lines(source.stream):
         line = line.removeprefix(MARK) if number == 1 else line
@@ -64,7 +58,7 @@ def read_json_lines(source: Opened) -> Iterator[Record]:
             yield json_record(line, number, source, default_id=None)
 
 
-def read_standard_input(source: Opened) -> Iterator[Record]:
+def read_standard_input(source: InputStream) -> Iterator[Record]:
     """JSON lines if the first character is ``{``, else one text. The ids of lines without one are ``stdin-1``, ..."""
     lines = numbered_lines(source.stream)
     # What stands before the first character that is not a space belongs to a text, too.
@@ -83,7 +77,7 @@ def read_standard_input(source: Opened) -> Iterator[Record]:
             yield json_record(line, number, source, default_id=f"{source.name}-{number}")
 
 
-def _text(content: bytes, source: Opened, *, found: str, expected: str, remedy: str | None = None) -> Record:
+def _text(content: bytes, source: InputStream, *, found: str, expected: str, remedy: str | None = None) -> Record:
     def document() -> Document:
         text = decode_text(content.removeprefix(MARK), source.name)
         if not text.strip():
@@ -93,7 +87,7 @@ def _text(content: bytes, source: Opened, *, found: str, expected: str, remedy: 
     return read_record(document, file=source.name, line=None, raw=content, read=source.read)
 
 
-def json_record(line: bytes, number: int, source: Opened, *, default_id: str | None) -> Record:
+def json_record(line: bytes, number: int, source: InputStream, *, default_id: str | None) -> Record:
     """The record of a JSON line; ``number`` is that of the line, from 1."""
 
     def document() -> Document:

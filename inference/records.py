@@ -9,11 +9,10 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from musamma.data.document import KEYS, Document
+from musamma.data.document import KEYS, Document, parse_json
 from musamma.data.errors import InputError
-from musamma.data.formats.records import identifier
-from musamma.data.formats.rows import IDS, TEXT
-from musamma.data.jsonl import parse_json
+from musamma.data.formats.json_lines import identifier
+from musamma.data.formats.tabular import IDS, TEXT
 
 #: Bytes of the longest line, text file or cell: what bounds memory, whatever the input holds.
 LONGEST = 64 * 2**20

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats.lines import decode_text
-from musamma.data.formats.rows import IDS, TEXT
-from musamma.inference.readers import MARK, Opened
+from musamma.data.formats.tabular import IDS, TEXT
+from musamma.inference.readers import MARK, InputStream
 from musamma.inference.records import LONGEST, Record, dump, first_column, numbered_lines, read_record, row_document
 
 #: Rows of a Parquet file that are read together.
 ROWS = 256
 
 
-def read_csv_rows(source: Opened) -> Iterator[Record]:
+def read_csv_rows(source: InputStream) -> Iterator[Record]:
     """The rows of CSV with a header, or of tabs where the file is a ``.tsv``. Blank lines are passed over.
 
     Raises:
@@ -94,13 +94,13 @@ def _csv_document(
     return row_document(cells, text=text, id=id, default_id=default_id, where=where)
 
 
-def _csv_reader(lines: Iterator[str], source: Opened) -> Any:
+def _csv_reader(lines: Iterator[str], source: InputStream) -> Any:
     csv.field_size_limit(LONGEST)  # The default, 128 KiB a cell, is shorter than a long article.
     tabs = source.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".tsv")
     return csv.reader(lines, delimiter="\t" if tabs else ",", strict=True)
 
 
-def read_parquet_rows(source: Opened, *, first: int = 0) -> Iterator[Record]:
+def read_parquet_rows(source: InputStream, *, first: int = 0) -> Iterator[Record]:
     """The rows of a Parquet file, some at a time.
 
     Args:
@@ -158,7 +158,7 @@ def parquet_document(
     return row_document(row, text=text, id=id, default_id=default_id, where=where)
 
 
-def further_columns(source: Opened) -> pa.Schema:
+def further_columns(source: InputStream) -> pa.Schema:
     """The columns of a table but those of text and id; of CSV they hold strings.
 
     Raises:
@@ -174,7 +174,7 @@ def further_columns(source: Opened) -> pa.Schema:
     return pa.schema([column for column in schema if column.name not in held])
 
 
-def text_columns(names: list[str], source: Opened) -> tuple[str, str | None]:
+def text_columns(names: list[str], source: InputStream) -> tuple[str, str | None]:
     """The columns of text and id.
 
     Raises:

@@ -14,16 +14,16 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import PreTrainedConfig
 
 from musamma.data.document import Document, Span
-from musamma.data.encoding import Encoder
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
-from musamma.inference.journal import folder_digest
+from musamma.data.windows import DocumentTokenizer
+from musamma.inference.run_state import folder_digest
 from musamma.models.calibration import Calibration, read_calibration
-from musamma.models.exported import load_exported, read_export
-from musamma.models.prediction import Predictor
-from musamma.models.registry import load_tokenizer, resolve_model
-from musamma.models.runtime import Runtime, TorchRuntime, choose_device, supports_bfloat16
-from musamma.models.token_classifier import encoding_options, load_classifier
+from musamma.models.classifier import encoding_options, load_classifier
+from musamma.models.loading import load_tokenizer, resolve_model
+from musamma.models.predictor import Predictor
+from musamma.models.runtimes.exported import load_exported, read_export
+from musamma.models.runtimes.torch import Runtime, TorchRuntime, choose_device, supports_bfloat16
 
 # No score is as high: a label of which no score was shown to be enough.
 _NEVER = 1.01
@@ -159,7 +159,7 @@ def load_predictor(
         gpu = where.type == "cuda"
     return Predictor(
         runtime,
-        Encoder(tokenizer, max_length=options.max_length, overlap=options.overlap),
+        DocumentTokenizer(tokenizer, max_length=options.max_length, overlap=options.overlap),
         tags,
         columns,
         batch_tokens=batch_tokens or (32_768 if gpu else 4_096),

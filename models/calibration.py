@@ -14,11 +14,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from musamma.data.encoding import IGNORED, Encoded, targets
+from musamma.data.arabic import proclitic_offsets
 from musamma.data.errors import InputError
-from musamma.data.files import whole_file
+from musamma.data.files import atomic_write
 from musamma.data.tags import TagSet
-from musamma.data.words import proclitic_offsets
+from musamma.data.windows import IGNORED, TokenizedDocument, targets
 from musamma.models.decoding import PROCLITIC_CLASSES, log_softmax
 
 #: Where a temperature is looked for. A model that is right about every word of the development set has no finite best one.
@@ -93,7 +93,7 @@ def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
     return round(math.exp(best.x), 4)
 
 
-def fit_temperatures(classified: Iterable[tuple[Encoded, Logits]], tags: TagSet) -> tuple[float, float]:
+def fit_temperatures(classified: Iterable[tuple[TokenizedDocument, Logits]], tags: TagSet) -> tuple[float, float]:
     """The temperatures of both heads, from annotated documents.
 
     Args:
@@ -183,7 +183,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> None:
         raise InputError(f"a JSON {type(record).__name__}", where=str(path), expected="an object")
     own = record.get("musamma")
     record["musamma"] = {**(own if isinstance(own, dict) else {}), _KEY: calibration.to_dict()}
-    with whole_file(path, remedy="give --output FOLDER that can be written") as partial:
+    with atomic_write(path, remedy="give --output FOLDER that can be written") as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

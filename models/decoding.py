@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from musamma.data.arabic import MAX_PROCLITIC_LETTERS, proclitic_offsets
 from musamma.data.document import Span
-from musamma.data.encoding import Encoded
 from musamma.data.tags import TagSet
-from musamma.data.words import MAX_PROCLITIC_LETTERS, proclitic_offsets
+from musamma.data.windows import TokenizedDocument
 
 #: Classes of the proclitic head: no letter, one, two.
 PROCLITIC_CLASSES = MAX_PROCLITIC_LETTERS + 1
@@ -51,7 +51,7 @@ def best_tags(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
 
 
 def decode(
-    encoded: Encoded,
+    encoded: TokenizedDocument,
     tag_logits: np.ndarray,
     proclitic_logits: np.ndarray | None,
     tags: TagSet,

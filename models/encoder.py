@@ -14,8 +14,8 @@ from transformers import logging as transformers_logging
 
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
-from musamma.models.registry import load_tokenizer, resolve_model
-from musamma.models.token_classifier import load_error
+from musamma.models.classifier import load_error
+from musamma.models.loading import load_tokenizer, resolve_model
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -24,7 +24,7 @@ import yaml
 from musamma import evaluation, inference
 from musamma.cli.main import app
 from musamma.training.config import RunConfig, Settings, load_config
-from musamma.training.pretraining.config import PretrainConfig, load_pretrain_config
+from musamma.training.pretraining.pretrain_config import PretrainConfig, load_pretrain_config
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("cli", "configs", "data", "evaluation", "inference", "models", "training")
@@ -40,9 +40,9 @@ import json, sys
 from pathlib import Path
 import musamma.cli.main
 from musamma.data.corpora import khabar
-from musamma.models.registry import load_tokenizer, packaged_models
+from musamma.models.loading import load_tokenizer, packaged_models
 from musamma.training.config import load_config, packaged_configs
-from musamma.training.pretraining.config import load_pretrain_config
+from musamma.training.pretraining.pretrain_config import load_pretrain_config
 
 text = "وبالموصل"
 encoding = load_tokenizer(str(packaged_models()["nawah"]))(text, add_special_tokens=False, return_offsets_mapping=True)

@@ -79,7 +79,7 @@ class DataConfig(Section):
 
 
 class EncodingConfig(Section):
-    """How documents are cut into windows: see `musamma.data.encoding.Encoder`."""
+    """How documents are cut into windows: see `musamma.data.windows.DocumentTokenizer`."""
 
     max_length: Annotated[int, Field(ge=16)] = 256
     overlap: Annotated[int, Field(ge=0)] = 64

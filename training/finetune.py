@@ -18,18 +18,18 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments, set_seed
 
 from musamma.data.document import Document
-from musamma.data.encoding import Encoder, Loss
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.normalization import install_normalizer
-from musamma.models.prediction import Predictor
-from musamma.models.registry import load_tokenizer, resolve_model
-from musamma.models.runtime import TorchRuntime, supports_bfloat16
-from musamma.models.token_classifier import EncodingOptions, TokenClassifier, new_classifier, positions
-from musamma.training.card import model_card
+from musamma.data.windows import DocumentTokenizer, Misalignment
+from musamma.models.classifier import EncodingOptions, TokenClassifier, new_classifier, positions
+from musamma.models.loading import load_tokenizer, resolve_model
+from musamma.models.predictor import Predictor
+from musamma.models.runtimes.torch import TorchRuntime, supports_bfloat16
+from musamma.training.cards import model_card
 from musamma.training.config import RunConfig, trainer_arguments
-from musamma.training.corpus import Corpus, load_corpus
-from musamma.training.output import (
+from musamma.training.dataset import LENGTH, Collator, Corpus, joint_loss, load_corpus, window_dataset
+from musamma.training.run_dir import (
     CARD_FILE,
     LOG_FILE,
     RUN_FILE,
@@ -42,7 +42,6 @@ from musamma.training.output import (
     write_lines,
 )
 from musamma.training.trainer import LogWriter, SpanTrainer
-from musamma.training.windows import LENGTH, Collator, joint_loss, window_dataset
 
 _METRIC = "eval_strict_f1"
 
@@ -162,14 +161,14 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     return result
 
 
-def _new_parts(config: RunConfig, corpus: Corpus) -> tuple[Encoder, TokenClassifier]:
+def _new_parts(config: RunConfig, corpus: Corpus) -> tuple[DocumentTokenizer, TokenClassifier]:
     """What cuts the documents, and the classifier with fresh heads.
 
     Raises:
         InputError: the encoder cannot be loaded, or not be used as configured.
     """
     name = resolve_model(config.encoder)
-    encoder = Encoder(
+    encoder = DocumentTokenizer(
         install_normalizer(load_tokenizer(name)),
         max_length=config.encoding.max_length,
         overlap=config.encoding.overlap,
@@ -217,7 +216,7 @@ def _arguments(config: RunConfig, seed: int, work: Path) -> TrainingArguments:
     return trainer_arguments(settings)
 
 
-def _loss_record(document: Document, loss: Loss) -> dict[str, Any]:
+def _loss_record(document: Document, loss: Misalignment) -> dict[str, Any]:
     """An annotated name that tags cannot carry as it stands, as JSON."""
     return {
         "id": document.id,

@@ -13,8 +13,8 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from musamma.data.document import Document
 from musamma.evaluation import Scores, score_documents
-from musamma.models.prediction import Predictor
-from musamma.models.runtime import TorchRuntime
+from musamma.models.predictor import Predictor
+from musamma.models.runtimes.torch import TorchRuntime
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from musamma.data.alignment import Candidate, RawDocument, align
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.formats.schemes import decode
+from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import check_label
+from musamma.data.span_repair import Candidate, RawDocument, align
+from musamma.data.tags import decode
 
 #: The key of a predicted document's ``meta`` that holds what was changed or cut on its way, by kind.
 CHANGES = "changes"

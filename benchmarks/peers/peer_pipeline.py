@@ -16,7 +16,7 @@ from offsets import Findings, Found, tagged
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.formats.schemes import split_tag
+from musamma.data.tags import split_tag
 
 #: How a word's pieces are brought to one label: ``first``, ``average``, ``max``, or ``simple`` for pieces as they are.
 AGGREGATION = "first"

@@ -11,13 +11,11 @@ from rich import box
 from rich.table import Table
 
 from musamma.data.document import Document
-from musamma.evaluation.counting import CountTable, count_table
-from musamma.evaluation.figures import STRICT
-from musamma.evaluation.intervals import Intervals
+from musamma.evaluation.counts import STRICT, CountTable, count_table
+from musamma.evaluation.evaluation_pair import Renaming
 from musamma.evaluation.matching import CONLLEVAL, OVERLAP, PROCLITIC, WHOLE_WORD
 from musamma.evaluation.pairing import pair_documents
-from musamma.evaluation.resampling import bootstrap
-from musamma.evaluation.sources import Renaming
+from musamma.evaluation.significance import Intervals, bootstrap
 
 #: The modes of the table.
 SHOWN = (STRICT, PROCLITIC, WHOLE_WORD, CONLLEVAL, OVERLAP)

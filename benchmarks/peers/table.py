@@ -26,16 +26,15 @@ from pathlib import Path, PurePath
 from rich.console import Console
 from rows import Row, markdown, score, screen
 
-from musamma.data.document import Document
+from musamma.data.document import Document, write_jsonl
 from musamma.data.errors import InputError
-from musamma.data.files import whole_file
+from musamma.data.files import atomic_write
 from musamma.data.formats import ReadOptions, guess_format, read_documents
-from musamma.data.jsonl import write_jsonl
-from musamma.evaluation.counting import count_table
+from musamma.evaluation.counts import count_table
+from musamma.evaluation.evaluation_pair import Renaming
+from musamma.evaluation.matching import words
 from musamma.evaluation.pairing import in_order
-from musamma.evaluation.resampling import bootstrap, note
-from musamma.evaluation.sources import Renaming
-from musamma.evaluation.widening import words
+from musamma.evaluation.significance import bootstrap, note
 
 #: What a kind of peer imports, and how to get it.
 NEEDS: Mapping[str, tuple[str, str]] = {
@@ -234,7 +233,7 @@ def compare(systems: Sequence[System], labels: Mapping[str, str], options: argpa
     for remark in remarks:
         console.print(remark, soft_wrap=True, markup=False, highlight=False)
     if options.markdown is not None:
-        with whole_file(options.markdown) as partial:
+        with atomic_write(options.markdown) as partial:
             partial.write_text(markdown(rows, remarks, title=title), "utf-8")
     return int(failed)
 

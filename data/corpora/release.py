@@ -14,7 +14,7 @@ import orjson
 from musamma.data.corpora import khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.files import whole_file
+from musamma.data.files import atomic_write
 
 #: Keys of every article's header. A table needs them all in every row.
 META = ("topic", "country", "form", "source", "date")
@@ -52,7 +52,7 @@ def release(folder: Path) -> dict[str, int]:
             f"article {odd[0]!r} is not in exactly one part", where="khabar/splits.yaml", expected="each once"
         )
     for part, documents in parts.items():
-        with whole_file(folder / f"{part}.jsonl") as partial:
+        with atomic_write(folder / f"{part}.jsonl") as partial:
             partial.write_bytes(b"".join(lines(documents)))
     return {part: len(documents) for part, documents in parts.items()}
 

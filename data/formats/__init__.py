@@ -9,16 +9,28 @@ import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from musamma.data.alignment import RawDocument, align
-from musamma.data.audit import KINDS, LOSSES, ImportAudit
-from musamma.data.document import Document
+from musamma.data.document import Document, write_jsonl
 from musamma.data.errors import InputError
-from musamma.data.formats import brat, conll, doccano, hub, label_studio, markup, records, tables
+from musamma.data.files import document_path
+from musamma.data.formats import (
+    brat,
+    conll,
+    doccano,
+    hub,
+    label_studio,
+    markup,
+)
+from musamma.data.formats import (
+    json_lines as records,
+)
+from musamma.data.formats import (
+    tabular as tables,
+)
 from musamma.data.formats.lines import json_lines, write_lines
 from musamma.data.formats.options import READ, WRITE, ReadOptions, WriteOptions
-from musamma.data.formats.paths import document_path
-from musamma.data.jsonl import write_jsonl
+from musamma.data.import_audit import KINDS, LOSSES, ImportAudit
 from musamma.data.labels import apply_labels, check_label
+from musamma.data.span_repair import RawDocument, align
 
 __all__ = [
     "FORMATS",

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from musamma.data.alignment import Candidate, RawDocument
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
+from musamma.data.files import document_path
 from musamma.data.formats.lines import read_text, write_lines
 from musamma.data.formats.options import ReadOptions
-from musamma.data.formats.paths import document_path
+from musamma.data.import_audit import ImportAudit
+from musamma.data.span_repair import Candidate, RawDocument
 
 _SPAN = re.compile(r"(\S+) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")
 _OTHER = frozenset("REAMN#*")

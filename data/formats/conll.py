@@ -10,14 +10,15 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from musamma.data.alignment import RawDocument
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats.lines import decoded_lines
 from musamma.data.formats.options import WRITE, ReadOptions, WriteOptions
-from musamma.data.formats.schemes import OUTSIDE, decode, detect, split_tag
 from musamma.data.formats.tokens import Sentence, assemble, breaks_before, tag_columns
+from musamma.data.import_audit import ImportAudit
+from musamma.data.span_repair import RawDocument
+from musamma.data.tags import OUTSIDE_SCHEMES as OUTSIDE
+from musamma.data.tags import decode, detect, split_tag
 
 DOCSTART = "-DOCSTART-"
 #: Invisible marks of writing direction, and the byte order mark; not part of a token.

@@ -11,13 +11,13 @@ from typing import Any
 
 import orjson
 
-from musamma.data.alignment import Candidate, RawDocument
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.data.formats.json_lines import identifier, label_of, offset
 from musamma.data.formats.lines import json_lines
 from musamma.data.formats.options import ReadOptions
-from musamma.data.formats.records import identifier, label_of, offset
+from musamma.data.import_audit import ImportAudit
+from musamma.data.span_repair import Candidate, RawDocument
 
 LABEL_KEYS = ("label", "labels", "entities")
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from musamma.data.alignment import RawDocument
-from musamma.data.audit import ImportAudit
 from musamma.data.errors import InputError
 from musamma.data.formats.options import ReadOptions
-from musamma.data.formats.rows import Row, documents
+from musamma.data.formats.tabular import Row, documents
+from musamma.data.import_audit import ImportAudit
+from musamma.data.span_repair import RawDocument
 
 PREFIX = "hf:"
 _ADDRESS = re.compile(r"hf:(?P<name>[^:@]+)(?:@(?P<config>[^:@]+))?(?::(?P<split>[\w.+-]+))?")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from musamma.data.document import parse_json
 from musamma.data.errors import InputError
-from musamma.data.files import whole_file
-from musamma.data.jsonl import parse_json
+from musamma.data.files import atomic_write
 
 _REMEDY = "convert the file, e.g. iconv -f WINDOWS-1256 -t UTF-8"
 
@@ -67,7 +67,7 @@ def write_lines(lines: Iterable[str], path: Path) -> None:
     Raises:
         InputError: the path cannot be written.
     """
-    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         file.writelines(lines)
 
 

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from musamma.data.alignment import Candidate, RawDocument
-from musamma.data.audit import ImportAudit
+from musamma.data.arabic import segment
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.formats.clitics import hidden_proclitic, rejoin
 from musamma.data.formats.options import ReadOptions, WriteOptions
-from musamma.data.formats.schemes import TokenSpan, decode, encode
-from musamma.data.words import segment
+from musamma.data.formats.wikifane import hidden_proclitic, rejoin
+from musamma.data.import_audit import ImportAudit
+from musamma.data.span_repair import Candidate, RawDocument
+from musamma.data.tags import TokenSpan, decode, encode
 
 _TOKEN = re.compile(r"\S+")
 

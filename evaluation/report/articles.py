@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from musamma.data.arabic import segment
 from musamma.data.document import Document, Span
-from musamma.data.words import segment
-from musamma.evaluation.cases import CORRECT, Case
+from musamma.evaluation.matching import CORRECT, NamePair
 
 #: The most articles, and the most characters of their texts, that a page shows.
 MOST_ARTICLES, MOST_CHARACTERS = 300, 500_000
@@ -43,7 +43,7 @@ class Part:
 
     text: str = ""
     pieces: tuple[Piece, ...] = ()
-    cases: tuple[Case, ...] = ()
+    cases: tuple[NamePair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Article:
 
 def articles(
     pairs: Sequence[tuple[Document, Document | None]],
-    cases: Iterable[Case],
+    cases: Iterable[NamePair],
     *,
     most: int = MOST_ARTICLES,
     most_characters: int = MOST_CHARACTERS,
@@ -80,7 +80,7 @@ def articles(
 
     A document that is longer than the room left is passed over.
     """
-    cases_of: dict[str, list[Case]] = defaultdict(list)
+    cases_of: dict[str, list[NamePair]] = defaultdict(list)
     for case in cases:
         cases_of[case.document].append(case)
     errors = {name: sum(case.kind != CORRECT for case in own) for name, own in cases_of.items()}
@@ -97,7 +97,7 @@ def articles(
     return shown
 
 
-def parts(text: str, cases: Iterable[Case]) -> Iterator[Part]:
+def parts(text: str, cases: Iterable[NamePair]) -> Iterator[Part]:
     """Cut a text: what is bare, what is in names, and after the word in which names end, their cases.
 
     The cases come after the word, not after the name, as anything inside a word would break the joining of its letters.
@@ -107,7 +107,7 @@ def parts(text: str, cases: Iterable[Case]) -> Iterator[Part]:
     ends = [end for _, end in segment(text)]
     starts = [start for start, _ in segment(text)]
     at = 0
-    pending: list[Case] = []
+    pending: list[NamePair] = []
     for index, (start, end, group) in enumerate(groups):
         if start > at:
             yield Part(text=text[at:start])
@@ -126,7 +126,7 @@ def parts(text: str, cases: Iterable[Case]) -> Iterator[Part]:
         yield Part(text=text[at:])
 
 
-def excerpt(text: str, case: Case, *, width: int = 40) -> tuple[Part, ...]:
+def excerpt(text: str, case: NamePair, *, width: int = 40) -> tuple[Part, ...]:
     """A case in its context, cut as :func:`parts` does: about ``width`` characters on either side, whole words."""
     low, high = _hull(case)
     start, end = max(0, low - width), min(len(text), high + width)
@@ -144,7 +144,7 @@ def direction(text: str) -> str:
     return "ltr" if next((kind for kind in kinds if kind in ("L", "R", "AL")), "R") == "L" else "rtl"
 
 
-def _pieces(text: str, group: Sequence[Case]) -> Iterator[Piece]:
+def _pieces(text: str, group: Sequence[NamePair]) -> Iterator[Piece]:
     gold = [(case.gold, case.kind) for case in group if case.gold]
     predicted = [(case.predicted, case.kind) for case in group if case.predicted]
     borders = sorted({border for span, _ in gold + predicted for border in (span.start, span.end)})
@@ -160,9 +160,9 @@ def _kind_at(names: Iterable[tuple[Span, str]], offset: int) -> str | None:
     return next((kind for span, kind in names if span.start <= offset < span.end), None)
 
 
-def _groups(cases: Iterable[Case]) -> list[tuple[int, int, list[Case]]]:
+def _groups(cases: Iterable[NamePair]) -> list[tuple[int, int, list[NamePair]]]:
     """Start, end and cases of every stretch in which names share characters, in order."""
-    groups: list[tuple[int, int, list[Case]]] = []
+    groups: list[tuple[int, int, list[NamePair]]] = []
     for case in sorted(cases, key=lambda case: _hull(case)[0]):
         start, end = _hull(case)
         if groups and start < groups[-1][1]:
@@ -173,17 +173,17 @@ def _groups(cases: Iterable[Case]) -> list[tuple[int, int, list[Case]]]:
     return groups
 
 
-def _hull(case: Case) -> tuple[int, int]:
+def _hull(case: NamePair) -> tuple[int, int]:
     spans = [span for span in (case.gold, case.predicted) if span is not None]
     return min(span.start for span in spans), max(span.end for span in spans)
 
 
-def _moved(case: Case, by: int) -> Case:
+def _moved(case: NamePair, by: int) -> NamePair:
     gold, predicted = (
         Span(span.start + by, span.end + by, span.label, span.score) if span else None
         for span in (case.gold, case.predicted)
     )
-    return Case(case.document, case.kind, gold, predicted)
+    return NamePair(case.document, case.kind, gold, predicted)
 
 
 def _facts(meta: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from musamma.evaluation.calibration import Reliability
-from musamma.evaluation.mistakes import Confusion
+from musamma.evaluation.error_analysis import Confusion
+from musamma.evaluation.reliability import Reliability
 
 #: Side of the square in which the reliability of scores is drawn.
 SIDE = 200

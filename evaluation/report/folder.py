@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from musamma.data.files import whole_file, write_json
+from musamma.data.files import atomic_write, write_json
+from musamma.evaluation.report.html_page import page
 from musamma.evaluation.report.markdown import markdown
-from musamma.evaluation.report.page import page
 
 if TYPE_CHECKING:
     from musamma.evaluation.analysis import Analysis
@@ -29,6 +29,6 @@ def write_report(analysis: Analysis, folder: Path) -> None:
     texts = {PAGE: page(analysis), MARKDOWN: markdown(analysis)}
     record = analysis.to_dict()
     for name, text in texts.items():
-        with whole_file(folder / name) as partial:
+        with atomic_write(folder / name) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
     write_json(record, folder / JSON)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from musamma.evaluation.cases import (
+from musamma.evaluation.matching import (
     BORDER,
     CORRECT,
     LABEL,
     LABEL_AND_BORDER,
     MISSED,
-    PROCLITIC,
     SPURIOUS,
-    Case,
+    NamePair,
+)
+from musamma.evaluation.matching import (
+    PROCLITIC_CASES as PROCLITIC,
 )
 
 TITLES = {
@@ -45,7 +47,7 @@ SIGNS = {
 }
 
 
-def labels(case: Case) -> tuple[str, ...]:
+def labels(case: NamePair) -> tuple[str, ...]:
     """The gold and the predicted label of a case, or the one that both have or that is there."""
     found = [span.label for span in (case.gold, case.predicted) if span is not None]
     return tuple(dict.fromkeys(found))

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import regex
 
-from musamma.evaluation.report.characters import plain
-from musamma.evaluation.report.kinds import TITLES
-from musamma.evaluation.report.rows import (
+from musamma.evaluation.report.figure_rows import (
     LAYERS,
     MODES,
     SCHEMAS,
@@ -28,6 +26,8 @@ from musamma.evaluation.report.rows import (
     thousands,
     total_rows,
 )
+from musamma.evaluation.report.hidden_characters import plain
+from musamma.evaluation.report.kinds import TITLES
 
 if TYPE_CHECKING:
     from musamma.evaluation.analysis import Analysis

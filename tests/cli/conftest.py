@@ -11,8 +11,8 @@ import torch
 from musamma.cli.main import run
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
-from musamma.models.registry import load_tokenizer
-from musamma.models.token_classifier import EncodingOptions, new_classifier
+from musamma.models.classifier import EncodingOptions, new_classifier
+from musamma.models.loading import load_tokenizer
 
 
 @pytest.fixture(scope="module")

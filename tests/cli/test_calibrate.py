@@ -15,17 +15,16 @@ from scipy.special import softmax
 from typer.testing import CliRunner
 
 from musamma.cli.calibrate import calibrate
-from musamma.data.document import Document, Span
+from musamma.data.arabic import proclitic_offsets
+from musamma.data.document import Document, Span, read_jsonl, write_jsonl
 from musamma.data.errors import InputError
-from musamma.data.jsonl import read_jsonl, write_jsonl
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
-from musamma.data.words import proclitic_offsets
-from musamma.evaluation.calibration import reliability
+from musamma.evaluation.reliability import reliability
 from musamma.inference import Tagger
 from musamma.inference.tagger import load_predictor
-from musamma.models.registry import load_tokenizer
-from musamma.models.token_classifier import EncodingOptions, load_classifier, new_classifier
+from musamma.models.classifier import EncodingOptions, load_classifier, new_classifier
+from musamma.models.loading import load_tokenizer
 
 app = typer.Typer()
 app.command()(calibrate)

@@ -12,9 +12,8 @@ import typer
 from typer.testing import CliRunner
 
 from musamma.cli.compare import compare
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, write_jsonl
 from musamma.data.errors import InputError
-from musamma.data.jsonl import write_jsonl
 from musamma.evaluation import MODES, score_documents
 
 app = typer.Typer()

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from musamma.cli.main import run
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
-from musamma.models.registry import load_tokenizer
-from musamma.models.token_classifier import EncodingOptions, new_classifier
+from musamma.models.classifier import EncodingOptions, new_classifier
+from musamma.models.loading import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_an_unforeseen_error_is_status_1_and_shows_its_traceback_on_demand(fails
     def broken(inputs):
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr("musamma.inference.sources.read_inputs", broken)
+    monkeypatch.setattr("musamma.inference.inputs.read_inputs", broken)
     call = ["predict", "a.txt", "-m", "nawah"]
     assert fails(*call, status=1) == "RuntimeError: first line second line; --debug shows where"
     assert run(call, debug=True) == 1

@@ -12,13 +12,12 @@ import typer
 from typer.testing import CliRunner
 
 from musamma.cli.evaluate import evaluate
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, write_jsonl
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
-from musamma.data.jsonl import write_jsonl
-from musamma.evaluation.counting import count_table
+from musamma.evaluation.counts import count_table
 from musamma.evaluation.pairing import pair_documents
-from musamma.evaluation.resampling import bootstrap
+from musamma.evaluation.significance import bootstrap
 
 app = typer.Typer()
 app.command()(evaluate)

@@ -12,16 +12,15 @@ from transformers import AutoConfig
 
 from musamma.cli.main import run
 from musamma.data.corpora import khabar
-from musamma.data.document import Document, Span
-from musamma.data.jsonl import write_jsonl
+from musamma.data.document import Document, Span, write_jsonl
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.inference import Tagger
-from musamma.models import export as export_module
 from musamma.models.calibration import Calibration
-from musamma.models.packages import forgo_telemetry
-from musamma.models.registry import load_tokenizer
-from musamma.models.token_classifier import EncodingOptions, load_classifier, new_classifier
+from musamma.models.classifier import EncodingOptions, load_classifier, new_classifier
+from musamma.models.export.graph import graph as export_module
+from musamma.models.loading import load_tokenizer
+from musamma.models.optional_packages import forgo_telemetry
 
 forgo_telemetry()
 pytest.importorskip("openvino")

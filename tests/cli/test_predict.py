@@ -18,10 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from musamma.cli.main import run
-from musamma.data.document import Document
+from musamma.data.arabic import segment
+from musamma.data.document import Document, read_jsonl, write_jsonl
 from musamma.data.formats import read_documents
-from musamma.data.jsonl import read_jsonl, write_jsonl
-from musamma.data.words import segment
 from musamma.inference import Tagger
 
 #: Line ends of both kinds, vowel signs, bidi controls, an emoji beyond the basic plane, a mark in the middle.

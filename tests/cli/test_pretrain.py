@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from musamma.cli.main import run
-from musamma.training.pretraining.config import PretrainConfig, load_pretrain_config
+from musamma.training.pretraining.pretrain_config import PretrainConfig, load_pretrain_config
 
 ROOT = Path(__file__).parents[2]
 TEXT = "\n".join(f"وصل محمد السعيد إلى بيروت وبالقاهرة يوم {number} من الشهر" for number in range(40))

@@ -23,7 +23,7 @@ import pytest
 from musamma.cli.main import run
 from musamma.data.document import Document
 from musamma.inference import Tagger
-from musamma.inference.service.server import address_of, listen
+from musamma.inference.serve.server import address_of, listen
 
 TEXT = "\r\n قَالَ مُحَمَّدٌ 😀 السَّعِيد في \u202bبيروت\u202c لـــ«رويترز» وبغداد\n"
 
@@ -142,7 +142,9 @@ def test_calls_that_cannot_be(
 
 def test_without_the_packages_of_the_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     there = importlib.util.find_spec
-    monkeypatch.setattr("musamma.models.packages.find_spec", lambda name: None if name == "uvicorn" else there(name))
+    monkeypatch.setattr(
+        "musamma.models.optional_packages.find_spec", lambda name: None if name == "uvicorn" else there(name)
+    )
     assert run(["serve", "-m", "runs/none"]) == 2
     assert capsys.readouterr().err == (
         "musamma: uvicorn is not installed, which runs the service; pip install 'musamma[serve]'\n"

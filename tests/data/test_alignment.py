@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musamma.data.alignment import Candidate, RawDocument, align, partition
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Span
 from musamma.data.errors import InputError
+from musamma.data.import_audit import ImportAudit
+from musamma.data.span_repair import Candidate, RawDocument, align, partition
 
 TEXT = "قال رئيس جامعة الموصل  أمس"
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from musamma.data.audit import KINDS, ImportAudit
 from musamma.data.errors import ThresholdError
+from musamma.data.import_audit import KINDS, ImportAudit
 
 
 def audit():

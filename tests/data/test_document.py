@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, read_jsonl, to_line, write_jsonl
 from musamma.data.errors import InputError
-from musamma.data.jsonl import read_jsonl, to_line, write_jsonl
 
 TEXT = "وصل محمد إلى دمشق"
 

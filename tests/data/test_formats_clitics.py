@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musamma.data.formats.clitics import hidden_proclitic, rejoin
+from musamma.data.formats.wikifane import hidden_proclitic, rejoin
 
 
 def joined(line, *names):

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats import ReadOptions, WriteOptions, read_documents, write_documents
 from musamma.data.formats.conll import to_conll
+from musamma.data.import_audit import ImportAudit
 
 
 def read(tmp_path, content, name="sample.conll", **options):

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats import ReadOptions, WriteOptions, guess_format, read_documents, write_documents
+from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import LabelMap
 
 FILES = {

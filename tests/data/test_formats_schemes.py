@@ -9,7 +9,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import BILOU, IOB1, IOB2, IOBES, Entities
 
 from musamma.data.errors import InputError
-from musamma.data.formats.schemes import SCHEMES, TokenSpan, decode, detect, encode, split_tag
+from musamma.data.tags import SCHEMES, TokenSpan, decode, detect, encode, split_tag
 
 REFERENCES = {"iob1": IOB1, "iob2": IOB2, "bioes": IOBES, "bilou": BILOU}
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats import ReadOptions, read_documents, write_documents
+from musamma.data.import_audit import ImportAudit
 
 TEXT = "😀 زار السيسي بغداد"
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from musamma.data.document import Document, Span
-from musamma.data.grouping import group_documents
+from musamma.data.document import Document, Span, group_documents
 
 
 def test_names_stay_what_they_are() -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from musamma.data.arabic import proclitic_offsets, segment
 from musamma.data.corpora import khabar
 from musamma.data.document import Document, Span
 from musamma.data.formats.markup import parse_article, render_article
 from musamma.data.labels import SCHEMAS
-from musamma.data.words import proclitic_offsets, segment
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "data" / "corpora" / "khabar"

@@ -2,10 +2,19 @@
 
 import pytest
 
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.labels import COARSE, KHABAR, LABEL_MAPS, SCHEMAS, LabelMap, apply_labels, load_label_map, load_schema
+from musamma.data.import_audit import ImportAudit
+from musamma.data.labels import (
+    COARSE,
+    KHABAR,
+    LABEL_MAPS,
+    SCHEMAS,
+    LabelMap,
+    apply_labels,
+    load_label_map,
+    load_schema,
+)
 
 TEXT = "سكرتير اللجنة القومية في نابلس"
 WOJOOD = Document("w1", TEXT, (Span(0, 30, "OCC"),), (Span(7, 21, "ORG"), Span(25, 30, "GPE")))

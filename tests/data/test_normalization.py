@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from musamma.data.arabic import is_letter, segment
 from musamma.data.errors import InputError
 from musamma.data.normalization import arabic_normalizer, fast_backend, has_normalizer, install_normalizer
-from musamma.data.words import is_letter, segment
 
 RAW = ["مُحَمَّدٌ", "كـــتاب", "ﻣﺤﻤﺪ", "ا\u0653خر", "\u202bداعش\u202c", "کابل", "ایران", "١٢٣ و 123"]
 CLEAN = ["محمد", "كتاب", "محمد", "آخر", "داعش", "كابل", "ايران", "١٢٣ و 123"]

@@ -12,10 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from musamma.data.corpora import khabar
 from musamma.data.document import Document
-from musamma.data.encoding import Encoder
 from musamma.data.normalization import install_normalizer
-from musamma.data.pieces import MARGIN, SECTION, Pieces, Tokenize, cut
-from musamma.models.registry import load_tokenizer
+from musamma.data.windows import MARGIN, SECTION, DocumentTokenizer, Pieces, Tokenize, cut
+from musamma.models.loading import load_tokenizer
 
 ARTICLE = khabar("test")[0].text
 WORDS = [
@@ -92,7 +91,7 @@ def test_a_tokenizer_that_looks_far_is_given_the_whole() -> None:
 
 
 def test_an_encoded_document_is_the_same_by_sections(any_encoder: Path) -> None:
-    encoder = Encoder(install_normalizer(load_tokenizer(str(any_encoder))), max_length=64, overlap=16)
+    encoder = DocumentTokenizer(install_normalizer(load_tokenizer(str(any_encoder))), max_length=64, overlap=16)
     line = ARTICLE.splitlines()[0] + "\n"
     text = line * ((2 * SECTION + 2 * MARGIN) // len(line))
     encoded = encoder.encode(Document("long", text))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musamma.data.words import MAX_PROCLITIC_LETTERS, folded, is_letter, proclitic_offsets, segment
+from musamma.data.arabic import MAX_PROCLITIC_LETTERS, folded, is_letter, proclitic_offsets, segment
 
 
 def surfaces(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation.agreement import agreement, word_labels
-from musamma.evaluation.cases import KINDS, match
+from musamma.evaluation.matching import KINDS, match
 
 TEXT = "وصل وليد إلى بالموصل ثم غادر دمشق إلى حلب"
 

@@ -15,8 +15,8 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import MODES, score_documents
 from musamma.evaluation.analysis import Analysis, analyse, reliability_of
-from musamma.evaluation.calibration import reliability
-from musamma.evaluation.cases import Case, match
+from musamma.evaluation.matching import NamePair, match
+from musamma.evaluation.reliability import reliability
 
 LABELS = ("PER", "ORG", "GPE")
 
@@ -119,7 +119,10 @@ def test_predictions_without_scores_say_nothing_of_confidence(gold: list[Documen
 
 
 def test_names_without_a_score_among_others_are_left_out() -> None:
-    cases = [Case("a", "correct", Span(0, 1, "X"), Span(0, 1, "X", 0.5)), Case("a", "spurious", None, Span(2, 3, "X"))]
+    cases = [
+        NamePair("a", "correct", Span(0, 1, "X"), Span(0, 1, "X", 0.5)),
+        NamePair("a", "spurious", None, Span(2, 3, "X")),
+    ]
     found = reliability_of(cases)
     assert found is not None
     assert (found.count, found.brier) == (1, 0.25)

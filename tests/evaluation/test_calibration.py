@@ -13,7 +13,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
 from musamma.data.errors import InputError
-from musamma.evaluation.calibration import Threshold, reliability, thresholds, wilson_low
+from musamma.evaluation.reliability import Threshold, reliability, thresholds, wilson_low
 
 # Coarse scores, so that ties and bin edges come up.
 SCORES = st.one_of(st.integers(0, 20).map(lambda n: n / 20), st.floats(0, 1))

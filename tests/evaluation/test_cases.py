@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musamma.data.arabic import proclitic_offsets, segment
 from musamma.data.document import Document, Span
-from musamma.data.words import proclitic_offsets, segment
 from musamma.evaluation import MODES, score_documents
-from musamma.evaluation.cases import KINDS, Case, differs_by_proclitic, match
+from musamma.evaluation.matching import KINDS, NamePair, differs_by_proclitic, match
 
 TEXT = "وصل محمد السعيد إلى بالموصل وللجيش، ثم زار وَلُبْنَان و«داعش» في ودمشق"
 
@@ -132,7 +132,7 @@ def test_cases_are_those_that_the_modes_count(ours: tuple[Span, ...], theirs: tu
 
 @given(spans(), spans())
 def test_the_other_way_round_the_cases_are_the_same(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> None:
-    def known(cases: list[Case]) -> set[tuple[str, Span | None, Span | None]]:
+    def known(cases: list[NamePair]) -> set[tuple[str, Span | None, Span | None]]:
         return {(case.kind, case.gold, case.predicted) for case in cases}
 
     there = match(Document("a", TEXT, ours), theirs)

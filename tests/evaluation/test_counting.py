@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import MODES, Counts, score_documents
-from musamma.evaluation.counting import FOUND, GOLD, PREDICTED, CountTable, Layout, aligned, count_table
+from musamma.evaluation.counts import FOUND, GOLD, PREDICTED, CountTable, Layout, aligned, count_table
 
 TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل وبالموصل"
 LABELS = ("GPE", "ORG", "PER")

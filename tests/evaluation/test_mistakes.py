@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
 from musamma.data.document import Document, Span
-from musamma.evaluation.cases import KINDS, Case, match
-from musamma.evaluation.mistakes import ERRORS, CostlyForm, Mistakes, confusion, mistakes
-from musamma.evaluation.suspects import CONTEXT
+from musamma.evaluation.error_analysis import CONTEXT, ERRORS, CostlyForm, Mistakes, confusion, mistakes
+from musamma.evaluation.matching import KINDS, NamePair, match
 
 TEXT = (
     "أعلن محمد السعيد في بغداد أن القوات تقدمت نحو بالموصل، فيما نفى تنظيم داعش ذلك، وقالت وزارة الدفاع العراقية إن "
@@ -58,7 +57,7 @@ def mistakes_of(pairs: Sequence[tuple[Document, Document | None]]) -> Mistakes:
     return mistakes(pairs, cases_of(pairs))
 
 
-def cases_of(pairs: Iterable[tuple[Document, Document | None]]) -> list[Case]:
+def cases_of(pairs: Iterable[tuple[Document, Document | None]]) -> list[NamePair]:
     return [case for gold, other in pairs for case in match(gold, other.spans if other is not None else ())]
 
 
@@ -306,7 +305,7 @@ def test_the_tables_add_up(sides: list[tuple[list[Span], list[Span]]]) -> None:
 @given(st.lists(st.tuples(st.sampled_from(["GPE", "PER", None]), st.sampled_from(["GPE", "LOC", None])), max_size=30))
 def test_the_matrix_is_scikit_learns(labels: list[tuple[str | None, str | None]]) -> None:
     cases = [
-        Case("a", "missed", ours and Span(0, 1, ours), theirs and Span(0, 1, theirs))
+        NamePair("a", "missed", ours and Span(0, 1, ours), theirs and Span(0, 1, theirs))
         for ours, theirs in labels
         if ours or theirs
     ]

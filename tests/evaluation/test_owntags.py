@@ -7,7 +7,7 @@ import pytest
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts
-from musamma.evaluation.owntags import place_tags, read_tags, score_own_tags
+from musamma.evaluation.tag_files import place_tags, read_tags, score_own_tags
 
 GOLD = """\ufeffفرانكفورت B-LOC
 (د O

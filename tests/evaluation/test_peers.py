@@ -21,10 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, BertConfig, BertForTokenClassification
 
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, read_jsonl, write_jsonl
 from musamma.data.errors import InputError
 from musamma.data.formats import FORMATS, write_documents
-from musamma.data.jsonl import read_jsonl, write_jsonl
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "peers"
 

@@ -15,25 +15,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musamma.data.arabic import segment
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.words import segment
 from musamma.evaluation.analysis import Analysis, analyse
-from musamma.evaluation.calibration import Bin, Reliability
-from musamma.evaluation.cases import KINDS, Case, match
-from musamma.evaluation.mistakes import Confusion
-from musamma.evaluation.partial import SCHEMAS
+from musamma.evaluation.error_analysis import Confusion
+from musamma.evaluation.matching import KINDS, NamePair, match
+from musamma.evaluation.metrics import MODES as ALL_MODES
+from musamma.evaluation.partial_credit import SCHEMAS
+from musamma.evaluation.reliability import Bin, Reliability
 from musamma.evaluation.report import write_report
 from musamma.evaluation.report.articles import articles, direction, excerpt, parts
-from musamma.evaluation.report.characters import inline, plain, running
 from musamma.evaluation.report.charts import reliability_bars, shades
+from musamma.evaluation.report.figure_rows import DIMENSIONS, MODES, findings, label_rows, slice_rows
+from musamma.evaluation.report.figure_rows import SCHEMAS as SCHEMA_MEANINGS
+from musamma.evaluation.report.hidden_characters import inline, plain, running
+from musamma.evaluation.report.html_page import page
 from musamma.evaluation.report.kinds import MEANINGS, SIGNS, TITLES
 from musamma.evaluation.report.markdown import code, markdown
-from musamma.evaluation.report.page import page
-from musamma.evaluation.report.rows import DIMENSIONS, MODES, findings, label_rows, slice_rows
-from musamma.evaluation.report.rows import SCHEMAS as SCHEMA_MEANINGS
-from musamma.evaluation.scoring import MODES as ALL_MODES
-from musamma.evaluation.slicer import DIMENSIONS as ALL_DIMENSIONS
+from musamma.evaluation.slices import DIMENSIONS as ALL_DIMENSIONS
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 HOSTILE = (
@@ -157,7 +157,7 @@ def test_hidden_characters_are_named() -> None:
 
 
 @st.composite
-def _compared(draw: st.DrawFn) -> tuple[str, list[Case]]:
+def _compared(draw: st.DrawFn) -> tuple[str, list[NamePair]]:
     text = draw(st.text(_letters, min_size=1, max_size=40))
 
     def names() -> tuple[Span, ...]:
@@ -169,7 +169,7 @@ def _compared(draw: st.DrawFn) -> tuple[str, list[Case]]:
 
 
 @given(_compared())
-def test_cutting_a_text_loses_no_character_and_no_name(compared: tuple[str, list[Case]]) -> None:
+def test_cutting_a_text_loses_no_character_and_no_name(compared: tuple[str, list[NamePair]]) -> None:
     text, cases = compared
     cut = list(parts(text, cases))
     assert "".join(part.text + "".join(piece.text for piece in part.pieces) for part in cut) == text
@@ -217,7 +217,7 @@ def test_a_long_name_cut_in_two_predictions_is_one_drawing() -> None:
 def test_an_excerpt_is_cut_at_words() -> None:
     text = "كلمة " * 20 + "بغداد" + " كلمة" * 20
     start = text.index("بغداد")
-    shown = excerpt(text, Case("x", "missed", Span(start, start + 5, "LOC"), None), width=12)
+    shown = excerpt(text, NamePair("x", "missed", Span(start, start + 5, "LOC"), None), width=12)
     assert "".join(p.text or "".join(q.text for q in p.pieces) for p in shown) == "… كلمة كلمة بغداد كلمة كلمة …"
 
 

@@ -12,10 +12,8 @@ from scipy.stats import binomtest, norm, permutation_test, t
 from scipy.stats import bootstrap as scipy_bootstrap
 
 from musamma.data.errors import InputError
-from musamma.evaluation.counting import CountTable
-from musamma.evaluation.figures import Counts, ModeScores
-from musamma.evaluation.intervals import Interval
-from musamma.evaluation.resampling import bootstrap, compare, holm, note
+from musamma.evaluation.counts import Counts, CountTable, ModeScores
+from musamma.evaluation.significance import Interval, bootstrap, compare, holm, note
 
 LABELS = ("GPE", "PER")
 ROWS = ("strict", "strict/GPE", "strict/PER")
@@ -114,7 +112,7 @@ def test_intervals_are_within_bounds_and_depend_on_the_counts_alone(documents, r
 def test_documents_are_drawn_in_batches_that_change_nothing(monkeypatch) -> None:
     data = made(30, seed=1)
     at_once = bootstrap(data, resamples=500)
-    monkeypatch.setattr("musamma.evaluation.resampling._BATCH", 30 * 64)
+    monkeypatch.setattr("musamma.evaluation.significance._BATCH", 30 * 64)
     assert bootstrap(data, resamples=500) == at_once
     assert bootstrap(data, resamples=500, seed=2) != at_once
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from musamma.data.document import Document, Span
 from musamma.evaluation import print_runs, print_scores, score_documents, score_tags, spread
-from musamma.evaluation.intervals import Interval, Intervals
+from musamma.evaluation.significance import Interval, Intervals
 
 TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل"
 GOLD = Document(

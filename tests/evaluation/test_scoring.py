@@ -16,9 +16,8 @@ from seqeval.scheme import IOB2
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import MODES, Counts, Losses, ModeScores, Scorer, score_documents, score_tags
-from musamma.evaluation.chunks import lenient_chunks
-from musamma.evaluation.matching import overlapping
-from musamma.evaluation.widening import iob2_tags, words
+from musamma.evaluation.conll_tags import lenient_chunks
+from musamma.evaluation.matching import iob2_tags, overlapping, words
 
 TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل وبالموصل"
 WORDS = [

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts, score_documents
-from musamma.evaluation.counting import CountTable
-from musamma.evaluation.intervals import Interval, Intervals
-from musamma.evaluation.slicer import DIMENSIONS, Slicer
-from musamma.evaluation.slices import Slice, slice_table, slices
+from musamma.evaluation.counts import CountTable
+from musamma.evaluation.significance import Interval, Intervals
+from musamma.evaluation.slices import DIMENSIONS, Slice, Slicer, slice_table, slices
 
 TEXT = "بغداد – وصل محمد السعيد، وزير الدفاع في حكومة العراق، إلى بالموصل ثم التقى قادة قوات سوريا الديمقراطية الجديدة وعاد إلى بغداد"
 

@@ -13,8 +13,8 @@ from seqeval.scheme import IOB2, Entities
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts, score_documents, score_tags
-from musamma.evaluation.chunks import lenient_chunks, strict_chunks
-from musamma.evaluation.widening import iob2_tags, tags_on, widen, widen_spans, words
+from musamma.evaluation.conll_tags import lenient_chunks, strict_chunks
+from musamma.evaluation.matching import iob2_tags, tags_on, widen, widen_spans, words
 
 LABELS = ("PER", "LOC", "ORG", "MISC")
 ANY_TAG = st.sampled_from(["O", *(f"{prefix}-{label}" for prefix in "BI" for label in LABELS)])

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from musamma.data.document import Document, Span
-from musamma.data.encoding import Encoder
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
-from musamma.models.registry import load_tokenizer
-from musamma.models.token_classifier import EncodingOptions, new_classifier
-from musamma.training.windows import Collator, joint_loss, window_dataset
+from musamma.data.windows import DocumentTokenizer
+from musamma.models.classifier import EncodingOptions, new_classifier
+from musamma.models.loading import load_tokenizer
+from musamma.training.dataset import Collator, joint_loss, window_dataset
 
 TAGS = TagSet.from_labels(["PER", "LOC", "ORG"])
 KNOWN = [
@@ -51,7 +51,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     torch.manual_seed(1)
     classifier = new_classifier(name, TAGS)
     tokenizer = install_normalizer(load_tokenizer(name))
-    rows, losses = window_dataset(known, Encoder(tokenizer, max_length=64, overlap=16), TAGS, proclitics=True)
+    rows, losses = window_dataset(known, DocumentTokenizer(tokenizer, max_length=64, overlap=16), TAGS, proclitics=True)
     assert not losses
     batch = Collator(tokenizer.pad_token_id, 64)([rows[index] for index in range(len(rows))])
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=3e-3)

@@ -14,16 +14,15 @@ from typing import Any
 
 import pytest
 
-from musamma.data.audit import ImportAudit
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, read_jsonl
 from musamma.data.errors import InputError
-from musamma.data.jsonl import read_jsonl
-from musamma.inference import batch
-from musamma.inference.batch import Loaded, named_as_files, tag_records
-from musamma.inference.journal import Account, read_journal
-from musamma.inference.part import Part
-from musamma.inference.progress import Meter
-from musamma.inference.sources import Inputs, read_inputs
+from musamma.data.import_audit import ImportAudit
+from musamma.inference import batch_run as batch
+from musamma.inference.batch_run import Loaded, named_as_files, tag_records
+from musamma.inference.inputs import Inputs, read_inputs
+from musamma.inference.progress import ProgressBar
+from musamma.inference.resumable_file import ResumableFile
+from musamma.inference.run_state import RunStats, read_journal
 from musamma.inference.writers import layout
 
 COUNT = 23
@@ -75,11 +74,11 @@ def tag(
     settings: dict[str, Any] | None = None,
     skip: bool = False,
     **options: bool,
-) -> Account:
+) -> RunStats:
     audit = ImportAudit()
     with (
-        Meter(None) as meter,
-        Part(target, **options) as part,
+        ProgressBar(None) as meter,
+        ResumableFile(target, **options) as part,
         closing(read_inputs(Inputs(names=(str(source),)))) as read,
     ):
         done = tag_records(
@@ -176,14 +175,14 @@ def test_a_kill_before_anything_is_tagged(tmp_path, archive, format, monkeypatch
 
     with monkeypatch.context() as during:
         # While the model is loaded, and then between the journal and the head: as a kill, nothing is tidied up.
-        during.setattr(Part, "__exit__", lambda part, *_: part._file.close())
+        during.setattr(ResumableFile, "__exit__", lambda part, *_: part._file.close())
         with during.context() as loading:
-            loading.setattr(Part, "begin", killed)
+            loading.setattr(ResumableFile, "begin", killed)
             with pytest.raises(Killed):
                 tag(archive, tmp_path / "out", format=format)
         assert not (tmp_path / "out.part.json").exists()
         with during.context() as heading:
-            heading.setattr(Part, "append", killed)
+            heading.setattr(ResumableFile, "append", killed)
             with pytest.raises(Killed):
                 tag(archive, tmp_path / "out", format=format, resume=True)
     assert (tmp_path / "out.part.json").exists()

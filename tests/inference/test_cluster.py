@@ -19,22 +19,21 @@ import pytest
 import torch
 
 from musamma.cli.main import run
-from musamma.data.audit import ImportAudit
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
+from musamma.data.import_audit import ImportAudit
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
-from musamma.inference.batch import GROUP, Loaded, tag_records
-from musamma.inference.cluster import Cluster, tag_on_cluster
-from musamma.inference.folder import Folder
-from musamma.inference.journal import Account
-from musamma.inference.part import Part
-from musamma.inference.progress import Meter
-from musamma.inference.sources import Inputs, read_inputs
-from musamma.inference.worker import ATTEMPTS
+from musamma.inference.batch_run import GROUP, Loaded, tag_records
+from musamma.inference.inputs import Inputs, read_inputs
+from musamma.inference.progress import ProgressBar
+from musamma.inference.ray.cluster import ATTEMPTS, Cluster, tag_on_cluster
+from musamma.inference.ray.parts_folder import Folder
+from musamma.inference.resumable_file import ResumableFile
+from musamma.inference.run_state import RunStats
 from musamma.inference.writers import layout
-from musamma.models.registry import load_tokenizer
-from musamma.models.token_classifier import EncodingOptions, new_classifier
+from musamma.models.classifier import EncodingOptions, new_classifier
+from musamma.models.loading import load_tokenizer
 
 ray = pytest.importorskip("ray")
 Nodes = pytest.importorskip("ray.cluster_utils").Cluster
@@ -95,7 +94,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def call(nodes: Nodes, archive: Path, tmp_path: Path) -> Callable[..., tuple[Account, Account]]:
+def call(nodes: Nodes, archive: Path, tmp_path: Path) -> Callable[..., tuple[RunStats, RunStats]]:
     """Runs on the cluster."""
 
     def called(
@@ -105,27 +104,31 @@ def call(nodes: Nodes, archive: Path, tmp_path: Path) -> Callable[..., tuple[Acc
         format: str = "jsonl",
         packing: str | None = None,
         workers: int = 2,
-        meter: Meter | None = None,
+        meter: ProgressBar | None = None,
         **options: Any,
-    ) -> tuple[Account, Account]:
+    ) -> tuple[RunStats, RunStats]:
         return tag_on_cluster(
             Inputs(names=(str(source),), output=str(tmp_path / "out")),
             load,
             Folder(tmp_path / "out", format, packing),
             cluster=Cluster(address=nodes.address, workers=workers),
             audit=ImportAudit(),
-            meter=meter or Meter(None),
+            meter=meter or ProgressBar(None),
             **{"size": GROUP, **options},
         )
 
     return called
 
 
-def locally(load: Callable[[], Loaded], source: Path, target: Path, *, packing: str | None = None) -> Account:
+def locally(load: Callable[[], Loaded], source: Path, target: Path, *, packing: str | None = None) -> RunStats:
     """A run without a cluster."""
     audit = ImportAudit()
     written = layout("jsonl", packing=packing, audit=audit, table=None)
-    with Meter(None) as meter, Part(target) as part, closing(read_inputs(Inputs(names=(str(source),)))) as records:
+    with (
+        ProgressBar(None) as meter,
+        ResumableFile(target) as part,
+        closing(read_inputs(Inputs(names=(str(source),)))) as records,
+    ):
         return tag_records(records, load, part, written, audit=audit, meter=meter, skip=True)
 
 
@@ -166,7 +169,7 @@ def test_the_command_writes_what_it_writes_without_a_cluster(
     assert told(tmp_path / "out.jsonl.zst")["settings"]["model"] == model
 
 
-def test_a_worker_that_is_killed(call: Callable[..., tuple[Account, Account]], archive: Path, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed(call: Callable[..., tuple[RunStats, RunStats]], archive: Path, tmp_path: Path) -> None:
     flag = tmp_path / "killed"
 
     def meets(document: Document) -> None:
@@ -185,7 +188,7 @@ def test_a_worker_that_is_killed(call: Callable[..., tuple[Account, Account]], a
 
 
 def test_a_node_that_is_gone(
-    call: Callable[..., tuple[Account, Account]], nodes: Nodes, archive: Path, tmp_path: Path
+    call: Callable[..., tuple[RunStats, RunStats]], nodes: Nodes, archive: Path, tmp_path: Path
 ) -> None:
     doomed = nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     name, there = doomed.node_id, tmp_path / "there"
@@ -217,7 +220,7 @@ class Stopped(BaseException):
     """As a kill of the driver: nothing of ours handles it."""
 
 
-class StoppingMeter(Meter):
+class StoppingMeter(ProgressBar):
     """Stops the driver when two parts are there."""
 
     shown = 0
@@ -228,7 +231,9 @@ class StoppingMeter(Meter):
             raise Stopped
 
 
-def test_a_run_that_stops_goes_on(call: Callable[..., tuple[Account, Account]], archive: Path, tmp_path: Path) -> None:
+def test_a_run_that_stops_goes_on(
+    call: Callable[..., tuple[RunStats, RunStats]], archive: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     with pytest.raises(Stopped):
         call(finder(made="so"), meter=StoppingMeter(None))
@@ -258,7 +263,7 @@ def test_a_run_that_stops_goes_on(call: Callable[..., tuple[Account, Account]], 
 
 
 def test_lines_that_are_no_documents(
-    call: Callable[..., tuple[Account, Account]], archive: Path, tmp_path: Path
+    call: Callable[..., tuple[RunStats, RunStats]], archive: Path, tmp_path: Path
 ) -> None:
     lines = archive.read_bytes().splitlines(keepends=True)
     lines[300], lines[301], lines[1200] = b"broken\n", b"\n", lines[5]
@@ -279,14 +284,14 @@ def test_lines_that_are_no_documents(
     assert (done.records, done.documents, done.rejected) == (COUNT - 1, COUNT - 3, 2)
 
 
-def test_parquet_out(call: Callable[..., tuple[Account, Account]], tmp_path: Path) -> None:
+def test_parquet_out(call: Callable[..., tuple[RunStats, RunStats]], tmp_path: Path) -> None:
     call(finder(), format="parquet", size=4 * GROUP)
     tables = [pq.read_table(path) for path in sorted((tmp_path / "out").glob("part-*.parquet"))]
     assert [id for table in tables for id in table["id"].to_pylist()] == [f"م/{n}" for n in range(COUNT)]
     assert [len(table) for table in tables] == [4 * GROUP, 2 * GROUP + 17]
 
 
-def test_what_kills_every_worker_is_given_up(call: Callable[..., tuple[Account, Account]], tmp_path: Path) -> None:
+def test_what_kills_every_worker_is_given_up(call: Callable[..., tuple[RunStats, RunStats]], tmp_path: Path) -> None:
     def meets(document: Document) -> None:
         if document.id == "م/3":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -295,7 +300,7 @@ def test_what_kills_every_worker_is_given_up(call: Callable[..., tuple[Account, 
         call(finder(meets), size=4 * GROUP)
 
 
-def test_errors_of_a_worker_end_the_run(call: Callable[..., tuple[Account, Account]], tmp_path: Path) -> None:
+def test_errors_of_a_worker_end_the_run(call: Callable[..., tuple[RunStats, RunStats]], tmp_path: Path) -> None:
     def load() -> Loaded:
         raise InputError("no such model", where="nothing", remedy="another one")
 
@@ -305,7 +310,7 @@ def test_errors_of_a_worker_end_the_run(call: Callable[..., tuple[Account, Accou
 
 
 def test_calls_that_cannot_be(
-    call: Callable[..., tuple[Account, Account]], archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Callable[..., tuple[RunStats, RunStats]], archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def called(format: str = "jsonl", folder: Path = tmp_path / "new", **cluster: Any) -> None:
         tag_on_cluster(
@@ -314,7 +319,7 @@ def test_calls_that_cannot_be(
             Folder(folder, format),
             cluster=Cluster(**cluster),
             audit=ImportAudit(),
-            meter=Meter(None),
+            meter=ProgressBar(None),
         )
 
     with pytest.raises(InputError, match="--engine ray with --format brat; expected one of jsonl, parquet, conll"):
@@ -329,7 +334,7 @@ def test_calls_that_cannot_be(
         called(folder=tmp_path)
     with pytest.raises(InputError, match="a file; expected a folder to write"):
         called(folder=archive)
-    monkeypatch.setattr("musamma.inference.cluster.find_spec", lambda name: None)
+    monkeypatch.setattr("musamma.inference.ray.cluster.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"ray is not installed; pip install 'musamma\[ray\]'"):
         called()
     assert not (tmp_path / "new").exists()

@@ -17,11 +17,11 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.inference import Tagger
 from musamma.inference.tagger import load_predictor
-from musamma.models.export import write_export
-from musamma.models.exported import GRAPH_FILES
-from musamma.models.registry import load_tokenizer
-from musamma.models.runtime import Batch
-from musamma.models.token_classifier import load_classifier
+from musamma.models.classifier import load_classifier
+from musamma.models.export.graph import write_export
+from musamma.models.loading import load_tokenizer
+from musamma.models.runtimes.exported import GRAPH_FILES
+from musamma.models.runtimes.torch import Batch
 
 SUFFIX = {"openvino": ".bin", "onnx": ".onnx"}
 

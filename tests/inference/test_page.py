@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musamma.data.document import Document, Span
-from musamma.inference.page import page
+from musamma.inference.writers import page
 
 OVERRIDE = "\u202e"
 VOID = {"meta"}

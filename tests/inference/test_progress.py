@@ -7,7 +7,7 @@ import io
 import pytest
 
 from musamma.data.document import Document
-from musamma.inference.progress import Meter, counted
+from musamma.inference.progress import ProgressBar, counted
 
 DOCUMENTS = [Document(str(number), "نص") for number in range(3)]
 
@@ -28,7 +28,7 @@ def test_a_run_is_told_of_on_a_terminal_only(monkeypatch, terminal):
     stream.isatty = lambda: terminal
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setenv("COLUMNS", "200")
-    with Meter(1000) as meter:
+    with ProgressBar(1000) as meter:
         meter.show(read=250, documents=10, names=1234, rejected=0)
         meter.show(read=500, documents=20, names=2468, rejected=3)
     shown = stream.getvalue().split("\r")[-1]

@@ -20,8 +20,8 @@ from starlette.testclient import TestClient
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.inference.service import Limits, create_app
-from musamma.inference.service.messages import Answer, Failure, Health
+from musamma.inference.serve import Limits, create_app
+from musamma.inference.serve.schemas import Answer, Failure, Health
 
 NAMES = {"بيروت": ("GPE", 0.9), "بغداد": ("GPE", 0.6), "محمد": ("PER", 0.3), "😀": ("ORG", 0.5)}
 

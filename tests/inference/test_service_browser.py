@@ -11,9 +11,9 @@ import pytest
 import uvicorn
 
 from musamma.data.document import Document, Span
-from musamma.inference.service import Limits, create_app
-from musamma.inference.service.page import sample
-from musamma.inference.service.server import address_of, listen
+from musamma.inference.serve import Limits, create_app
+from musamma.inference.serve.server import address_of, listen
+from musamma.inference.serve.web_page import sample
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 # One browser and one server for all.

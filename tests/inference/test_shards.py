@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from musamma.data.errors import InputError
-from musamma.inference import batch
-from musamma.inference.batch import groups
-from musamma.inference.journal import chained
+from musamma.inference import batch_run as batch
+from musamma.inference.batch_run import groups
+from musamma.inference.inputs import Inputs, read_inputs, total_bytes
+from musamma.inference.ray.shards import cut, read_shard
 from musamma.inference.records import Record
-from musamma.inference.shards import cut, read_shard
-from musamma.inference.sources import Inputs, read_inputs, total_bytes
+from musamma.inference.run_state import chained
 
 LINES = st.lists(
     st.one_of(

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.inference import records
+from musamma.inference.inputs import Inputs, first_table, read_inputs, total_bytes
 from musamma.inference.records import Record
-from musamma.inference.sources import Inputs, first_table, read_inputs, total_bytes
 
 #: Line ends of both kinds, vowel signs, bidi controls, an emoji beyond the basic plane, a mark in the middle.
 TEXT = "\r\n قَالَ مُحَمَّدٌ\r\nفي \u202bبيروت\u202c 😀\u200f \ufeffنعم\n\n"

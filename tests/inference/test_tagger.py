@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
+from musamma.data.arabic import proclitic_offsets, segment
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.words import proclitic_offsets, segment
 from musamma.inference import Tagger
 
 MIXED = [

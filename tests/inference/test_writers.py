@@ -11,13 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from musamma.data.audit import ImportAudit
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, read_jsonl, to_line
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
-from musamma.data.jsonl import read_jsonl, to_line
-from musamma.inference.page import page
-from musamma.inference.writers import Layout, check_folder, layout, pack
+from musamma.data.import_audit import ImportAudit
+from musamma.inference.writers import Layout, check_folder, layout, pack, page
 
 TEXT = "أعلن (داعش)-الموصل\r\nوصل محمد السعيد وببغداد 😀"
 SPANS = (

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from musamma.data.arabic import proclitic_offsets, segment
 from musamma.data.document import Document, Span
-from musamma.data.encoding import IGNORED, Encoded, Encoder, Targets, targets
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
-from musamma.data.words import proclitic_offsets, segment
+from musamma.data.windows import IGNORED, DocumentTokenizer, TokenizedDocument, WordTargets, targets
 from musamma.models.decoding import PROCLITIC_CLASSES, best_tags, decode, log_softmax
 
 TAGS = TagSet(("LOC", "ORG", "PER"))
@@ -50,12 +50,12 @@ TEXTS = st.lists(WORDS, max_size=120).map(" ".join)
 
 
 @pytest.fixture(scope="module", params=["wordpiece_encoder", "unigram_encoder"])
-def encoder(request: pytest.FixtureRequest) -> Encoder:
+def encoder(request: pytest.FixtureRequest) -> DocumentTokenizer:
     tokenizer = install_normalizer(AutoTokenizer.from_pretrained(request.getfixturevalue(request.param)))
-    return Encoder(tokenizer, max_length=40, overlap=12)
+    return DocumentTokenizer(tokenizer, max_length=40, overlap=12)
 
 
-def perfect(encoded: Encoded, goal: Targets) -> list[Span]:
+def perfect(encoded: TokenizedDocument, goal: WordTargets) -> list[Span]:
     """Decode logits that say exactly what the targets say, read through the windows as inference does."""
     tags = np.zeros((len(encoded.words), len(TAGS)))
     proclitics = np.zeros((len(encoded.words), PROCLITIC_CLASSES))
@@ -91,7 +91,7 @@ def annotated(draw: st.DrawFn) -> Document:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=annotated())
-def test_perfect_logits_give_back_every_span_or_it_is_reported(encoder: Encoder, document: Document) -> None:
+def test_perfect_logits_give_back_every_span_or_it_is_reported(encoder: DocumentTokenizer, document: Document) -> None:
     encoded = encoder.encode(document)
     goal = targets(encoded, TAGS)
     found = {span.key for span in perfect(encoded, goal)}
@@ -112,7 +112,7 @@ def test_perfect_logits_give_back_every_span_or_it_is_reported(encoder: Encoder,
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.one_of(TEXTS, st.text(max_size=200)))
-def test_windows_own_every_word_once_and_end_at_words(encoder: Encoder, text: str) -> None:
+def test_windows_own_every_word_once_and_end_at_words(encoder: DocumentTokenizer, text: str) -> None:
     encoded = encoder.encode(Document("d", text))
     owned = [word for window in encoded.windows for word in window.words[window.owned].tolist()]
     assert owned == list(range(len(encoded.words)))
@@ -126,7 +126,7 @@ def test_windows_own_every_word_once_and_end_at_words(encoder: Encoder, text: st
         assert left.words[0] < right.words[0] <= left.words[-1] + 1
 
 
-def test_neighbouring_windows_overlap(encoder: Encoder) -> None:
+def test_neighbouring_windows_overlap(encoder: DocumentTokenizer) -> None:
     encoded = encoder.encode(Document("d", " ".join(["وصل محمد إلى دمشق"] * 60)))
     assert len(encoded.windows) > 3
     for left, right in itertools.pairwise(encoded.windows):
@@ -137,7 +137,7 @@ def test_neighbouring_windows_overlap(encoder: Encoder) -> None:
         assert abs((middle - right.words[0]) - (left.words[-1] + 1 - middle)) <= 1
 
 
-def test_a_word_longer_than_a_window_is_one_word(encoder: Encoder) -> None:
+def test_a_word_longer_than_a_window_is_one_word(encoder: DocumentTokenizer) -> None:
     text = "وصل " + "ابتثجحخد" * 2_000 + " إلى دمشق"
     encoded = encoder.encode(Document("d", text, (Span(len(text) - 4, len(text), "LOC"),)))
     assert len(encoded.words) == 4
@@ -146,14 +146,14 @@ def test_a_word_longer_than_a_window_is_one_word(encoder: Encoder) -> None:
     ]
 
 
-def test_the_first_window_starts_with_the_document(encoder: Encoder) -> None:
+def test_the_first_window_starts_with_the_document(encoder: DocumentTokenizer) -> None:
     window = encoder.encode(Document("d", "وصل")).windows[0]
     plain = encoder.tokenizer("وصل")["input_ids"]
     assert window.input_ids.tolist() == plain
 
 
 @pytest.mark.parametrize("special", ["[SEP]", "[CLS]", "</s>", "<mask>"])
-def test_special_tokens_in_a_text_are_text(encoder: Encoder, special: str) -> None:
+def test_special_tokens_in_a_text_are_text(encoder: DocumentTokenizer, special: str) -> None:
     window = encoder.encode(Document("d", f"وصل {special} إلى")).windows[0]
     assert not set(window.input_ids[1:-1].tolist()) & (
         set(encoder.tokenizer.all_special_ids) - {encoder.tokenizer.unk_token_id}
@@ -189,7 +189,9 @@ def test_an_inside_tag_never_opens_a_name() -> None:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS, seed=st.integers(0, 1000))
-def test_any_logits_give_spans_without_overlap_inside_the_text(encoder: Encoder, text: str, seed: int) -> None:
+def test_any_logits_give_spans_without_overlap_inside_the_text(
+    encoder: DocumentTokenizer, text: str, seed: int
+) -> None:
     encoded = encoder.encode(Document("d", text))
     random = np.random.default_rng(seed)
     spans = decode(
@@ -204,7 +206,7 @@ def test_any_logits_give_spans_without_overlap_inside_the_text(encoder: Encoder,
 
 
 def test_confidence_is_that_of_tags_and_border() -> None:
-    encoded = Encoded(Document("d", "وداعش"), np.array([[0, 5]]), ())
+    encoded = TokenizedDocument(Document("d", "وداعش"), np.array([[0, 5]]), ())
     tags = np.log(np.array([[0.1, 0.6, 0.1, 0.05, 0.05, 0.05, 0.05]]))
     borders = np.log(np.array([[0.2, 0.6, 0.2]]))
     (span,) = decode(encoded, tags, borders, TAGS)
@@ -212,7 +214,7 @@ def test_confidence_is_that_of_tags_and_border() -> None:
     assert span == Span(1, 5, "LOC", pytest.approx(0.6 * 0.75, abs=1e-5))
 
 
-def test_without_a_proclitic_head_names_begin_where_words_do(encoder: Encoder) -> None:
+def test_without_a_proclitic_head_names_begin_where_words_do(encoder: DocumentTokenizer) -> None:
     document = Document("d", "قتل وداعش هناك", (Span(5, 9, "ORG"),))
     encoded = encoder.encode(document)
     goal = targets(encoded, TAGS, proclitics=False)
@@ -230,7 +232,7 @@ def test_without_a_proclitic_head_names_begin_where_words_do(encoder: Encoder) -
         (" بالموصل", "it begins before a word", "بالموصل"),
     ],
 )
-def test_what_cannot_be_represented_is_named(encoder: Encoder, surface: str, reason: str, kept: str) -> None:
+def test_what_cannot_be_represented_is_named(encoder: DocumentTokenizer, surface: str, reason: str, kept: str) -> None:
     text = "نزل بالموصل ثم عاد"
     start = text.index(surface)
     document = Document("d", text, (Span(start, start + len(surface), "LOC"),))
@@ -240,20 +242,20 @@ def test_what_cannot_be_represented_is_named(encoder: Encoder, surface: str, rea
     assert document.surface(loss.kept) == kept
 
 
-def test_a_name_without_letters_is_lost_and_named(encoder: Encoder) -> None:
+def test_a_name_without_letters_is_lost_and_named(encoder: DocumentTokenizer) -> None:
     document = Document("d", "قال ــ نعم", (Span(4, 6, "PER"),))
     (loss,) = targets(encoder.encode(document), TAGS).losses
     assert loss.kept is None
     assert "no word" in loss.reason
 
 
-def test_the_seed_article_is_represented_whole(encoder: Encoder, seed_article: Document) -> None:
+def test_the_seed_article_is_represented_whole(encoder: DocumentTokenizer, seed_article: Document) -> None:
     tags = TagSet.from_labels(span.label for span in seed_article.spans)
     goal = targets(encoder.encode(seed_article), tags)
     assert goal.losses == ()
 
 
-def test_a_folder_of_windows_is_independent_of_its_neighbours(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_folder_of_windows_is_independent_of_its_neighbours(encoder: DocumentTokenizer, tmp_path: Path) -> None:
     documents = [Document(str(i), text) for i, text in enumerate(["وصل محمد", "", "إلى دمشق " * 50, "😀"])]
     together = list(encoder.encode_all(documents, batch=3))
     for document, encoded in zip(documents, together, strict=True):

@@ -21,17 +21,17 @@ from transformers import (
 )
 
 from musamma.data.corpora import khabar
-from musamma.data.encoding import Encoder
 from musamma.data.errors import InputError
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
+from musamma.data.windows import DocumentTokenizer
 from musamma.inference.tagger import load_predictor
-from musamma.models.export import Graph, convert_openvino, save_openvino, write_export
-from musamma.models.packages import forgo_telemetry, require
-from musamma.models.parity import compare, excerpts
-from musamma.models.quantization import kept_layers, samples
-from musamma.models.registry import load_tokenizer
-from musamma.models.token_classifier import EncodingOptions, TokenClassifier, new_classifier
+from musamma.models.classifier import EncodingOptions, TokenClassifier, new_classifier
+from musamma.models.export.graph import Graph, convert_openvino, save_openvino, write_export
+from musamma.models.export.quantize import kept_layers, samples
+from musamma.models.export.verify import compare, excerpts
+from musamma.models.loading import load_tokenizer
+from musamma.models.optional_packages import forgo_telemetry, require
 
 forgo_telemetry()
 pytest.importorskip("openvino")
@@ -125,7 +125,7 @@ def test_a_graph_says_what_the_checkpoint_says(case, runtime, capfd):
 def test_int8_for_openvino_is_smaller_and_close(case):
     pytest.importorskip("nncf")
     checkpoint, classifier, tokenizer, target = case
-    windows = samples(khabar("train")[:3], Encoder(tokenizer, max_length=64, overlap=16), limit=12)
+    windows = samples(khabar("train")[:3], DocumentTokenizer(tokenizer, max_length=64, overlap=16), limit=12)
     write_export(classifier, OPTIONS, tokenizer, target, runtime="openvino", windows=windows, quantize=True)
     parity = parity_of(checkpoint, target)
     assert parity.words_agreeing > 0.95
@@ -192,7 +192,7 @@ def test_a_graph_with_other_weights_is_found_out(classifiers, tmp_path):
 
 
 def test_samples_are_the_same_every_time_and_need_words(wordpiece_encoder):
-    encoder = Encoder(tokenizer_of(wordpiece_encoder), max_length=64, overlap=16)
+    encoder = DocumentTokenizer(tokenizer_of(wordpiece_encoder), max_length=64, overlap=16)
     documents = khabar("dev")[:2]
     first, again = (samples(documents, encoder, limit=5) for _ in range(2))
     assert len(first) == 5
@@ -211,7 +211,7 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 
 
 def test_openvino_reports_nothing_and_leaves_the_home_folder_alone(tmp_path):
-    script = "from musamma.models.packages import forgo_telemetry as f; f(); import openvino; openvino.Core()"
+    script = "from musamma.models.optional_packages import forgo_telemetry as f; f(); import openvino; openvino.Core()"
     subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, "HOME": str(tmp_path), "CI": ""}, check=True, timeout=120
     )

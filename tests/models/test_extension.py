@@ -17,10 +17,14 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, T5Conf
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.normalization import fast_backend, has_normalizer
 from musamma.data.tags import TagSet
-from musamma.models import extension
-from musamma.models.extension import extend_encoder
-from musamma.models.lexicon import (
-    Lexicon,
+from musamma.models.classifier import new_classifier
+from musamma.models.vocabulary.embeddings import INITIALS, new_rows, one_table
+from musamma.models.vocabulary.encoder_similarity import measure_cuts, measure_states
+from musamma.models.vocabulary.extend import extend_encoder
+from musamma.models.vocabulary.tokenizer import extend as extension
+from musamma.models.vocabulary.tokenizer import required_pieces, trim_tokenizer
+from musamma.models.vocabulary.word_vocabulary import (
+    WordVocabulary,
     choose_vocabulary,
     count_uses,
     count_words,
@@ -28,10 +32,6 @@ from musamma.models.lexicon import (
     extend_tokenizer,
     split_words,
 )
-from musamma.models.likeness import measure_cuts, measure_states
-from musamma.models.rows import INITIALS, new_rows, one_table
-from musamma.models.token_classifier import new_classifier
-from musamma.models.vocabulary import required_pieces, trim_tokenizer
 
 SENTENCES = [
     "وصل الوفد الوزاري إلى العاصمة الأردنية عمّان مساء الخميس.",
@@ -215,13 +215,13 @@ def test_a_word_that_cuts_others_finer_is_passed_over():
     backend = wordpiece(["[UNK]", "كت", "##اب", "##ابنا", "##ن", "##ا", "##2", "من", "##زل"])
     # With كتاب as a piece, the longest match leaves ##ن ##ا behind it, where كت ##ابنا was shorter.
     for others, words, savings in ((4, ["كتاب"], [6]), (12, ["منزل"], [2])):
-        choice = choose_vocabulary(backend, Lexicon({"كتاب": 10, "كتابنا2": others, "منزل": 2}), words=1)
+        choice = choose_vocabulary(backend, WordVocabulary({"كتاب": 10, "كتابنا2": others, "منزل": 2}), words=1)
         assert (choice.words, choice.savings) == (words, savings)
 
 
 def test_a_word_that_makes_others_unknown_is_passed_over():
     backend = wordpiece(["[UNK]", "كت", "##اب", "##ابنا", "من", "##زل"])
-    choice = choose_vocabulary(backend, Lexicon({"كتاب": 50, "كتابنا": 20, "منزل": 2}), words=1)
+    choice = choose_vocabulary(backend, WordVocabulary({"كتاب": 50, "كتابنا": 20, "منزل": 2}), words=1)
     assert choice.words == ["كتابنا"]
     assert "[UNK]" not in extend_tokenizer(backend, choice.words).encode("كتاب كتابنا منزل").tokens
     assert "[UNK]" in extend_tokenizer(backend, ["كتاب"]).encode("كتابنا").tokens
@@ -229,7 +229,7 @@ def test_a_word_that_makes_others_unknown_is_passed_over():
 
 def test_numbers_latin_and_unknown_signs_are_no_words():
     backend = wordpiece(["[UNK]", "في", "ال", "##عا", "##م", "1", "##9", "B", "##C", "-"])
-    choice = choose_vocabulary(backend, Lexicon({"19": 90, "BC": 80, "☎": 70, "العام": 3, "العا": 2}), words=2)
+    choice = choose_vocabulary(backend, WordVocabulary({"19": 90, "BC": 80, "☎": 70, "العام": 3, "العا": 2}), words=2)
     assert choice.words == ["العام", "العا"]
 
 
@@ -237,7 +237,7 @@ def test_a_piece_that_loses_against_its_parts_is_no_word():
     scores = {"<unk>": 0.0, "▁": -1.0, "من": -1.0, "▁من": -3.0, "زل": -1.0}
     backend = Tokenizer(models.Unigram(list(scores.items()), unk_id=0))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    assert choose_vocabulary(backend, Lexicon({"▁من": 9, "▁منزل": 1}), words=1).words == ["▁منزل"]
+    assert choose_vocabulary(backend, WordVocabulary({"▁من": 9, "▁منزل": 1}), words=1).words == ["▁منزل"]
 
 
 def test_a_single_sign_may_be_one_piece():
@@ -372,7 +372,7 @@ def test_too_little_text(unigram_encoder, tmp_path):
 def test_kinds_that_cannot_be_extended():
     bpe = Tokenizer(models.BPE())
     with pytest.raises(InputError, match="a BPE tokenizer; expected Unigram or WordPiece"):
-        choose_vocabulary(bpe, Lexicon({"في": 1}), words=1)
+        choose_vocabulary(bpe, WordVocabulary({"في": 1}), words=1)
     size = {"vocab_size": 60, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
     with pytest.raises(InputError, match="a model with a decoder"):
         one_table(T5Model(T5Config(**size)))

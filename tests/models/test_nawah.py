@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer
 
 from musamma.data.normalization import has_normalizer
-from musamma.models.registry import packaged_models
-from musamma.training.card import spread
+from musamma.models.loading import packaged_models
+from musamma.training.cards import spread
 from musamma.training.pretraining.results import figure, read_result
 
 FOLDER = packaged_models()["nawah"]

@@ -12,8 +12,8 @@ from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, Rep
 from transformers import AutoTokenizer
 
 from musamma.data.errors import InputError
-from musamma.models import registry
-from musamma.models.registry import load_tokenizer, packaged_models, resolve_model
+from musamma.models import loading as registry
+from musamma.models.loading import load_tokenizer, packaged_models, resolve_model
 
 
 @pytest.fixture

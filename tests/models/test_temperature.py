@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax as reference
 from scipy.special import softmax
 
+from musamma.data.arabic import segment
 from musamma.data.document import Document, Span
-from musamma.data.encoding import Encoded
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
-from musamma.data.words import segment
+from musamma.data.windows import TokenizedDocument
 from musamma.models.calibration import (
     BOUNDS,
     Calibration,
@@ -34,8 +34,8 @@ WORDS = np.array(segment(TEXT))
 FULL = Calibration(1.4, 0.8, {"LOC": 0.75, "PER": None}, 0.9, 12, 34, 0.13, 0.04)
 
 
-def encoded(*spans: Span) -> Encoded:
-    return Encoded(Document("d", TEXT, spans), WORDS, ())
+def encoded(*spans: Span) -> TokenizedDocument:
+    return TokenizedDocument(Document("d", TEXT, spans), WORDS, ())
 
 
 def drawn(random: np.random.Generator, logits: np.ndarray, temperature: float) -> np.ndarray:

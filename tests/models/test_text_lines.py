@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musamma.data.errors import InputError
-from musamma.models.lines import read_lines
+from musamma.data.raw_text import read_lines
 
 TEXT = "وصل الوزير إلى بغداد\r\n\n   \nغادر الوفد دمشق، أمس\nانتهت القمة"
 LINES = ["وصل الوزير إلى بغداد", "غادر الوفد دمشق، أمس", "انتهت القمة"]

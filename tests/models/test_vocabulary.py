@@ -26,10 +26,10 @@ from transformers import (
 
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.normalization import has_normalizer
-from musamma.models import trimming
-from musamma.models.proof import HeldOut, Proof
-from musamma.models.trimming import trim_encoder
-from musamma.models.vocabulary import choose_pieces, count_pieces, trim_tokenizer
+from musamma.models.vocabulary.tokenizer import choose_pieces, count_pieces, trim_tokenizer
+from musamma.models.vocabulary.tokenizer import trim as trimming
+from musamma.models.vocabulary.trim import trim_encoder
+from musamma.models.vocabulary.trim_check import HeldOut, TrimCheck
 
 ARABIC = [
     "وصل وزير الخارجية الأمريكي جون كيري إلى القاهرة يوم الأحد.",
@@ -273,7 +273,7 @@ def test_a_model_that_computes_something_else_fails(unigram_source, tmp_path, mo
 
 
 def test_states_that_are_no_numbers_do_not_pass():
-    proof = Proof(10, 1.0, 1.5, 1.5, 0, 0, 4, 0.0, 0.0, 1.0)
+    proof = TrimCheck(10, 1.0, 1.5, 1.5, 0, 0, 4, 0.0, 0.0, 1.0)
     proof.judge(min_identical=1.0, tolerance=0.0)
     for broken in (float("inf"), float("nan"), 1e-3):
         with pytest.raises(ThresholdError, match="hidden states"):

@@ -16,13 +16,12 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, pipeline
 
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, read_jsonl, write_jsonl
 from musamma.data.errors import InputError
-from musamma.data.jsonl import read_jsonl, write_jsonl
 from musamma.inference import Tagger
 from musamma.training.config import RunConfig
 from musamma.training.finetune import SeedResult, finetune
-from musamma.training.output import last_whole_checkpoint
+from musamma.training.run_dir import last_whole_checkpoint
 from musamma.training.trainer import learning_rates
 
 PLACES = ["دمشق", "بغداد", "بيروت", "القاهرة", "الموصل", "الكويت"]

@@ -14,26 +14,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel, ModernBertConfig, ModernBertModel
 
-from musamma.data.encoding import IGNORED
+from musamma.data.arabic import segment
 from musamma.data.errors import InputError
 from musamma.data.normalization import install_normalizer
-from musamma.data.words import segment
-from musamma.models.registry import load_tokenizer
-from musamma.training.pretraining.batches import Course, MaskCollator, Masks, held_out_rows
-from musamma.training.pretraining.config import PretrainConfig
-from musamma.training.pretraining.masking import HEAD, MAIN, Special, choose_masked, plain_pieces
-from musamma.training.pretraining.objective import sample
+from musamma.data.windows import IGNORED
+from musamma.models.loading import load_tokenizer
+from musamma.training.pretraining.masking import (
+    HEAD,
+    MAIN,
+    Course,
+    MaskCollator,
+    Masks,
+    Special,
+    choose_masked,
+    clitic_borders,
+    held_out_rows,
+    piece_borders,
+    plain_pieces,
+)
+from musamma.training.pretraining.objectives import sample
 from musamma.training.pretraining.packing import (
+    ShardWriter,
     check_packing,
     fill_rows,
     hidden_states,
     position_offset,
     positions_of,
 )
-from musamma.training.pretraining.paragraphs import ParagraphEncoder
-from musamma.training.pretraining.shards import ShardWriter
-from musamma.training.pretraining.text import Text, prepare_text
-from musamma.training.pretraining.units import clitic_borders, piece_borders
+from musamma.training.pretraining.pretrain_config import PretrainConfig
+from musamma.training.pretraining.text import ParagraphEncoder, Text, prepare_text
 
 LINES = [
     "أعلنت وزارة الدفاع العراقية تقدم القوات نحو الموصل وبلدة قره قوش شرقي المدينة",
@@ -287,7 +296,7 @@ def test_shards_are_small_and_are_read_as_one(
     wordpiece_encoder: Path, news: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = prepared(wordpiece_encoder, news, tmp_path / "whole")
-    monkeypatch.setattr("musamma.training.pretraining.shards._SHARD_BYTES", 600)
+    monkeypatch.setattr("musamma.training.pretraining.packing._SHARD_BYTES", 600)
     cut = prepared(wordpiece_encoder, news, tmp_path / "cut")
     assert len(list((tmp_path / "cut/text").glob("train-*"))) > 3
     numbers = np.arange(len(whole.train))[::-1]

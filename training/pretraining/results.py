@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from musamma.data.files import write_json
 from musamma.models.encoder import save_encoder
-from musamma.models.registry import packaged_models
-from musamma.training.output import CARD_FILE
-from musamma.training.pretraining.config import PretrainConfig
+from musamma.models.loading import packaged_models
+from musamma.training.pretraining.pretrain_config import PretrainConfig
+from musamma.training.run_dir import CARD_FILE
 
 #: Its presence says that the run is done.
 RESULT_FILE = "pretraining.json"

@@ -7,8 +7,10 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,15 @@ from datasets import Dataset, concatenate_datasets
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend
-from musamma.models.lines import read_lines
-from musamma.training.pretraining.config import PretrainConfig
-from musamma.training.pretraining.masking import Special
-from musamma.training.pretraining.packing import fill_rows
-from musamma.training.pretraining.paragraphs import ParagraphEncoder
-from musamma.training.pretraining.shards import Rows, ShardWriter
+from musamma.data.raw_text import read_lines
+from musamma.data.windows import DocumentTokenizer, cut, tokenize
+from musamma.training.pretraining.masking import Special, piece_borders
+from musamma.training.pretraining.packing import Rows, ShardWriter, fill_rows
+from musamma.training.pretraining.pretrain_config import PretrainConfig
 
 TEXT, PART = "text", "text.part"
 _RECORD = "text.json"
@@ -213,3 +215,66 @@ def _broken(folder: Path, found: str) -> InputError:
         expected="all files that --prepare wrote",
         remedy="copy the folder anew, or delete it",
     )
+
+
+_BATCH = 512
+
+
+class ParagraphEncoder:
+    """Cuts paragraphs into pieces and rows' worth of them.
+
+    Args:
+        tokenizer: a fast tokenizer with Musamma's normaliser.
+        length: the most pieces, special tokens included.
+        clitics: whether proclitics are units of their own.
+
+    Raises:
+        InputError: the tokenizer is slow, or has no mask token.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, length: int, clitics: bool) -> None:
+        if tokenizer.mask_token_id is None:
+            raise InputError(
+                "the tokenizer has no mask token",
+                where=str(tokenizer.name_or_path),
+                remedy="choose an encoder that was pre-trained with masks",
+            )
+        encoder = DocumentTokenizer(tokenizer, max_length=length, overlap=0)
+        (window,) = encoder.encode(Document("", "ا")).windows
+        before = int(window.positions[0])
+        self.special = Special(before, length - encoder.capacity - before)
+        self._prefix = window.input_ids[: self.special.before]
+        self._suffix = window.input_ids[len(window.input_ids) - self.special.behind :]
+        self._tokenizer, self._capacity, self._clitics = tokenizer, encoder.capacity, clitics
+
+    def encode(self, lines: Iterable[str]) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+        """Each line's segments, in order; none for a line that normalises to nothing.
+
+        A line that is longer than a row is cut before the last word that begins in it, a longer word wherever the row
+        ends.
+
+        Returns:
+            Of each segment the ids, special tokens included, and which of them begin a unit; (pieces,) both.
+        """
+        stream = iter(lines)
+        while batch := list(islice(stream, _BATCH)):
+            for text, pieces in zip(batch, cut(batch, partial(tokenize, self._tokenizer)), strict=True):
+                yield list(self._segments(text, pieces.ids, pieces.offsets))
+
+    def _segments(self, text: str, ids: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        words, units = piece_borders(text, offsets, clitics=self._clitics)
+        starts = np.flatnonzero(words)
+        first = 0
+        while first < len(ids):
+            last = min(first + self._capacity, len(ids))
+            if last < len(ids):
+                before = starts[(starts > first) & (starts <= last)]
+                last = int(before[-1]) if len(before) else last
+            inner = units[first:last].copy()
+            inner[0] = True
+            around = np.ones(len(self._prefix), dtype=bool), np.ones(len(self._suffix), dtype=bool)
+            yield (
+                np.concatenate([self._prefix, ids[first:last], self._suffix]),
+                np.concatenate([around[0], inner, around[1]]),
+            )
+            first = last
