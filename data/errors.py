@@ -1,16 +1,24 @@
-"""The error that a user's input causes: one line that names the place, the finding, the expectation and the way out."""
+"""Errors that the user's input causes, and the constructors of those that recur."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
+CHECK_PATH = "check the path"
+CHOOSE_WRITABLE = "choose a path that can be written"
+
 
 class InputError(ValueError):
-    """Input, configuration or call that cannot be used as it is. The command exits with status 2.
+    """Input, configuration or call that cannot be used. The command exits with status 2.
+
+    The message is one line: "WHERE: FOUND; expected EXPECTED; REMEDY".
 
     Args:
         found: what was found, with the value.
         where: file and line, document id and offsets, or the configuration key.
-        expected: what would have been right.
-        remedy: what the user can do now.
+        expected: what would have been correct.
+        remedy: what the user can do about it.
     """
 
     def __init__(
@@ -22,9 +30,88 @@ class InputError(ValueError):
             message += f"; expected {expected}"
         if remedy:
             message += f"; {remedy}"
-        # One line, whatever the input held: a newline or a control character from a file must not break the message.
+        # A newline or control character from the input must not break the line.
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+
+    def replace(self, *, where: str | None = None, remedy: str | None = None) -> InputError:
+        """Return the same error at another place or with another remedy, e.g. one that names an option."""
+        return InputError(self.found, where=where or self.where, expected=self.expected, remedy=remedy or self.remedy)
 
 
 class ThresholdError(RuntimeError):
-    """The run was done and a limit that the user set was missed. The command exits with status 1."""
+    """A run that ended but missed a limit set by the user. The command exits with status 1."""
+
+
+# Errors that occur in several places.
+
+
+def not_found(path: str | Path, *, kind: str = "file", remedy: str = CHECK_PATH) -> InputError:
+    """A path that does not exist; ``kind`` is ``file``, ``folder`` or ``file or folder``."""
+    return InputError(f"no such {kind}", where=str(path), remedy=remedy)
+
+
+def not_readable(path: str | Path, error: OSError, *, remedy: str = CHECK_PATH) -> InputError:
+    """A path that cannot be opened or read."""
+    return InputError(str(error.strerror or error), where=str(path), remedy=remedy)
+
+
+def not_writable(path: str | Path, error: OSError, *, remedy: str = CHOOSE_WRITABLE) -> InputError:
+    """A path that cannot be written; the message names the file the system complained about, if any."""
+    return InputError(str(error.strerror or error), where=str(error.filename or path), remedy=remedy)
+
+
+def not_utf8(error: UnicodeDecodeError, *, where: str, column: bool = True) -> InputError:
+    """Bytes that are not UTF-8.
+
+    Args:
+        error: the error of decoding.
+        where: file and line.
+        column: whether the bytes decoded were that line, so that the position in them is worth naming.
+    """
+    position = f" at byte {error.start + 1}" if column else ""
+    return InputError(
+        f"byte 0x{error.object[error.start]:02x}{position} is not UTF-8",
+        where=where,
+        expected="UTF-8",
+        remedy="convert the file, e.g. iconv -f WINDOWS-1256 -t UTF-8",
+    )
+
+
+def duplicate_id(id: str, *, first: str, where: str, remedy: str | None = None) -> InputError:
+    """A document id that was used before; ``first`` is the place of its first use."""
+    return InputError(f"id {id!r} is taken by {first}", where=where, expected="unique ids", remedy=remedy)
+
+
+def not_one_of(
+    name: str, value: object, choices: Iterable[object], *, where: str | None = None, remedy: str | None = None
+) -> InputError:
+    """A value that is not among the valid ones, e.g. ``format 'xml'; expected one of jsonl, conll``."""
+    return InputError(
+        f"{name} {value!r}", where=where, expected=f"one of {', '.join(map(str, choices))}", remedy=remedy
+    )
+
+
+def not_installed(
+    package: str, *, extra: str, purpose: str | None = None, where: str | None = None, remedy: str | None = None
+) -> InputError:
+    """An optional package that is missing.
+
+    Args:
+        package: its name.
+        extra: the extra of ``musamma`` that installs it.
+        purpose: what it does here, to follow "which".
+        where: the model or option that needs it.
+        remedy: an alternative to installing it.
+    """
+    return InputError(
+        f"{package} is not installed" + (f", which {purpose}" if purpose else ""),
+        where=where,
+        remedy=f"pip install 'musamma[{extra}]'" + (f", or {remedy}" if remedy else ""),
+    )
+
+
+def output_exists(
+    output: str | Path, *, found: str = "is there already", remedy: str = "choose another output"
+) -> InputError:
+    """An output folder that holds something and must not be replaced."""
+    return InputError(found, where=str(output), expected="a folder that is new or empty", remedy=remedy)
