@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import typer
@@ -24,6 +26,7 @@ from musamma.cli.quickstart import quickstart
 from musamma.cli.serve import serve
 from musamma.cli.train import train
 from musamma.data.errors import InputError, ThresholdError
+from musamma.data.formats import ReadOptions
 
 app = typer.Typer(
     name="musamma",
@@ -42,6 +45,10 @@ app.add_typer(encoder, name="encoder")
 # Typer does not name its base of "the call was wrong" itself.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130
+
+#: A parameter as the library's messages name it.
+_PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
+_QUOTES = "'\""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,32 +82,73 @@ def run(arguments: Sequence[str], *, debug: bool = False) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        return _answer(error)
+        return _report(error, arguments)
     if status == _INTERRUPTED:  # Typer makes a status of Ctrl-C itself.
-        _tell("interrupted" + ("; --resume goes on from the last epoch" if "train" in arguments[:1] else ""))
+        _print_error("interrupted" + ("; --resume goes on from the last epoch" if "train" in arguments[:1] else ""))
     return int(status)
 
 
-def _answer(error: Exception) -> int:
-    """Tell of an error in one line and return the status that belongs to it."""
+def _report(error: Exception, arguments: Sequence[str]) -> int:
+    """Print an error as one line and return its exit status."""
     if isinstance(error, InputError):
-        _tell(str(error))
+        _print_error(name_flags(str(error), arguments))
         return 2
     if isinstance(error, _UsageError):
-        # The message is empty where the help was printed, for a call without arguments.
+        # The message is empty if the help was printed because the call had no arguments.
         if message := error.format_message():
             path = error.ctx.command_path if error.ctx else "musamma"
-            # What was typed may hold anything; our own error makes one line of it.
-            _tell(str(InputError(f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help")))
+            # The arguments may hold any character; InputError makes one line of them.
+            _print_error(str(InputError(f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help")))
         return 2
     if isinstance(error, ThresholdError):
-        _tell(str(error))
+        _print_error(name_flags(str(error), arguments))
         return 1
-    _tell(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows where")
+    _print_error(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows where")
     return 1
 
 
-def _tell(message: str) -> None:
+def name_flags(message: str, arguments: Sequence[str]) -> str:
+    """Replace parameters of the library that a message names by the options of the command.
+
+    The library writes a parameter in backticks as in a Python call. `` `output` `` becomes ``--output``,
+    `` `overwrite=True` `` becomes ``--overwrite``, and `` `engine='ray'` `` becomes ``--engine ray``. An option for
+    reading annotation that only ``convert`` has is shown with that command: ``musamma convert --overlaps longest``. An
+    argument becomes its placeholder, ``OUTPUT``. Other names stay as they are.
+
+    Args:
+        message: the message of an error.
+        arguments: the verb and what follows it.
+    """
+    group = typer.main.get_command(app)
+    command: Any = group
+    for argument in arguments:
+        if argument not in getattr(command, "commands", {}):
+            break
+        command = command.commands[argument]
+    reading = {field.name for field in fields(ReadOptions)}
+    convert_flags = _flags(group.commands["convert"])  # type: ignore[attr-defined]
+    flags = {name: f"musamma convert {flag}" for name, flag in convert_flags if name in reading} | dict(_flags(command))
+
+    def replace(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in flags:
+            return match[0]
+        return flags[name] + ("" if value in (None, "True") else f" {value.strip(_QUOTES)}")
+
+    return _PARAMETER.sub(replace, message)
+
+
+def _flags(command: Any) -> Iterator[tuple[str, str]]:
+    """The options of a command, each under its parameter's name and under its own with underscores; and the arguments."""
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            yield parameter.name, parameter.metavar or parameter.name.upper()
+        elif flag := next((option for option in parameter.opts if option.startswith("--")), None):
+            yield parameter.name, flag
+            yield flag.removeprefix("--").replace("-", "_"), flag
+
+
+def _print_error(message: str) -> None:
     print(f"musamma: {message}", file=sys.stderr)
 
 

@@ -19,6 +19,9 @@ class InputError(ValueError):
         where: file and line, document id and offsets, or the configuration key.
         expected: what would have been correct.
         remedy: what the user can do about it.
+
+    A message names a parameter in backticks, as in a Python call: `` `overwrite=True` ``. The command line shows its option
+    instead, see :func:`musamma.cli.main.name_flags`.
     """
 
     def __init__(
