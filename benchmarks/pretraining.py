@@ -49,7 +49,7 @@ _BEFORE = -1
 def ours(options: argparse.Namespace, compiled: bool) -> float:
     """Pieces a second of steps of a run, the first two left out."""
     from musamma.training.pretraining.pretrain_config import PretrainConfig
-    from musamma.training.pretraining.run import pretrain
+    from musamma.training.pretraining.pretrain_run import pretrain
 
     output = Path(options.folder) / "run"
     pretrain(
@@ -191,7 +191,7 @@ def speed(options: argparse.Namespace) -> None:
 
 def curve(options: argparse.Namespace) -> None:
     """Strict development F1 of encoders fine-tuned before, during and after a run."""
-    from musamma.training.cards import spread
+    from musamma.training.cards import format_mean_std
     from musamma.training.config import load_config
     from musamma.training.finetune import finetune
 
@@ -226,7 +226,7 @@ def curve(options: argparse.Namespace) -> None:
     by_tokens = {tokens: [score["f1"] for score in mine if score["tokens"] == tokens] for tokens in encoders}
     first = mean(next(iter(by_tokens.values())))
     for tokens, each in by_tokens.items():
-        table.add_row(_point(tokens), spread(each), f"{100 * (mean(each) - first):+.1f}")
+        table.add_row(_point(tokens), format_mean_std(each), f"{100 * (mean(each) - first):+.1f}")
     Console().print(table)
 
 

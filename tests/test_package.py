@@ -23,7 +23,7 @@ import yaml
 
 from musamma import evaluation, inference
 from musamma.cli.main import app
-from musamma.training.config import RunConfig, Settings, load_config
+from musamma.training.config import BaseConfig, RunConfig, load_config
 from musamma.training.pretraining.pretrain_config import PretrainConfig, load_pretrain_config
 
 ROOT = Path(__file__).parents[1]
@@ -191,7 +191,7 @@ def test_configs_load_and_say_how_to_run_them(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "page"), [(RunConfig, "train"), (PretrainConfig, "pretrain")])
-def test_every_key_of_a_config_is_documented(kind: type[Settings], page: str) -> None:
+def test_every_key_of_a_config_is_documented(kind: type[BaseConfig], page: str) -> None:
     keys = set()
     for name, field in kind.model_fields.items():
         inner = getattr(field.annotation, "model_fields", None)

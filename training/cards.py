@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from musamma.training.finetune import SeedResult
 
 #: Modes of the table, with what they are called in it.
-MODES = {
+MODE_TITLES = {
     "strict": "character-exact",
     "whole_word": "whole words",
     "iob2_strict": "IOB2, strict",
@@ -28,7 +28,7 @@ MODES = {
 }
 
 
-def spread(values: Sequence[float]) -> str:
+def format_mean_std(values: Sequence[float]) -> str:
     """Mean and sample standard deviation in per cent, e.g. ``75.1 ± 0.4``; one value stands alone."""
     figure = f"{100 * mean(values):.1f}"
     return figure if len(values) == 1 else f"{figure} ± {100 * stdev(values):.1f}"
@@ -40,7 +40,7 @@ def micro_f1(result: SeedResult, part: str, mode: str) -> float:
     return float((figures if mode == "strict" else figures[mode])["micro"]["f1"])
 
 
-def model_card(config: RunConfig, corpus: Corpus, results: Sequence[SeedResult]) -> str:
+def build_model_card(config: RunConfig, corpus: Corpus, results: Sequence[SeedResult]) -> str:
     """The card, in Markdown with the hub's metadata.
 
     Args:
@@ -72,13 +72,13 @@ def model_card(config: RunConfig, corpus: Corpus, results: Sequence[SeedResult])
     )
     sizes = {"training": corpus.train, "dev": corpus.dev, "test": corpus.test}
     rows = [
-        f"| {title} | " + " | ".join(spread([micro_f1(r, p, mode) for r in results]) for p in parts) + " |"
-        for mode, title in MODES.items()
+        f"| {title} | " + " | ".join(format_mean_std([micro_f1(r, p, mode) for r in results]) for p in parts) + " |"
+        for mode, title in MODE_TITLES.items()
     ]
     labels = results[0].scores[parts[-1]]["per_label"]
     per_label = [
         f"| {label} | "
-        + spread([float(r.scores[parts[-1]]["per_label"].get(label, {"f1": 0.0})["f1"]) for r in results])
+        + format_mean_std([float(r.scores[parts[-1]]["per_label"].get(label, {"f1": 0.0})["f1"]) for r in results])
         + f" | {labels[label]['support']} |"
         for label in labels
     ]
@@ -149,8 +149,8 @@ def print_results(results: Sequence[SeedResult], output: str, console: Console) 
     table.add_column("counted by")
     for part in parts:
         table.add_column(part, justify="right")
-    for mode, title in MODES.items():
-        table.add_row(title, *(spread([micro_f1(result, part, mode) for result in results]) for part in parts))
+    for mode, title in MODE_TITLES.items():
+        table.add_row(title, *(format_mean_std([micro_f1(result, part, mode) for result in results]) for part in parts))
     console.print(table)
     minutes = sum(result.seconds for result in results) / 60
     console.print(f"trained in {minutes:.1f} min; checkpoint, card and scores: {output}", soft_wrap=True)

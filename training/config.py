@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 from musamma.data.errors import InputError
 
 #: What a run sets by itself, so that a config cannot contradict it.
-OWN_ARGUMENTS: dict[str, str | None] = {
+RESERVED_ARGUMENTS: dict[str, str | None] = {
     "output_dir": "output",
     "seed": "seeds",
     "data_seed": "seeds",
@@ -33,13 +33,13 @@ OWN_ARGUMENTS: dict[str, str | None] = {
 }
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of a configuration: no unknown keys, no later change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Settings(Section):
+class BaseConfig(ConfigSection):
     """A whole configuration, as it stands in a YAML file."""
 
     def to_yaml(self) -> str:
@@ -47,10 +47,10 @@ class Settings(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
 
 
-_AnySettings = TypeVar("_AnySettings", bound=Settings)
+_AnySettings = TypeVar("_AnySettings", bound=BaseConfig)
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """Where the annotated articles are.
 
     Args:
@@ -78,14 +78,14 @@ class DataConfig(Section):
         return [value] if isinstance(value, str) else value
 
 
-class EncodingConfig(Section):
+class EncodingConfig(ConfigSection):
     """How documents are cut into windows: see `musamma.data.windows.DocumentTokenizer`."""
 
     max_length: Annotated[int, Field(ge=16)] = 256
     overlap: Annotated[int, Field(ge=0)] = 64
 
 
-class RunConfig(Settings):
+class RunConfig(BaseConfig):
     """One fine-tuning run.
 
     Args:
@@ -130,7 +130,7 @@ class RunConfig(Settings):
     @field_validator("trainer")
     @classmethod
     def _known_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return checked_arguments(value, own=OWN_ARGUMENTS)
+        return parse_trainer_section(value, own=RESERVED_ARGUMENTS)
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> RunConfig:
@@ -157,7 +157,7 @@ def trainer_arguments(settings: dict[str, Any]) -> TrainingArguments:
         ) from error
 
 
-def checked_arguments(value: dict[str, Any], *, own: dict[str, str | None]) -> dict[str, Any]:
+def parse_trainer_section(value: dict[str, Any], *, own: dict[str, str | None]) -> dict[str, Any]:
     """The section for `transformers.TrainingArguments`, each value as the type that belongs to it.
 
     Args:
@@ -195,15 +195,15 @@ def packaged_configs() -> dict[str, Path]:
 
 
 def load_config(path: str | Path, *, changes: Sequence[str] = (), output: str | None = None) -> RunConfig:
-    """Read the configuration of a fine-tuning run; see :func:`read_settings`."""
-    return read_settings(path, RunConfig, changes=changes, output=output)
+    """Read the configuration of a fine-tuning run; see :func:`read_config`."""
+    return read_config(path, RunConfig, changes=changes, output=output)
 
 
 #: The key that every configuration of a command has, and no other's.
 _COMMANDS = {"data": "musamma train", "text": "musamma encoder pretrain"}
 
 
-def read_settings(
+def read_config(
     path: str | Path, kind: type[_AnySettings], *, changes: Sequence[str] = (), output: str | None = None
 ) -> _AnySettings:
     """Read a configuration.

@@ -23,7 +23,7 @@ from musamma.models.predictor import pad
 from musamma.training.config import DataConfig, RunConfig
 
 #: Corpora that come with the project, by name.
-CORPORA = {"khabar": khabar}
+PACKAGED_CORPORA = {"khabar": khabar}
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def load_corpus(config: RunConfig) -> Corpus:
     data = config.data
     train = _read(data.train, "train", data)
     test = _read(data.test, "test", data)
-    if data.dev or any(name in CORPORA for name in data.train):
-        dev = _read(data.dev or [name for name in data.train if name in CORPORA], "dev", data)
+    if data.dev or any(name in PACKAGED_CORPORA for name in data.train):
+        dev = _read(data.dev or [name for name in data.train if name in PACKAGED_CORPORA], "dev", data)
     else:
         # By position, not at random: neighbouring documents are often of one story.
         cut = len(train) - max(1, round(len(train) * data.dev_share))
@@ -87,8 +87,8 @@ def _check_ids(documents: Iterable[Document]) -> None:
 def _read(names: Iterable[str], split: str, data: DataConfig) -> list[Document]:
     documents: list[Document] = []
     for name in names:
-        if name in CORPORA and not Path(name).exists():
-            documents += CORPORA[name](split)
+        if name in PACKAGED_CORPORA and not Path(name).exists():
+            documents += PACKAGED_CORPORA[name](split)
         else:
             documents += read_documents(name, format=data.format)
     if data.labels:
@@ -101,7 +101,7 @@ def _read(names: Iterable[str], split: str, data: DataConfig) -> list[Document]:
 LENGTH = "length"
 
 
-def window_dataset(
+def build_window_dataset(
     documents: list[Document], encoder: DocumentTokenizer, tags: TagSet, *, proclitics: bool
 ) -> tuple[Dataset, list[tuple[Document, Misalignment]]]:
     """Every window of the documents, with the targets of the words that it owns.
@@ -127,7 +127,7 @@ def window_dataset(
 
 
 @dataclass(frozen=True)
-class Collator:
+class WindowCollator:
     """Rows of the data set as a padded batch.
 
     Args:
@@ -161,7 +161,7 @@ def joint_loss(
 
     Args:
         outputs: logits of `TokenClassifier`.
-        labels: (windows, 2, pieces), see :class:`Collator`.
+        labels: (windows, 2, pieces), see :class:`WindowCollator`.
         num_items_in_batch: targets in the whole accumulated batch; by default those of this one.
     """
     total = torch.zeros((), device=labels.device)

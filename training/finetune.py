@@ -1,6 +1,6 @@
 """The fine-tuning script: annotated articles and an encoder in, a token classifier with its scores out.
 
-Run it as ``musamma train CONFIG``, or over several processes as ``torchrun --nproc-per-node N -m musamma.training.finetune CONFIG``.
+Run it as ``musamma train CONFIG``, or over several processes as ``torchrun --nproc-per-node N -m musamma train CONFIG``.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from musamma.models.classifier import EncodingOptions, TokenClassifier, new_clas
 from musamma.models.loading import load_tokenizer, resolve_model
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime, supports_bfloat16
-from musamma.training.cards import model_card
+from musamma.training.cards import build_model_card
 from musamma.training.config import RunConfig, trainer_arguments
-from musamma.training.dataset import LENGTH, Collator, Corpus, joint_loss, load_corpus, window_dataset
+from musamma.training.dataset import LENGTH, Corpus, WindowCollator, build_window_dataset, joint_loss, load_corpus
 from musamma.training.run_dir import (
     CARD_FILE,
     LOG_FILE,
     RUN_FILE,
     SCORES_FILE,
-    check_output,
-    claim,
+    check_output_folder,
+    claim_output,
+    find_last_checkpoint,
     is_main_process,
-    last_whole_checkpoint,
-    publish,
-    write_lines,
+    publish_checkpoint,
+    write_json_lines,
 )
 from musamma.training.trainer import LogWriter, SpanTrainer
 
@@ -83,17 +83,17 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
         InputError: the configuration cannot be carried out, or the output folder holds another run.
     """
     output = Path(config.output)
-    check_output(config, output, resume=resume, overwrite=overwrite)
+    check_output_folder(config, output, resume=resume, overwrite=overwrite)
     corpus = load_corpus(config)
     # All that can be wrong is told before anything is written, and before an earlier run is deleted.
     _arguments(config, config.seeds[0], output)
     _new_parts(config, corpus)
-    claim(config, output, overwrite=overwrite)
+    claim_output(config, output, overwrite=overwrite)
     results = [_run_seed(config, corpus, seed, output / f"seed-{seed}") for seed in config.seeds]
     if is_main_process():
         best = max(results, key=lambda result: result.dev_f1)
-        publish(best.folder, output)
-        (output / CARD_FILE).write_text(model_card(config, corpus, results), encoding="utf-8")
+        publish_checkpoint(best.folder, output)
+        (output / CARD_FILE).write_text(build_model_card(config, corpus, results), encoding="utf-8")
         records = [{"seed": result.seed, "seconds": result.seconds, "scores": result.scores} for result in results]
         write_json({"best_seed": best.seed, "seeds": records}, output / SCORES_FILE)
     return results
@@ -112,10 +112,10 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     if options.device.type == "cpu":
         # PyTorch's fused attention goes back through a batch of sentences slower than all the rest of a step does.
         classifier.backbone.set_attn_implementation("eager")
-    windows, losses = window_dataset(corpus.train, encoder, corpus.tags, proclitics=config.proclitics)
+    windows, losses = build_window_dataset(corpus.train, encoder, corpus.tags, proclitics=config.proclitics)
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
-        write_lines(folder / "losses.jsonl", (_loss_record(document, loss) for document, loss in losses))
+        write_json_lines(folder / "losses.jsonl", (_loss_record(document, loss) for document, loss in losses))
     predictor = Predictor(
         TorchRuntime(classifier, device=options.device, autocast=torch.bfloat16 if options.bf16 else None),
         encoder,
@@ -136,7 +136,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
             "args": options,
             "train_dataset": windows,
             "eval_dataset": windows.select([]),
-            "data_collator": Collator(encoder.tokenizer.pad_token_id or 0, encoder.max_length),
+            "data_collator": WindowCollator(encoder.tokenizer.pad_token_id or 0, encoder.max_length),
             "compute_loss_func": joint_loss,
             "callbacks": callbacks,
         },
@@ -144,7 +144,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     # Metrics go to TensorBoard and log.jsonl; standard output is for the result.
     trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(work))
+    trainer.train(resume_from_checkpoint=find_last_checkpoint(work))
     seconds = time.perf_counter() - start
     parts = {"dev": corpus.dev} | ({"test": corpus.test} if corpus.test else {})
     scores = {part: trainer.score(documents).to_dict() for part, documents in parts.items()}
@@ -152,7 +152,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     if is_main_process():
         encoding = EncodingOptions(max_length=encoder.max_length, overlap=encoder.overlap)
         classifier.save_pretrained(folder, encoder.tokenizer, encoding)
-        (folder / CARD_FILE).write_text(model_card(config, corpus, [result]), encoding="utf-8")
+        (folder / CARD_FILE).write_text(build_model_card(config, corpus, [result]), encoding="utf-8")
         shutil.copy(folder.parent / RUN_FILE, folder / RUN_FILE)
         # Last: its presence says that the seed is done.
         write_json({"seed": seed, "seconds": result.seconds, "scores": scores}, finished)
@@ -225,14 +225,3 @@ def _loss_record(document: Document, loss: Misalignment) -> dict[str, Any]:
         "reason": loss.reason,
         "kept": None if loss.kept is None else loss.kept.to_dict(),
     }
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """``python -m musamma.training.finetune CONFIG [KEY=VALUE...]``, for torchrun and accelerate launch."""
-    from musamma.cli.main import main as command
-
-    command(["train", *(sys.argv[1:] if arguments is None else arguments)])
-
-
-if __name__ == "__main__":
-    main()

@@ -12,12 +12,14 @@ from typing import Any
 import yaml
 
 from musamma.data.errors import InputError
-from musamma.training.config import Settings
+from musamma.training.config import BaseConfig
 
 RUN_FILE, SCORES_FILE, CARD_FILE, LOG_FILE = "run.yaml", "scores.json", "README.md", "log.jsonl"
 
 
-def check_output(config: Settings, output: Path, *, resume: bool, overwrite: bool, kept: Collection[str] = ()) -> None:
+def check_output_folder(
+    config: BaseConfig, output: Path, *, resume: bool, overwrite: bool, kept: Collection[str] = ()
+) -> None:
     """Fail where the output folder holds what this run must not touch.
 
     Args:
@@ -56,7 +58,7 @@ def check_output(config: Settings, output: Path, *, resume: bool, overwrite: boo
             raise _not_writable(output, error) from error
 
 
-def claim(config: Settings, output: Path, *, overwrite: bool, kept: Collection[str] = ()) -> None:
+def claim_output(config: BaseConfig, output: Path, *, overwrite: bool, kept: Collection[str] = ()) -> None:
     """Make the output folder this run's own; what is named in ``kept`` stays in it."""
     if is_main_process():
         try:
@@ -82,7 +84,7 @@ def _changed(before: str, after: str) -> list[str]:
     return [key for key in new if key not in ("output", "seeds") and old.get(key) != new[key]]
 
 
-def last_whole_checkpoint(work: Path) -> str | None:
+def find_last_checkpoint(work: Path) -> str | None:
     """The newest of the Trainer's checkpoints in ``work`` that was written to its end; broken ones are removed."""
     whole = None
     found = [path for path in work.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
@@ -97,7 +99,7 @@ def last_whole_checkpoint(work: Path) -> str | None:
     return whole
 
 
-def publish(source: Path, output: Path) -> None:
+def publish_checkpoint(source: Path, output: Path) -> None:
     """Put a seed's checkpoint into the output folder itself."""
     for file in source.iterdir():
         if file.is_file() and file.name not in (SCORES_FILE, RUN_FILE, CARD_FILE, LOG_FILE):
@@ -109,7 +111,7 @@ def publish(source: Path, output: Path) -> None:
                 shutil.copy(file, target)
 
 
-def write_lines(path: Path, records: Iterable[Any]) -> None:
+def write_json_lines(path: Path, records: Iterable[Any]) -> None:
     """Write JSON lines."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

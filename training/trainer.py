@@ -74,7 +74,7 @@ class SpanTrainer(Trainer):
         if self.optimizer is None:
             module = model or self._runtime.classifier
             decayed = set(self.get_decay_parameter_names(module))
-            rates = learning_rates(
+            rates = layerwise_learning_rates(
                 [name for name, weight in module.named_parameters() if weight.requires_grad],
                 rate=self.args.learning_rate,
                 decay=self._layerwise_decay,
@@ -93,7 +93,9 @@ class SpanTrainer(Trainer):
         return self.optimizer
 
 
-def learning_rates(names: list[str], *, rate: float, decay: float, head_rate: float | None) -> dict[str, float]:
+def layerwise_learning_rates(
+    names: list[str], *, rate: float, decay: float, head_rate: float | None
+) -> dict[str, float]:
     """The learning rate of every weight.
 
     Args:

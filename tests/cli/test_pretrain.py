@@ -141,7 +141,9 @@ def test_an_earlier_run_is_left_alone(fails, recipe) -> None:
 
 
 def test_an_encoder_that_cannot_be_packed_is_told_the_way_out(fails, recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musamma.training.pretraining.packing.positions_of", lambda documents, offset: documents * 0)
+    monkeypatch.setattr(
+        "musamma.training.pretraining.packing.packed_positions", lambda documents, offset: documents * 0
+    )
     assert "set packing: false, one paragraph a row" in fails(recipe())
 
 

@@ -13,7 +13,7 @@ from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.classifier import EncodingOptions, new_classifier
 from musamma.models.loading import load_tokenizer
-from musamma.training.dataset import Collator, joint_loss, window_dataset
+from musamma.training.dataset import WindowCollator, build_window_dataset, joint_loss
 
 TAGS = TagSet.from_labels(["PER", "LOC", "ORG"])
 KNOWN = [
@@ -51,9 +51,11 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     torch.manual_seed(1)
     classifier = new_classifier(name, TAGS)
     tokenizer = install_normalizer(load_tokenizer(name))
-    rows, losses = window_dataset(known, DocumentTokenizer(tokenizer, max_length=64, overlap=16), TAGS, proclitics=True)
+    rows, losses = build_window_dataset(
+        known, DocumentTokenizer(tokenizer, max_length=64, overlap=16), TAGS, proclitics=True
+    )
     assert not losses
-    batch = Collator(tokenizer.pad_token_id, 64)([rows[index] for index in range(len(rows))])
+    batch = WindowCollator(tokenizer.pad_token_id, 64)([rows[index] for index in range(len(rows))])
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=3e-3)
     for _ in range(120):
         loss = joint_loss(classifier(batch["input_ids"], batch["attention_mask"]), batch["labels"])

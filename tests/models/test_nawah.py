@@ -8,8 +8,8 @@ from transformers import AutoModel, AutoModelForTokenClassification, AutoTokeniz
 
 from musamma.data.normalization import has_normalizer
 from musamma.models.loading import packaged_models
-from musamma.training.cards import spread
-from musamma.training.pretraining.results import figure, read_result
+from musamma.training.cards import format_mean_std
+from musamma.training.pretraining.pretrain_results import format_metric, read_result
 
 FOLDER = packaged_models()["nawah"]
 
@@ -50,13 +50,13 @@ def test_the_figures_of_its_card_are_those_of_the_runs_that_made_it():
     assert f"{run.tokens:,}" in card
     assert f"{run.steps:,}" in card
     for point in (run.before, run.after):
-        assert figure("mlm_loss", point["mlm_loss"]) in card
+        assert format_metric("mlm_loss", point["mlm_loss"]) in card
     scores = [json.loads(line) for line in (FOLDER / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     for recipe in ("nawah-anercorp", "nawah-aqmar"):
         for tokens in (-1, run.tokens):
             each = [s["f1"] for s in scores if (s["recipe"], s["tokens"]) == (recipe, tokens)]
             assert len(each) == 3
-            assert spread(each) in card
+            assert format_mean_std(each) in card
 
 
 def test_it_loads_as_a_token_classifier_in_full_precision():

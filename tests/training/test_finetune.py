@@ -21,8 +21,8 @@ from musamma.data.errors import InputError
 from musamma.inference import Tagger
 from musamma.training.config import RunConfig
 from musamma.training.finetune import SeedResult, finetune
-from musamma.training.run_dir import last_whole_checkpoint
-from musamma.training.trainer import learning_rates
+from musamma.training.run_dir import find_last_checkpoint
+from musamma.training.trainer import layerwise_learning_rates
 
 PLACES = ["دمشق", "بغداد", "بيروت", "القاهرة", "الموصل", "الكويت"]
 PEOPLE = ["محمد السعيد", "منى صالح", "حسام الأحبابي"]
@@ -174,7 +174,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     file = tmp_path / "killed.yaml"
     file.write_text(killed.to_yaml(), encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-m", "musamma.training.finetune", str(file)],
+        [sys.executable, "-m", "musamma", "train", str(file)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -205,7 +205,7 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "trainer_state.json").write_text(state, encoding="utf-8")
     (tmp_path / "checkpoint-32").mkdir()
-    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-16")
+    assert find_last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-16")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-16", "checkpoint-8"]
 
 
@@ -232,7 +232,8 @@ def test_two_processes_train_together(wordpiece_encoder: Path, articles: Path, t
         "--nproc-per-node",
         "2",
         "-m",
-        "musamma.training.finetune",
+        "musamma",
+        "train",
     ]
     done = subprocess.run(
         [*command, str(file)],
@@ -258,8 +259,14 @@ def test_learning_rates_fall_with_depth() -> None:
         "backbone.classifier.weight",
         "proclitic_head.weight",
     ]
-    assert list(learning_rates(names, rate=1.0, decay=0.5, head_rate=3.0).values()) == [0.25, 0.5, 1.0, 3.0, 3.0]
-    assert set(learning_rates(names, rate=1.0, decay=1.0, head_rate=None).values()) == {1.0}
+    assert list(layerwise_learning_rates(names, rate=1.0, decay=0.5, head_rate=3.0).values()) == [
+        0.25,
+        0.5,
+        1.0,
+        3.0,
+        3.0,
+    ]
+    assert set(layerwise_learning_rates(names, rate=1.0, decay=1.0, head_rate=None).values()) == {1.0}
 
 
 def test_accumulated_and_recomputed_gradients_train_as_plain_ones(

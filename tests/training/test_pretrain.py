@@ -23,8 +23,8 @@ from musamma.data.errors import InputError
 from musamma.training.config import RunConfig
 from musamma.training.finetune import finetune
 from musamma.training.pretraining.pretrain_config import PretrainConfig
-from musamma.training.pretraining.results import PretrainResult
-from musamma.training.pretraining.run import prepare, pretrain
+from musamma.training.pretraining.pretrain_results import PretrainResult
+from musamma.training.pretraining.pretrain_run import prepare, pretrain
 
 HALVES = [
     "أعلنت وزارة الدفاع العراقية تقدم القوات نحو الموصل",
@@ -165,7 +165,7 @@ def killed(config: PretrainConfig, file: Path, sign: str, *options: str) -> None
     """Start a run and kill it as soon as a file of this pattern is there."""
     file.write_text(config.to_yaml(), encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-m", "musamma.training.pretraining.run", str(file), *options],
+        [sys.executable, "-m", "musamma", "encoder", "pretrain", str(file), *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -185,7 +185,7 @@ def command(config: PretrainConfig, *options: str, **environment: str) -> subpro
     file = Path(config.output).with_suffix(".yaml")
     file.write_text(config.to_yaml(), encoding="utf-8")
     return subprocess.run(
-        [sys.executable, "-m", "musamma.training.pretraining.run", str(file), *options],
+        [sys.executable, "-m", "musamma", "encoder", "pretrain", str(file), *options],
         capture_output=True,
         text=True,
         timeout=300,
@@ -312,7 +312,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(
     (tmp_path / "run.yaml").write_text(config.to_yaml(), encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launcher, "-m", "musamma.training.pretraining.run", str(tmp_path / "run.yaml")],
+        [*launcher, "-m", "musamma", "encoder", "pretrain", str(tmp_path / "run.yaml")],
         capture_output=True,
         text=True,
         timeout=200,

@@ -18,21 +18,21 @@ from torch.utils.data import Dataset
 
 from musamma.data.arabic import segment
 from musamma.data.windows import IGNORED
-from musamma.training.pretraining.packing import PackedRow, Rows
+from musamma.training.pretraining.packing import PackedRow, RowStore
 
 #: Streams of random numbers that must not meet.
 HEAD, MAIN, HELD_OUT = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Special:
+class SpecialTokenCount:
     """How many special tokens stand before and behind a paragraph."""
 
     before: int
     behind: int
 
 
-def plain_pieces(documents: np.ndarray, special: Special) -> np.ndarray:
+def plain_pieces(documents: np.ndarray, special: SpecialTokenCount) -> np.ndarray:
     """Which pieces of a row are text, not special tokens.
 
     Args:
@@ -76,7 +76,7 @@ def choose_masked(units: np.ndarray, plain: np.ndarray, *, share: float, random:
 
 
 def masked_pieces(
-    units: np.ndarray, documents: np.ndarray, special: Special, *, share: float, key: tuple[int, ...]
+    units: np.ndarray, documents: np.ndarray, special: SpecialTokenCount, *, share: float, key: tuple[int, ...]
 ) -> np.ndarray:
     """The masked pieces of a row, the same for the same key.
 
@@ -153,7 +153,7 @@ def _begins(cuts: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class Masks:
+class MaskingConfig:
     """How rows are masked.
 
     Args:
@@ -162,7 +162,7 @@ class Masks:
         seed: the run's.
     """
 
-    special: Special
+    special: SpecialTokenCount
     share: float
     seed: int
 
@@ -176,7 +176,7 @@ class MaskedRow:
     plain: np.ndarray
 
 
-class Course(Dataset):
+class RowSchedule(Dataset):
     """All rows of a run in the order in which they come, pass after pass, each pass in an order of its own.
 
     An item is a pure function of its number, so that a run that goes on, and any number of workers and processes,
@@ -189,7 +189,7 @@ class Course(Dataset):
         stream: separates the random numbers of this course from others'.
     """
 
-    def __init__(self, rows: Rows, *, items: int, masks: Masks, stream: int) -> None:
+    def __init__(self, rows: RowStore, *, items: int, masks: MaskingConfig, stream: int) -> None:
         self._rows, self._items, self._masks, self._stream = rows, items, masks, stream
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
@@ -237,7 +237,7 @@ class Course(Dataset):
         return np.random.default_rng((self._masks.seed, self._stream, turn)).permutation(len(self._rows))
 
 
-def held_out_rows(rows: Rows, *, limit: int, masks: Masks) -> list[MaskedRow]:
+def held_out_rows(rows: RowStore, *, limit: int, masks: MaskingConfig) -> list[MaskedRow]:
     """At most ``limit`` rows, spread evenly, with masks that are always the same."""
     numbers = np.unique(np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(np.int64))
     return [
@@ -246,7 +246,7 @@ def held_out_rows(rows: Rows, *, limit: int, masks: Masks) -> list[MaskedRow]:
     ]
 
 
-def _masked(row: PackedRow, masks: Masks, key: tuple[int, ...]) -> MaskedRow:
+def _masked(row: PackedRow, masks: MaskingConfig, key: tuple[int, ...]) -> MaskedRow:
     masked = masked_pieces(row.units, row.documents, masks.special, share=masks.share, key=key)
     return MaskedRow(row, masked, plain_pieces(row.documents, masks.special))
 

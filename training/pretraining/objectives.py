@@ -21,7 +21,7 @@ from musamma.training.pretraining.packing import hidden_states
 Sums = dict[str, torch.Tensor]
 
 
-class PieceHead(nn.Module):
+class MaskedPieceHead(nn.Module):
     """Logits of all pieces from hidden states, by way of the word embeddings (BERT's head).
 
     Args:
@@ -42,7 +42,7 @@ class PieceHead(nn.Module):
         return nn.functional.linear(self.norm(gelu(self.dense(hidden))), table, self.bias)
 
 
-class MaskedModel(nn.Module):
+class MaskedLanguageModel(nn.Module):
     """An encoder that learns to name masked pieces.
 
     Args:
@@ -54,7 +54,7 @@ class MaskedModel(nn.Module):
         super().__init__()
         self.encoder, self.packing, self.frozen = encoder, packing, False
         self.config = encoder.config
-        self.head = PieceHead(encoder)
+        self.head = MaskedPieceHead(encoder)
 
     def compile_encoders(self, *, dynamic: bool | None) -> None:
         """Let `torch.compile` make faster code for the encoder, in place; see :class:`torch.nn.Module`."""
@@ -81,7 +81,7 @@ class MaskedModel(nn.Module):
         return piece_sums(logits, labels.flatten().index_select(0, places), count_right=not self.training)
 
 
-class ReplacedModel(nn.Module):
+class ReplacedTokenDetector(nn.Module):
     """An encoder that learns to find pieces that a small generator has put in place of masked ones (ELECTRA, Clark et
     al., 2020).
 
@@ -99,7 +99,7 @@ class ReplacedModel(nn.Module):
 
     def __init__(self, encoder: PreTrainedModel, *, packing: bool, layers: int) -> None:
         super().__init__()
-        self.generator = MaskedModel(lower_layers(encoder, layers), packing=packing)
+        self.generator = MaskedLanguageModel(copy_lower_layers(encoder, layers), packing=packing)
         self.encoder, self.packing, self.frozen = encoder, packing, False
         self.config = encoder.config
         size = encoder.config.hidden_size
@@ -112,20 +112,20 @@ class ReplacedModel(nn.Module):
         self.random: torch.Generator | None = None
 
     def compile_encoders(self, *, dynamic: bool | None) -> None:
-        """As in `MaskedModel`, with the generator's."""
+        """As in `MaskedLanguageModel`, with the generator's."""
         self.generator.compile_encoders(dynamic=dynamic)
         self.encoder.compile(dynamic=dynamic)
 
     def forward(
         self, input_ids: torch.Tensor, documents: torch.Tensor, labels: torch.Tensor, plain: torch.Tensor
     ) -> Sums:
-        """Sums: those of `MaskedModel`; ``rtd_loss`` over pieces; without training also ``rtd_replaced``,
+        """Sums: those of `MaskedLanguageModel`; ``rtd_loss`` over pieces; without training also ``rtd_replaced``,
         ``rtd_found``, ``rtd_alarms``."""
         self.generator.frozen = self.frozen
         logits, places = self.generator.predict(input_ids, documents, labels)
         goals = labels.flatten().index_select(0, places)
         sums = piece_sums(logits, goals, count_right=not self.training)
-        proposed = sample(logits.detach(), self.random)
+        proposed = sample_pieces(logits.detach(), self.random)
         replaced_ids = input_ids.flatten().index_copy(0, places, proposed).view_as(input_ids)
         # A proposal that happens to be the original is no replacement.
         replaced = torch.zeros(input_ids.numel(), dtype=torch.bool, device=input_ids.device)
@@ -160,7 +160,7 @@ def piece_sums(logits: torch.Tensor, goals: torch.Tensor, *, count_right: bool) 
     return sums
 
 
-def sample(logits: torch.Tensor, random: torch.Generator | None) -> torch.Tensor:
+def sample_pieces(logits: torch.Tensor, random: torch.Generator | None) -> torch.Tensor:
     """One piece of each distribution, (masked,), from logits, (masked, vocabulary): where its cumulated sum passes a
     random number."""
     sums = logits.float().softmax(-1).cumsum(-1)
@@ -168,7 +168,7 @@ def sample(logits: torch.Tensor, random: torch.Generator | None) -> torch.Tensor
     return torch.searchsorted(sums, points).squeeze(1).clamp(max=sums.shape[1] - 1)
 
 
-def lower_layers(encoder: PreTrainedModel, count: int) -> PreTrainedModel:
+def copy_lower_layers(encoder: PreTrainedModel, count: int) -> PreTrainedModel:
     """A copy of the encoder with its first ``count`` layers.
 
     Raises:

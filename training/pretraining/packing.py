@@ -85,7 +85,7 @@ def position_offset(encoder: PreTrainedModel) -> int:
     return 0
 
 
-def positions_of(documents: torch.Tensor, offset: int) -> torch.Tensor:
+def packed_positions(documents: torch.Tensor, offset: int) -> torch.Tensor:
     """Position ids that begin anew with every paragraph.
 
     Args:
@@ -102,7 +102,7 @@ def attention_mask(documents: torch.Tensor, attention: str) -> torch.Tensor:
     """A mask in blocks: every piece sees its own paragraph, padding sees padding.
 
     Args:
-        documents: as in :func:`positions_of`.
+        documents: as in :func:`packed_positions`.
         attention: the encoder's implementation of attention, ``eager`` or ``sdpa``.
 
     Returns:
@@ -125,7 +125,7 @@ def hidden_states(
     Args:
         encoder: the encoder.
         input_ids: (rows, pieces).
-        documents: as in :func:`positions_of`.
+        documents: as in :func:`packed_positions`.
         packing: whether rows hold several paragraphs; without it the encoder makes its own mask and positions.
 
     Returns:
@@ -135,7 +135,7 @@ def hidden_states(
         return encoder(input_ids=input_ids, attention_mask=documents.ne(0).long()).last_hidden_state
     return encoder(
         input_ids=input_ids,
-        position_ids=positions_of(documents, position_offset(encoder)),
+        position_ids=packed_positions(documents, position_offset(encoder)),
         attention_mask=attention_mask(documents, encoder.config._attn_implementation),
     ).last_hidden_state
 
@@ -256,7 +256,7 @@ class PackedRow:
     documents: np.ndarray
 
 
-class Rows:
+class RowStore:
     """Rows by number, from memory-mapped files.
 
     Args:

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from musamma.training.config import OWN_ARGUMENTS, Section, Settings, checked_arguments, read_settings
+from musamma.training.config import RESERVED_ARGUMENTS, BaseConfig, ConfigSection, parse_trainer_section, read_config
 
 #: What a run sets by itself: the order of the rows and the count of the tokens are its own.
 _OWN: dict[str, str | None] = {
-    **OWN_ARGUMENTS,
+    **RESERVED_ARGUMENTS,
     "seed": "seed",
     "data_seed": "seed",
     "train_sampling_strategy": None,
@@ -28,7 +28,7 @@ _OWN: dict[str, str | None] = {
 }
 
 
-class HeldOutConfig(Section):
+class HeldOutConfig(ConfigSection):
     """Text that is never trained on.
 
     Args:
@@ -40,7 +40,7 @@ class HeldOutConfig(Section):
     rows: Annotated[int, Field(ge=1)] = 256
 
 
-class PretrainConfig(Settings):
+class PretrainConfig(BaseConfig):
     """One run of continued pre-training.
 
     Args:
@@ -104,7 +104,7 @@ class PretrainConfig(Settings):
     @field_validator("trainer")
     @classmethod
     def _known_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return checked_arguments(value, own=_OWN)
+        return parse_trainer_section(value, own=_OWN)
 
     @model_validator(mode="after")
     def _ends(self) -> PretrainConfig:
@@ -114,5 +114,5 @@ class PretrainConfig(Settings):
 
 
 def load_pretrain_config(path: str | Path, *, changes: Sequence[str] = (), output: str | None = None) -> PretrainConfig:
-    """Read the configuration of a pre-training run; see :func:`musamma.training.config.read_settings`."""
-    return read_settings(path, PretrainConfig, changes=changes, output=output)
+    """Read the configuration of a pre-training run; see :func:`musamma.training.config.read_config`."""
+    return read_config(path, PretrainConfig, changes=changes, output=output)

@@ -13,8 +13,8 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from musamma.data.windows import IGNORED
-from musamma.training.pretraining.masking import Course, MaskCollator, MaskedRow
-from musamma.training.pretraining.objectives import MaskedModel, ReplacedModel, Sums
+from musamma.training.pretraining.masking import MaskCollator, MaskedRow, RowSchedule
+from musamma.training.pretraining.objectives import MaskedLanguageModel, ReplacedTokenDetector, Sums
 
 
 class PretrainTrainer(Trainer):
@@ -29,7 +29,7 @@ class PretrainTrainer(Trainer):
     """
 
     def __init__(
-        self, *, course: Course, held_out: list[MaskedRow], rtd_weight: float, seed: int, options: dict[str, Any]
+        self, *, course: RowSchedule, held_out: list[MaskedRow], rtd_weight: float, seed: int, options: dict[str, Any]
     ) -> None:
         super().__init__(**options, train_dataset=course, eval_dataset=held_out)
         self._course, self._held_out, self._rtd_weight, self._seed = course, held_out, rtd_weight, seed
@@ -51,7 +51,7 @@ class PretrainTrainer(Trainer):
         """The batches of a step, and how many masked pieces and pieces of text there are in those of all processes,
         (2,)."""
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = torch.stack([target_counts(batch) for batch in samples]).sum(0).to(device)
+        counts = torch.stack([count_targets(batch) for batch in samples]).sum(0).to(device)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts[None]).sum(0)
         return samples, counts
@@ -77,7 +77,7 @@ class PretrainTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Figures on the held-out rows; see :func:`figures`."""
+        """Figures on the held-out rows; see :func:`compute_metrics`."""
         assert isinstance(self.data_collator, MaskCollator)
         found = {f"{metric_key_prefix}_{key}": value for key, value in self._measured(self.data_collator).items()}
         self.log(dict(found))
@@ -88,10 +88,10 @@ class PretrainTrainer(Trainer):
     @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def _measured(self, collator: MaskCollator) -> dict[str, float]:
-        model: MaskedModel | ReplacedModel = self.accelerator.unwrap_model(self.model)
+        model: MaskedLanguageModel | ReplacedTokenDetector = self.accelerator.unwrap_model(self.model)
         device, training = self.args.device, model.training
         model.eval()
-        if isinstance(model, ReplacedModel):
+        if isinstance(model, ReplacedTokenDetector):
             # Its own numbers, so that evaluation changes nothing of what training draws.
             model.random = torch.Generator(device).manual_seed(self._seed)
         totals: Sums = {}
@@ -99,15 +99,15 @@ class PretrainTrainer(Trainer):
         size = self.args.eval_batch_size
         for start in range(0, len(self._held_out), size):
             batch = collator(self._held_out[start : start + size])
-            counts += target_counts(batch)
+            counts += count_targets(batch)
             moved = {name: tensor.to(device) for name, tensor in batch.items()}
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.args.bf16):
                 sums = model(**moved)
             totals = {name: totals.get(name, 0) + value.double() for name, value in sums.items()}
-        if isinstance(model, ReplacedModel):
+        if isinstance(model, ReplacedTokenDetector):
             model.random = None
         model.train(training)
-        return figures({name: float(value) for name, value in totals.items()}, *counts.tolist())
+        return compute_metrics({name: float(value) for name, value in totals.items()}, *counts.tolist())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log with the tokens seen, the passes over the text and, beside a loss, the speed since the last one.
@@ -128,12 +128,12 @@ class PretrainTrainer(Trainer):
         self._last = step * self.rows_a_step, time.perf_counter()
 
 
-def target_counts(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def count_targets(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Masked pieces and pieces of text in a batch; int64, (2,)."""
     return torch.stack([batch["labels"].ne(IGNORED).sum(), batch["plain"].sum()])
 
 
-def figures(sums: dict[str, float], masked: int, plain: int) -> dict[str, float]:
+def compute_metrics(sums: dict[str, float], masked: int, plain: int) -> dict[str, float]:
     """Means from sums.
 
     Returns:

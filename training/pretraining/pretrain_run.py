@@ -1,14 +1,13 @@
 """The pre-training script: raw Arabic text and an encoder in, an encoder that knows more Arabic out.
 
 Run it as ``musamma encoder pretrain CONFIG``, or over several processes as ``torchrun --nproc-per-node N -m
-musamma.training.pretraining.run CONFIG``.
+musamma encoder pretrain CONFIG``.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,27 +23,42 @@ from musamma.data.normalization import install_normalizer
 from musamma.models.classifier import positions
 from musamma.models.encoder import load_encoder, word_embedding
 from musamma.training.arguments import steps_of, training_arguments
-from musamma.training.pretraining.masking import HEAD, MAIN, Course, MaskCollator, MaskedRow, Masks, held_out_rows
-from musamma.training.pretraining.objectives import MaskedModel, ReplacedModel
+from musamma.training.pretraining.masking import (
+    HEAD,
+    MAIN,
+    MaskCollator,
+    MaskedRow,
+    MaskingConfig,
+    RowSchedule,
+    held_out_rows,
+)
+from musamma.training.pretraining.objectives import MaskedLanguageModel, ReplacedTokenDetector
+from musamma.training.pretraining.packed_text import PARTIAL_FOLDER, TEXT_FOLDER, PackedText, prepare_text
 from musamma.training.pretraining.packing import check_packing
 from musamma.training.pretraining.pretrain_config import PretrainConfig
-from musamma.training.pretraining.pretrain_trainer import MilestoneWriter, PretrainTrainer, keep_freed_memory
-from musamma.training.pretraining.results import (
+from musamma.training.pretraining.pretrain_results import (
     RESULT_FILE,
     PretrainResult,
-    curve_of,
+    read_curve,
     read_result,
     write_encoder,
     write_result,
 )
-from musamma.training.pretraining.text import PART, TEXT, Text, prepare_text
-from musamma.training.run_dir import LOG_FILE, RUN_FILE, check_output, claim, is_main_process, last_whole_checkpoint
+from musamma.training.pretraining.pretrain_trainer import MilestoneWriter, PretrainTrainer, keep_freed_memory
+from musamma.training.run_dir import (
+    LOG_FILE,
+    RUN_FILE,
+    check_output_folder,
+    claim_output,
+    find_last_checkpoint,
+    is_main_process,
+)
 from musamma.training.trainer import LogWriter
 
-_KEPT = (TEXT, PART)
+_KEPT = (TEXT_FOLDER, PARTIAL_FOLDER)
 
 
-def prepare(config: PretrainConfig, *, overwrite: bool = False) -> Text:
+def prepare(config: PretrainConfig, *, overwrite: bool = False) -> PackedText:
     """Only make the text's rows, in the output folder, so that they can be carried to another machine.
 
     Raises:
@@ -52,7 +66,7 @@ def prepare(config: PretrainConfig, *, overwrite: bool = False) -> Text:
     """
     output = Path(config.output)
     if not (output / RUN_FILE).is_file():
-        check_output(config, output, resume=False, overwrite=False, kept=_KEPT)
+        check_output_folder(config, output, resume=False, overwrite=False, kept=_KEPT)
     _, tokenizer = _encoder(config)
     return prepare_text(config, tokenizer, overwrite=overwrite)
 
@@ -69,7 +83,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
         InputError: the configuration cannot be carried out, or the output folder holds another run.
     """
     output = Path(config.output)
-    check_output(config, output, resume=resume, overwrite=overwrite, kept=_KEPT)
+    check_output_folder(config, output, resume=resume, overwrite=overwrite, kept=_KEPT)
     if (output / RESULT_FILE).is_file() and resume and not overwrite:
         return read_result(output)
     # All that can be wrong is told before anything is written, and before an earlier run is deleted.
@@ -85,8 +99,8 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
     model = _model(config, encoder)
     with arguments.main_process_first():
         text = prepare_text(config, tokenizer, overwrite=overwrite and is_main_process())
-    claim(config, output, overwrite=overwrite, kept=_KEPT)
-    masks = Masks(text.special, config.mask_share, config.seed)
+    claim_output(config, output, overwrite=overwrite, kept=_KEPT)
+    masks = MaskingConfig(text.special, config.mask_share, config.seed)
     run = Run(
         config,
         model,
@@ -147,26 +161,15 @@ def _check_compiler(device: torch.device) -> None:
         ) from error
 
 
-def _model(config: PretrainConfig, encoder: PreTrainedModel) -> MaskedModel | ReplacedModel:
+def _model(config: PretrainConfig, encoder: PreTrainedModel) -> MaskedLanguageModel | ReplacedTokenDetector:
     if config.dropout is not None:
         # In the modules, so that the saved configuration keeps its own for fine-tuning.
         for module in encoder.modules():
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
     if config.objective == "mlm":
-        return MaskedModel(encoder, packing=config.packing)
-    return ReplacedModel(encoder, packing=config.packing, layers=config.generator_layers)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """``python -m musamma.training.pretraining.run CONFIG [OPTIONS]``, for torchrun and accelerate launch."""
-    from musamma.cli.main import main as command
-
-    command(["encoder", "pretrain", *(sys.argv[1:] if arguments is None else arguments)])
-
-
-if __name__ == "__main__":
-    main()
+        return MaskedLanguageModel(encoder, packing=config.packing)
+    return ReplacedTokenDetector(encoder, packing=config.packing, layers=config.generator_layers)
 
 
 HEAD_FOLDER, WORK_FOLDER, MILESTONES = "head", "training", "milestones"
@@ -188,10 +191,10 @@ class Run:
     """
 
     config: PretrainConfig
-    model: MaskedModel | ReplacedModel
+    model: MaskedLanguageModel | ReplacedTokenDetector
     tokenizer: PreTrainedTokenizerFast
-    text: Text
-    masks: Masks
+    text: PackedText
+    masks: MaskingConfig
     held_out: list[MaskedRow]
     collator: MaskCollator
 
@@ -220,7 +223,7 @@ def learn_heads(run: Run) -> dict[str, float]:
         weight.requires_grad_(name in heads)
     model.frozen = True
     course = _course(run, arguments, config.head_steps, HEAD)
-    checkpoint = last_whole_checkpoint(folder)
+    checkpoint = find_last_checkpoint(folder)
     folder.mkdir(parents=True, exist_ok=True)
     trainer = _trainer(run, arguments, course, [LogWriter(_rewound(folder / LOG_FILE, checkpoint))])
     trainer.start_clock(_step(checkpoint))
@@ -248,7 +251,7 @@ def learn_all(run: Run, arguments: TrainingArguments, before: dict[str, float]) 
     steps = steps_of(arguments, len(run.text.train))
     arguments.max_steps = steps
     course = _course(run, arguments, steps, MAIN)
-    checkpoint = last_whole_checkpoint(output / WORK_FOLDER)
+    checkpoint = find_last_checkpoint(output / WORK_FOLDER)
     each = len(course) // steps
     reached = [(tokens, -(-course.items_for(tokens) // each)) for tokens in config.milestones]
     milestones = [
@@ -283,7 +286,7 @@ def learn_all(run: Run, arguments: TrainingArguments, before: dict[str, float]) 
         tokens=course.tokens(len(course)),
         passes=course.passes(len(course)),
         text=run.text.counts,
-        curve=curve_of(output / LOG_FILE, before),
+        curve=read_curve(output / LOG_FILE, before),
         milestones=milestones,
     )
     if is_main_process():
@@ -292,7 +295,7 @@ def learn_all(run: Run, arguments: TrainingArguments, before: dict[str, float]) 
     return result
 
 
-def _trainer(run: Run, arguments: TrainingArguments, course: Course, callbacks: list[Any]) -> PretrainTrainer:
+def _trainer(run: Run, arguments: TrainingArguments, course: RowSchedule, callbacks: list[Any]) -> PretrainTrainer:
     trainer = PretrainTrainer(
         course=course,
         held_out=run.held_out,
@@ -305,9 +308,9 @@ def _trainer(run: Run, arguments: TrainingArguments, course: Course, callbacks: 
     return trainer
 
 
-def _course(run: Run, arguments: TrainingArguments, steps: int, stream: int) -> Course:
+def _course(run: Run, arguments: TrainingArguments, steps: int, stream: int) -> RowSchedule:
     each = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-    return Course(run.text.train, items=steps * each, masks=run.masks, stream=stream)
+    return RowSchedule(run.text.train, items=steps * each, masks=run.masks, stream=stream)
 
 
 def _step(checkpoint: str | None) -> int:

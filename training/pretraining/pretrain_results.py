@@ -70,7 +70,7 @@ def read_result(output: Path) -> PretrainResult:
     return PretrainResult(**json.loads((output / RESULT_FILE).read_text(encoding="utf-8")))
 
 
-def curve_of(log: Path, before: dict[str, float]) -> list[dict[str, float]]:
+def read_curve(log: Path, before: dict[str, float]) -> list[dict[str, float]]:
     """Held-out figures by step, from a run's ``log.jsonl``.
 
     Args:
@@ -117,7 +117,7 @@ def write_result(
     write_json(asdict(result), output / RESULT_FILE)
 
 
-def figure(name: str, value: float) -> str:
+def format_metric(name: str, value: float) -> str:
     """A held-out figure as text: losses as they are, shares in per cent."""
     return f"{value:.3f}" if name.endswith("loss") else f"{100 * value:.1f} %"
 
@@ -139,7 +139,7 @@ def pretraining_card(config: PretrainConfig, result: PretrainResult) -> str:
         task = f"telling pieces that a generator of {config.generator_layers} layers put in place of {task}"
     names = [key for key in _TITLES if key in result.after]
     points = [
-        f"| {point['tokens']:,} | " + " | ".join(figure(key, point[key]) for key in names) + " |"
+        f"| {point['tokens']:,} | " + " | ".join(format_metric(key, point[key]) for key in names) + " |"
         for point in result.curve
     ]
     text = result.text

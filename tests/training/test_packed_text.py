@@ -22,27 +22,27 @@ from musamma.models.loading import load_tokenizer
 from musamma.training.pretraining.masking import (
     HEAD,
     MAIN,
-    Course,
     MaskCollator,
-    Masks,
-    Special,
+    MaskingConfig,
+    RowSchedule,
+    SpecialTokenCount,
     choose_masked,
     clitic_borders,
     held_out_rows,
     piece_borders,
     plain_pieces,
 )
-from musamma.training.pretraining.objectives import sample
+from musamma.training.pretraining.objectives import sample_pieces
+from musamma.training.pretraining.packed_text import PackedText, ParagraphTokenizer, prepare_text
 from musamma.training.pretraining.packing import (
     ShardWriter,
     check_packing,
     fill_rows,
     hidden_states,
+    packed_positions,
     position_offset,
-    positions_of,
 )
 from musamma.training.pretraining.pretrain_config import PretrainConfig
-from musamma.training.pretraining.text import ParagraphEncoder, Text, prepare_text
 
 LINES = [
     "أعلنت وزارة الدفاع العراقية تقدم القوات نحو الموصل وبلدة قره قوش شرقي المدينة",
@@ -125,7 +125,7 @@ def test_masks_take_whole_units_and_their_share(sizes: list[int], share: float, 
 
 
 def test_special_tokens_are_no_text() -> None:
-    plain = plain_pieces(np.array([4, 3]), Special(1, 1))
+    plain = plain_pieces(np.array([4, 3]), SpecialTokenCount(1, 1))
     assert plain.tolist() == [False, True, True, False, False, True, False]
 
 
@@ -150,7 +150,7 @@ def test_every_paragraph_is_in_one_row_and_rows_fit(lengths: list[int]) -> None:
 
 def test_positions_begin_anew_with_every_paragraph() -> None:
     documents = torch.tensor([[1, 1, 1, 2, 2, 0, 0], [1, 2, 3, 3, 3, 3, 3]])
-    assert positions_of(documents, 2).tolist() == [[2, 3, 4, 2, 3, 2, 3], [2, 2, 2, 3, 4, 5, 6]]
+    assert packed_positions(documents, 2).tolist() == [[2, 3, 4, 2, 3, 2, 3], [2, 2, 2, 3, 4, 5, 6]]
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -214,7 +214,7 @@ def test_long_paragraphs_are_cut_before_words_and_nothing_is_lost(any_encoder: P
     tokenizer = install_normalizer(load_tokenizer(str(any_encoder)))
     text = " ".join(LINES)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    encoder = ParagraphEncoder(tokenizer, length=24, clitics=True)
+    encoder = ParagraphTokenizer(tokenizer, length=24, clitics=True)
     (segments,) = encoder.encode([text])
     assert len(segments) > 2
     assert all(len(pieces) <= 24 for pieces, _ in segments)
@@ -239,7 +239,7 @@ def config(encoder: Path, text: Path | list[str], output: Path, **changes: Any) 
     return PretrainConfig.model_validate(content | {"length": 40, "held_out": {"every": 4}} | changes)
 
 
-def prepared(encoder: Path, text: Path, output: Path, **changes: Any) -> Text:
+def prepared(encoder: Path, text: Path, output: Path, **changes: Any) -> PackedText:
     return prepare_text(config(encoder, text, output, **changes), install_normalizer(load_tokenizer(str(encoder))))
 
 
@@ -317,9 +317,9 @@ def test_shards_stay_below_64_megabytes(tmp_path: Path) -> None:
 
 def test_the_course_is_a_function_of_the_item(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
     text = prepared(wordpiece_encoder, news, tmp_path / "run")
-    masks = Masks(text.special, 0.2, 7)
+    masks = MaskingConfig(text.special, 0.2, 7)
     items = 3 * len(text.train)
-    course = Course(text.train, items=items, masks=masks, stream=MAIN)
+    course = RowSchedule(text.train, items=items, masks=masks, stream=MAIN)
     rows = course.__getitems__(list(range(items)))
     each = [
         [row.row.input_ids.tolist() for row in rows[start : start + len(text.train)]]
@@ -329,18 +329,18 @@ def test_the_course_is_a_function_of_the_item(wordpiece_encoder: Path, news: Pat
     assert each[0] != each[1]
     place = items - 5
     assert course[place].masked.tolist() == rows[place].masked.tolist()
-    again = Course(text.train, items=items, masks=masks, stream=MAIN)[place]
+    again = RowSchedule(text.train, items=items, masks=masks, stream=MAIN)[place]
     assert again.masked.tolist() == rows[place].masked.tolist()
     # Masks change from pass to pass, and with the stream.
     first = {tuple(row.row.input_ids): row.masked.tolist() for row in rows[: len(text.train)]}
     assert any(first[tuple(row.row.input_ids)] != row.masked.tolist() for row in rows[len(text.train) :])
-    other = Course(text.train, items=items, masks=masks, stream=HEAD).__getitems__(list(range(items)))
+    other = RowSchedule(text.train, items=items, masks=masks, stream=HEAD).__getitems__(list(range(items)))
     assert [row.row.input_ids.tolist() for row in other] != [row.row.input_ids.tolist() for row in rows]
 
 
 def test_tokens_are_counted_exactly(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
     text = prepared(wordpiece_encoder, news, tmp_path / "run")
-    course = Course(text.train, items=99, masks=Masks(text.special, 0.2, 7), stream=MAIN)
+    course = RowSchedule(text.train, items=99, masks=MaskingConfig(text.special, 0.2, 7), stream=MAIN)
     total = 0
     for item in range(2 * len(text.train) + 3):
         assert course.tokens(item) == total
@@ -353,7 +353,7 @@ def test_tokens_are_counted_exactly(wordpiece_encoder: Path, news: Path, tmp_pat
 def test_a_batch_hides_what_it_asks_for(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
     text = prepared(wordpiece_encoder, news, tmp_path / "run")
     tokenizer = AutoTokenizer.from_pretrained(wordpiece_encoder)
-    rows = held_out_rows(text.held_out, limit=3, masks=Masks(text.special, 0.2, 7))
+    rows = held_out_rows(text.held_out, limit=3, masks=MaskingConfig(text.special, 0.2, 7))
     assert len(rows) == 3
     batch = MaskCollator(tokenizer.pad_token_id, tokenizer.mask_token_id, 40)(rows)
     masked = batch["labels"] != IGNORED
@@ -369,5 +369,5 @@ def test_a_batch_hides_what_it_asks_for(wordpiece_encoder: Path, news: Path, tmp
 
 def test_proposals_follow_their_distribution() -> None:
     logits = torch.tensor([[0.0, 1.0, -1.0, 0.5]]).expand(40_000, 4)
-    drawn = torch.bincount(sample(logits, torch.Generator().manual_seed(1)), minlength=4) / 40_000
+    drawn = torch.bincount(sample_pieces(logits, torch.Generator().manual_seed(1)), minlength=4) / 40_000
     torch.testing.assert_close(drawn, logits[0].softmax(0), rtol=0, atol=0.01)

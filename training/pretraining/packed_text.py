@@ -26,17 +26,17 @@ from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend
 from musamma.data.raw_text import read_lines
 from musamma.data.windows import DocumentTokenizer, cut, tokenize
-from musamma.training.pretraining.masking import Special, piece_borders
-from musamma.training.pretraining.packing import Rows, ShardWriter, fill_rows
+from musamma.training.pretraining.masking import SpecialTokenCount, piece_borders
+from musamma.training.pretraining.packing import RowStore, ShardWriter, fill_rows
 from musamma.training.pretraining.pretrain_config import PretrainConfig
 
-TEXT, PART = "text", "text.part"
+TEXT_FOLDER, PARTIAL_FOLDER = "text", "text.part"
 _RECORD = "text.json"
 _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class PackedText:
     """The rows of a run.
 
     Args:
@@ -46,13 +46,13 @@ class Text:
         counts: paragraphs, segments and pieces, of both parts, by name.
     """
 
-    train: Rows
-    held_out: Rows
-    special: Special
+    train: RowStore
+    held_out: RowStore
+    special: SpecialTokenCount
     counts: dict[str, int]
 
 
-def prepare_text(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, *, overwrite: bool = False) -> Text:
+def prepare_text(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, *, overwrite: bool = False) -> PackedText:
     """Open the text in the output folder, after making it where it is not there yet.
 
     It is written beside its place and moved there when it is whole, so that a kill in the middle leaves nothing half
@@ -67,8 +67,8 @@ def prepare_text(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, *, 
         InputError: a file is missing, empty or not UTF-8, nothing is left on one side of the holding out, or what is
             there was made from something else.
     """
-    folder = Path(config.output) / TEXT
-    encoder = ParagraphEncoder(tokenizer, length=config.length, clitics=config.clitics)
+    folder = Path(config.output) / TEXT_FOLDER
+    encoder = ParagraphTokenizer(tokenizer, length=config.length, clitics=config.clitics)
     settings = _settings(config, tokenizer)
     if (folder / _RECORD).is_file():
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
@@ -90,9 +90,9 @@ def prepare_text(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, *, 
 
 
 def _made(
-    config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, encoder: ParagraphEncoder, settings: dict[str, Any]
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, encoder: ParagraphTokenizer, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    part = Path(config.output) / PART
+    part = Path(config.output) / PARTIAL_FOLDER
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -137,7 +137,7 @@ def _made(
             "counts": counts,
         }
         write_json(record, part / _RECORD)
-        folder = Path(config.output) / TEXT
+        folder = Path(config.output) / TEXT_FOLDER
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
     except OSError as error:
@@ -194,18 +194,18 @@ def _digest(name: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open(folder: Path, record: dict[str, Any], special: Special) -> Text:
+def _open(folder: Path, record: dict[str, Any], special: SpecialTokenCount) -> PackedText:
     parts = []
     for name in ("train", "held-out"):
         shards = sorted(folder.glob(f"{name}-*.arrow"))
         try:
-            rows = Rows(concatenate_datasets([Dataset.from_file(str(shard)) for shard in shards]))
+            rows = RowStore(concatenate_datasets([Dataset.from_file(str(shard)) for shard in shards]))
         except (OSError, ValueError, pa.ArrowException) as error:
             raise _broken(folder, f"{name} rows cannot be read: {error}") from error
         if len(rows) != record["counts"][f"{name.replace('-', '_')}_rows"]:
             raise _broken(folder, f"{len(rows)} {name} rows of {record['counts'][name.replace('-', '_') + '_rows']}")
         parts.append(rows)
-    return Text(parts[0], parts[1], special, record["counts"])
+    return PackedText(parts[0], parts[1], special, record["counts"])
 
 
 def _broken(folder: Path, found: str) -> InputError:
@@ -220,7 +220,7 @@ def _broken(folder: Path, found: str) -> InputError:
 _BATCH = 512
 
 
-class ParagraphEncoder:
+class ParagraphTokenizer:
     """Cuts paragraphs into pieces and rows' worth of them.
 
     Args:
@@ -242,7 +242,7 @@ class ParagraphEncoder:
         encoder = DocumentTokenizer(tokenizer, max_length=length, overlap=0)
         (window,) = encoder.encode(Document("", "ا")).windows
         before = int(window.positions[0])
-        self.special = Special(before, length - encoder.capacity - before)
+        self.special = SpecialTokenCount(before, length - encoder.capacity - before)
         self._prefix = window.input_ids[: self.special.before]
         self._suffix = window.input_ids[len(window.input_ids) - self.special.behind :]
         self._tokenizer, self._capacity, self._clitics = tokenizer, encoder.capacity, clitics
