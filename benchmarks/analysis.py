@@ -22,12 +22,12 @@ from typing import TypeVar
 from musamma.data.document import Document, Span
 from musamma.evaluation.analysis import analyse
 from musamma.evaluation.counts import count_table
-from musamma.evaluation.error_analysis import mistakes
-from musamma.evaluation.matching import match
+from musamma.evaluation.error_analysis import analyse_errors
+from musamma.evaluation.matching import pair_names
 from musamma.evaluation.metrics import Scorer
 from musamma.evaluation.report import write_report
 from musamma.evaluation.significance import bootstrap
-from musamma.evaluation.slices import Slicer, slice_table
+from musamma.evaluation.slices import Slicer, count_slices
 
 LABELS = ("PER", "ORG", "GPE", "LOC", "FAC", "EVENT", "NORP", "PROD")
 WORDS = (
@@ -131,12 +131,12 @@ def main() -> None:
     pairs = list(zip(gold, predictions, strict=True))
     scorer = Scorer()
     timed("scores", lambda: [scorer.add(one, other) for one, other in pairs])
-    cases = timed("cases", lambda: [case for one, other in pairs for case in match(one, other.spans)])
+    cases = timed("cases", lambda: [case for one, other in pairs for case in pair_names(one, other.spans)])
     counts = timed("counts by document", lambda: count_table(pairs))
     slicer = timed("training forms", lambda: Slicer(training=training))
-    table = timed("slices", lambda: counts.join(slice_table(pairs, slicer)))
+    table = timed("slices", lambda: counts.join(count_slices(pairs, slicer)))
     timed("intervals", lambda: bootstrap(table, resamples=options.resamples))
-    found = timed("mistakes", lambda: mistakes(pairs, cases))
+    found = timed("mistakes", lambda: analyse_errors(pairs, cases))
     print(f"strict F1 {scorer.scores().strict.micro.f1:.3f}, {len(table.rows)} rows, {len(found.suspects)} suspects")
     start = time.perf_counter()
     analysis = timed(

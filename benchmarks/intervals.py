@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import kstest
 
-from musamma.evaluation.counts import CountTable, Layout
-from musamma.evaluation.significance import Interval, bootstrap, compare
+from musamma.evaluation.counts import CountTable, MetricLayout
+from musamma.evaluation.significance import Interval, bootstrap, compare_systems
 
 POPULATION = 200_000
 ROWS = ("strict", "strict/EVENT", "strict/LOC")
@@ -65,7 +65,7 @@ def table(counts: np.ndarray) -> CountTable:
 
 def truth(population: np.ndarray) -> dict[str, np.ndarray]:
     """Precision, recall and F1 of the superpopulation by row."""
-    layout = Layout.of(table(population[:1]))
+    layout = MetricLayout.of(table(population[:1]))
     figures = layout.figures(population.sum(axis=0).T)
     return {row: figures[:, index] for index, row in enumerate(layout.rows)}
 
@@ -86,7 +86,7 @@ def coverage(rng: np.random.Generator, documents: int, f1: float, simulations: i
                 held.setdefault(f"{row} {name}", []).append(_holds(interval, figure))
         for row, widths in width.items():
             widths.append(intervals[row].f1.high - intervals[row].f1.low)
-        comparison = compare(one, other, rows=["strict"], resamples=RESAMPLES, seed=number)[0]
+        comparison = compare_systems(one, other, rows=["strict"], resamples=RESAMPLES, seed=number)[0]
         held.setdefault("difference", []).append(_holds(comparison.interval, better["strict"][2] - true["strict"][2]))
     columns = [
         *(f"strict {name}" for name in "PRF"), "strict/macro F", *(f"{RARE} {name}" for name in "PRF"), "difference",
@@ -138,7 +138,7 @@ def under_the_null(rng: np.random.Generator, documents: int, simulations: int) -
     for number in range(simulations):
         drawn = rng.integers(0, POPULATION, documents)
         one, other = table(first[drawn]), table(second[drawn])
-        p_values.append(compare(one, other, rows=["strict"], resamples=RESAMPLES, seed=number)[0].p_value)
+        p_values.append(compare_systems(one, other, rows=["strict"], resamples=RESAMPLES, seed=number)[0].p_value)
     shares = " | ".join(f"{100 * np.mean(np.array(p_values) <= level):.1f}" for level in (0.01, 0.05, 0.1, 0.5))
     test = kstest(p_values, "uniform")
     return f"| {documents} | {shares} | {test.statistic:.3f} | {test.pvalue:.2f} |"
@@ -157,7 +157,7 @@ def seconds(documents: int, rows: int) -> tuple[float, float]:
     begun = time.perf_counter()
     bootstrap(tables[0])
     between = time.perf_counter()
-    compare(*tables)
+    compare_systems(*tables)
     return between - begun, time.perf_counter() - between
 
 

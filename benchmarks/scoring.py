@@ -24,7 +24,7 @@ from seqeval.scheme import IOB2
 
 from musamma.data.document import Document, Span
 from musamma.evaluation import MODES, Scorer, score_documents, score_tags
-from musamma.evaluation.matching import iob2_tags, words
+from musamma.evaluation.matching import iob2_tags, whitespace_words
 from musamma.evaluation.pairing import pair_documents
 
 _LABELS = ("PER", "LOC", "ORG", "MISC")
@@ -46,7 +46,7 @@ def corpus(documents: int, *, names: int = _NAMES, gap: int = 6, predicted: bool
     for number in range(documents):
         random_ = random.Random(seed * 1_000_003 + number)
         text = " ".join(random_.choices(_WORDS, k=names * gap))
-        borders = words(text)
+        borders = whitespace_words(text)
         gold, guess = [], []
         for at in range(0, names * gap, gap):
             length = random_.choice((1, 1, 2, 3))

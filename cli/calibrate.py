@@ -15,7 +15,7 @@ from rich.console import Console
 from musamma.cli.options import annotated, check_labels
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.evaluation.reliability import Reliability, Threshold, check_precision, reliability, thresholds
+from musamma.evaluation.reliability import Reliability, Threshold, check_precision, find_thresholds, measure_reliability
 from musamma.evaluation.score_tables import table_of
 
 if TYPE_CHECKING:
@@ -112,10 +112,10 @@ def fit(predictor: Predictor, documents: Sequence[Document], *, precision: float
         return [s.score or 0.0 for s, _ in spans], [right for _, right in spans], [s.label for s, _ in spans]
 
     scores, correct, found = names(warm)
-    before, after = reliability(*names(raw)[:2]), reliability(scores, correct)
+    before, after = measure_reliability(*names(raw)[:2]), measure_reliability(scores, correct)
     support = Counter(dict.fromkeys(predictor.tags.labels, 0))
     support.update(span.label for document in documents for span in document.spans)
-    reached = thresholds(scores, correct, found, precision=precision, support=support)
+    reached = find_thresholds(scores, correct, found, precision=precision, support=support)
     calibration = replace(
         warm,
         thresholds={label: threshold.value for label, threshold in reached.items()},

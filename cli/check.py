@@ -28,7 +28,7 @@ from musamma.data.files import write_json
 from musamma.data.formats import FORMATS, ReadOptions, read_documents
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import SCHEMAS, load_schema
-from musamma.evaluation.agreement import Agreement, agreement
+from musamma.evaluation.agreement import Agreement, measure_agreement
 
 _EXAMPLES = 5
 #: What is how a corpus is annotated, and no reason to look again.
@@ -120,7 +120,7 @@ def check(
 
 def _agreement(documents: Sequence[Document], second: str, format: str | None, options: ReadOptions) -> Agreement:
     try:
-        return agreement(documents, read_documents(second, format=format, options=options))
+        return measure_agreement(documents, read_documents(second, format=format, options=options))
     except InputError as error:
         raise InputError(
             error.found,

@@ -15,7 +15,7 @@ from musamma.data.formats import ReadOptions
 from musamma.evaluation import MODES
 from musamma.evaluation import significance as resampling
 from musamma.evaluation.counts import MACRO, STRICT, CountTable
-from musamma.evaluation.evaluation_pair import Renaming, count_sides, naming, read_sides
+from musamma.evaluation.evaluation_pair import LabelRenaming, count_evaluation_pair, naming_source, read_evaluation_pair
 from musamma.evaluation.score_tables import print_table, table_of
 from musamma.evaluation.significance import Comparison
 
@@ -66,14 +66,16 @@ def compare(
     tables: dict[str, CountTable] = {}
     left_out: dict[str, int] = {}
     for side, predictions in (("first", first), ("second", second)):
-        ours, theirs = Renaming.by(gold_labels or labels), Renaming.by(predicted_labels or labels)
-        sides = read_sides(gold, predictions, gold_labels=ours, predicted_labels=theirs, options=options)
-        with naming(predictions):
-            tables[side] = count_sides(sides, modes=mode or MODES, missing_as_empty=allow_missing)
+        ours, theirs = LabelRenaming.by(gold_labels or labels), LabelRenaming.by(predicted_labels or labels)
+        sides = read_evaluation_pair(gold, predictions, gold_labels=ours, predicted_labels=theirs, options=options)
+        with naming_source(predictions):
+            tables[side] = count_evaluation_pair(sides, modes=mode or MODES, missing_as_empty=allow_missing)
         left_out |= {"gold": ours.left_out, side: theirs.left_out}
-    comparisons = resampling.compare(tables["first"], tables["second"], resamples=resamples, level=_LEVEL, seed=seed)
+    comparisons = resampling.compare_systems(
+        tables["first"], tables["second"], resamples=resamples, level=_LEVEL, seed=seed
+    )
     adjusted = _adjusted(comparisons)
-    remark = resampling.note(tables["first"], sentences=sides.sentences)
+    remark = resampling.resampling_warning(tables["first"], sentences=sides.sentences)
     _print(comparisons, adjusted, chosen, (first, second))
     by_row = {comparison.row: comparison for comparison in comparisons}
     typer.echo(f"\ndocuments: {len(tables['first'].documents)}")
@@ -111,7 +113,7 @@ def _adjusted(comparisons: Sequence[Comparison]) -> dict[str, float]:
     return {
         comparison.row: p_value
         for family in families.values()
-        for comparison, p_value in zip(family, resampling.holm([c.p_value for c in family]), strict=True)
+        for comparison, p_value in zip(family, resampling.adjust_holm([c.p_value for c in family]), strict=True)
     }
 
 

@@ -16,9 +16,16 @@ from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.formats import ReadOptions, read_documents
 from musamma.evaluation import MODES, print_runs, print_scores, spread
-from musamma.evaluation.evaluation_pair import EvaluationPair, Renaming, count_sides, naming, read_sides, score_sides
+from musamma.evaluation.evaluation_pair import (
+    EvaluationPair,
+    LabelRenaming,
+    count_evaluation_pair,
+    naming_source,
+    read_evaluation_pair,
+    score_evaluation_pair,
+)
 from musamma.evaluation.matching import TAG_MODES
-from musamma.evaluation.significance import bootstrap, note
+from musamma.evaluation.significance import bootstrap, resampling_warning
 
 if TYPE_CHECKING:
     from musamma.evaluation.significance import Intervals
@@ -95,8 +102,8 @@ def evaluate(
     span_modes = [name for name in modes if not tags or name not in TAG_MODES]
     scores, bounds, records, notes = [], [], [], []
     for number, system in enumerate(systems, 1):
-        ours, theirs = Renaming.by(gold_labels or labels), Renaming.by(predicted_labels or labels)
-        sides = read_sides(
+        ours, theirs = LabelRenaming.by(gold_labels or labels), LabelRenaming.by(predicted_labels or labels)
+        sides = read_evaluation_pair(
             gold,
             system if kind == "predictions" else partial(_tagged, model=system, device=device),
             gold_labels=ours,
@@ -107,15 +114,15 @@ def evaluate(
         if report is not None or intervals:
             sides = sides.held()
         found = None
-        with naming(system):
-            scores.append(score_sides(sides, modes=modes, missing_as_empty=allow_missing))
+        with naming_source(system):
+            scores.append(score_evaluation_pair(sides, modes=modes, missing_as_empty=allow_missing))
             left_out = {"gold": ours.left_out, "predictions": theirs.left_out}
             if report is not None:
                 found = _report(
                     sides,
                     report if len(systems) == 1 else report / f"{number}-{Path(system).stem}",
                     system=system,
-                    training=_training(training, Renaming.by(gold_labels or labels), options),
+                    training=_training(training, LabelRenaming.by(gold_labels or labels), options),
                     modes=span_modes,
                     resamples=resamples,
                     missing_as_empty=allow_missing,
@@ -169,7 +176,7 @@ def _check(*, report: Path | None, training: str | None, intervals: bool, resamp
         )
 
 
-def _training(path: str | None, renaming: Renaming, options: ReadOptions) -> Iterable[Document] | None:
+def _training(path: str | None, renaming: LabelRenaming, options: ReadOptions) -> Iterable[Document] | None:
     return None if path is None else renaming.documents(read_documents(path, options=options), source=path)
 
 
@@ -204,12 +211,16 @@ def _report(
 def _intervals(
     sides: EvaluationPair, *, modes: list[str], resamples: int, missing_as_empty: bool
 ) -> tuple[Mapping[str, Intervals], str | None]:
-    table = count_sides(sides, modes=modes, missing_as_empty=missing_as_empty)
-    return bootstrap(table, resamples=resamples), note(table, sentences=sides.sentences)
+    table = count_evaluation_pair(sides, modes=modes, missing_as_empty=missing_as_empty)
+    return bootstrap(table, resamples=resamples), resampling_warning(table, sentences=sides.sentences)
 
 
 def _bounds_record(bounds: Mapping[str, Intervals], note: str | None, resamples: int) -> dict[str, Any]:
-    return {"intervals": {row: found.to_dict() for row, found in bounds.items()}, "resamples": resamples, "note": note}
+    return {
+        "intervals": {row: found.to_dict() for row, found in bounds.items()},
+        "resamples": resamples,
+        "note": note,
+    }
 
 
 def _tagged(documents: Iterable[Document], *, model: str, device: str | None) -> Iterator[Document]:

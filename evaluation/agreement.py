@@ -13,7 +13,7 @@ from musamma.data.arabic import segment
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation.counts import Scores
-from musamma.evaluation.matching import CORRECT, NamePair, match
+from musamma.evaluation.matching import CORRECT, NamePair, pair_names
 from musamma.evaluation.metrics import Scorer
 from musamma.evaluation.pairing import pair_documents
 
@@ -53,7 +53,7 @@ class Agreement:
         }
 
 
-def agreement(first: Iterable[Document], second: Iterable[Document]) -> Agreement:
+def measure_agreement(first: Iterable[Document], second: Iterable[Document]) -> Agreement:
     """Compare two annotations of the same documents, matched by id; documents that the second has not are left out.
 
     Raises:
@@ -72,7 +72,7 @@ def agreement(first: Iterable[Document], second: Iterable[Document]) -> Agreemen
         words = segment(one.text)
         ours += word_labels(words, one.spans)
         theirs += word_labels(words, other.spans)
-        cases += (case for case in match(one, other.spans) if case.kind != CORRECT)
+        cases += (case for case in pair_names(one, other.spans) if case.kind != CORRECT)
     if not ours:
         raise InputError("no word in the documents of both", expected="two annotations of the same documents")
     pairs = list(zip(ours, theirs, strict=True))

@@ -8,15 +8,15 @@ from typing import Any
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.evaluation.counts import SLICE, CountTable, Scores, count_table
-from musamma.evaluation.error_analysis import Mistakes, mistakes
-from musamma.evaluation.matching import CORRECT, NamePair, match
+from musamma.evaluation.counts import SLICE_PREFIX, CountTable, Scores, count_table
+from musamma.evaluation.error_analysis import ErrorAnalysis, analyse_errors
+from musamma.evaluation.matching import CORRECT, NamePair, pair_names
 from musamma.evaluation.metrics import MODES, Scorer
 from musamma.evaluation.pairing import PredictionError, pair_documents
 from musamma.evaluation.partial_credit import PartialScores
-from musamma.evaluation.reliability import Reliability, reliability
-from musamma.evaluation.significance import Intervals, bootstrap, note
-from musamma.evaluation.slices import Slice, Slicer, slice_table, slices
+from musamma.evaluation.reliability import Reliability, measure_reliability
+from musamma.evaluation.significance import Intervals, bootstrap, resampling_warning
+from musamma.evaluation.slices import Slice, Slicer, count_slices, score_slices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,30 +25,30 @@ class Analysis:
 
     Args:
         system: what to call it.
-        pairs: the documents as annotated and as predicted, in the order of the gold; ``None`` for a prediction that is missing
+        document_pairs: the documents as annotated and as predicted, in the order of the gold; ``None`` for a prediction that is missing
             and counts as one without names.
-        cases: what became of every name, document by document.
+        name_pairs: what became of every name, document by document.
         scores: the figures in every mode that was asked for.
         partial: partial credit by schema, the same as ``scores.partial``.
         table: the counts of every document: modes, their labels, slices.
         intervals: by row of ``table``, and ``MODE/macro``; empty without resamples.
         slices: the strict figures of parts of the names.
-        mistakes: the errors.
+        errors: the errors.
         reliability: how far the scores of predicted names can be trusted; ``None`` where none has a score.
         resamples: how many resamples the intervals come from.
         seed: of the resampling.
-        note: what has to be known to read the intervals, see :func:`musamma.evaluation.significance.note`.
+        note: what has to be known to read the intervals, see :func:`musamma.evaluation.significance.resampling_warning`.
     """
 
     system: str
-    pairs: tuple[tuple[Document, Document | None], ...]
-    cases: tuple[NamePair, ...]
+    document_pairs: tuple[tuple[Document, Document | None], ...]
+    name_pairs: tuple[NamePair, ...]
     scores: Scores
     partial: Mapping[str, PartialScores]
     table: CountTable
     intervals: Mapping[str, Intervals]
     slices: tuple[Slice, ...]
-    mistakes: Mistakes
+    errors: ErrorAnalysis
     reliability: Reliability | None
     resamples: int = 10_000
     seed: int = 1
@@ -58,17 +58,17 @@ class Analysis:
         """The analysis as JSON: no text but errors in their context, and of these no more than fifty of a kind."""
         return {
             "system": self.system,
-            "documents": len(self.pairs),
+            "documents": len(self.document_pairs),
             "scores": self.scores.to_dict(),
             "intervals": {
                 row: intervals.to_dict()
                 for row, intervals in self.intervals.items()
-                if not row.startswith(SLICE)  # The slices have theirs.
+                if not row.startswith(SLICE_PREFIX)  # The slices have theirs.
             },
             "resampling": {"resamples": self.resamples, "seed": self.seed, "note": self.note},
             "slices": [part.to_dict() for part in self.slices],
             "reliability": None if self.reliability is None else self.reliability.to_dict(),
-            "mistakes": self.mistakes.to_dict(),
+            "mistakes": self.errors.to_dict(),
         }
 
 
@@ -112,26 +112,26 @@ def analyse(
     cases: list[NamePair] = []
     for document, prediction in pairs:
         scorer.add(document, prediction)
-        cases += match(document, prediction.spans if prediction is not None else ())
+        cases += pair_names(document, prediction.spans if prediction is not None else ())
     scores = scorer.scores()
     slicer = Slicer(training=training)
     _check_training(slicer.trained_labels, gold)
-    table = count_table(pairs, modes=modes).join(slice_table(pairs, slicer))
+    table = count_table(pairs, modes=modes).join(count_slices(pairs, slicer))
     intervals = bootstrap(table, resamples=resamples, seed=seed) if resamples else {}
     return Analysis(
         system=system,
-        pairs=pairs,
-        cases=tuple(cases),
+        document_pairs=pairs,
+        name_pairs=tuple(cases),
         scores=scores,
         partial=scores.partial,
         table=table,
         intervals=intervals,
-        slices=slices(table, intervals),
-        mistakes=mistakes(pairs, cases),
-        reliability=reliability_of(cases),
+        slices=score_slices(table, intervals),
+        errors=analyse_errors(pairs, cases),
+        reliability=reliability_of_pairs(cases),
         resamples=resamples,
         seed=seed,
-        note=note(table, sentences=sentences) if resamples else None,
+        note=resampling_warning(table, sentences=sentences) if resamples else None,
     )
 
 
@@ -146,7 +146,7 @@ def _check_training(trained: Sequence[str] | None, gold: Iterable[Document]) -> 
     )
 
 
-def reliability_of(cases: Iterable[NamePair]) -> Reliability | None:
+def reliability_of_pairs(cases: Iterable[NamePair]) -> Reliability | None:
     """How far the scores of the predicted names can be trusted, by strict correctness; ``None`` where none has a score.
 
     Names without a score are left out; ``count`` of the outcome says how many had one.
@@ -168,4 +168,4 @@ def reliability_of(cases: Iterable[NamePair]) -> Reliability | None:
             )
         scored.append(case.predicted.score)
         correct.append(case.kind == CORRECT)
-    return reliability(scored, correct) if scored else None
+    return measure_reliability(scored, correct) if scored else None

@@ -12,7 +12,7 @@ from musamma.data.errors import InputError
 OUTSIDE = "O"
 
 
-def split_tag(tag: str) -> tuple[str, str]:
+def parse_iob2_tag(tag: str) -> tuple[str, str]:
     """Prefix and label of a tag: ``B-PER`` gives ``("B", "PER")``, ``O`` gives ``("O", "")``.
 
     Raises:
@@ -42,7 +42,7 @@ def strict_chunks(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
         InputError: a tag is not IOB2.
     """
     for tag in tags:
-        split_tag(tag)
+        parse_iob2_tag(tag)
     for entity in Entities([list(tags)], IOB2).entities[0]:
         yield entity.start, entity.end, entity.tag
 
@@ -59,6 +59,6 @@ def lenient_chunks(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
         InputError: a tag is not IOB2.
     """
     for tag in tags:
-        split_tag(tag)
+        parse_iob2_tag(tag)
     for label, first, last in get_entities(list(tags)):
         yield first, last + 1, label

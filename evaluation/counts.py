@@ -186,10 +186,10 @@ class Scores:
 
 
 #: What the last axis of a table holds.
-FOUND, PREDICTED, GOLD = 0, 1, 2
+TRUE_POSITIVE, PREDICTED, GOLD = 0, 1, 2
 
 #: Begins the name of a row that holds a slice of the names.
-SLICE = "slice:"
+SLICE_PREFIX = "slice:"
 
 #: The row that stands for the unweighted mean over the labels of a mode; it is computed, never counted.
 MACRO = "macro"
@@ -224,7 +224,7 @@ class CountTable:
     @property
     def modes(self) -> tuple[str, ...]:
         """The rows that count a mode's names of all labels."""
-        return tuple(row for row in self.rows if "/" not in row and not row.startswith(SLICE))
+        return tuple(row for row in self.rows if "/" not in row and not row.startswith(SLICE_PREFIX))
 
     def labels_of(self, mode: str) -> tuple[str, ...]:
         """The rows of a mode's labels."""
@@ -300,7 +300,7 @@ def count_table(pairs: Iterable[tuple[Document, Document | None]], *, modes: Ite
         predicted = prediction.spans if prediction is not None else ()
         documents.append(gold.id)
         for mode, labels in match_names(gold.text, gold.spans, predicted, modes=chosen).modes.items():
-            for column, names in ((FOUND, labels.found), (PREDICTED, labels.predicted), (GOLD, labels.gold)):
+            for column, names in ((TRUE_POSITIVE, labels.found), (PREDICTED, labels.predicted), (GOLD, labels.gold)):
                 for label in names:
                     if (mode, label) not in met:
                         _check_label(label, gold.id)
@@ -327,7 +327,7 @@ def _check_label(label: str, document: str) -> None:
         )
 
 
-def aligned(first: CountTable, second: CountTable) -> tuple[CountTable, CountTable]:
+def align_tables(first: CountTable, second: CountTable) -> tuple[CountTable, CountTable]:
     """Both tables with the documents of the first and the rows of both, where what one has not is nothing.
 
     Raises:
@@ -351,7 +351,7 @@ def aligned(first: CountTable, second: CountTable) -> tuple[CountTable, CountTab
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class MetricLayout:
     """Rows with the means over labels behind them; arrays are (3 counts or figures, rows, ...), whatever comes last.
 
     Args:
@@ -363,7 +363,7 @@ class Layout:
     means: tuple[tuple[int, list[int]], ...]
 
     @classmethod
-    def of(cls, table: CountTable) -> Layout:
+    def of(cls, table: CountTable) -> MetricLayout:
         position = {row: index for index, row in enumerate(table.rows)}
         means = tuple((position[mode], [position[row] for row in table.labels_of(mode)]) for mode in table.modes)
         return cls((*table.rows, *(f"{mode}/{MACRO}" for mode in table.modes)), means)
@@ -375,7 +375,7 @@ class Layout:
 
     def figures(self, totals: np.ndarray) -> np.ndarray:
         """Precision, recall and F1 of counts, with the means."""
-        found, predicted, gold = totals[FOUND], totals[PREDICTED], totals[GOLD]
+        found, predicted, gold = totals[TRUE_POSITIVE], totals[PREDICTED], totals[GOLD]
         ratios = np.stack([_ratio(found, predicted), _ratio(found, gold), _ratio(2 * found, predicted + gold)])
         present = predicted + gold > 0
         means = [_ratio(ratios[:, labels].sum(axis=1), present[labels].sum(axis=0)) for _, labels in self.means]

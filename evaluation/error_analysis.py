@@ -16,35 +16,35 @@ from musamma.data.arabic import PROCLITICS, folded
 from musamma.data.consistency import forms_missed, forms_tagged_two_ways
 from musamma.data.document import Document, Span
 from musamma.evaluation.matching import (
-    BORDER,
     CORRECT,
-    KINDS,
-    LABEL,
-    LABEL_AND_BORDER,
     MISSED,
+    PAIR_KINDS,
     SPURIOUS,
+    WRONG_BORDER,
+    WRONG_LABEL,
+    WRONG_LABEL_AND_BORDER,
     NamePair,
 )
 from musamma.evaluation.matching import (
-    PROCLITIC_CASES as PROCLITIC,
+    PROCLITIC_BORDER as PROCLITIC,
 )
 
 #: The kinds of case that are errors.
-ERRORS = tuple(kind for kind in KINDS if kind != CORRECT)
+ERROR_KINDS = tuple(kind for kind in PAIR_KINDS if kind != CORRECT)
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ErrorExample:
     """An error in its context, every character as given.
 
     Args:
         document: the document's id.
-        kind: one of :data:`ERRORS`.
+        kind: one of :data:`ERROR_KINDS`.
         gold: the annotated name; ``None`` for a spurious one.
         predicted: the predicted name; ``None`` for a missed one.
         surface_gold: the characters of the annotated name; empty where there is none.
         surface_predicted: the same of the predicted one.
-        before: up to :data:`musamma.evaluation.error_analysis.CONTEXT` characters before the first of the two.
+        before: up to :data:`musamma.evaluation.error_analysis.CONTEXT_LENGTH` characters before the first of the two.
         after: the same after the last. Two names of one example share a character, so there is nothing between them.
     """
 
@@ -59,7 +59,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Confusion:
+class ConfusionMatrix:
     """Which label was taken for which, whatever the borders.
 
     Args:
@@ -97,22 +97,22 @@ class CostlyForm:
 
 
 @dataclass(frozen=True, slots=True)
-class Mistakes:
+class ErrorAnalysis:
     """What went wrong.
 
     Args:
-        kinds: how many cases there are of every kind, in the order of :data:`musamma.evaluation.matching.KINDS`.
+        kinds: how many cases there are of every kind, in the order of :data:`musamma.evaluation.matching.PAIR_KINDS`.
         examples: all errors by kind, in the order of the cases; no kind without one.
         confusion: labels taken for labels.
         costly: forms with an error, most errors first.
-        suspects: annotation to look at again, see :func:`musamma.evaluation.error_analysis.suspects`.
+        suspects: annotation to look at again, see :func:`musamma.evaluation.error_analysis.find_suspect_annotations`.
     """
 
     kinds: Mapping[str, int]
-    examples: Mapping[str, tuple[Example, ...]]
-    confusion: Confusion
+    examples: Mapping[str, tuple[ErrorExample, ...]]
+    confusion: ConfusionMatrix
     costly: tuple[CostlyForm, ...]
-    suspects: tuple[Suspect, ...]
+    suspects: tuple[SuspectAnnotation, ...]
 
     def to_dict(self, *, most: int = 50) -> dict[str, Any]:
         """JSON; at most ``most`` examples of a kind, evenly spread over all of them, and as many forms and suspects."""
@@ -127,29 +127,29 @@ class Mistakes:
         }
 
 
-def mistakes(pairs: Iterable[tuple[Document, Document | None]], cases: Sequence[NamePair]) -> Mistakes:
+def analyse_errors(pairs: Iterable[tuple[Document, Document | None]], cases: Sequence[NamePair]) -> ErrorAnalysis:
     """What went wrong in a set of documents.
 
     Args:
         pairs: the documents as annotated and as predicted.
-        cases: all cases of these documents, see :func:`musamma.evaluation.matching.match`.
+        cases: all cases of these documents, see :func:`musamma.evaluation.matching.pair_names`.
     """
     documents = {gold.id: gold for gold, _ in pairs}
     kinds = Counter(case.kind for case in cases)
-    examples: dict[str, list[Example]] = {kind: [] for kind in ERRORS if kinds[kind]}
+    examples: dict[str, list[ErrorExample]] = {kind: [] for kind in ERROR_KINDS if kinds[kind]}
     for case in cases:
         if case.kind != CORRECT:
             examples[case.kind].append(_example(documents[case.document].text, case))
-    return Mistakes(
-        kinds={kind: kinds[kind] for kind in KINDS},
+    return ErrorAnalysis(
+        kinds={kind: kinds[kind] for kind in PAIR_KINDS},
         examples={kind: tuple(found) for kind, found in examples.items()},
-        confusion=confusion(cases),
-        costly=costly_forms(documents, cases),
-        suspects=suspects(documents, cases),
+        confusion=build_confusion_matrix(cases),
+        costly=find_costly_forms(documents, cases),
+        suspects=find_suspect_annotations(documents, cases),
     )
 
 
-def confusion(cases: Iterable[NamePair]) -> Confusion:
+def build_confusion_matrix(cases: Iterable[NamePair]) -> ConfusionMatrix:
     """Count the labels of both sides of every case."""
     counts = Counter((_label(case.gold), _label(case.predicted)) for case in cases)
     labels = tuple(sorted({label for pair in counts for label in pair if label is not None}))
@@ -157,10 +157,10 @@ def confusion(cases: Iterable[NamePair]) -> Confusion:
     matrix = np.zeros((len(place), len(place)), dtype=np.int64)
     for (gold, predicted), count in counts.items():
         matrix[place[gold], place[predicted]] = count
-    return Confusion(labels, matrix)
+    return ConfusionMatrix(labels, matrix)
 
 
-def costly_forms(documents: Mapping[str, Document], cases: Iterable[NamePair]) -> tuple[CostlyForm, ...]:
+def find_costly_forms(documents: Mapping[str, Document], cases: Iterable[NamePair]) -> tuple[CostlyForm, ...]:
     """The forms with an error: most errors first, then the fewest occurrences, then by the alphabet.
 
     Args:
@@ -178,8 +178,8 @@ def costly_forms(documents: Mapping[str, Document], cases: Iterable[NamePair]) -
             errors=kinds.total() - kinds[CORRECT],
             missed=kinds[MISSED],
             spurious=kinds[SPURIOUS],
-            wrong_label=kinds[LABEL] + kinds[LABEL_AND_BORDER],
-            wrong_border=kinds[PROCLITIC] + kinds[BORDER],
+            wrong_label=kinds[WRONG_LABEL] + kinds[WRONG_LABEL_AND_BORDER],
+            wrong_border=kinds[PROCLITIC] + kinds[WRONG_BORDER],
             occurrences=kinds.total(),
         )
         for surface, kinds in forms.items()
@@ -189,37 +189,37 @@ def costly_forms(documents: Mapping[str, Document], cases: Iterable[NamePair]) -
     )
 
 
-def _example(text: str, case: NamePair) -> Example:
+def _example(text: str, case: NamePair) -> ErrorExample:
     gold, predicted = case.gold, case.predicted
     end = max(span.end for span in (gold, predicted) if span is not None)
     before, after = surroundings(text, case.position, end)
     ours, theirs = (text[span.start : span.end] if span is not None else "" for span in (gold, predicted))
-    return Example(case.document, case.kind, gold, predicted, ours, theirs, before, after)
+    return ErrorExample(case.document, case.kind, gold, predicted, ours, theirs, before, after)
 
 
 def _label(span: Span | None) -> str | None:
     return span.label if span is not None else None
 
 
-def _with_spans(record: Example | Suspect) -> dict[str, Any]:
+def _with_spans(record: ErrorExample | SuspectAnnotation) -> dict[str, Any]:
     spans = {"gold": record.gold, "predicted": record.predicted}
     return asdict(record) | {side: None if span is None else span.to_dict() for side, span in spans.items()}
 
 
 #: Characters of context on either side.
-CONTEXT = 40
+CONTEXT_LENGTH = 40
 
 #: How much of a form's occurrences must carry one label for the others to be suspect.
-MOSTLY = 0.75
+USUAL_SHARE = 0.75
 
 #: Shorter forms are not looked for behind proclitics: too many words are written alike.
-LEAST_LETTERS = 3
+MIN_LETTERS = 3
 
 _INSIDE = r"[\p{L}\p{M}\p{N}]"
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class SuspectAnnotation:
     """A place where the annotation may be wrong; evidence for a reader, not an error.
 
     Args:
@@ -229,7 +229,7 @@ class Suspect:
         predicted: what was predicted there; ``None`` for nothing.
         score: the prediction's score, if there is one.
         surface: the characters in question: the predicted name, or the form that is annotated otherwise elsewhere.
-        before: up to :data:`CONTEXT` characters before them, as given.
+        before: up to :data:`CONTEXT_LENGTH` characters before them, as given.
         after: the same after them.
     """
 
@@ -243,14 +243,16 @@ class Suspect:
     after: str
 
 
-def suspects(documents: Mapping[str, Document], cases: Sequence[NamePair]) -> tuple[Suspect, ...]:
+def find_suspect_annotations(
+    documents: Mapping[str, Document], cases: Sequence[NamePair]
+) -> tuple[SuspectAnnotation, ...]:
     """Places where the annotation may be wrong, the most probable first, each once.
 
     First come predictions that contradict the annotation with confidence, by score: a score is confident if it is no lower
     than the mean score of the correct predictions of its label (of all labels, where it has none), so that a system that is
     sure of everything is not believed in everything; after the thresholds of confident learning (Northcutt et al. 2021). A
     predicted name that is annotated inside another one is no contradiction. Then come places of forms that carry one label in
-    at least :data:`MOSTLY` of their occurrences, and there another one or none, by that share. Without scores there are these
+    at least :data:`USUAL_SHARE` of their occurrences, and there another one or none, by that share. Without scores there are these
     alone.
 
     Args:
@@ -331,7 +333,7 @@ def _labelled_otherwise(documents: Mapping[str, Document]) -> Iterator[_Odd]:
     for document in documents.values():
         for span in document.spans:
             label, times, total = usual.get(folded(document.surface(span)), (span.label, 0, 1))
-            if label != span.label and times >= MOSTLY * total:
+            if label != span.label and times >= USUAL_SHARE * total:
                 yield _Odd(document, span.start, span.end, span, label, times, total)
 
 
@@ -344,7 +346,7 @@ def _not_annotated(documents: Mapping[str, Document]) -> Iterator[_Odd]:
     for form in sorted(forms_missed(list(documents.values())), key=lambda form: -len(form.surface)):
         label, ids = next(iter(form.tagged.items()))
         total = sum(map(len, form.tagged.values())) + len(form.missed)
-        if len(ids) < MOSTLY * total:
+        if len(ids) < USUAL_SHARE * total:
             continue
         pattern = _occurrences(form.surface)
         for identifier in dict.fromkeys(form.missed):
@@ -359,11 +361,11 @@ def _occurrences(surface: str) -> regex.Pattern[str]:
     written = regex.escape(surface)
     if surface.startswith("ال"):  # Behind a lam the article has no alef: للجيش.
         written += f"|(?<=ل){regex.escape(surface[1:])}"
-    before = PROCLITICS.pattern if len(surface) >= LEAST_LETTERS else ""
+    before = PROCLITICS.pattern if len(surface) >= MIN_LETTERS else ""
     return regex.compile(rf"(?<!{_INSIDE})(?:{before})({written})(?!{_INSIDE})")
 
 
-def _confident(document: Document, case: NamePair) -> Suspect:
+def _confident(document: Document, case: NamePair) -> SuspectAnnotation:
     predicted, gold = case.predicted, case.gold
     assert predicted is not None
     reason = f"predicted {predicted.label} with score {predicted.score:.3f}, "
@@ -371,15 +373,15 @@ def _confident(document: Document, case: NamePair) -> Suspect:
         reason += "not annotated"
     else:
         reason += f"annotated {gold.label}" if gold.label != predicted.label else "annotated"
-        reason += "" if case.kind == LABEL else " with other borders"
+        reason += "" if case.kind == WRONG_LABEL else " with other borders"
     return _suspect(document, reason, (predicted.start, predicted.end), gold, predicted)
 
 
 def _suspect(
     document: Document, reason: str, place: tuple[int, int], gold: Span | None, predicted: Span | None
-) -> Suspect:
+) -> SuspectAnnotation:
     start, end = place
-    return Suspect(
+    return SuspectAnnotation(
         document.id,
         reason,
         gold,
@@ -391,8 +393,8 @@ def _suspect(
 
 
 def surroundings(text: str, start: int, end: int) -> tuple[str, str]:
-    """Up to :data:`CONTEXT` characters before ``text[start:end]``, and after it."""
-    return text[max(0, start - CONTEXT) : start], text[end : end + CONTEXT]
+    """Up to :data:`CONTEXT_LENGTH` characters before ``text[start:end]``, and after it."""
+    return text[max(0, start - CONTEXT_LENGTH) : start], text[end : end + CONTEXT_LENGTH]
 
 
 def _score(case: NamePair) -> float | None:

@@ -16,19 +16,19 @@ from musamma.data.labels import LabelMap, apply_labels, load_label_map
 from musamma.evaluation.counts import CountTable, Scores, count_table
 from musamma.evaluation.matching import MODES
 from musamma.evaluation.metrics import score_documents
-from musamma.evaluation.pairing import PredictionError, in_order, pair_documents
-from musamma.evaluation.tag_files import TaggedSentence, read_tags, score_own_tags
+from musamma.evaluation.pairing import PredictionError, pair_documents, take_ids_in_order
+from musamma.evaluation.tag_files import TaggedSentence, read_tagged_sentences, score_conll_tags
 
 
 @dataclass(frozen=True, slots=True)
-class Renaming:
+class LabelRenaming:
     """The labels of one side: the map, if there is one, and the account of what it left out."""
 
     labels: LabelMap | None = None
     audit: ImportAudit = field(default_factory=lambda: ImportAudit(limit=0))
 
     @classmethod
-    def by(cls, name: str | None) -> Renaming:
+    def by(cls, name: str | None) -> LabelRenaming:
         """With the map of this name or file; ``None`` renames nothing.
 
         Raises:
@@ -87,12 +87,12 @@ class EvaluationPair:
         return replace(self, gold=list(self.gold), predicted=list(self.predicted))
 
 
-def read_sides(
+def read_evaluation_pair(
     gold: str,
     predictions: str | Callable[[Iterable[Document]], Iterable[Document]],
     *,
-    gold_labels: Renaming,
-    predicted_labels: Renaming,
+    gold_labels: LabelRenaming,
+    predicted_labels: LabelRenaming,
     own_tags: bool = False,
     options: ReadOptions = READ,
 ) -> EvaluationPair:
@@ -124,11 +124,11 @@ def read_sides(
         annotated, order = tee(annotated)
         predicted = read_predictions(predictions, order, options=options)
         if own_tags and guess_format(predictions) == "conll":
-            predicted_tags = read_tags(predictions, relabel=predicted_labels.label)
+            predicted_tags = read_tagged_sentences(predictions, relabel=predicted_labels.label)
     return EvaluationPair(
         gold_labels.documents(annotated, source=gold),
         predicted_labels.documents(predicted, source=None if callable(predictions) else predictions),
-        read_tags(gold, relabel=gold_labels.label) if own_tags else None,
+        read_tagged_sentences(gold, relabel=gold_labels.label) if own_tags else None,
         predicted_tags,
         sentences=options.sentences if gold_format == "conll" else 0,
     )
@@ -147,11 +147,11 @@ def read_predictions(path: str, gold: Iterable[Document], *, options: ReadOption
         InputError: the file cannot be read.
     """
     predictions = read_documents(path, options=options)
-    return in_order(gold, predictions) if guess_format(path) == "conll" else predictions
+    return take_ids_in_order(gold, predictions) if guess_format(path) == "conll" else predictions
 
 
 @contextmanager
-def naming(source: str) -> Iterator[None]:
+def naming_source(source: str) -> Iterator[None]:
     """Let errors about predictions name the file, or the model, that they come from."""
     try:
         yield
@@ -164,7 +164,9 @@ def _of(source: str | None, error: InputError) -> InputError:
     return InputError(error.found, where=where or None, expected=error.expected, remedy=error.remedy)
 
 
-def count_sides(sides: EvaluationPair, *, modes: Iterable[str] = MODES, missing_as_empty: bool = False) -> CountTable:
+def count_evaluation_pair(
+    sides: EvaluationPair, *, modes: Iterable[str] = MODES, missing_as_empty: bool = False
+) -> CountTable:
     """Count one side against the other document by document, on spans.
 
     Raises:
@@ -173,15 +175,17 @@ def count_sides(sides: EvaluationPair, *, modes: Iterable[str] = MODES, missing_
     return count_table(pair_documents(sides.gold, sides.predicted, missing_as_empty=missing_as_empty), modes=modes)
 
 
-def score_sides(sides: EvaluationPair, *, modes: Iterable[str] = MODES, missing_as_empty: bool = False) -> Scores:
+def score_evaluation_pair(
+    sides: EvaluationPair, *, modes: Iterable[str] = MODES, missing_as_empty: bool = False
+) -> Scores:
     """Score one side against the other, the IOB modes on the tags of the files where there are any.
 
     Raises:
-        InputError: as :func:`musamma.evaluation.score_documents` and :func:`musamma.evaluation.tag_files.score_own_tags`.
+        InputError: as :func:`musamma.evaluation.score_documents` and :func:`musamma.evaluation.tag_files.score_conll_tags`.
     """
     if sides.gold_tags is None:
         return score_documents(sides.gold, sides.predicted, modes=modes, missing_as_empty=missing_as_empty)
-    return score_own_tags(
+    return score_conll_tags(
         sides.gold,
         sides.gold_tags,
         sides.predicted,

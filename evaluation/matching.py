@@ -27,7 +27,7 @@ TAG_MODES = (IOB2_STRICT, CONLLEVAL)
 _label = itemgetter(2)
 
 
-class Labels(NamedTuple):
+class MatchedLabels(NamedTuple):
     """The labels of a document's names in one mode, one a name: of the gold, of the predictions, of those found."""
 
     gold: Sequence[str]
@@ -47,11 +47,11 @@ class Matches:
         predicted_widened: the predicted names by whole words.
     """
 
-    modes: dict[str, Labels]
+    modes: dict[str, MatchedLabels]
     gold_rest: Sequence[Span]
     predicted_rest: Sequence[Span]
-    gold_widened: Widened
-    predicted_widened: Widened
+    gold_widened: WordAlignedNames
+    predicted_widened: WordAlignedNames
 
 
 def match_names(text: str, gold: Sequence[Span], predicted: Sequence[Span], *, modes: Collection[str]) -> Matches:
@@ -72,18 +72,18 @@ def match_names(text: str, gold: Sequence[Span], predicted: Sequence[Span], *, m
     gold_rest = [s for s in gold if (s.start, s.end, s.label) not in both] if len(both) < len(ours) else ()
     predicted_rest = [s for s in predicted if (s.start, s.end, s.label) not in both] if len(both) < len(theirs) else ()
     borders: dict[tuple[int, int], tuple[int, int] | None] = {}
-    gold_widened = widen_spans(text, gold, known=borders)
-    predicted_widened = widen_spans(text, predicted, known=borders) if gold_rest or predicted_rest else gold_widened
+    gold_widened = align_to_words(text, gold, known=borders)
+    predicted_widened = align_to_words(text, predicted, known=borders) if gold_rest or predicted_rest else gold_widened
     sides = [span.label for span in gold], [span.label for span in predicted]
     exact = list(map(_label, both))
-    found: dict[str, Labels] = {}
+    found: dict[str, MatchedLabels] = {}
     for mode in modes:
         if mode == STRICT:
-            found[mode] = Labels(*sides, exact)
+            found[mode] = MatchedLabels(*sides, exact)
         elif mode == PROCLITIC:
-            found[mode] = Labels(*sides, exact + behind_proclitics(text, gold_rest, predicted_rest))
+            found[mode] = MatchedLabels(*sides, exact + match_behind_proclitics(text, gold_rest, predicted_rest))
         elif mode == OVERLAP:
-            found[mode] = Labels(*sides, exact + overlapping(gold_rest, predicted_rest))
+            found[mode] = MatchedLabels(*sides, exact + match_overlapping(gold_rest, predicted_rest))
         elif mode == WHOLE_WORD:
             found[mode] = _of_sets(gold_widened.whole_word, predicted_widened.whole_word)
         else:
@@ -92,7 +92,7 @@ def match_names(text: str, gold: Sequence[Span], predicted: Sequence[Span], *, m
     return Matches(found, gold_rest, predicted_rest, gold_widened, predicted_widened)
 
 
-def behind_proclitics(text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
+def match_behind_proclitics(text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
     """The labels of the names that both sides end alike and begin alike but for proclitic letters.
 
     Args:
@@ -104,10 +104,10 @@ def behind_proclitics(text: str, gold: Sequence[Span], predicted: Sequence[Span]
         return []
     by_end = {(span.end, span.label): span for span in predicted}
     partners = ((span, by_end.get((span.end, span.label))) for span in gold)
-    return [span.label for span, other in partners if other is not None and differs_by_proclitic(text, span, other)]
+    return [span.label for span, other in partners if other is not None and differ_by_proclitic(text, span, other)]
 
 
-def overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
+def match_overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
     """The largest one-to-one matching of gold and predicted names that share a label and a character.
 
     Args:
@@ -136,11 +136,11 @@ def overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
     return found
 
 
-def _of_sets(gold: set[Chunk], predicted: set[Chunk]) -> Labels:
-    return Labels(*(list(map(_label, chunks)) for chunks in (gold, predicted, gold & predicted)))
+def _of_sets(gold: set[SpanKey], predicted: set[SpanKey]) -> MatchedLabels:
+    return MatchedLabels(*(list(map(_label, chunks)) for chunks in (gold, predicted, gold & predicted)))
 
 
-CORRECT, LABEL, PROCLITIC_CASES, BORDER, LABEL_AND_BORDER = (
+CORRECT, WRONG_LABEL, PROCLITIC_BORDER, WRONG_BORDER, WRONG_LABEL_AND_BORDER = (
     "correct",
     "label",
     "proclitic",
@@ -150,7 +150,7 @@ CORRECT, LABEL, PROCLITIC_CASES, BORDER, LABEL_AND_BORDER = (
 MISSED, SPURIOUS = "missed", "spurious"
 
 #: The kinds of case, from right to wrong; of two possible partners a name takes the one whose kind comes first.
-KINDS = (CORRECT, LABEL, PROCLITIC_CASES, BORDER, LABEL_AND_BORDER, MISSED, SPURIOUS)
+PAIR_KINDS = (CORRECT, WRONG_LABEL, PROCLITIC_BORDER, WRONG_BORDER, WRONG_LABEL_AND_BORDER, MISSED, SPURIOUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class NamePair:
 
     Args:
         document: the document's id.
-        kind: one of :data:`KINDS`. ``proclitic``: right but for proclitic letters at the start; ``border``: the right
+        kind: one of :data:`PAIR_KINDS`. ``proclitic``: right but for proclitic letters at the start; ``border``: the right
             label, sharing a character; ``label``: the right borders.
         gold: the annotated name.
         predicted: the predicted name.
@@ -185,10 +185,10 @@ class NamePair:
         }
 
 
-def match(gold: Document, predicted: Sequence[Span]) -> list[NamePair]:
+def pair_names(gold: Document, predicted: Sequence[Span]) -> list[NamePair]:
     """Pair the names of a document with the names predicted for it, one to one.
 
-    Exact pairs are made first, then those of the other kinds in the order of :data:`KINDS`, with the larger common part
+    Exact pairs are made first, then those of the other kinds in the order of :data:`PAIR_KINDS`, with the larger common part
     first, then the earlier one.
 
     Args:
@@ -199,7 +199,7 @@ def match(gold: Document, predicted: Sequence[Span]) -> list[NamePair]:
         The cases in the order of the text; every name of either side stands in exactly one.
     """
     pairs = sorted(
-        (KINDS.index(kind), -common, ours, theirs)
+        (PAIR_KINDS.index(kind), -common, ours, theirs)
         for ours, theirs, kind, common in _candidates(gold.text, gold.spans, predicted)
     )
     partner_of: dict[int, int] = {}
@@ -209,13 +209,13 @@ def match(gold: Document, predicted: Sequence[Span]) -> list[NamePair]:
         if ours not in partner_of and theirs not in taken:
             partner_of[ours] = theirs
             taken.add(theirs)
-            cases.append(NamePair(gold.id, KINDS[rank], gold.spans[ours], predicted[theirs]))
+            cases.append(NamePair(gold.id, PAIR_KINDS[rank], gold.spans[ours], predicted[theirs]))
     cases += [NamePair(gold.id, MISSED, span, None) for index, span in enumerate(gold.spans) if index not in partner_of]
     cases += [NamePair(gold.id, SPURIOUS, None, span) for index, span in enumerate(predicted) if index not in taken]
-    return sorted(cases, key=lambda case: (case.position, KINDS.index(case.kind)))
+    return sorted(cases, key=lambda case: (case.position, PAIR_KINDS.index(case.kind)))
 
 
-def differs_by_proclitic(text: str, one: Span, other: Span) -> bool:
+def differ_by_proclitic(text: str, one: Span, other: Span) -> bool:
     """Whether two names end together and the longer one has nothing but proclitic letters (و ف ب ل ك س) before the other."""
     if one.end != other.end or one.start == other.start:
         return False
@@ -240,18 +240,18 @@ def _candidates(text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> I
 def _kind(text: str, gold: Span, predicted: Span) -> str:
     same = (gold.start, gold.end) == (predicted.start, predicted.end)
     if gold.label != predicted.label:
-        return LABEL if same else LABEL_AND_BORDER
+        return WRONG_LABEL if same else WRONG_LABEL_AND_BORDER
     if same:
         return CORRECT
-    return PROCLITIC_CASES if differs_by_proclitic(text, gold, predicted) else BORDER
+    return PROCLITIC_BORDER if differ_by_proclitic(text, gold, predicted) else WRONG_BORDER
 
 
-Chunk = tuple[int, int, str]
+SpanKey = tuple[int, int, str]
 
 _WORD = re.compile(r"\S+")
 
 
-class Widened(NamedTuple):
+class WordAlignedNames(NamedTuple):
     """The names of a text by whole words: chunks (start, end, label), the offsets those of words.
 
     Args:
@@ -261,17 +261,17 @@ class Widened(NamedTuple):
         shared_words: how many words hold characters of more than one name.
     """
 
-    whole_word: set[Chunk]
-    iob: list[Chunk]
+    whole_word: set[SpanKey]
+    iob: list[SpanKey]
     shared_words: int
 
 
-def words(text: str) -> list[tuple[int, int]]:
+def whitespace_words(text: str) -> list[tuple[int, int]]:
     """Start and end of every whitespace-separated word of a text, in code points."""
     return [match.span() for match in _WORD.finditer(text)]
 
 
-def widen(text: str, start: int, end: int) -> tuple[int, int] | None:
+def enclosing_words(text: str, start: int, end: int) -> tuple[int, int] | None:
     """The borders of the words that ``text[start:end]`` reaches into; ``None`` where it is all whitespace."""
     while start < end and text[start].isspace():
         start += 1
@@ -286,26 +286,26 @@ def widen(text: str, start: int, end: int) -> tuple[int, int] | None:
     return start, end
 
 
-def widen_spans(
+def align_to_words(
     text: str, spans: Sequence[Span], *, known: dict[tuple[int, int], tuple[int, int] | None] | None = None
-) -> Widened:
+) -> WordAlignedNames:
     """The names of a text by whole words.
 
     Args:
         text: the raw text.
         spans: its names, sorted, without overlap, as a document has them.
-        known: what :func:`widen` gave on this text before, which is looked up and added to: most names of one annotation
+        known: what :func:`enclosing_words` gave on this text before, which is looked up and added to: most names of one annotation
             are in the other too.
     """
     known = {} if known is None else known
-    whole_word: set[Chunk] = set()
-    iob: list[Chunk] = []
+    whole_word: set[SpanKey] = set()
+    iob: list[SpanKey] = []
     shared: set[int] = set()
     taken = reach = 0
     for span in spans:
         given = span.start, span.end
         if given not in known:
-            known[given] = widen(text, *given)
+            known[given] = enclosing_words(text, *given)
         if (borders := known[given]) is None:
             whole_word.add(span.key)
             continue
@@ -318,15 +318,15 @@ def widen_spans(
         if start >= taken:
             iob.append((start, end, span.label))
             taken = end
-    return Widened(whole_word, iob, len(shared))
+    return WordAlignedNames(whole_word, iob, len(shared))
 
 
 def iob2_tags(text: str, spans: Sequence[Span]) -> list[str]:
-    """One IOB2 tag for every whitespace-separated word of a text; see :func:`tags_on`."""
-    return tags_on(words(text), spans)
+    """One IOB2 tag for every whitespace-separated word of a text; see :func:`tag_words`."""
+    return tag_words(whitespace_words(text), spans)
 
 
-def tags_on(borders: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[str]:
+def tag_words(borders: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[str]:
     """One IOB2 tag for every word.
 
     A word can carry one tag: where several names share a word, the first takes it, and those that need it too

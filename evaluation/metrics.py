@@ -11,7 +11,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation.conll_tags import lenient_chunks, strict_chunks
 from musamma.evaluation.counts import STRICT, Counts, Losses, ModeScores, Scores
-from musamma.evaluation.matching import CONLLEVAL, IOB2_STRICT, MODES, Chunk, Widened, match_names
+from musamma.evaluation.matching import CONLLEVAL, IOB2_STRICT, MODES, SpanKey, WordAlignedNames, match_names
 from musamma.evaluation.pairing import pair_documents
 from musamma.evaluation.partial_credit import PartialTally
 
@@ -24,14 +24,14 @@ _BATCH = 1000
 _label = itemgetter(2)
 
 
-class Tally:
+class LabelTally:
     """Names counted by label: those found, those predicted, those in the gold."""
 
     def __init__(self) -> None:
         self._counters: tuple[Counter[str], Counter[str], Counter[str]] = Counter(), Counter(), Counter()
         self._waiting: tuple[list[str], list[str], list[str]] = [], [], []
 
-    def add_sets(self, gold: set[Chunk], predicted: set[Chunk]) -> None:
+    def add_sets(self, gold: set[SpanKey], predicted: set[SpanKey]) -> None:
         """Count two sets of chunks (start, end, label); what is in both is found."""
         self.add(map(_label, gold), map(_label, predicted), map(_label, gold & predicted))
 
@@ -73,9 +73,9 @@ class Scorer:
         wanted = {STRICT, *modes}
         if unknown := sorted(wanted - set(MODES)):
             raise InputError(f"mode {unknown[0]!r}", expected=f"one of {', '.join(MODES)}")
-        self._tallies = {mode: Tally() for mode in MODES if mode in wanted}
+        self._tallies = {mode: LabelTally() for mode in MODES if mode in wanted}
         self._partial = PartialTally()
-        self._nested, self._all = Tally(), Tally()
+        self._nested, self._all = LabelTally(), LabelTally()
         self._documents = self._missing = 0
         self._gold_losses = self._predicted_losses = Losses()
 
@@ -117,7 +117,7 @@ class TagScorer:
     """Scores sentences of IOB2 tags as they come, by both readings; holds counts only."""
 
     def __init__(self) -> None:
-        self._strict, self._lenient = Tally(), Tally()
+        self._strict, self._lenient = LabelTally(), LabelTally()
         self._sentences = 0
 
     def add(self, gold: Sequence[str], predicted: Sequence[str], *, where: str) -> None:
@@ -200,11 +200,11 @@ def score_tags(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]
     return scorer.scores()
 
 
-def _keys(spans: Sequence[Span]) -> set[Chunk]:
+def _keys(spans: Sequence[Span]) -> set[SpanKey]:
     return {span.key for span in spans}
 
 
-def _losses(spans: Sequence[Span], nested: Sequence[Span], widened: Widened) -> Losses:
+def _losses(spans: Sequence[Span], nested: Sequence[Span], widened: WordAlignedNames) -> Losses:
     return Losses(
         nested=len(nested),
         shared_words=widened.shared_words,

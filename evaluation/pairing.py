@@ -69,7 +69,7 @@ def pair_documents(
         yield document, None
 
 
-def in_order(gold: Iterable[Document], predictions: Iterable[Document]) -> Iterator[Document]:
+def take_ids_in_order(gold: Iterable[Document], predictions: Iterable[Document]) -> Iterator[Document]:
     """The predictions under the ids of the gold documents, one after another, where files hold no ids of their own.
 
     Predictions beyond the last gold document keep their ids.

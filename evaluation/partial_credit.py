@@ -24,13 +24,13 @@ from musamma.data.document import Span
 if TYPE_CHECKING:  # The figures hold these in turn.
     from musamma.evaluation.counts import Counts, ModeScores
 
-STRICT, EXACT, PARTIAL, TYPE = "strict", "exact", "partial", "type"
+SEMEVAL_STRICT, SEMEVAL_EXACT, SEMEVAL_PARTIAL, SEMEVAL_TYPE = "strict", "exact", "partial", "type"
 
 #: The schemas: borders and label; borders alone; borders alone, half a point for an overlap; label alone, on an overlap.
-SCHEMAS = (STRICT, EXACT, PARTIAL, TYPE)
+SCHEMAS = (SEMEVAL_STRICT, SEMEVAL_EXACT, SEMEVAL_PARTIAL, SEMEVAL_TYPE)
 
 #: The share of a gold name that a prediction must cover to overlap it, in per cent; nervaluate's default.
-LEAST_OVERLAP = 1
+MIN_OVERLAP_PERCENT = 1
 
 #: What can become of a pair.
 _PAIRED = _CORRECT, _INCORRECT, _PARTIAL = "correct", "incorrect", "partial"
@@ -144,22 +144,22 @@ class PartialTally:
         for theirs, ours in _pair([options for _, options in touched]):
             name, partner = touched[theirs][0], gold[ours]
             same = (name.start, name.end) == (partner.start, partner.end)
-            self._micro[STRICT, _INCORRECT] += 1
-            self._micro[EXACT, _CORRECT if same else _INCORRECT] += 1
-            self._micro[PARTIAL, _CORRECT if same else _PARTIAL] += 1
+            self._micro[SEMEVAL_STRICT, _INCORRECT] += 1
+            self._micro[SEMEVAL_EXACT, _CORRECT if same else _INCORRECT] += 1
+            self._micro[SEMEVAL_PARTIAL, _CORRECT if same else _PARTIAL] += 1
         by_type = [sorted(options, key=partial(_by_label, gold, name)) for name, options in touched]
         for theirs, ours in _pair(by_type):
-            self._micro[TYPE, _CORRECT if touched[theirs][0].label == gold[ours].label else _INCORRECT] += 1
+            self._micro[SEMEVAL_TYPE, _CORRECT if touched[theirs][0].label == gold[ours].label else _INCORRECT] += 1
         alike = [[ours for ours in options if gold[ours].label == name.label] for name, options in touched]
         for theirs, _ in _pair(alike):
             label = touched[theirs][0].label
-            self._per_label[STRICT, _INCORRECT, label] += 1
-            self._per_label[EXACT, _INCORRECT, label] += 1
-            self._per_label[PARTIAL, _PARTIAL, label] += 1
+            self._per_label[SEMEVAL_STRICT, _INCORRECT, label] += 1
+            self._per_label[SEMEVAL_EXACT, _INCORRECT, label] += 1
+            self._per_label[SEMEVAL_PARTIAL, _PARTIAL, label] += 1
         nearest = [[ours for ours in options if gold[ours].label == name.label]
                    for (name, _), options in zip(touched, by_type, strict=True)]  # fmt: skip
         for theirs, _ in _pair(nearest):
-            self._per_label[TYPE, _CORRECT, touched[theirs][0].label] += 1
+            self._per_label[SEMEVAL_TYPE, _CORRECT, touched[theirs][0].label] += 1
 
     def scores(self, strict: ModeScores) -> dict[str, PartialScores]:
         """The figures so far by schema.
@@ -198,7 +198,7 @@ def _overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[tuple[
             if other.start >= name.end:
                 break
             common = min(name.end, other.end) - max(name.start, other.start)
-            if 100 * common >= LEAST_OVERLAP * (other.end - other.start):
+            if 100 * common >= MIN_OVERLAP_PERCENT * (other.end - other.start):
                 options.append(ours)
         if options:
             found.append((name, options))

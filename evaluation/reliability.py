@@ -13,7 +13,7 @@ from musamma.data.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class ReliabilityBin:
     """Predicted names whose scores are close.
 
     Args:
@@ -52,7 +52,7 @@ class Reliability:
     Without any name all figures are 0.0.
     """
 
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
     ece: float
     ace: float
     brier: float
@@ -82,7 +82,7 @@ class Threshold:
     support: int
 
 
-def reliability(scores: ArrayLike, correct: ArrayLike, *, bins: int = 10) -> Reliability:
+def measure_reliability(scores: ArrayLike, correct: ArrayLike, *, bins: int = 10) -> Reliability:
     """Compare the scores of predicted names with what became of them.
 
     Args:
@@ -113,7 +113,7 @@ def reliability(scores: ArrayLike, correct: ArrayLike, *, bins: int = 10) -> Rel
     )
 
 
-def thresholds(
+def find_thresholds(
     scores: ArrayLike,
     correct: ArrayLike,
     labels: Sequence[str],
@@ -154,7 +154,7 @@ def thresholds(
 
 
 def check_precision(precision: float) -> None:
-    """Fail where a precision cannot be wanted of :func:`thresholds`.
+    """Fail where a precision cannot be wanted of :func:`find_thresholds`.
 
     Raises:
         InputError: it is not in (0, 1).
@@ -167,7 +167,7 @@ def check_precision(precision: float) -> None:
         )
 
 
-def wilson_low(right: ArrayLike, count: ArrayLike, *, z: float = 1.0) -> np.ndarray:
+def wilson_lower_bound(right: ArrayLike, count: ArrayLike, *, z: float = 1.0) -> np.ndarray:
     """The lower end of Wilson's score interval (1927) of a share.
 
     Args:
@@ -187,24 +187,24 @@ def _threshold(score: np.ndarray, right: np.ndarray, precision: float, support: 
     count = np.arange(1, len(score) + 1)
     # A threshold cannot part equal scores.
     ends = np.append(score[1:] != score[:-1], True)[: len(score)]
-    reached = np.flatnonzero(ends & (count >= least) & (wilson_low(hits, count) >= precision))
+    reached = np.flatnonzero(ends & (count >= least) & (wilson_lower_bound(hits, count) >= precision))
     value = float(score[reached[-1]]) if len(reached) else None
     kept = int(reached[-1]) + 1 if len(reached) else len(score)
     found = float(hits[kept - 1]) if kept else 0.0
     return Threshold(value, found / kept if kept else 0.0, found / support if support else 0.0, support)
 
 
-def _bins(score: np.ndarray, right: np.ndarray, edges: np.ndarray) -> tuple[Bin, ...]:
+def _bins(score: np.ndarray, right: np.ndarray, edges: np.ndarray) -> tuple[ReliabilityBin, ...]:
     """Names by score in bins that are open below and closed above; ``edges`` are ascending."""
     at = np.searchsorted(edges[1:-1], score, side="left")
     parts = []
     for index, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
         inside = at == index
-        parts.append(Bin(low, high, int(inside.sum()), _mean(score[inside]), _mean(right[inside])))
+        parts.append(ReliabilityBin(low, high, int(inside.sum()), _mean(score[inside]), _mean(right[inside])))
     return tuple(parts)
 
 
-def _gap(bins: Sequence[Bin]) -> float:
+def _gap(bins: Sequence[ReliabilityBin]) -> float:
     count = sum(part.count for part in bins)
     return sum(part.count * abs(part.gap) for part in bins) / count if count else 0.0
 

@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from musamma.evaluation.counts import Average, Counts, Losses, Scores
-from musamma.evaluation.partial_credit import STRICT as SEMEVAL_STRICT
-from musamma.evaluation.partial_credit import PartialCounts
+from musamma.evaluation.partial_credit import SEMEVAL_STRICT, PartialCounts
 from musamma.evaluation.seeds import SeedScores, Spread
 from musamma.evaluation.significance import Intervals
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import ndtr, stdtrit
 
 from musamma.data.errors import InputError
-from musamma.evaluation.counts import CountTable, Layout, aligned
+from musamma.evaluation.counts import CountTable, MetricLayout, align_tables
 
 #: With fewer documents than this, intervals are too narrow: measured, see ``docs/significance.md``.
 FEW_DOCUMENTS = 10
@@ -83,13 +83,13 @@ def bootstrap(
         InputError: ``resamples`` or ``level`` cannot be.
     """
     _check(resamples, level)
-    layout = Layout.of(table)
+    layout = MetricLayout.of(table)
     counts = layout.counts(table)
     names = layout.names(counts)
     documents = (names > 0).sum(axis=-1)
     draws = _draws(len(table.documents), resamples, seed)
     replicates = _replicates(lambda drawn: layout.figures(counts @ drawn), draws, resamples)
-    ends = percentile_ends(replicates, documents, level)
+    ends = percentile_interval(replicates, documents, level)
     figures = layout.figures(counts.sum(axis=-1))
     right, wrong = figures == 1, figures == 0
     with np.errstate(divide="ignore"):
@@ -97,14 +97,14 @@ def bootstrap(
     ends[right, 0], ends[right, 1] = 1 - bounds[right], 1.0
     ends[wrong, 0], ends[wrong, 1] = 0.0, bounds[wrong]
     ends[documents < 2] = 0.0, 1.0
-    ends = np.clip(with_label_doubts(ends, figures, layout), 0.0, 1.0)
+    ends = np.clip(widen_macro_intervals(ends, figures, layout), 0.0, 1.0)
     return {
         row: Intervals(*(Interval(*map(float, pair)) for pair in ends[:, index]))
         for index, row in enumerate(layout.rows)
     }
 
 
-def compare(
+def compare_systems(
     first: CountTable,
     second: CountTable,
     *,
@@ -135,8 +135,8 @@ def compare(
         InputError: the tables differ in documents, modes or gold names, a row is unknown, ``resamples`` or ``level`` cannot be.
     """
     _check(resamples, level)
-    first, second = aligned(first, second)
-    layout = Layout.of(first)
+    first, second = align_tables(first, second)
+    layout = MetricLayout.of(first)
     chosen = layout.rows if rows is None else tuple(rows)
     if unknown := [row for row in chosen if row not in layout.rows]:
         raise InputError(f"row {unknown[0]!r}", expected=f"one of {', '.join(layout.rows)}")
@@ -158,9 +158,9 @@ def compare(
     draws = _draws(len(first.documents), resamples, seed)
     replicates = _replicates(lambda drawn: difference(ours @ drawn, theirs @ drawn), draws, resamples)
     documents = (layout.names(ours + theirs)[_F1] > 0).sum(axis=-1)
-    ends = percentile_ends(replicates, documents, level)
+    ends = percentile_interval(replicates, documents, level)
     ends[documents < 2] = -1.0, 1.0
-    ends = np.clip(with_label_doubts(ends, observed, layout), -1.0, 1.0)
+    ends = np.clip(widen_macro_intervals(ends, observed, layout), -1.0, 1.0)
     figures = [layout.figures(total)[_F1] for total in totals]
     found = {
         row: Comparison(
@@ -176,7 +176,7 @@ def compare(
     return [found[row] for row in chosen]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted for being several (Holm 1979): the chance of any false alarm among them stays below the level.
 
     Unlike Benjamini and Hochberg's, which bounds the share of false alarms, this needs nothing of how the tests depend on
@@ -188,7 +188,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in np.minimum(adjusted, 1.0)]
 
 
-def note(table: CountTable, *, sentences: int = 0) -> str | None:
+def resampling_warning(table: CountTable, *, sentences: int = 0) -> str | None:
     """What to say of a table whose documents are too few for its intervals, or no documents; ``None`` where all is well.
 
     Args:
@@ -277,7 +277,7 @@ class Intervals:
         return {name: [interval.low, interval.high] for name, interval in sides.items()}
 
 
-def percentile_ends(replicates: np.ndarray, documents: np.ndarray, level: float) -> np.ndarray:
+def percentile_interval(replicates: np.ndarray, documents: np.ndarray, level: float) -> np.ndarray:
     """The ends of percentile intervals, widened for few documents (Hesterberg 2015).
 
     Args:
@@ -301,7 +301,7 @@ def percentile_ends(replicates: np.ndarray, documents: np.ndarray, level: float)
     return np.stack(ends, axis=-1)
 
 
-def with_label_doubts(ends: np.ndarray, figures: np.ndarray, layout: Layout) -> np.ndarray:
+def widen_macro_intervals(ends: np.ndarray, figures: np.ndarray, layout: MetricLayout) -> np.ndarray:
     """The ends, those of means over labels widened to the root of the squared reaches of their labels (Zou and Donner 2008).
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from musamma.data.arabic import folded, proclitic_offsets, segment
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.evaluation.counts import FOUND, GOLD, PREDICTED, SLICE, Counts, CountTable
+from musamma.evaluation.counts import GOLD, PREDICTED, SLICE_PREFIX, TRUE_POSITIVE, Counts, CountTable
 from musamma.evaluation.significance import Intervals
 
 
@@ -51,7 +51,7 @@ class Slice:
         }
 
 
-def slice_table(pairs: Iterable[tuple[Document, Document | None]], slicer: Slicer) -> CountTable:
+def count_slices(pairs: Iterable[tuple[Document, Document | None]], slicer: Slicer) -> CountTable:
     """Count the names of every slice, document by document, strictly: first character, last character and label.
 
     Gold names count by their own attributes and predicted names by theirs; a correct name has the same on both sides.
@@ -76,7 +76,7 @@ def slice_table(pairs: Iterable[tuple[Document, Document | None]], slicer: Slice
                 for row in (*of_name.items(), *of_document.items()):
                     by_row[row].append((index, column))
                     if correct:
-                        by_row[row].append((index, FOUND))
+                        by_row[row].append((index, TRUE_POSITIVE))
     ordered = sorted(by_row, key=lambda row: _order(row, by_row[row]))
     counts = np.zeros((len(pairs), len(ordered), 3))
     for number, row in enumerate(ordered):
@@ -85,18 +85,18 @@ def slice_table(pairs: Iterable[tuple[Document, Document | None]], slicer: Slice
     return CountTable(tuple(gold.id for gold in golds), tuple(_row_name(*row) for row in ordered), counts)
 
 
-def slices(table: CountTable, intervals: Mapping[str, Intervals], *, least: int = 30) -> tuple[Slice, ...]:
+def score_slices(table: CountTable, intervals: Mapping[str, Intervals], *, least: int = 30) -> tuple[Slice, ...]:
     """The figures of the slices of a table, in its order.
 
     Args:
-        table: as :func:`slice_table` makes it; other rows are passed over.
+        table: as :func:`count_slices` makes it; other rows are passed over.
         intervals: by row, as :func:`musamma.evaluation.significance.bootstrap` gives them; rows may be missing.
         least: how many names of a side there must be for a figure on it to be a finding.
     """
     found = []
     for row in table.rows:
-        if row.startswith(SLICE):
-            dimension, _, value = row.removeprefix(SLICE).partition("=")
+        if row.startswith(SLICE_PREFIX):
+            dimension, _, value = row.removeprefix(SLICE_PREFIX).partition("=")
             counts = table.total(row)
             found.append(
                 Slice(
@@ -113,7 +113,7 @@ def slices(table: CountTable, intervals: Mapping[str, Intervals], *, least: int 
 
 def _row_name(dimension: str, value: str) -> str:
     # The first equals sign parts the two; a key of the metadata may hold one of its own.
-    return f"{SLICE}{dimension.replace('%', '%25').replace('=', '%3D')}={value}"
+    return f"{SLICE_PREFIX}{dimension.replace('%', '%25').replace('=', '%3D')}={value}"
 
 
 def _order(row: tuple[str, str], cells: Sequence[tuple[int, int]]) -> tuple[Any, ...]:
@@ -141,11 +141,11 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     DOCUMENT_LENGTH: ("0-50", "51-200", "201-500", "501+"),
 }
 
-#: The value of a document without the key, and the one that stands for the values beyond the first ``MOST_VALUES``.
+#: The value of a document without the key, and the one that stands for the values beyond the first ``MAX_META_VALUES``.
 ABSENT, OTHER = "(none)", "(other)"
 
 #: How many values a key of the metadata keeps for itself.
-MOST_VALUES = 20
+MAX_META_VALUES = 20
 
 _DATE = re.compile(r"(\d{4})-\d{2}(-\d{2}([T ].*)?)?")
 
@@ -158,7 +158,7 @@ class Slicer:
     Args:
         training: what the system was trained on, for ``seen`` and ``frequency``; ``None`` leaves these out.
         meta: keys of the documents' metadata to slice by. By default those with few values: more than one, fewer than
-            there are documents, and no more than :data:`MOST_VALUES` or half the number of documents.
+            there are documents, and no more than :data:`MAX_META_VALUES` or half the number of documents.
     """
 
     def __init__(self, *, training: Iterable[Document] | None = None, meta: Sequence[str] | None = None) -> None:
@@ -208,7 +208,7 @@ class Slicer:
             support: Counter[str] = Counter()
             for document, value in zip(documents, values, strict=True):
                 support[value] += len(document.spans)
-            kept = sorted(support, key=lambda value: (-support[value], value))[:MOST_VALUES]
+            kept = sorted(support, key=lambda value: (-support[value], value))[:MAX_META_VALUES]
             # A key may be called as a dimension is.
             dimension = f"meta.{key}" if key in DIMENSIONS else key
             for record, value in zip(found, values, strict=True):
@@ -249,7 +249,7 @@ def _values(documents: Sequence[Document], key: str) -> list[str] | None:
 
 def _few(values: Sequence[str]) -> bool:
     count = len(set(values))
-    return 1 < count < len(values) and (count <= MOST_VALUES or 2 * count <= len(values))
+    return 1 < count < len(values) and (count <= MAX_META_VALUES or 2 * count <= len(values))
 
 
 def _length_band(document: Document) -> str:

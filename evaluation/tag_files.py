@@ -15,9 +15,9 @@ from musamma.data.errors import InputError
 from musamma.data.formats.conll import DIRECTION_MARKS, sentences
 from musamma.data.formats.options import READ
 from musamma.data.import_audit import ImportAudit
-from musamma.evaluation.conll_tags import OUTSIDE, split_tag
+from musamma.evaluation.conll_tags import OUTSIDE, parse_iob2_tag
 from musamma.evaluation.counts import Scores
-from musamma.evaluation.matching import tags_on
+from musamma.evaluation.matching import tag_words
 from musamma.evaluation.metrics import MODES, Scorer, TagScorer
 from musamma.evaluation.pairing import pair_documents
 
@@ -34,7 +34,7 @@ class TaggedSentence:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedTags:
+class LocatedTags:
     """The tags of a sentence and where its words stand in a document's text, in code points."""
 
     borders: tuple[tuple[int, int], ...]
@@ -42,7 +42,9 @@ class PlacedTags:
     where: str
 
 
-def read_tags(path: str | Path, *, relabel: Callable[[str], str | None] | None = None) -> Iterator[TaggedSentence]:
+def read_tagged_sentences(
+    path: str | Path, *, relabel: Callable[[str], str | None] | None = None
+) -> Iterator[TaggedSentence]:
     """The sentences of a CoNLL file, each word with the one tag that stands beside it.
 
     Args:
@@ -66,7 +68,7 @@ def _tag(row: Sequence[str], relabel: Callable[[str], str | None] | None, where:
             remedy="score files with names inside names without --tags",
         )
     try:
-        prefix, label = split_tag(row[0])
+        prefix, label = parse_iob2_tag(row[0])
     except InputError as error:
         raise InputError(error.found, where=where, expected=error.expected, remedy=error.remedy) from None
     if prefix == OUTSIDE or relabel is None:
@@ -75,9 +77,9 @@ def _tag(row: Sequence[str], relabel: Callable[[str], str | None] | None, where:
     return OUTSIDE if renamed is None else f"{prefix}-{renamed}"
 
 
-def place_tags(
+def locate_tags(
     documents: Iterable[Document], tagged: Iterable[TaggedSentence]
-) -> Iterator[tuple[Document, list[PlacedTags]]]:
+) -> Iterator[tuple[Document, list[LocatedTags]]]:
     """Find every sentence in the documents that were read from the same file.
 
     Args:
@@ -92,7 +94,7 @@ def place_tags(
     """
     waiting = iter(tagged)
     for document in documents:
-        placed: list[PlacedTags] = []
+        placed: list[LocatedTags] = []
         position = _gap(document.text, 0)
         while position < len(document.text):
             sentence = next(waiting, None)
@@ -104,7 +106,7 @@ def place_tags(
                     raise _misplaced(document, position, repr(word), sentence.where)
                 borders.append((position, position + len(word)))
                 position = _gap(document.text, position + len(word))
-            placed.append(PlacedTags(tuple(borders), sentence.tags, sentence.where))
+            placed.append(LocatedTags(tuple(borders), sentence.tags, sentence.where))
         yield document, placed
     if (sentence := next(waiting, None)) is not None:
         raise InputError("a sentence that is in no document", where=sentence.where, expected="the same text")
@@ -124,7 +126,7 @@ def _misplaced(document: Document, position: int, found: str, where: str | None)
     )
 
 
-def score_own_tags(
+def score_conll_tags(
     gold: Iterable[Document],
     gold_tags: Iterable[TaggedSentence],
     predictions: Iterable[Document],
@@ -146,8 +148,8 @@ def score_own_tags(
     Raises:
         InputError: as :func:`musamma.evaluation.score_documents`, or words and texts do not agree.
     """
-    ours: dict[str, list[PlacedTags]] = {}
-    theirs: dict[str, list[PlacedTags]] = {}
+    ours: dict[str, list[LocatedTags]] = {}
+    theirs: dict[str, list[LocatedTags]] = {}
     scorer, tag_scorer = Scorer(modes=modes), TagScorer()
     gold = _remember(gold, gold_tags, ours)
     if predicted_tags is not None:
@@ -157,7 +159,7 @@ def score_own_tags(
         placed = ours.pop(document.id)
         if predicted_tags is None or prediction is None:
             spans = prediction.spans if prediction is not None else ()
-            tags: list[Sequence[str]] = [tags_on(sentence.borders, spans) for sentence in placed]
+            tags: list[Sequence[str]] = [tag_words(sentence.borders, spans) for sentence in placed]
         else:
             tags = _same_words(placed, theirs.pop(document.id))
         for sentence, predicted in zip(placed, tags, strict=True):
@@ -167,14 +169,14 @@ def score_own_tags(
 
 
 def _remember(
-    documents: Iterable[Document], tagged: Iterable[TaggedSentence], placed: dict[str, list[PlacedTags]]
+    documents: Iterable[Document], tagged: Iterable[TaggedSentence], placed: dict[str, list[LocatedTags]]
 ) -> Iterator[Document]:
-    for document, tags in place_tags(documents, tagged):
+    for document, tags in locate_tags(documents, tagged):
         placed[document.id] = tags
         yield document
 
 
-def _same_words(gold: list[PlacedTags], predicted: list[PlacedTags]) -> list[Sequence[str]]:
+def _same_words(gold: list[LocatedTags], predicted: list[LocatedTags]) -> list[Sequence[str]]:
     for ours, theirs in zip(gold, predicted, strict=False):
         if ours.borders != theirs.borders:
             raise InputError(

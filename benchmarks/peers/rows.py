@@ -12,7 +12,7 @@ from rich.table import Table
 
 from musamma.data.document import Document
 from musamma.evaluation.counts import STRICT, CountTable, count_table
-from musamma.evaluation.evaluation_pair import Renaming
+from musamma.evaluation.evaluation_pair import LabelRenaming
 from musamma.evaluation.matching import CONLLEVAL, OVERLAP, PROCLITIC, WHOLE_WORD
 from musamma.evaluation.pairing import pair_documents
 from musamma.evaluation.significance import Intervals, bootstrap
@@ -72,7 +72,7 @@ def score(
     gold: Sequence[Document],
     predictions: Iterable[Document],
     *,
-    renaming: Renaming,
+    renaming: LabelRenaming,
     resamples: int,
     speed: float | None = None,
 ) -> Row:

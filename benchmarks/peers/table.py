@@ -31,10 +31,10 @@ from musamma.data.errors import InputError
 from musamma.data.files import atomic_write
 from musamma.data.formats import ReadOptions, guess_format, read_documents
 from musamma.evaluation.counts import count_table
-from musamma.evaluation.evaluation_pair import Renaming
-from musamma.evaluation.matching import words
-from musamma.evaluation.pairing import in_order
-from musamma.evaluation.significance import bootstrap, note
+from musamma.evaluation.evaluation_pair import LabelRenaming
+from musamma.evaluation.matching import whitespace_words
+from musamma.evaluation.pairing import take_ids_in_order
+from musamma.evaluation.significance import bootstrap, resampling_warning
 
 #: What a kind of peer imports, and how to get it.
 NEEDS: Mapping[str, tuple[str, str]] = {
@@ -177,7 +177,7 @@ def check(systems: Sequence[System], labels: Mapping[str, str]) -> None:
     for key, value in labels.items():
         if key not in known:
             raise InputError(f"--labels for {key!r}", expected=f"a system: {', '.join(sorted(known))}")
-        Renaming.by(value)
+        LabelRenaming.by(value)
 
 
 def compare(systems: Sequence[System], labels: Mapping[str, str], options: argparse.Namespace) -> int:
@@ -187,11 +187,11 @@ def compare(systems: Sequence[System], labels: Mapping[str, str], options: argpa
         InputError: the gold cannot be read, or no system could be scored.
     """
     read = ReadOptions(sentences=options.sentences)
-    gold = list(Renaming.by(options.gold_labels).documents(read_documents(options.gold, options=read)))
+    gold = list(LabelRenaming.by(options.gold_labels).documents(read_documents(options.gold, options=read)))
     bootstrap(
         count_table(()), resamples=options.resamples
     )  # Too few are an error, to be told of before hours of tagging.
-    size = sum(len(words(document.text)) for document in gold)
+    size = sum(len(whitespace_words(document.text)) for document in gold)
     rows: list[Row] = []
     failed = False
     for system in systems:
@@ -199,13 +199,13 @@ def compare(systems: Sequence[System], labels: Mapping[str, str], options: argpa
             package, remedy = NEEDS[system.kind]
             print(f"{system.name}: the package {package} is not installed; {remedy}", file=sys.stderr)
             continue
-        renaming = Renaming.by(labels.get(system.name) or labels.get(system.kind))
+        renaming = LabelRenaming.by(labels.get(system.name) or labels.get(system.kind))
         speed = None
         try:
             if system.kind == FILE:
                 predictions: Iterable[Document] = read_documents(system.source, options=read)
                 if guess_format(system.source) == "conll":  # It holds no ids.
-                    predictions = in_order(gold, predictions)
+                    predictions = take_ids_in_order(gold, predictions)
             else:
                 predictions, seconds = run(system, gold, device=options.device, output=options.output)
                 speed = size / seconds
@@ -225,7 +225,7 @@ def compare(systems: Sequence[System], labels: Mapping[str, str], options: argpa
     remarks = [
         "F1 in per cent [95% confidence interval, bootstrap over documents]",
         *([f"words/s: while tagging, on {options.device}, without loading"] if any(row.speed for row in rows) else []),
-        *filter(None, [note(rows[0].counts)]),
+        *filter(None, [resampling_warning(rows[0].counts)]),
         *(remark for row in rows for remark in row.remarks()),
     ]
     console = Console(width=200)

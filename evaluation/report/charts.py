@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from musamma.evaluation.error_analysis import Confusion
+from musamma.evaluation.error_analysis import ConfusionMatrix
 from musamma.evaluation.reliability import Reliability
 
 #: Side of the square in which the reliability of scores is drawn.
@@ -57,7 +57,7 @@ def reliability_bars(reliability: Reliability) -> list[Bar]:
     ]
 
 
-def shades(confusion: Confusion) -> list[list[int]]:
+def shades(confusion: ConfusionMatrix) -> list[list[int]]:
     """The shade of every cell, 0 for none up to :data:`SHADES`, by the root of its share of the row.
 
     The root, rounded up, lets a few errors among many names be seen.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from musamma.evaluation.counts import GOLD, PREDICTED, SLICE, STRICT, Average, Counts
+from musamma.evaluation.counts import GOLD, PREDICTED, SLICE_PREFIX, STRICT, Average, Counts
 from musamma.evaluation.significance import FEW_DOCUMENTS, Interval, Intervals
 
 if TYPE_CHECKING:  # An analysis is only read here.
@@ -148,7 +148,9 @@ def findings(analysis: Analysis) -> list[tuple[str, Row]]:
 
 
 def _slices(analysis: Analysis) -> Iterator[tuple[str, Row]]:
-    names = [row for row in analysis.table.rows if row.startswith(SLICE)]  # The slices are in the order of the table.
+    names = [
+        row for row in analysis.table.rows if row.startswith(SLICE_PREFIX)
+    ]  # The slices are in the order of the table.
     for name, part in zip(names, analysis.slices, strict=True):
         intervals = _intervals(analysis, name)
         yield part.dimension, Row(part.value, part.counts, intervals, part.enough, part.enough_predicted)

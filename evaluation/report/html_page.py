@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from musamma.data.document import Document
-from musamma.evaluation.error_analysis import CONTEXT, Example, Suspect
-from musamma.evaluation.matching import KINDS, NamePair, match
+from musamma.evaluation.error_analysis import CONTEXT_LENGTH, ErrorExample, SuspectAnnotation
+from musamma.evaluation.matching import PAIR_KINDS, NamePair, pair_names
 from musamma.evaluation.report import charts
 from musamma.evaluation.report import figure_rows as rows
 from musamma.evaluation.report.articles import Part, articles, excerpt
@@ -41,9 +41,9 @@ def page(analysis: Analysis) -> str:
     style and script by their hashes, and nothing else.
     """
     style, script = _asset("style.css"), _asset("filter.js")
-    documents = {gold.id: gold for gold, _ in analysis.pairs}
-    shown = articles(analysis.pairs, analysis.cases)
-    found = analysis.mistakes
+    documents = {gold.id: gold for gold, _ in analysis.document_pairs}
+    shown = articles(analysis.document_pairs, analysis.name_pairs)
+    found = analysis.errors
     return (
         _environment()
         .get_template("page.html.jinja")
@@ -78,30 +78,30 @@ def page(analysis: Analysis) -> str:
     )
 
 
-def _examples(documents: dict[str, Document], found: Sequence[Example]) -> list[tuple[str, tuple[Part, ...]]]:
+def _examples(documents: dict[str, Document], found: Sequence[ErrorExample]) -> list[tuple[str, tuple[Part, ...]]]:
     cases = [NamePair(example.document, example.kind, example.gold, example.predicted) for example in found]
     return [(case.document, excerpt(documents[case.document].text, case)) for case in cases]
 
 
-def _in_context(documents: dict[str, Document], suspect: Suspect) -> tuple[Part, ...]:
+def _in_context(documents: dict[str, Document], suspect: SuspectAnnotation) -> tuple[Part, ...]:
     """The names in question, drawn over each other; empty where there is no name, only a form."""
     document = documents[suspect.document]
     gold, predicted = ([span] if span else [] for span in (suspect.gold, suspect.predicted))
-    cases = match(document.with_spans(gold), predicted)
+    cases = pair_names(document.with_spans(gold), predicted)
     return excerpt(document.text, cases[0]) if len(cases) == 1 else ()
 
 
-def _whole_words(suspect: Suspect) -> tuple[str, str]:
+def _whole_words(suspect: SuspectAnnotation) -> tuple[str, str]:
     """What stands before and after the form in question, without the word that the context cuts."""
     before, after = suspect.before, suspect.after
-    if len(before) == CONTEXT:
+    if len(before) == CONTEXT_LENGTH:
         before = re.sub(r"^\S*(?=\s)", "…", before)
-    if len(after) == CONTEXT:
+    if len(after) == CONTEXT_LENGTH:
         after = re.sub(r"(?<=\s)\S*$", "…", after)
     return before, after
 
 
-def _spread(found: Sequence[Example], most: int) -> Sequence[Example]:
+def _spread(found: Sequence[ErrorExample], most: int) -> Sequence[ErrorExample]:
     """At most ``most`` of them, evenly spread."""
     return found[:: -(-len(found) // most)] if found else found
 
@@ -126,7 +126,7 @@ def _environment() -> Environment:
         "counted": rows.counted,
     }
     environment.globals |= {
-        "kinds": KINDS,
+        "kinds": PAIR_KINDS,
         "titles": TITLES,
         "meanings": MEANINGS,
         "signs": SIGNS,

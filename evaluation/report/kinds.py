@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from musamma.evaluation.matching import (
-    BORDER,
     CORRECT,
-    LABEL,
-    LABEL_AND_BORDER,
     MISSED,
     SPURIOUS,
+    WRONG_BORDER,
+    WRONG_LABEL,
+    WRONG_LABEL_AND_BORDER,
     NamePair,
 )
 from musamma.evaluation.matching import (
-    PROCLITIC_CASES as PROCLITIC,
+    PROCLITIC_BORDER as PROCLITIC,
 )
 
 TITLES = {
     CORRECT: "correct",
-    LABEL: "wrong label",
+    WRONG_LABEL: "wrong label",
     PROCLITIC: "proclitic only",
-    BORDER: "wrong border",
-    LABEL_AND_BORDER: "wrong label and border",
+    WRONG_BORDER: "wrong border",
+    WRONG_LABEL_AND_BORDER: "wrong label and border",
     MISSED: "missed",
     SPURIOUS: "spurious",
 }
@@ -28,20 +28,20 @@ TITLES = {
 #: What a kind says to someone who has not read the manual.
 MEANINGS = {
     CORRECT: "borders and label are those of the annotation",
-    LABEL: "right borders, another label",
+    WRONG_LABEL: "right borders, another label",
     PROCLITIC: "right but for a proclitic at the start",
-    BORDER: "right label, other borders",
-    LABEL_AND_BORDER: "shares characters with a name, and nothing else is right",
+    WRONG_BORDER: "right label, other borders",
+    WRONG_LABEL_AND_BORDER: "shares characters with a name, and nothing else is right",
     MISSED: "annotated, and nothing was predicted there",
     SPURIOUS: "predicted, and nothing is annotated there",
 }
 
 SIGNS = {
     CORRECT: "✓",
-    LABEL: "⇄",
+    WRONG_LABEL: "⇄",
     PROCLITIC: "⇥",
-    BORDER: "↔",
-    LABEL_AND_BORDER: "⇄↔",
+    WRONG_BORDER: "↔",
+    WRONG_LABEL_AND_BORDER: "⇄↔",
     MISSED: "−",
     SPURIOUS: "+",
 }

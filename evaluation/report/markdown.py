@@ -96,12 +96,12 @@ def _lines(analysis: Analysis) -> Iterator[str]:
         yield ""
     yield "### Errors by kind"
     yield ""
-    whole = max(1, sum(analysis.mistakes.kinds.values()))
-    counts = analysis.mistakes.kinds.items()
+    whole = max(1, sum(analysis.errors.kinds.values()))
+    counts = analysis.errors.kinds.items()
     yield from _grid(
         ("kind", "names", "share"), ((TITLES[kind], thousands(n), f"{100 * n / whole:.1f} %") for kind, n in counts)
     )
-    if forms := analysis.mistakes.costly[:MOST_FORMS]:
+    if forms := analysis.errors.costly[:MOST_FORMS]:
         yield "### Names with most errors"
         yield ""
         yield from _grid(

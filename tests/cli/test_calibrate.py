@@ -20,7 +20,7 @@ from musamma.data.document import Document, Span, read_jsonl, write_jsonl
 from musamma.data.errors import InputError
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
-from musamma.evaluation.reliability import reliability
+from musamma.evaluation.reliability import measure_reliability
 from musamma.inference import Tagger
 from musamma.inference.tagger import load_predictor
 from musamma.models.classifier import EncodingOptions, load_classifier, new_classifier
@@ -107,7 +107,7 @@ def measured(folder: Path, dev: Path):
         keys = {span.key for span in document.spans}
         scores += [span.score for span in found.spans]
         correct += [span.key in keys for span in found.spans]
-    return reliability(scores, correct)
+    return measure_reliability(scores, correct)
 
 
 def test_scores_become_reliable_and_names_stay(model, made, dev):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.evaluation.agreement import agreement, word_labels
-from musamma.evaluation.matching import KINDS, match
+from musamma.evaluation.agreement import measure_agreement, word_labels
+from musamma.evaluation.matching import PAIR_KINDS, pair_names
 
 TEXT = "وصل وليد إلى بالموصل ثم غادر دمشق إلى حلب"
 
@@ -26,7 +26,7 @@ def name(surface: str, label: str) -> Span:
 def test_a_hand_computed_case() -> None:
     first = document(name("وليد", "PER"), name("الموصل", "GPE"), name("دمشق", "GPE"))
     second = document(name("وليد", "PER"), name("بالموصل", "GPE"), name("حلب", "LOC"))
-    found = agreement([first], [second])
+    found = measure_agreement([first], [second])
     assert found.words == 9
     assert found.scores.strict.micro.f1 == pytest.approx(1 / 3)
     # Of nine words seven agree. By chance: O 6/9 on both sides, PER 1/9 on both, GPE 2/9 and 1/9.
@@ -43,13 +43,13 @@ def test_a_hand_computed_case() -> None:
 
 def test_the_same_annotation_agrees_fully() -> None:
     both = document(name("وليد", "PER"))
-    found = agreement([both, document(id="b")], [both])
+    found = measure_agreement([both, document(id="b")], [both])
     assert (found.kappa, found.kappa_names, found.scores.strict.micro.f1, found.scores.documents) == (1, 1, 1, 1)
     assert found.disagreements == ()
 
 
 def test_no_name_on_either_side_is_agreement() -> None:
-    found = agreement([document()], [document()])
+    found = measure_agreement([document()], [document()])
     assert (found.kappa, found.kappa_names) == (1.0, 1.0)
 
 
@@ -59,7 +59,7 @@ def test_no_name_on_either_side_is_agreement() -> None:
 )
 def test_other_texts_are_an_error(second: list[Document], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        agreement([document()], second)
+        measure_agreement([document()], second)
 
 
 def spans(length: int) -> st.SearchStrategy[tuple[Span, ...]]:
@@ -78,12 +78,12 @@ def spans(length: int) -> st.SearchStrategy[tuple[Span, ...]]:
 
 @given(spans(len(TEXT)), spans(len(TEXT)))
 def test_every_name_stands_in_one_case(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> None:
-    cases = match(document(*ours), theirs)
+    cases = pair_names(document(*ours), theirs)
     assert sorted(case.gold for case in cases if case.gold is not None) == sorted(ours)
     assert sorted(case.predicted for case in cases if case.predicted is not None) == sorted(theirs)
     assert sum(case.kind == "correct" for case in cases) == len({s.key for s in ours} & {s.key for s in theirs})
-    assert all(case.kind in KINDS for case in cases)
-    back = match(document(*theirs), ours)
+    assert all(case.kind in PAIR_KINDS for case in cases)
+    back = pair_names(document(*theirs), ours)
     assert sorted((c.kind) for c in cases if c.gold and c.predicted) == sorted(
         c.kind for c in back if c.gold and c.predicted
     )

@@ -14,9 +14,9 @@ from musamma.data.corpora import khabar
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import MODES, score_documents
-from musamma.evaluation.analysis import Analysis, analyse, reliability_of
-from musamma.evaluation.matching import NamePair, match
-from musamma.evaluation.reliability import reliability
+from musamma.evaluation.analysis import Analysis, analyse, reliability_of_pairs
+from musamma.evaluation.matching import NamePair, pair_names
+from musamma.evaluation.reliability import measure_reliability
 
 LABELS = ("PER", "ORG", "GPE")
 
@@ -49,18 +49,18 @@ def analysis(gold: list[Document]) -> Analysis:
 
 def test_the_parts_belong_together(analysis: Analysis, gold: list[Document]) -> None:
     predictions = [tagged(document) for document in gold]
-    assert analysis.pairs == tuple(zip(gold, predictions, strict=True))
+    assert analysis.document_pairs == tuple(zip(gold, predictions, strict=True))
     assert analysis.scores == score_documents(gold, predictions)
     assert analysis.partial == analysis.scores.partial
-    assert list(analysis.cases) == [
-        case for one, other in analysis.pairs for case in match(one, other.spans if other else ())
+    assert list(analysis.name_pairs) == [
+        case for one, other in analysis.document_pairs for case in pair_names(one, other.spans if other else ())
     ]
     strict = analysis.scores.strict
     assert analysis.table.documents == tuple(document.id for document in gold)
     for mode in MODES:
         assert analysis.table.total(mode) == analysis.scores.modes[mode].micro
     assert {part.value: part.counts for part in analysis.slices if part.dimension == "label"} == strict.per_label
-    assert analysis.mistakes.kinds["correct"] == strict.micro.tp
+    assert analysis.errors.kinds["correct"] == strict.micro.tp
     assert sum(part.counts.support for part in analysis.slices if part.dimension == "seen") == strict.micro.support
     assert {"same label", "unseen"} <= {part.value for part in analysis.slices if part.dimension == "seen"}
 
@@ -74,8 +74,12 @@ def test_every_row_and_slice_has_its_interval(analysis: Analysis) -> None:
 
 
 def test_scores_are_judged_by_strict_correctness(analysis: Analysis) -> None:
-    predicted = [(span, {s.key for s in one.spans}) for one, other in analysis.pairs if other for span in other.spans]
-    expected = reliability([span.score or 0.0 for span, _ in predicted], [span.key in keys for span, keys in predicted])
+    predicted = [
+        (span, {s.key for s in one.spans}) for one, other in analysis.document_pairs if other for span in other.spans
+    ]
+    expected = measure_reliability(
+        [span.score or 0.0 for span, _ in predicted], [span.key in keys for span, keys in predicted]
+    )
     assert analysis.reliability is not None
     assert analysis.reliability.count == analysis.scores.strict.micro.predicted
     assert analysis.reliability.ece == pytest.approx(expected.ece)
@@ -98,7 +102,7 @@ def test_json_holds_everything_but_the_texts(analysis: Analysis, gold: list[Docu
     assert part["intervals"]["f1"][0] <= part["f1"] <= part["intervals"]["f1"][1]
     assert record["reliability"]["count"] == analysis.scores.strict.micro.predicted
     assert record["reliability"]["bins"][0]["low"] == 0.0
-    assert record["mistakes"]["kinds"] == dict(analysis.mistakes.kinds)
+    assert record["mistakes"]["kinds"] == dict(analysis.errors.kinds)
     assert not any(document.text[200:400] in written for document in gold)
 
 
@@ -123,7 +127,7 @@ def test_names_without_a_score_among_others_are_left_out() -> None:
         NamePair("a", "correct", Span(0, 1, "X"), Span(0, 1, "X", 0.5)),
         NamePair("a", "spurious", None, Span(2, 3, "X")),
     ]
-    found = reliability_of(cases)
+    found = reliability_of_pairs(cases)
     assert found is not None
     assert (found.count, found.brier) == (1, 0.25)
 
@@ -134,14 +138,14 @@ def test_missing_predictions_count_as_empty_if_that_is_wanted(gold: list[Documen
         analyse(gold, predictions, system="x", resamples=0)
     found = analyse(gold, predictions, system="x", resamples=0, missing_as_empty=True)
     assert found.scores.missing == 1
-    assert found.pairs[0] == (gold[0], None)
+    assert found.document_pairs[0] == (gold[0], None)
     assert found.scores.strict.micro.support == sum(len(document.spans) for document in gold)
 
 
 def test_one_document_without_a_name_is_enough() -> None:
     bare = Document("a", "لا اسم هنا")
     found = analyse([bare], [bare], system="x", resamples=50)
-    assert (found.slices, found.cases, found.reliability) == ((), (), None)
+    assert (found.slices, found.name_pairs, found.reliability) == ((), (), None)
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -186,7 +190,7 @@ def test_what_has_to_be_known_of_the_intervals_is_noted(gold: list[Document]) ->
     assert analyse(gold[:3], gold[:3], system="x", resamples=0).note is None
 
 
-@pytest.mark.parametrize("module", ["analysis", "cases", "intervals", "mistakes", "slicer", "slices", "suspects"])
+@pytest.mark.parametrize("module", ["analysis", "matching", "significance", "error_analysis", "slices"])
 def test_analysis_needs_data_and_evaluation_alone(module: str) -> None:
     spec = find_spec(f"musamma.evaluation.{module}")
     assert spec is not None

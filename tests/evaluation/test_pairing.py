@@ -8,7 +8,7 @@ import pytest
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts, score_documents
-from musamma.evaluation.pairing import in_order, pair_documents
+from musamma.evaluation.pairing import pair_documents, take_ids_in_order
 
 
 def made(*names: str) -> list[Document]:
@@ -83,6 +83,6 @@ def test_texts_that_differ_are_an_error_that_shows_where(predicted, found):
 def test_predictions_without_ids_take_those_of_the_gold_in_order():
     gold, predicted = made(*"abc"), made(*"abc")
     predicted = [Document(f"tagged-{number}", document.text) for number, document in enumerate(predicted)]
-    assert [d.id for d in in_order(gold, predicted)] == ["a", "b", "c"]
-    assert [d.id for d in in_order(gold[:2], predicted)] == ["a", "b", "tagged-2"]
-    assert [d.text for d in in_order(gold, predicted)] == [d.text for d in gold]
+    assert [d.id for d in take_ids_in_order(gold, predicted)] == ["a", "b", "c"]
+    assert [d.id for d in take_ids_in_order(gold[:2], predicted)] == ["a", "b", "tagged-2"]
+    assert [d.text for d in take_ids_in_order(gold, predicted)] == [d.text for d in gold]

@@ -19,11 +19,11 @@ from musamma.data.arabic import segment
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation.analysis import Analysis, analyse
-from musamma.evaluation.error_analysis import Confusion
-from musamma.evaluation.matching import KINDS, NamePair, match
+from musamma.evaluation.error_analysis import ConfusionMatrix
+from musamma.evaluation.matching import PAIR_KINDS, NamePair, pair_names
 from musamma.evaluation.metrics import MODES as ALL_MODES
 from musamma.evaluation.partial_credit import SCHEMAS
-from musamma.evaluation.reliability import Bin, Reliability
+from musamma.evaluation.reliability import Reliability, ReliabilityBin
 from musamma.evaluation.report import write_report
 from musamma.evaluation.report.articles import articles, direction, excerpt, parts
 from musamma.evaluation.report.charts import reliability_bars, shades
@@ -128,8 +128,8 @@ def parsed(analysis: Analysis) -> Page:
 
 
 def test_every_kind_mode_schema_and_dimension_has_its_words() -> None:
-    assert tuple(TITLES) == tuple(SIGNS) == tuple(MEANINGS) == KINDS
-    assert len(set(SIGNS.values())) == len(KINDS)
+    assert tuple(TITLES) == tuple(SIGNS) == tuple(MEANINGS) == PAIR_KINDS
+    assert len(set(SIGNS.values())) == len(PAIR_KINDS)
     assert set(MODES) == set(ALL_MODES)
     assert set(SCHEMA_MEANINGS) == set(SCHEMAS)
     assert set(DIMENSIONS) == set(ALL_DIMENSIONS)
@@ -165,7 +165,7 @@ def _compared(draw: st.DrawFn) -> tuple[str, list[NamePair]]:
         labels = st.sampled_from(["PER", "LOC"])
         return tuple(Span(a, b, draw(labels)) for a, b in pairwise(borders) if draw(st.booleans()))
 
-    return text, match(Document("x", text, names()), names())
+    return text, pair_names(Document("x", text, names()), names())
 
 
 @given(_compared())
@@ -191,7 +191,7 @@ def test_cutting_a_text_loses_no_character_and_no_name(compared: tuple[str, list
 def test_a_name_behind_a_proclitic_shows_both_borders() -> None:
     text = "ثم بالقاهرة أمس"
     gold, predicted = Span(4, 11, "LOC"), Span(3, 11, "LOC", 0.7)
-    cut = list(parts(text, match(Document("x", text, (gold,)), [predicted])))
+    cut = list(parts(text, pair_names(Document("x", text, (gold,)), [predicted])))
     pieces = cut[1].pieces
     assert [(p.text, p.gold, p.predicted, p.edges) for p in pieces] == [
         ("ب", None, "proclitic", ("right",)),
@@ -204,7 +204,7 @@ def test_a_name_behind_a_proclitic_shows_both_borders() -> None:
 
 def test_a_long_name_cut_in_two_predictions_is_one_drawing() -> None:
     text = "مجلس الأمن الدولي"
-    cases = match(Document("x", text, (Span(0, 17, "ORG"),)), [Span(0, 10, "ORG"), Span(11, 17, "ORG")])
+    cases = pair_names(Document("x", text, (Span(0, 17, "ORG"),)), [Span(0, 10, "ORG"), Span(11, 17, "ORG")])
     name, told = parts(text, cases)
     assert [(p.gold, p.predicted) for p in name.pieces] == [
         ("border", "border"),
@@ -223,7 +223,7 @@ def test_an_excerpt_is_cut_at_words() -> None:
 
 def test_worst_articles_come_first_and_the_rest_is_left_out() -> None:
     compared = pairs()
-    cases = [case for gold, predicted in compared for case in match(gold, predicted.spans)]
+    cases = [case for gold, predicted in compared for case in pair_names(gold, predicted.spans)]
     assert [article.errors for article in articles(compared, cases)] == [5, 3, 0]
     assert [article.id for article in articles(compared, cases, most=1)] == ["خبر-1"]
     # The longest document does not fit, and the others are not lost with it.
@@ -267,10 +267,10 @@ def test_the_policy_allows_the_page_its_own_style_and_script_only(parsed: Page) 
 
 def test_every_case_is_told_in_words(analysis: Analysis, parsed: Page) -> None:
     tags = [a for name, a in parsed.elements if "data-kind" in a]
-    assert {str(a["data-kind"]) for a in tags} == {case.kind for case in analysis.cases}
-    assert len(tags) >= len(analysis.cases)
+    assert {str(a["data-kind"]) for a in tags} == {case.kind for case in analysis.name_pairs}
+    assert len(tags) >= len(analysis.name_pairs)
     words = " ".join(parsed.texts("tag"))
-    for kind in {case.kind for case in analysis.cases}:
+    for kind in {case.kind for case in analysis.name_pairs}:
         assert TITLES[kind] in words
     assert "LOC → ORG" in words
 
@@ -303,7 +303,7 @@ def test_a_slice_far_below_the_whole_is_a_finding() -> None:
 
 
 def test_reliability_is_drawn_to_scale() -> None:
-    bins = Bin(0.0, 0.5, 0, 0.0, 0.0), Bin(0.5, 1.0, 40, 0.8, 0.75)
+    bins = ReliabilityBin(0.0, 0.5, 0, 0.0, 0.0), ReliabilityBin(0.5, 1.0, 40, 0.8, 0.75)
     reliability = Reliability(bins, ece=0.05, ace=0.05, brier=0.2, count=40, confidence=0.8, precision=0.75)
     (bar,) = reliability_bars(reliability)
     assert (bar.x, bar.width, bar.y, bar.height, bar.mean, bar.count, bar.share) == (100, 100, 50, 150, 160, 40, 200)
@@ -311,7 +311,7 @@ def test_reliability_is_drawn_to_scale() -> None:
 
 def test_one_error_among_many_is_shaded() -> None:
     matrix = np.array([[999, 1, 0], [0, 0, 0], [0, 4, 0]])
-    assert shades(Confusion(("LOC", "PER"), matrix)) == [[6, 1, 0], [0, 0, 0], [0, 6, 0]]
+    assert shades(ConfusionMatrix(("LOC", "PER"), matrix)) == [[6, 1, 0], [0, 0, 0], [0, 6, 0]]
 
 
 def test_without_scores_a_sentence_stands_for_the_plot() -> None:

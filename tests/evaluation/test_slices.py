@@ -14,7 +14,7 @@ from musamma.data.errors import InputError
 from musamma.evaluation import Counts, score_documents
 from musamma.evaluation.counts import CountTable
 from musamma.evaluation.significance import Interval, Intervals
-from musamma.evaluation.slices import DIMENSIONS, Slice, Slicer, slice_table, slices
+from musamma.evaluation.slices import DIMENSIONS, Slice, Slicer, count_slices, score_slices
 
 TEXT = "بغداد – وصل محمد السعيد، وزير الدفاع في حكومة العراق، إلى بالموصل ثم التقى قادة قوات سوريا الديمقراطية الجديدة وعاد إلى بغداد"
 
@@ -56,7 +56,7 @@ TRAINING = [
 def counted(
     gold: Document, predicted: Document | None, dimension: str, *, slicer: Slicer | None = None
 ) -> dict[str, Counts]:
-    found = slices(slice_table([(gold, predicted)], slicer or Slicer()), {})
+    found = score_slices(count_slices([(gold, predicted)], slicer or Slicer()), {})
     return {part.value: part.counts for part in found if part.dimension == dimension}
 
 
@@ -136,7 +136,7 @@ def meta_values(
         for number, each in enumerate(meta)
     ]  # fmt: skip
     found: dict[str, list[str]] = {}
-    for part in slices(slice_table([(each, each) for each in documents], Slicer(meta=keys)), {}):
+    for part in score_slices(count_slices([(each, each) for each in documents], Slicer(meta=keys)), {}):
         if part.dimension not in DIMENSIONS:
             found.setdefault(part.dimension, []).append(part.value)
     return found
@@ -183,7 +183,7 @@ def test_values_beyond_the_twenty_with_most_names_are_one() -> None:
 def test_slices_come_in_a_sensible_order() -> None:
     meta = [{"source": "b"}, {"source": "a"}, {"source": "b"}]
     pairs = [(Document(str(n), TEXT, GOLD.spans, meta=each), None) for n, each in enumerate(meta)]
-    found = slices(slice_table(pairs, Slicer(training=TRAINING)), {})
+    found = score_slices(count_slices(pairs, Slicer(training=TRAINING)), {})
     assert list(dict.fromkeys(part.dimension for part in found)) == [*DIMENSIONS, "source"]
     for dimension, values in DIMENSIONS.items():
         own = [part.value for part in found if part.dimension == dimension]
@@ -198,12 +198,12 @@ def test_small_slices_are_no_findings() -> None:
         np.array([[[9, 9, 9], [10, 29, 20], [3, 30, 4]], [[9, 9, 9], [5, 0, 10], [1, 30, 25]]]),
     )
     interval = Interval(0.25, 0.5)
-    first, second = slices(table, {"slice:length=1": Intervals(interval, interval, interval)})
+    first, second = score_slices(table, {"slice:length=1": Intervals(interval, interval, interval)})
     assert first == Slice("length", "1", Counts(15, 14, 15), Intervals(interval, interval, interval), True, False)
     assert second == Slice("source", "س=ص", Counts(4, 56, 25), None, False, True)
     assert first.to_dict()["intervals"] == {"precision": [0.25, 0.5], "recall": [0.25, 0.5], "f1": [0.25, 0.5]}
     assert second.to_dict()["intervals"] is None
-    assert [part.enough for part in slices(table, {}, least=29)] == [True, True]
+    assert [part.enough for part in score_slices(table, {}, least=29)] == [True, True]
 
 
 def spans(borders: list[int]) -> st.SearchStrategy[list[Span]]:
@@ -226,22 +226,22 @@ BORDERS = sorted({offset for span in (*GOLD.spans, *PREDICTED.spans) for offset 
 def test_the_slices_of_a_dimension_are_the_whole(ours: list[Span], theirs: list[Span], missing: bool) -> None:
     gold = Document("a", TEXT, tuple(ours), meta=GOLD.meta)
     predicted = None if missing else gold.with_spans(theirs)
-    table = slice_table([(gold, predicted)], Slicer(training=TRAINING, meta=["source"]))
+    table = count_slices([(gold, predicted)], Slicer(training=TRAINING, meta=["source"]))
     scores = score_documents([gold], [predicted] if predicted else [], missing_as_empty=True).strict
     by_dimension: dict[str, Counts] = {}
-    for part in slices(table, {}):
+    for part in score_slices(table, {}):
         by_dimension[part.dimension] = by_dimension.get(part.dimension, Counts()) + part.counts
         assert part.counts.support + part.counts.predicted > 0
         assert min(part.counts.tp, part.counts.fp, part.counts.fn) >= 0
     names = scores.micro.support + scores.micro.predicted
     assert by_dimension == (dict.fromkeys([*DIMENSIONS, "source"], scores.micro) if names else {})
-    labels = {part.value: part.counts for part in slices(table, {}) if part.dimension == "label"}
+    labels = {part.value: part.counts for part in score_slices(table, {}) if part.dimension == "label"}
     assert labels == dict(scores.per_label)
 
 
 def test_documents_are_counted_one_by_one() -> None:
     other = Document("b", "دمشق", (Span(0, 4, "GPE"),))
-    table = slice_table([(GOLD, PREDICTED), (other, None)], Slicer())
+    table = count_slices([(GOLD, PREDICTED), (other, None)], Slicer())
     assert table.documents == ("a", "b")
     assert table.counts[:, table.rows.index("slice:label=GPE")].tolist() == [[2, 4, 3], [0, 0, 1]]
-    assert slice_table([], Slicer()).counts.shape == (0, 0, 3)
+    assert count_slices([], Slicer()).counts.shape == (0, 0, 3)

@@ -14,7 +14,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts, score_documents, score_tags
 from musamma.evaluation.conll_tags import lenient_chunks, strict_chunks
-from musamma.evaluation.matching import iob2_tags, tags_on, widen, widen_spans, words
+from musamma.evaluation.matching import align_to_words, enclosing_words, iob2_tags, tag_words, whitespace_words
 
 LABELS = ("PER", "LOC", "ORG", "MISC")
 ANY_TAG = st.sampled_from(["O", *(f"{prefix}-{label}" for prefix in "BI" for label in LABELS)])
@@ -109,19 +109,20 @@ def texts_with_names(draw: st.DrawFn) -> Document:
 
 @given(texts_with_names())
 def test_tags_hold_the_names_that_have_a_tag_of_their_own(document):
-    tags, borders = iob2_tags(document.text, document.spans), words(document.text)
+    tags, borders = iob2_tags(document.text, document.spans), whitespace_words(document.text)
     assert len(tags) == len(document.text.split())
     read = [(borders[start][0], borders[end - 1][1], label) for start, end, label in strict_chunks(tags)]
-    assert read == widen_spans(document.text, document.spans).iob
+    assert read == align_to_words(document.text, document.spans).iob
     assert list(strict_chunks(tags)) == list(lenient_chunks(tags))
 
 
 @given(texts_with_names())
 def test_shared_words_are_those_that_several_names_reach_into(document):
     shared = sum(
-        sum(span.start < end and start < span.end for span in document.spans) > 1 for start, end in words(document.text)
+        sum(span.start < end and start < span.end for span in document.spans) > 1
+        for start, end in whitespace_words(document.text)
     )
-    assert widen_spans(document.text, document.spans).shared_words == shared
+    assert align_to_words(document.text, document.spans).shared_words == shared
 
 
 def test_documents_scored_by_tags_are_scored_as_in_seqeval():
@@ -144,15 +145,15 @@ def test_documents_scored_by_tags_are_scored_as_in_seqeval():
 
 def test_borders_widen_to_the_words_reached_into():
     text = " في (داعش)-الموصل\u00a0اليوم "
-    assert widen(text, 5, 9) == (4, 17)
-    assert widen(text, 3, 5) == (4, 17)  # the space before is no word
-    assert widen(text, 15, 19) == (4, 23)
-    assert widen(text, 3, 4) is None
-    assert widen("بغداد", 1, 3) == (0, 5)
+    assert enclosing_words(text, 5, 9) == (4, 17)
+    assert enclosing_words(text, 3, 5) == (4, 17)  # the space before is no word
+    assert enclosing_words(text, 15, 19) == (4, 23)
+    assert enclosing_words(text, 3, 4) is None
+    assert enclosing_words("بغداد", 1, 3) == (0, 5)
 
 
 def test_a_name_over_the_end_of_the_words_is_tagged_as_far_as_they_go():
-    assert tags_on([(0, 2), (3, 7)], [Span(3, 12, "LOC")]) == ["O", "B-LOC"]
-    assert tags_on([(8, 12), (13, 15)], [Span(3, 12, "LOC")]) == ["B-LOC", "O"]
-    assert tags_on([(8, 12)], [Span(0, 4, "LOC")]) == ["O"]
-    assert tags_on([], [Span(0, 4, "LOC")]) == []
+    assert tag_words([(0, 2), (3, 7)], [Span(3, 12, "LOC")]) == ["O", "B-LOC"]
+    assert tag_words([(8, 12), (13, 15)], [Span(3, 12, "LOC")]) == ["B-LOC", "O"]
+    assert tag_words([(8, 12)], [Span(0, 4, "LOC")]) == ["O"]
+    assert tag_words([], [Span(0, 4, "LOC")]) == []

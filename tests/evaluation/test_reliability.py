@@ -13,7 +13,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
 from musamma.data.errors import InputError
-from musamma.evaluation.reliability import Threshold, reliability, thresholds, wilson_low
+from musamma.evaluation.reliability import Threshold, find_thresholds, measure_reliability, wilson_lower_bound
 
 # Coarse scores, so that ties and bin edges come up.
 SCORES = st.one_of(st.integers(0, 20).map(lambda n: n / 20), st.floats(0, 1))
@@ -21,7 +21,7 @@ NAMES = st.lists(st.tuples(SCORES, st.booleans()), min_size=1, max_size=80)
 
 
 def test_a_case_by_hand():
-    found = reliability([0.95, 0.91, 0.99, 0.35, 0.31], [True, True, False, True, False])
+    found = measure_reliability([0.95, 0.91, 0.99, 0.35, 0.31], [True, True, False, True, False])
     # (0.9, 1.0]: three names, mean 0.95, two right; (0.3, 0.4]: two names, mean 0.33, one right.
     assert found.ece == pytest.approx(3 / 5 * (0.95 - 2 / 3) + 2 / 5 * (0.5 - 0.33))
     assert found.brier == pytest.approx((0.05**2 + 0.09**2 + 0.99**2 + 0.65**2 + 0.31**2) / 5)
@@ -36,7 +36,7 @@ def test_a_case_by_hand():
 @given(NAMES, st.integers(1, 15))
 def test_the_bins_are_those_of_scikit_learn(names, bins):
     scores, correct = map(np.array, zip(*names, strict=True))
-    found = reliability(scores, correct, bins=bins)
+    found = measure_reliability(scores, correct, bins=bins)
     right, mean = calibration_curve(correct, scores, n_bins=bins)
     full = [part for part in found.bins if part.count]
     assert [part.precision for part in full] == pytest.approx(right.tolist())
@@ -51,31 +51,31 @@ def test_the_bins_are_those_of_scikit_learn(names, bins):
 def test_the_order_of_the_names_says_nothing(names, random):
     shuffled = list(names)
     random.shuffle(shuffled)
-    one, other = (reliability(*zip(*order, strict=True)) for order in (names, shuffled))
+    one, other = (measure_reliability(*zip(*order, strict=True)) for order in (names, shuffled))
     assert (one.ece, one.ace, one.brier) == pytest.approx((other.ece, other.ace, other.brier))
 
 
 def test_bins_of_equal_mass_see_what_one_wide_bin_averages_out():
     scores = np.repeat([0.91, 0.93, 0.95, 0.99], 25)
     correct = np.repeat([1, 1, 1, 0], 25)
-    found = reliability(scores, correct, bins=4)
+    found = measure_reliability(scores, correct, bins=4)
     assert found.ace == pytest.approx((0.09 + 0.07 + 0.05 + 0.99) / 4)
     assert found.ece == pytest.approx(0.945 - 0.75)
     # Equal scores stay in one bin, where nine of ten are right.
-    assert reliability([0.9] * 100, [True] * 90 + [False] * 10).ace == pytest.approx(0.0)
+    assert measure_reliability([0.9] * 100, [True] * 90 + [False] * 10).ace == pytest.approx(0.0)
 
 
 def test_scores_that_are_drawn_right_are_reliable_and_others_are_not():
     random = np.random.default_rng(3)
     scores = random.beta(4, 1, size=20_000)
     correct = random.random(20_000) < scores
-    assert reliability(scores, correct).ece < 0.01
-    assert reliability(scores, correct).ace < 0.012
-    assert reliability(scores**0.3, correct).ece > 0.1
+    assert measure_reliability(scores, correct).ece < 0.01
+    assert measure_reliability(scores, correct).ace < 0.012
+    assert measure_reliability(scores**0.3, correct).ece > 0.1
 
 
 def test_without_a_name_there_is_nothing_to_be_wrong_about():
-    found = reliability([], [])
+    found = measure_reliability([], [])
     assert (found.ece, found.ace, found.brier, found.count, len(found.bins)) == (0.0, 0.0, 0.0, 0, 10)
 
 
@@ -90,12 +90,12 @@ def test_without_a_name_there_is_nothing_to_be_wrong_about():
 )
 def test_what_is_no_probability_is_told_of(scores, correct, message):
     with pytest.raises(InputError, match=message):
-        reliability(scores, correct)
+        measure_reliability(scores, correct)
 
 
 def test_bins_must_be_some():
     with pytest.raises(InputError, match="bins 0"):
-        reliability([0.5], [1], bins=0)
+        measure_reliability([0.5], [1], bins=0)
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 1), (1, 1), (9, 10), (30, 30), (88, 100)])
@@ -103,24 +103,24 @@ def test_bins_must_be_some():
 def test_wilson_is_that_of_scipy(right, count, level):
     z = {0.6826894921370859: 1.0, 0.95: 1.959963984540054}[level]
     expected = binomtest(right, count).proportion_ci(level, method="wilson").low
-    assert wilson_low(right, count, z=z) == pytest.approx(expected, abs=1e-12)
+    assert wilson_lower_bound(right, count, z=z) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_threshold_by_hand():
     scores = [0.99] * 40 + [0.8] * 10 + [0.5] * 10
     correct = [True] * 40 + [True] * 6 + [False] * 4 + [False] * 10
-    found = thresholds(scores, correct, ["PER"] * 60, precision=0.9, support={"PER": 50, "LOC": 7})
+    found = find_thresholds(scores, correct, ["PER"] * 60, precision=0.9, support={"PER": 50, "LOC": 7})
     # 46 of 50 are 0.92, but not surely more than 0.9: Wilson's lower end at one standard error is 0.874.
     assert found["PER"] == Threshold(0.99, 1.0, 0.8, 50)
     assert found["LOC"] == Threshold(None, 0.0, 0.0, 7)
-    lower = thresholds(scores, correct, ["PER"] * 60, precision=0.87, support={"PER": 50})
+    lower = find_thresholds(scores, correct, ["PER"] * 60, precision=0.87, support={"PER": 50})
     assert lower["PER"] == Threshold(0.8, 0.92, 46 / 50, 50)
 
 
 def test_few_names_show_nothing_however_right_they_are():
-    few = thresholds([0.9] * 8, [True] * 8, ["ORG"] * 8, precision=0.8, support={"ORG": 9})
+    few = find_thresholds([0.9] * 8, [True] * 8, ["ORG"] * 8, precision=0.8, support={"ORG": 9})
     assert few == {"ORG": Threshold(None, 1.0, 8 / 9, 9)}
-    enough = thresholds([0.9] * 10, [True] * 10, ["ORG"] * 10, precision=0.8, support={"ORG": 10})
+    enough = find_thresholds([0.9] * 10, [True] * 10, ["ORG"] * 10, precision=0.8, support={"ORG": 10})
     assert enough == {"ORG": Threshold(0.9, 1.0, 1.0, 10)}
 
 
@@ -131,7 +131,7 @@ def test_few_names_show_nothing_however_right_they_are():
 )
 def test_a_threshold_is_the_smallest_score_that_reaches_the_precision(names, wanted):
     scores, correct, labels = [list(part) for part in zip(*names, strict=True)] or ([], [], [])
-    found = thresholds(scores, correct, labels, precision=wanted, support={"A": 500, "B": 500}, least=5)
+    found = find_thresholds(scores, correct, labels, precision=wanted, support={"A": 500, "B": 500}, least=5)
     for label, threshold in found.items():
         own = [(score, right) for score, right, other in names if other == label]
         enough = []
@@ -149,9 +149,9 @@ def test_a_threshold_is_the_smallest_score_that_reaches_the_precision(names, wan
 @pytest.mark.parametrize("precision", [0.0, 1.0, -1, 1.2, float("nan")])
 def test_a_precision_that_cannot_be_shown_is_refused(precision):
     with pytest.raises(InputError, match="expected a share between 0 and 1"):
-        thresholds([0.5], [True], ["A"], precision=precision, support={"A": 1})
+        find_thresholds([0.5], [True], ["A"], precision=precision, support={"A": 1})
 
 
 def test_one_label_a_name():
     with pytest.raises(InputError, match="2 scores and 1 labels"):
-        thresholds([0.5, 0.6], [True, True], ["A"], precision=0.9, support={})
+        find_thresholds([0.5, 0.6], [True, True], ["A"], precision=0.9, support={})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from musamma.data.arabic import proclitic_offsets, segment
 from musamma.data.document import Document, Span
 from musamma.evaluation import MODES, score_documents
-from musamma.evaluation.matching import KINDS, NamePair, differs_by_proclitic, match
+from musamma.evaluation.matching import PAIR_KINDS, NamePair, differ_by_proclitic, pair_names
 
 TEXT = "وصل محمد السعيد إلى بالموصل وللجيش، ثم زار وَلُبْنَان و«داعش» في ودمشق"
 
@@ -57,14 +57,14 @@ def spans() -> st.SearchStrategy[tuple[Span, ...]]:
     ],
 )
 def test_the_kinds(gold: list[Span], predicted: list[Span], kinds: list[str]) -> None:
-    cases = match(Document("a", TEXT, tuple(gold)), predicted)
+    cases = pair_names(Document("a", TEXT, tuple(gold)), predicted)
     assert [case.kind for case in cases] == kinds
     assert [case.position for case in cases] == sorted(case.position for case in cases)
 
 
 def test_a_partner_is_chosen_by_kind_then_by_the_larger_part_then_by_place() -> None:
     def partner(*halves: Span) -> Span | None:
-        cases = match(Document("a", TEXT, (mark("محمد السعيد", "PER"),)), halves)
+        cases = pair_names(Document("a", TEXT, (mark("محمد السعيد", "PER"),)), halves)
         return next(case.predicted for case in cases if case.gold is not None)
 
     short, long = mark("محمد", "PER"), mark("السعيد", "PER")
@@ -88,21 +88,21 @@ def test_a_partner_is_chosen_by_kind_then_by_the_larger_part_then_by_place() -> 
     ],
 )
 def test_proclitics(one: Span, other: Span, outcome: bool) -> None:
-    assert differs_by_proclitic(TEXT, one, other) is differs_by_proclitic(TEXT, other, one) is outcome
+    assert differ_by_proclitic(TEXT, one, other) is differ_by_proclitic(TEXT, other, one) is outcome
 
 
 def test_letters_in_presentation_form_are_the_letters() -> None:
     text = "\ufeed\u0627\u0644\u0645\u0648\u0635\u0644"  # Isolated form of waw.
-    assert differs_by_proclitic(text, Span(0, 7, "LOC"), Span(1, 7, "LOC"))
-    assert not differs_by_proclitic("\u0640" + text[1:], Span(0, 7, "LOC"), Span(1, 7, "LOC"))
+    assert differ_by_proclitic(text, Span(0, 7, "LOC"), Span(1, 7, "LOC"))
+    assert not differ_by_proclitic("\u0640" + text[1:], Span(0, 7, "LOC"), Span(1, 7, "LOC"))
 
 
 @given(spans(), spans())
 def test_every_name_is_in_one_case(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> None:
-    cases = match(Document("a", TEXT, ours), theirs)
+    cases = pair_names(Document("a", TEXT, ours), theirs)
     assert sorted(case.gold for case in cases if case.gold is not None) == sorted(ours)
     assert sorted(case.predicted for case in cases if case.predicted is not None) == sorted(theirs)
-    assert {case.kind for case in cases} <= set(KINDS)
+    assert {case.kind for case in cases} <= set(PAIR_KINDS)
     for case in cases:
         assert (case.gold is None) == (case.kind == "spurious")
         assert (case.predicted is None) == (case.kind == "missed")
@@ -115,7 +115,7 @@ def test_every_name_is_in_one_case(ours: tuple[Span, ...], theirs: tuple[Span, .
 
 @given(spans(), spans())
 def test_nobody_is_left_alone_beside_somebody_alone(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> None:
-    cases = match(Document("a", TEXT, ours), theirs)
+    cases = pair_names(Document("a", TEXT, ours), theirs)
     missed = [case.gold for case in cases if case.gold and case.predicted is None]
     spurious = [case.predicted for case in cases if case.predicted and case.gold is None]
     assert not [(one, other) for one in missed for other in spurious if one.start < other.end and other.start < one.end]
@@ -125,7 +125,7 @@ def test_nobody_is_left_alone_beside_somebody_alone(ours: tuple[Span, ...], thei
 def test_cases_are_those_that_the_modes_count(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> None:
     gold = Document("a", TEXT, ours)
     modes = score_documents([gold], [gold.with_spans(theirs)], modes=MODES).modes
-    kinds = [case.kind for case in match(gold, theirs)]
+    kinds = [case.kind for case in pair_names(gold, theirs)]
     assert kinds.count("correct") == modes["strict"].micro.tp
     assert kinds.count("correct") + kinds.count("proclitic") == modes["proclitic"].micro.tp
 
@@ -135,12 +135,12 @@ def test_the_other_way_round_the_cases_are_the_same(ours: tuple[Span, ...], thei
     def known(cases: list[NamePair]) -> set[tuple[str, Span | None, Span | None]]:
         return {(case.kind, case.gold, case.predicted) for case in cases}
 
-    there = match(Document("a", TEXT, ours), theirs)
-    back = match(Document("a", TEXT, theirs), ours)
+    there = pair_names(Document("a", TEXT, ours), theirs)
+    back = pair_names(Document("a", TEXT, theirs), ours)
     turned = {(SWAPPED.get(kind, kind), predicted, gold) for kind, gold, predicted in known(there)}
     assert turned == known(back)
 
 
 def test_json_names_the_sides_that_there_are() -> None:
-    (case,) = match(Document("a", TEXT, (mark("الموصل"),)), [])
+    (case,) = pair_names(Document("a", TEXT, (mark("الموصل"),)), [])
     assert case.to_dict() == {"document": "a", "kind": "missed", "gold": mark("الموصل").to_dict()}

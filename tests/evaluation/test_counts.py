@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import MODES, Counts, score_documents
-from musamma.evaluation.counts import FOUND, GOLD, PREDICTED, CountTable, Layout, aligned, count_table
+from musamma.evaluation.counts import (
+    GOLD,
+    PREDICTED,
+    TRUE_POSITIVE,
+    CountTable,
+    MetricLayout,
+    align_tables,
+    count_table,
+)
 
 TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل وبالموصل"
 LABELS = ("GPE", "ORG", "PER")
@@ -58,7 +66,7 @@ def test_the_sums_are_the_scorers_counts(made: list[tuple[Document, Document | N
         assert {row: table.total(row) for row in table.labels_of(mode)} == {
             f"{mode}/{label}": counts for label, counts in figures.per_label.items()
         }
-    layout = Layout.of(table)
+    layout = MetricLayout.of(table)
     computed = layout.figures(layout.counts(table).sum(axis=-1))
     for mode, figures in scores.modes.items():
         for row, expected in ((mode, figures.micro), (f"{mode}/macro", figures.macro)):
@@ -82,7 +90,7 @@ def test_a_document_is_counted_by_itself() -> None:
     assert rows["strict/GPE"] == [[0, 1, 2], [0, 0, 0]]
     assert rows["whole_word/GPE"] == [[1, 1, 2], [0, 0, 0]]
     assert table.total("strict") == Counts(1, 3, 4)
-    assert (FOUND, PREDICTED, GOLD) == (0, 1, 2)
+    assert (TRUE_POSITIVE, PREDICTED, GOLD) == (0, 1, 2)
     with pytest.raises(KeyError, match="strict/LOC"):
         table.total("strict/LOC")
 
@@ -104,13 +112,13 @@ def test_two_systems_are_aligned_by_document_and_row() -> None:
     first = CountTable(("a", "b"), ("strict", "strict/PER"), [[[1, 2, 3]] * 2, [[1, 1, 1]] * 2])
     second = CountTable(("b", "a"), ("strict", "strict/X"), [[[0, 1, 1], [0, 1, 0]], [[2, 2, 3], [0, 0, 0]]])
     with pytest.raises(InputError, match=r"document 'a': 3 gold names of 'strict/PER' for the first system, 0 for"):
-        aligned(first, second)
-    one, other = aligned(CountTable(("a", "b"), ("strict",), first.counts[:, :1]), second)
+        align_tables(first, second)
+    one, other = align_tables(CountTable(("a", "b"), ("strict",), first.counts[:, :1]), second)
     assert one.rows == other.rows == ("strict", "strict/X")
     assert one.counts[:, 1].sum() == 0
     assert other.counts[:, 0].tolist() == [[2, 2, 3], [0, 1, 1]]
     with pytest.raises(InputError, match="mode 'overlap' was counted on one side only"):
-        aligned(first, CountTable(("a", "b"), ("strict", "overlap"), first.counts))
+        align_tables(first, CountTable(("a", "b"), ("strict", "overlap"), first.counts))
 
 
 def test_what_cannot_be_is_an_error() -> None:
@@ -126,7 +134,7 @@ def test_what_cannot_be_is_an_error() -> None:
 
 def test_a_label_without_names_is_not_part_of_the_mean() -> None:
     """As in the scorer, which does not know such a label: one drawn sample of documents may lack it."""
-    layout = Layout.of(CountTable(("a",), ("strict", "strict/GPE", "strict/PER"), np.zeros((1, 3, 3))))
+    layout = MetricLayout.of(CountTable(("a",), ("strict", "strict/GPE", "strict/PER"), np.zeros((1, 3, 3))))
     assert layout.rows == ("strict", "strict/GPE", "strict/PER", "strict/macro")
     totals = np.array([[[2, 4, 8], [2, 4, 8], [0, 0, 0]], [[2, 4, 8], [2, 4, 8], [0, 1, 0]], np.zeros((3, 3))]).T
     precision, recall, f1 = layout.figures(totals)[:, -1]

@@ -13,7 +13,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 
 from musamma.data.errors import InputError
 from musamma.evaluation.counts import Counts, CountTable, ModeScores
-from musamma.evaluation.significance import Interval, bootstrap, compare, holm, note
+from musamma.evaluation.significance import Interval, adjust_holm, bootstrap, compare_systems, resampling_warning
 
 LABELS = ("GPE", "PER")
 ROWS = ("strict", "strict/GPE", "strict/PER")
@@ -154,7 +154,7 @@ def test_the_mean_over_labels_is_as_doubtful_as_they_are() -> None:
     interval = bootstrap(table(rare), resamples=100)["strict/macro"].f1
     assert interval.low < 0.5
     assert interval.high == 1.0
-    difference = compare(table(rare), table(rare), rows=["strict/macro"], resamples=100)[0]
+    difference = compare_systems(table(rare), table(rare), rows=["strict/macro"], resamples=100)[0]
     assert difference.interval == Interval(-0.5, 0.5)
 
 
@@ -173,7 +173,7 @@ def test_p_values_are_those_of_the_exact_test(seed) -> None:
 
     packed = [data.counts[:, 0, 0] * 1000 + data.counts[:, 0, 1] for data in (first, second)]
     exact = permutation_test(packed, difference, permutation_type="samples", vectorized=True, n_resamples=np.inf)
-    found = compare(first, second, rows=["strict"], resamples=20_000)[0]
+    found = compare_systems(first, second, rows=["strict"], resamples=20_000)[0]
     assert found.difference == pytest.approx(exact.statistic)
     assert found.p_value == pytest.approx(exact.pvalue, abs=4 * np.sqrt(exact.pvalue / 20_000) + 1e-4)
 
@@ -183,19 +183,19 @@ def test_one_system_better_in_every_document_worked_out_by_hand() -> None:
     counts = np.tile([[2.0, 4, 4]], (8, 1, 1))
     better = counts.copy()
     better[:, 0, 0] = 3
-    found = compare(table(counts, rows=("strict",)), table(better, rows=("strict",)), resamples=50_000)[0]
+    found = compare_systems(table(counts, rows=("strict",)), table(better, rows=("strict",)), resamples=50_000)[0]
     assert (found.first, found.second, found.difference) == (0.5, 0.75, 0.25)
     assert found.interval == Interval(0.25, 0.25)
     assert found.p_value == pytest.approx(2 / 2**8, rel=0.3)
     # With fifty documents no swap comes up, and what was seen counts as one of 1,000.
     many = (table(np.tile(side, (50, 1, 1)), rows=("strict",)) for side in (counts[:1], better[:1]))
-    assert compare(*many, resamples=999)[0].p_value == 1 / 1000
+    assert compare_systems(*many, resamples=999)[0].p_value == 1 / 1000
 
 
 def test_a_single_differing_document_proves_nothing() -> None:
     one, other = made(30, seed=4), made(30, seed=4)
     other.counts[0, :2, 0] -= 1
-    for comparison in compare(one, other, rows=["strict", "strict/GPE"], resamples=200):
+    for comparison in compare_systems(one, other, rows=["strict", "strict/GPE"], resamples=200):
         assert comparison.difference < 0
         assert comparison.p_value == 1.0
         assert comparison.interval.high == 0.0
@@ -205,7 +205,7 @@ def test_a_single_differing_document_proves_nothing() -> None:
 @given(st.integers(0, 1000), st.integers(1, 9))
 def test_systems_compared_the_other_way_round_differ_in_the_sign(seed, documents) -> None:
     first, second = made(documents, seed=seed, quality=0.7), made(documents, seed=seed, quality=0.75)
-    there, back = compare(first, second, resamples=100), compare(second, first, resamples=100)
+    there, back = compare_systems(first, second, resamples=100), compare_systems(second, first, resamples=100)
     assert [comparison.row for comparison in there] == [*ROWS, "strict/macro"]
     for one, other in zip(there, back, strict=True):
         assert one.difference == -other.difference
@@ -213,7 +213,7 @@ def test_systems_compared_the_other_way_round_differ_in_the_sign(seed, documents
         assert 0 < one.p_value <= 1
         assert -1 <= one.interval.low <= one.interval.high <= 1
         assert (one.interval.low, one.interval.high) == pytest.approx((-other.interval.high, -other.interval.low))
-    same = compare(first, first, resamples=50)
+    same = compare_systems(first, first, resamples=50)
     assert {comparison.p_value for comparison in same} == {1.0}
     if documents > 1:
         assert {comparison.interval for comparison in same} == {Interval(0.0, 0.0)}
@@ -234,7 +234,7 @@ def test_difference_and_interval_lie_where_scipy_puts_them() -> None:
         vectorized=False,
         rng=np.random.default_rng(7),
     ).confidence_interval
-    found = compare(first, second, rows=["strict/macro"], level=0.9)[0].interval
+    found = compare_systems(first, second, rows=["strict/macro"], level=0.9)[0].interval
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.07 * (expected.high - expected.low))
 
 
@@ -250,24 +250,24 @@ def test_alike_systems_are_told_apart_no_more_often_than_the_level_says() -> Non
             tables.append(
                 table(np.stack([found, found + rng.poisson(1.0, 30), gold], axis=-1)[:, None], rows=("strict",))
             )
-        alarms += compare(*tables, rows=["strict"], resamples=199)[0].p_value <= 0.05
+        alarms += compare_systems(*tables, rows=["strict"], resamples=199)[0].p_value <= 0.05
     # 200 tests at 5 per cent: more than 19 alarms, or fewer than 3, come less than once in 200 times.
     assert 3 <= alarms <= 19
     assert sum(comb(200, k) * 0.05**k * 0.95 ** (200 - k) for k in range(3, 20)) > 0.99
 
 
 def test_holm_worked_out_by_hand() -> None:
-    assert holm([]) == []
-    assert holm([0.2]) == [0.2]
+    assert adjust_holm([]) == []
+    assert adjust_holm([0.2]) == [0.2]
     # Ascending 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, each at least the one before.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert adjust_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert adjust_holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_rejects_as_the_closed_test_of_bonferroni_does(p_values) -> None:
     """By definition: a hypothesis stands unless every set of hypotheses that holds it is rejected by Bonferroni."""
-    for index, adjusted in enumerate(holm(p_values)):
+    for index, adjusted in enumerate(adjust_holm(p_values)):
         sets = [
             [p for other, p in enumerate(p_values) if other == index or members >> other & 1]
             for members in range(2 ** len(p_values))
@@ -276,22 +276,24 @@ def test_holm_rejects_as_the_closed_test_of_bonferroni_does(p_values) -> None:
 
 
 def test_few_documents_are_told_of() -> None:
-    assert note(made(10, seed=1)) is None
-    assert note(made(1, seed=1)) == (
+    assert resampling_warning(made(10, seed=1)) is None
+    assert resampling_warning(made(1, seed=1)) == (
         "1 document with names: nothing is known of how documents differ; give the documents of the corpus one by one"
     )
-    assert "no document with names" in str(note(table(np.zeros((50, 3, 3)))))
+    assert "no document with names" in str(resampling_warning(table(np.zeros((50, 3, 3)))))
     few = np.zeros((50, 3, 3))
     few[:3] = 1
-    assert note(table(few)) == (
+    assert resampling_warning(table(few)) == (
         "3 documents with names: intervals over so few are too narrow, and no p-value can fall below 0.25"
     )
 
 
 def test_sentences_as_documents_are_told_of() -> None:
-    assert str(note(made(10, seed=1), sentences=1)).startswith("every sentence is a document: sentences of one article")
-    assert str(note(made(10, seed=1), sentences=5)).startswith("every 5 sentences are a document")
-    assert str(note(made(9, seed=1), sentences=1)).startswith("9 documents with names")
+    assert str(resampling_warning(made(10, seed=1), sentences=1)).startswith(
+        "every sentence is a document: sentences of one article"
+    )
+    assert str(resampling_warning(made(10, seed=1), sentences=5)).startswith("every 5 sentences are a document")
+    assert str(resampling_warning(made(9, seed=1), sentences=1)).startswith("9 documents with names")
 
 
 def test_what_cannot_be_is_an_error() -> None:
@@ -300,6 +302,6 @@ def test_what_cannot_be_is_an_error() -> None:
         with pytest.raises(InputError, match=f"{resamples} resamples; expected {least} or more"):
             bootstrap(data, resamples=resamples, level=level)
     with pytest.raises(InputError, match=r"level 95"):
-        compare(data, data, level=95)
+        compare_systems(data, data, level=95)
     with pytest.raises(InputError, match=r"row 'strict/LOC'; expected one of strict, strict/GPE"):
-        compare(data, data, rows=["strict/LOC"])
+        compare_systems(data, data, rows=["strict/LOC"])

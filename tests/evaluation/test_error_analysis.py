@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
 from musamma.data.document import Document, Span
-from musamma.evaluation.error_analysis import CONTEXT, ERRORS, CostlyForm, Mistakes, confusion, mistakes
-from musamma.evaluation.matching import KINDS, NamePair, match
+from musamma.evaluation.error_analysis import (
+    CONTEXT_LENGTH,
+    ERROR_KINDS,
+    CostlyForm,
+    ErrorAnalysis,
+    analyse_errors,
+    build_confusion_matrix,
+)
+from musamma.evaluation.matching import PAIR_KINDS, NamePair, pair_names
 
 TEXT = (
     "أعلن محمد السعيد في بغداد أن القوات تقدمت نحو بالموصل، فيما نفى تنظيم داعش ذلك، وقالت وزارة الدفاع العراقية إن "
@@ -53,21 +60,21 @@ PREDICTED = GOLD.with_spans(
 )
 
 
-def mistakes_of(pairs: Sequence[tuple[Document, Document | None]]) -> Mistakes:
-    return mistakes(pairs, cases_of(pairs))
+def mistakes_of(pairs: Sequence[tuple[Document, Document | None]]) -> ErrorAnalysis:
+    return analyse_errors(pairs, cases_of(pairs))
 
 
 def cases_of(pairs: Iterable[tuple[Document, Document | None]]) -> list[NamePair]:
-    return [case for gold, other in pairs for case in match(gold, other.spans if other is not None else ())]
+    return [case for gold, other in pairs for case in pair_names(gold, other.spans if other is not None else ())]
 
 
-def reasons(found: Mistakes) -> list[tuple[str, str]]:
+def reasons(found: ErrorAnalysis) -> list[tuple[str, str]]:
     return [(suspect.surface, suspect.reason) for suspect in found.suspects]
 
 
 def test_errors_are_shown_in_their_context() -> None:
     found = mistakes_of([(GOLD, PREDICTED)])
-    assert tuple(found.kinds) == KINDS
+    assert tuple(found.kinds) == PAIR_KINDS
     assert found.kinds == {
         "correct": 1,
         "label": 1,
@@ -81,7 +88,7 @@ def test_errors_are_shown_in_their_context() -> None:
     assert (proclitic.surface_gold, proclitic.surface_predicted) == ("الموصل", "بالموصل")
     assert proclitic.before.endswith("تقدمت نحو ")
     assert proclitic.after == "، فيما نفى تنظيم داعش ذلك، وقالت وزارة ا"
-    assert len(proclitic.after) == CONTEXT == len(proclitic.before)
+    assert len(proclitic.after) == CONTEXT_LENGTH == len(proclitic.before)
     (missed,) = found.examples["missed"]
     assert (missed.surface_gold, missed.surface_predicted, missed.predicted) == ("دمشق", "", None)
     assert missed.after == " وحلب"
@@ -278,9 +285,9 @@ def test_the_tables_add_up(sides: list[tuple[list[Span], list[Span]]]) -> None:
         for number, (ours, theirs) in enumerate(sides)
     ]
     cases = cases_of(pairs)
-    found = mistakes(pairs, cases)
+    found = analyse_errors(pairs, cases)
     assert sum(found.kinds.values()) == len(cases)
-    for kind in ERRORS:
+    for kind in ERROR_KINDS:
         assert len(found.examples.get(kind, ())) == found.kinds[kind]
     gold_labels = Counter(span.label for gold, _ in pairs for span in gold.spans)
     predicted_labels = Counter(span.label for _, predicted in pairs for span in predicted.spans)
@@ -309,7 +316,7 @@ def test_the_matrix_is_scikit_learns(labels: list[tuple[str | None, str | None]]
         for ours, theirs in labels
         if ours or theirs
     ]
-    found = confusion(cases)
+    found = build_confusion_matrix(cases)
     sides = [
         [span.label if span else "-" for span in side]
         for side in ([c.gold for c in cases], [c.predicted for c in cases])

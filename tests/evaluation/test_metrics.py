@@ -17,7 +17,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import MODES, Counts, Losses, ModeScores, Scorer, score_documents, score_tags
 from musamma.evaluation.conll_tags import lenient_chunks
-from musamma.evaluation.matching import iob2_tags, overlapping, words
+from musamma.evaluation.matching import iob2_tags, match_overlapping, whitespace_words
 
 TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل وبالموصل"
 WORDS = [
@@ -210,7 +210,7 @@ def documents(draw: st.DrawFn, *, sides: int = 2, whole: bool = False) -> list[D
     """One text with names drawn anew for every side: anywhere, also inside words, or of ``whole`` words only."""
     drawn = draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12))
     text = draw(st.sampled_from([" ", "  ", "\n", "\u00a0"])).join(drawn)
-    borders = words(text) if whole else [(offset, offset + 1) for offset in range(len(text))]
+    borders = whitespace_words(text) if whole else [(offset, offset + 1) for offset in range(len(text))]
     made = []
     for _ in range(sides):
         cuts = sorted(draw(st.sets(st.integers(0, len(borders)), max_size=12)))
@@ -279,7 +279,7 @@ def test_overlap_is_the_largest_matching(sides):
     largest = 0
     if edges.size:
         largest = int((maximum_bipartite_matching(csr_array(edges), perm_type="column") >= 0).sum())
-    assert len(overlapping(gold, predicted)) == largest
+    assert len(match_overlapping(gold, predicted)) == largest
 
 
 @given(documents())
@@ -358,7 +358,7 @@ def test_a_corpus_of_anercorps_size_scores_as_in_seqeval(mode):
 def document(id: str, tags: list[str]) -> Document:
     """Words under these tags, and the names that are read leniently."""
     text = " ".join(WORDS[number % len(WORDS)] for number in range(len(tags)))
-    borders = words(text)
+    borders = whitespace_words(text)
     names = [(borders[start][0], borders[end - 1][1], label) for start, end, label in lenient_chunks(tags)]
     return Document(id, text, tuple(Span(*name) for name in names))
 

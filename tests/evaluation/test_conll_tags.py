@@ -7,7 +7,7 @@ import pytest
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts
-from musamma.evaluation.tag_files import place_tags, read_tags, score_own_tags
+from musamma.evaluation.tag_files import locate_tags, read_tagged_sentences, score_conll_tags
 
 GOLD = """\ufeffفرانكفورت B-LOC
 (د O
@@ -32,7 +32,7 @@ def documents(*texts: str, spans: tuple[Span, ...] = ()) -> list[Document]:
 
 
 def test_sentences_are_read_as_they_stand(tmp_path):
-    first, second = read_tags(conll(tmp_path, GOLD))
+    first, second = read_tagged_sentences(conll(tmp_path, GOLD))
     assert first.words == ("فرانكفورت", "(د", "ب", "أ)")
     assert second.tags == ("O", "I-PERS", "I-PERS", "B-LOC")
     assert (first.where, second.where) == (f"{tmp_path}/gold.conll:1", f"{tmp_path}/gold.conll:6")
@@ -40,11 +40,11 @@ def test_sentences_are_read_as_they_stand(tmp_path):
 
 def test_windows_lines_tabs_and_document_marks_are_read(tmp_path):
     path = conll(tmp_path, "-DOCSTART- O\r\n\r\nبغداد\tNN\tB-LOC\r\n\r\n\r\nاليوم\tNN\tO\r\n")
-    assert [(s.words, s.tags) for s in read_tags(path)] == [(("بغداد",), ("B-LOC",)), (("اليوم",), ("O",))]
+    assert [(s.words, s.tags) for s in read_tagged_sentences(path)] == [(("بغداد",), ("B-LOC",)), (("اليوم",), ("O",))]
 
 
 def test_labels_are_renamed_and_dropped(tmp_path):
-    (sentence,) = read_tags(
+    (sentence,) = read_tagged_sentences(
         conll(tmp_path, "محمد B-PERS\nالسعيد I-PERS\nسومر B-MISC\n"), relabel={"PERS": "PER", "MISC": None}.get
     )
     assert sentence.tags == ("B-PER", "I-PER", "O")
@@ -61,16 +61,16 @@ def test_labels_are_renamed_and_dropped(tmp_path):
 def test_a_line_that_cannot_be_read_is_named(tmp_path, content, line, found):
     path = conll(tmp_path, content)
     with pytest.raises(InputError) as error:
-        list(read_tags(path))
+        list(read_tagged_sentences(path))
     assert str(error.value).startswith(f"{path}:{line}: {found}; expected")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.conll: No such file"):
-        list(read_tags(tmp_path / "none.conll"))
+        list(read_tagged_sentences(tmp_path / "none.conll"))
     (tmp_path / "old.conll").write_bytes("بغداد B-LOC\n".encode("windows-1256"))
     with pytest.raises(InputError, match=r"old\.conll:1: byte 0xc8 at byte 1 is not UTF-8"):
-        list(read_tags(tmp_path / "old.conll"))
+        list(read_tagged_sentences(tmp_path / "old.conll"))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     ],
 )
 def test_words_are_found_in_documents_however_they_are_joined(tmp_path, texts):
-    placed = list(place_tags(documents(*texts), read_tags(conll(tmp_path, GOLD))))
+    placed = list(locate_tags(documents(*texts), read_tagged_sentences(conll(tmp_path, GOLD))))
     surfaces = [
         [document.text[start:end] for start, end in sentence.borders]
         for document, sentences in placed
@@ -108,7 +108,7 @@ def test_words_are_found_in_documents_however_they_are_joined(tmp_path, texts):
 )
 def test_other_texts_are_an_error(tmp_path, texts, message):
     with pytest.raises(InputError) as error:
-        list(place_tags(documents(*texts), read_tags(conll(tmp_path, GOLD))))
+        list(locate_tags(documents(*texts), read_tagged_sentences(conll(tmp_path, GOLD))))
     assert str(error.value).removeprefix(f"{tmp_path}/").startswith(message)
 
 
@@ -123,7 +123,7 @@ def test_predicted_names_are_scored_against_the_tags_of_the_file(tmp_path):
     gold = gold_documents()
     path = conll(tmp_path, GOLD)
     for predictions in (gold, gold[::-1]):
-        scores = score_own_tags(gold, read_tags(path), predictions)
+        scores = score_conll_tags(gold, read_tagged_sentences(path), predictions)
         assert scores.strict.micro == Counts(3, 0, 0)
         assert scores.modes["conlleval"].micro == Counts(3, 0, 0)
         # محمد السعيد opens with I-: valid IOB2 has no such name, and the prediction of it is wrong.
@@ -139,17 +139,19 @@ def test_predictions_in_another_order_meet_their_own_sentences(tmp_path):
         Document("3", "إلى"),
     ]
     for turned in (gold, gold[2:] + gold[:2], gold[1:] + gold[:1]):
-        scores = score_own_tags(gold, read_tags(path), turned)
+        scores = score_conll_tags(gold, read_tagged_sentences(path), turned)
         assert scores.modes["iob2_strict"].per_label == {"LOC": Counts(1, 0, 0), "PER": Counts(1, 0, 0)}
     turned_path = conll(tmp_path, "محمد B-PER\n\nإلى O\n\nبغداد B-LOC\n\nاليوم O\n", "turned.conll")
-    scores = score_own_tags(gold, read_tags(path), gold[2:] + gold[:2], read_tags(turned_path))
+    scores = score_conll_tags(
+        gold, read_tagged_sentences(path), gold[2:] + gold[:2], read_tagged_sentences(turned_path)
+    )
     assert scores.modes["iob2_strict"].micro == Counts(2, 0, 0)
 
 
 def test_predictions_can_bring_tags_of_their_own(tmp_path):
     gold = gold_documents()
     theirs = conll(tmp_path, GOLD.replace("بغداد B-LOC", "بغداد I-LOC"), "predicted.conll")
-    scores = score_own_tags(gold, read_tags(conll(tmp_path, GOLD)), gold, read_tags(theirs))
+    scores = score_conll_tags(gold, read_tagged_sentences(conll(tmp_path, GOLD)), gold, read_tagged_sentences(theirs))
     assert scores.modes["conlleval"].micro == Counts(3, 0, 0)
     assert scores.modes["iob2_strict"].micro == Counts(1, 0, 1)
 
@@ -157,7 +159,7 @@ def test_predictions_can_bring_tags_of_their_own(tmp_path):
 def test_missing_predictions_have_no_tags(tmp_path):
     gold = gold_documents()
     path = conll(tmp_path, GOLD)
-    scores = score_own_tags(gold, read_tags(path), gold[1:], missing_as_empty=True)
+    scores = score_conll_tags(gold, read_tagged_sentences(path), gold[1:], missing_as_empty=True)
     assert (scores.missing, scores.modes["conlleval"].micro) == (1, Counts(2, 0, 1))
 
 
@@ -168,7 +170,7 @@ def test_predicted_tags_must_stand_on_the_same_words(tmp_path):
     with pytest.raises(
         InputError, match=r"parted\.conll:1: words that differ from those of the gold at .*gold\.conll:1"
     ):
-        score_own_tags(gold, read_tags(ours), gold, read_tags(parted))
+        score_conll_tags(gold, read_tagged_sentences(ours), gold, read_tagged_sentences(parted))
     cut = conll(tmp_path, GOLD.replace("بغداد", "\nبغداد"), "cut.conll")
     with pytest.raises(InputError, match=r"cut\.conll:6: words that differ"):
-        score_own_tags(gold, read_tags(ours), gold, read_tags(cut))
+        score_conll_tags(gold, read_tagged_sentences(ours), gold, read_tagged_sentences(cut))
