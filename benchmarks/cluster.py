@@ -24,14 +24,14 @@ import resume
 
 from musamma.data.corpora import khabar
 from musamma.data.import_audit import ImportAudit
-from musamma.inference.batch_run import Loaded, tag_records
+from musamma.inference.batch_run import LoadedTagger, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
-from musamma.inference.progress import ProgressBar
+from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.ray.cluster import Cluster, tag_on_cluster
 from musamma.inference.ray.parts_folder import SUCCESS, Folder
 from musamma.inference.ray.shards import cut
 from musamma.inference.resumable_file import ResumableFile
-from musamma.inference.writers import layout
+from musamma.inference.writers import build_output_format
 
 
 def write_documents(path: Path, count: int) -> int:
@@ -90,14 +90,14 @@ def main() -> None:
         source, out = folder / "in.jsonl", folder / "out"
         words = write_documents(source, given.documents)
 
-        def load() -> Loaded:
+        def load() -> LoadedTagger:
             import torch
 
             from musamma.inference.tagger import Tagger
 
             torch.set_num_threads(1)
             tagger = Tagger(model, device="cpu")
-            return Loaded(tagger=tagger, settings=tagger.settings())
+            return LoadedTagger(tagger=tagger, settings=tagger.settings())
 
         began = time.perf_counter()
         shards = list(cut(Inputs(names=(str(source),)), size=given.size))
@@ -105,10 +105,10 @@ def main() -> None:
         print(f"first reading: {len(shards)} shards, {given.documents / seconds:,.0f} documents/s")
 
         began = time.perf_counter()
-        with ProgressBar(None) as meter, ResumableFile(folder / "local.jsonl") as part:
-            written = layout("jsonl", packing=None, audit=ImportAudit(), table=None)
+        with ProgressBar(None) as progress_bar, ResumableFile(folder / "local.jsonl") as part:
+            written = build_output_format("jsonl", packing=None, audit=ImportAudit(), table=None)
             records = read_inputs(Inputs(names=(str(source),)))
-            tag_records(records, load, part, written, audit=ImportAudit(), meter=meter)
+            tag_records(records, load, part, written, audit=ImportAudit(), progress_bar=progress_bar)
         alone = time.perf_counter() - began
         print(
             f"one process: {given.documents:,} documents, {words:,} words, {alone:.1f} s, {words / alone:,.0f} words/s"
@@ -126,14 +126,14 @@ def main() -> None:
                 nodes.add_node(**small)
             killer.start()
             began = time.perf_counter()
-            with ProgressBar(None) as meter:
+            with ProgressBar(None) as progress_bar:
                 done, _ = tag_on_cluster(
                     Inputs(names=(str(source),), output=str(out)),
                     load,
                     Folder(out, "jsonl"),
                     cluster=Cluster(address=nodes.address),
                     audit=ImportAudit(),
-                    meter=meter,
+                    progress_bar=progress_bar,
                     size=given.size,
                 )
             seconds = time.perf_counter() - began

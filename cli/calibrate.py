@@ -70,13 +70,13 @@ def calibrate(
     check_precision(precision)
     documents = annotated(dev, labels)
 
-    from musamma.inference.progress import counted
+    from musamma.inference.progress_bar import show_progress
     from musamma.inference.tagger import load_predictor
 
     source = _source(model, output)
     predictor = load_predictor(model, device=device)
     check_labels(documents, predictor.tags.labels, dev)
-    fitted = fit(predictor, list(counted(documents)), precision=precision)
+    fitted = fit(predictor, list(show_progress(documents)), precision=precision)
     if not fitted.before.count:
         raise InputError(
             f"the model finds none of the {fitted.calibration.names} names, nor any other",

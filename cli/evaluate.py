@@ -225,6 +225,6 @@ def _bounds_record(bounds: Mapping[str, Intervals], note: str | None, resamples:
 
 def _tagged(documents: Iterable[Document], *, model: str, device: str | None) -> Iterator[Document]:
     from musamma.inference import Tagger
-    from musamma.inference.progress import counted
+    from musamma.inference.progress_bar import show_progress
 
-    return counted(Tagger(model, device=device).tag_documents(documents))
+    return show_progress(Tagger(model, device=device).tag_documents(documents))

@@ -161,12 +161,12 @@ def _agreement(
 
 def _gate(reference: Predictor, exported: Predictor, gold: Sequence[Document], dev: str, *, limit: float) -> Gate:
     """Strict micro F1 of both."""
-    from musamma.inference.progress import counted
+    from musamma.inference.progress_bar import show_progress
     from musamma.models.export.provenance import Gate
 
     bare = [document.with_spans(()) for document in gold]
     before, after = (
-        score_documents(gold, counted(predictor.predict(bare)), modes=["strict"]).modes["strict"].micro
+        score_documents(gold, show_progress(predictor.predict(bare)), modes=["strict"]).modes["strict"].micro
         for predictor in (reference, exported)
     )
     return Gate(gold=dev, documents=len(gold), names=before.support, before=before.f1, after=after.f1, limit=limit)

@@ -97,12 +97,12 @@ def predict(
     if target is not None:
         keep_apart(inputs, target)
 
-    from musamma.inference.batch_run import Loaded, named_as_files, tag_records
+    from musamma.inference.batch_run import LoadedTagger, reject_bad_file_names, tag_records
     from musamma.inference.inputs import Inputs, first_table, read_inputs, total_bytes
-    from musamma.inference.progress import ProgressBar
+    from musamma.inference.progress_bar import ProgressBar
     from musamma.inference.resumable_file import ResumableFile, StandardOutput
     from musamma.inference.run_state import RunStats
-    from musamma.inference.writers import check_folder, layout
+    from musamma.inference.writers import build_output_format, check_folder
 
     given = Inputs(names=tuple(inputs), text_column=text_column, id_column=id_column, output=target)
     if engine is Engine.ray and target is not None:
@@ -129,7 +129,7 @@ def predict(
         return
     began = 0.0
 
-    def load() -> Loaded:
+    def load() -> LoadedTagger:
         # A wrong path is told of before torch and the model are loaded, as is a wrong output.
         from musamma.inference.tagger import Tagger
 
@@ -146,27 +146,30 @@ def predict(
         asked |= {"format": chosen.value, "packing": packing}
         settings = {} if target is None else asked | tagger.settings()
         began = time.monotonic()
-        return Loaded(tagger=tagger, settings=settings)
+        return LoadedTagger(tagger=tagger, settings=settings)
 
     audit = ImportAudit(source=target or "standard output", limit=1)
     if chosen is Format.brat:
         check_folder(Path(target or ""))
-    written = layout(
+    written = build_output_format(
         chosen.value,
         packing=packing,
         audit=audit,
         table=first_table(given) if chosen is Format.parquet else None,
     )
-    with ProgressBar(total_bytes(given) if sys.stderr.isatty() else None) as meter, closing(read_inputs(given)) as read:
-        records = named_as_files(read) if chosen is Format.brat else read
+    with (
+        ProgressBar(total_bytes(given) if sys.stderr.isatty() else None) as progress_bar,
+        closing(read_inputs(given)) as read,
+    ):
+        records = reject_bad_file_names(read) if chosen is Format.brat else read
         if target is None:
             before = RunStats()
-            done = tag_records(records, load, StandardOutput(), written, audit=audit, meter=meter)
+            done = tag_records(records, load, StandardOutput(), written, audit=audit, progress_bar=progress_bar)
         else:
             with ResumableFile(Path(target), resume=resume, overwrite=overwrite) as part, _kept(part):
-                before = part.account
+                before = part.stats
                 skip = on_error is OnError.skip
-                done = tag_records(records, load, part, written, audit=audit, meter=meter, skip=skip)
+                done = tag_records(records, load, part, written, audit=audit, progress_bar=progress_bar, skip=skip)
     seconds = time.monotonic() - began
     report(done, before, seconds=seconds, rejects=f"{target}.rejects.jsonl", audit=audit, format=chosen)
 
@@ -177,9 +180,9 @@ def _kept(part: ResumableFile) -> Iterator[None]:
     try:
         yield
     except (InputError, KeyboardInterrupt) as error:
-        if not part.account.records:
+        if not part.stats.records:
             raise
-        kept = f"{part.account.documents:,} documents are kept in {part.path}"
+        kept = f"{part.stats.documents:,} documents are kept in {part.path}"
         if isinstance(error, KeyboardInterrupt):
             typer.echo(f"{kept}; --resume goes on from there", err=True)
             raise
@@ -226,7 +229,7 @@ def _check_call(
 
 
 if TYPE_CHECKING:
-    from musamma.inference.batch_run import Loaded
+    from musamma.inference.batch_run import LoadedTagger
     from musamma.inference.inputs import Inputs
 
 
@@ -264,7 +267,7 @@ def predict_on_cluster(
         overwrite: begin anew.
     """
     from musamma.inference.inputs import total_bytes
-    from musamma.inference.progress import ProgressBar
+    from musamma.inference.progress_bar import ProgressBar
     from musamma.inference.ray.cluster import Cluster, tag_on_cluster
     from musamma.inference.ray.parts_folder import Folder
     from musamma.inference.ray.shards import RECORDS
@@ -273,23 +276,23 @@ def predict_on_cluster(
     if where not in ("cpu", "cuda"):
         raise InputError(f"--device {where} with --engine ray", expected="cpu, or cuda for a card a worker")
 
-    def load() -> Loaded:  # Ray sends it to the workers: nothing of it may be bound to this process
-        from musamma.inference.batch_run import Loaded
+    def load() -> LoadedTagger:  # Ray sends it to the workers: nothing of it may be bound to this process
+        from musamma.inference.batch_run import LoadedTagger
         from musamma.inference.tagger import Tagger
 
         tagger = Tagger(model, device=where, **tagging)
-        return Loaded(tagger=tagger, settings=tagger.settings())
+        return LoadedTagger(tagger=tagger, settings=tagger.settings())
 
     audit = ImportAudit(source=target, limit=1)
     began = time.monotonic()
-    with ProgressBar(total_bytes(given) if sys.stderr.isatty() else None) as meter, _kept_cluster(target):
+    with ProgressBar(total_bytes(given) if sys.stderr.isatty() else None) as progress_bar, _kept_cluster(target):
         done, before = tag_on_cluster(
             given,
             load,
             Folder(Path(target), format.value, packing),
             cluster=Cluster(address=address, workers=workers, gpus=int(where == "cuda")),
             audit=audit,
-            meter=meter,
+            progress_bar=progress_bar,
             size=size or RECORDS,
             skip=skip,
             resume=resume,

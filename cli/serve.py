@@ -45,7 +45,7 @@ def serve(
     tagger = Tagger(model, device=device, min_score=least, label_min_scores=by_label, thresholds=thresholds)
 
     from musamma.inference.serve import Limits, create_app
-    from musamma.inference.serve.server import address_of, listen, run
+    from musamma.inference.serve.server import listen, listener_url, run
 
     limits = Limits(
         max_characters=max_characters,
@@ -55,7 +55,7 @@ def serve(
     )
     app = create_app(tagger, limits=limits)
     with listen(host, port) as listener:
-        url, private = address_of(listener)
+        url, private = listener_url(listener)
         typer.echo(f"{model} at {url}, until Ctrl-C", err=True)
         if not private:
             typer.echo(

@@ -13,14 +13,14 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import document_path
 from musamma.data.import_audit import ImportAudit
-from musamma.inference.progress import ProgressBar
+from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.records import Record
 from musamma.inference.resumable_file import Output
-from musamma.inference.run_state import RunStats, chained
-from musamma.inference.writers import Layout
+from musamma.inference.run_state import RunStats, update_digest
+from musamma.inference.writers import OutputFormat
 
 #: Records that are tagged, written and noted together; fewer where they are long.
-GROUP = 256
+GROUP_SIZE = 256
 #: Bytes of such a group, but for its last record.
 GROUP_BYTES = 4 * 2**20
 
@@ -28,12 +28,12 @@ GROUP_BYTES = 4 * 2**20
 class GroupTagger(Protocol):
     """What is needed of a tagger."""
 
-    def tag_groups(self, groups: Iterable[list[Document]]) -> Iterator[tuple[list[Document], int]]:
+    def tag_groups(self, group_records: Iterable[list[Document]]) -> Iterator[tuple[list[Document], int]]:
         """Groups of documents with the names found in them, in order, and how many names were left out for their score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class LoadedTagger:
     """A tagger, and all that decides what comes out.
 
     Args:
@@ -47,12 +47,12 @@ class Loaded:
 
 def tag_records(
     records: Iterable[Record],
-    load: Callable[[], Loaded],
+    load: Callable[[], LoadedTagger],
     output: Output,
-    layout: Layout,
+    layout: OutputFormat,
     *,
     audit: ImportAudit,
-    meter: ProgressBar,
+    progress_bar: ProgressBar,
     skip: bool = False,
 ) -> RunStats:
     """Tag what was read and write it. What a run before has done is read again and compared, but not tagged again.
@@ -63,7 +63,7 @@ def tag_records(
         output: where to write.
         layout: how.
         audit: where the layout counts what it cannot hold.
-        meter: shows how far it has come.
+        progress_bar: shows how far it has come.
         skip: put lines that are no documents aside, instead of stopping at the first.
 
     Returns:
@@ -73,7 +73,7 @@ def tag_records(
         InputError: a record is no document, the settings or the records are not those of the run before, or the output
             cannot be written. Whole groups stay written.
     """
-    before = account = output.account
+    before = stats = output.stats
     for kind, count in before.lost.items():
         audit.add(kind, count=count)
     run = _Reading(records, load, output, layout, skip=skip)
@@ -82,19 +82,19 @@ def tag_records(
     for tagged, left_out in tagged_groups:
         group, digest = run.pending.popleft()
         data = layout.encode(tagged)
-        account = account.plus(group, tagged, digest=digest, left_out=left_out)
-        output.append(data, replace(account, lost={kind: count for kind, count in audit.kinds.items() if count}))
-        account = output.account
-        meter.show(
+        stats = stats.with_group(group, tagged, digest=digest, left_out=left_out)
+        output.append(data, replace(stats, lost={kind: count for kind, count in audit.kinds.items() if count}))
+        stats = output.stats
+        progress_bar.show(
             read=group[-1].read,
-            documents=account.documents - before.documents,
-            names=account.names,
-            rejected=account.rejected,
+            documents=stats.documents - before.documents,
+            names=stats.names,
+            rejected=stats.rejected,
         )
     if run.error is not None:
         raise run.error
     output.finish(layout)
-    return account
+    return stats
 
 
 class _Reading:
@@ -108,19 +108,19 @@ class _Reading:
     def __init__(
         self,
         records: Iterable[Record],
-        load: Callable[[], Loaded],
+        load: Callable[[], LoadedTagger],
         output: Output,
-        layout: Layout,
+        layout: OutputFormat,
         *,
         skip: bool,
     ) -> None:
-        self._groups, self._load, self._output, self._layout = groups(records, skip=skip), load, output, layout
-        self._before = output.account
+        self._groups, self._load, self._output, self._layout = group_records(records, skip=skip), load, output, layout
+        self._before = output.stats
         self._first: list[Record] | None = None
         self.pending: deque[tuple[list[Record], str]] = deque()
         self.error: InputError | None = None
 
-    def start(self) -> Loaded | None:
+    def start(self) -> LoadedTagger | None:
         """The tagger, loaded when the first group has been read; ``None`` if there is none."""
         self._first = next(self._groups, None)
         if self._first is None:
@@ -136,7 +136,7 @@ class _Reading:
         try:
             before, seen, digest = self._before, 0, ""
             for group in chain([self._first or []], self._groups):
-                seen, digest = seen + len(group), chained(digest, group)
+                seen, digest = seen + len(group), update_digest(digest, group)
                 self._output.reject([record for record in group if record.error is not None])
                 if seen <= before.records:
                     if seen == before.records and digest != before.digest:
@@ -152,7 +152,7 @@ class _Reading:
             self.error = error
 
 
-def groups(records: Iterable[Record], *, skip: bool = False) -> Iterator[list[Record]]:
+def group_records(records: Iterable[Record], *, skip: bool = False) -> Iterator[list[Record]]:
     """Records in groups, which depend on nothing but the records.
 
     Raises:
@@ -165,14 +165,14 @@ def groups(records: Iterable[Record], *, skip: bool = False) -> Iterator[list[Re
             raise record.error
         group.append(record)
         size += len(record.raw)
-        if len(group) == GROUP or size >= GROUP_BYTES:
+        if len(group) == GROUP_SIZE or size >= GROUP_BYTES:
             yield group
             group, size = [], 0
     if group:
         yield group
 
 
-def named_as_files(records: Iterable[Record]) -> Iterator[Record]:
+def reject_bad_file_names(records: Iterable[Record]) -> Iterator[Record]:
     """The records; a document whose id cannot be the name of a file becomes an error."""
     for record in records:
         if record.document is not None:

@@ -14,25 +14,25 @@ from typing import Any, BinaryIO, Protocol
 from musamma.data.errors import InputError
 from musamma.inference.inputs import REJECTS
 from musamma.inference.records import Record
-from musamma.inference.run_state import RunState, RunStats, read_journal, sync_folder, write_journal
-from musamma.inference.writers import Layout
+from musamma.inference.run_state import RunState, RunStats, read_state, sync_folder, write_state
+from musamma.inference.writers import OutputFormat
 
 
 class Output(Protocol):
     """Where a run writes to."""
 
-    account: RunStats
+    stats: RunStats
 
-    def begin(self, settings: Mapping[str, Any], layout: Layout) -> None:
+    def begin(self, settings: Mapping[str, Any], layout: OutputFormat) -> None:
         """Take a run up, or go on with it."""
 
     def reject(self, records: list[Record]) -> None:
         """Keep lines that are no documents."""
 
-    def append(self, data: bytes, account: RunStats) -> None:
+    def append(self, data: bytes, stats: RunStats) -> None:
         """Keep tagged documents, with what has been done by now."""
 
-    def finish(self, layout: Layout) -> None:
+    def finish(self, layout: OutputFormat) -> None:
         """Make the whole of it."""
 
 
@@ -40,22 +40,22 @@ class StandardOutput:
     """Standard output, which nothing can be taken back from."""
 
     def __init__(self) -> None:
-        self.account = RunStats()
+        self.stats = RunStats()
 
-    def begin(self, settings: Mapping[str, Any], layout: Layout) -> None:
+    def begin(self, settings: Mapping[str, Any], layout: OutputFormat) -> None:
         """Write the head."""
         sys.stdout.buffer.write(layout.head)
 
     def reject(self, records: list[Record]) -> None:
         """There is no place for rejects; a run to standard output stops at the first."""
 
-    def append(self, data: bytes, account: RunStats) -> None:
+    def append(self, data: bytes, stats: RunStats) -> None:
         """Write at once, for whoever reads on."""
-        self.account = account
+        self.stats = stats
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
-    def finish(self, layout: Layout) -> None:
+    def finish(self, layout: OutputFormat) -> None:
         """Write the tail."""
         sys.stdout.buffer.write(layout.tail)
         sys.stdout.buffer.flush()
@@ -87,12 +87,12 @@ class ResumableFile:
         if overwrite:
             self._remove()
         if resume and self.journal.exists() and self.path.exists():
-            self._before = read_journal(self.journal)
-            if self.path.stat().st_size < self._before.account.bytes:
+            self._before = read_state(self.journal)
+            if self.path.stat().st_size < self._before.stats.bytes:
                 raise InputError(
                     f"{self.path.stat().st_size:,} bytes",
                     where=str(self.path),
-                    expected=f"the {self._before.account.bytes:,} of its journal",
+                    expected=f"the {self._before.stats.bytes:,} of its journal",
                     remedy="begin anew with --overwrite",
                 )
         elif self.path.exists() and not (resume and not self.path.stat().st_size):
@@ -110,7 +110,7 @@ class ResumableFile:
                 expected=f"an unfinished {self.path.name}",
                 remedy="--overwrite tags everything again",
             )
-        self.account = self._before.account if self._before else RunStats()
+        self.stats = self._before.stats if self._before else RunStats()
 
     def __enter__(self) -> ResumableFile:
         with self._writing(self.target):
@@ -128,10 +128,10 @@ class ResumableFile:
                 except OSError:
                     # What could not be flushed is behind what the journal tells of.
                     continue
-        if error is not None and not self.account.records:
+        if error is not None and not self.stats.records:
             self._remove()
 
-    def begin(self, settings: Mapping[str, Any], layout: Layout) -> None:
+    def begin(self, settings: Mapping[str, Any], layout: OutputFormat) -> None:
         """Compare the settings with those of the run before, and cut the output behind its last whole group; or write the head.
 
         Raises:
@@ -139,16 +139,16 @@ class ResumableFile:
         """
         self._settings = settings
         if self._before:
-            self._before.check(settings, where=str(self.journal))
+            self._before.check_settings(settings, where=str(self.journal))
             with self._writing(self.path):
-                self._opened.truncate(self.account.bytes)
-                self._opened.seek(self.account.bytes)
+                self._opened.truncate(self.stats.bytes)
+                self._opened.seek(self.stats.bytes)
         else:
             # First, so that what is written is never without its journal.
             with self._writing(self.path):
-                write_journal(RunState(settings=self._settings, account=self.account), self.journal)
-        if not self.account.bytes:
-            self.append(layout.head, self.account)
+                write_state(RunState(settings=self._settings, stats=self.stats), self.journal)
+        if not self.stats.bytes:
+            self.append(layout.head, self.stats)
 
     def reject(self, records: list[Record]) -> None:
         """Keep lines that are no documents. A resumed run meets those of the run before again."""
@@ -158,7 +158,7 @@ class ResumableFile:
             if self._rejects_file is not None:
                 self._rejects_file.writelines(record.to_reject() for record in records)
 
-    def append(self, data: bytes, account: RunStats) -> None:
+    def append(self, data: bytes, stats: RunStats) -> None:
         """Have data on disk, and then the journal that tells of them."""
         with self._writing(self.path):
             self._opened.write(data)
@@ -166,15 +166,15 @@ class ResumableFile:
                 if file is not None:
                     file.flush()
                     os.fsync(file.fileno())
-            account = replace(account, bytes=self._opened.tell())
-            write_journal(RunState(settings=self._settings, account=account), self.journal)
-        self.account = account
+            stats = replace(stats, bytes=self._opened.tell())
+            write_state(RunState(settings=self._settings, stats=stats), self.journal)
+        self.stats = stats
 
-    def finish(self, layout: Layout) -> None:
+    def finish(self, layout: OutputFormat) -> None:
         """Write the tail, and make the output that was asked for of all; only now is it under its name."""
         with self._writing(self.path):
             # Members and frames are whole in themselves: their tail is for an output without any.
-            self._opened.write(layout.tail if layout.head or not self.account.bytes else b"")
+            self._opened.write(layout.tail if layout.head or not self.stats.bytes else b"")
             self._opened.flush()
             os.fsync(self._opened.fileno())
             self._opened.close()
@@ -205,9 +205,7 @@ class ResumableFile:
             yield
         except OSError as error:
             remedy = (
-                "make room, and go on with --resume"
-                if self.account.records
-                else "choose an --output that can be written"
+                "make room, and go on with --resume" if self.stats.records else "choose an --output that can be written"
             )
             raise InputError(str(error.strerror or error), where=str(error.filename or path), remedy=remedy) from error
 

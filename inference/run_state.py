@@ -42,7 +42,7 @@ class RunStats:
     bytes: int = 0
     digest: str = ""
 
-    def plus(self, group: list[Record], tagged: list[Document], *, digest: str, left_out: int) -> RunStats:
+    def with_group(self, group: list[Record], tagged: list[Document], *, digest: str, left_out: int) -> RunStats:
         """With one more group of records, and the documents that they became."""
         return replace(
             self,
@@ -62,13 +62,13 @@ class RunState:
 
     Args:
         settings: what has to be the same for the run to go on.
-        account: what was done.
+        stats: what was done.
     """
 
     settings: Mapping[str, Any]
-    account: RunStats
+    stats: RunStats
 
-    def check(self, settings: Mapping[str, Any], *, where: str) -> None:
+    def check_settings(self, settings: Mapping[str, Any], *, where: str) -> None:
         """Compare with the settings of a run that wants to go on.
 
         Raises:
@@ -87,7 +87,7 @@ class RunState:
             )
 
 
-def read_journal(path: Path) -> RunState:
+def read_state(path: Path) -> RunState:
     """The journal of a file.
 
     Raises:
@@ -99,7 +99,7 @@ def read_journal(path: Path) -> RunState:
         account = {key: value for key, value in content["account"].items() if key in known}
         if set(account) != known:
             raise KeyError(", ".join(sorted(known - set(account))))
-        return RunState(settings=dict(content["settings"]), account=RunStats(**account))
+        return RunState(settings=dict(content["settings"]), stats=RunStats(**account))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"no journal of a run: {error}",
@@ -109,7 +109,7 @@ def read_journal(path: Path) -> RunState:
         ) from error
 
 
-def write_journal(journal: RunState, path: Path) -> None:
+def write_state(journal: RunState, path: Path) -> None:
     """Put a journal in the place of the one before it, so that a power cut leaves one of both.
 
     Raises:
@@ -117,7 +117,9 @@ def write_journal(journal: RunState, path: Path) -> None:
     """
     new = path.with_name(path.name + ".new")
     with new.open("wb") as file:
-        file.write(orjson.dumps(asdict(journal), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        # The key is from the time before the field was renamed: unfinished runs of those releases go on.
+        content = {"settings": dict(journal.settings), "account": asdict(journal.stats)}
+        file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
@@ -134,7 +136,7 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def chained(digest: str, records: Iterable[Record]) -> str:
+def update_digest(digest: str, records: Iterable[Record]) -> str:
     """The fingerprint of all records up to these, from that of the ones before them."""
     hashed = blake2b(digest.encode(), digest_size=16)
     for record in records:
@@ -144,7 +146,7 @@ def chained(digest: str, records: Iterable[Record]) -> str:
     return hashed.hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
+def checkpoint_digest(folder: Path) -> str:
     """The fingerprint of a checkpoint: what of it decides the outcome."""
     hashed = blake2b(digest_size=16)
     for pattern in ("config.json", "token*.json", "*.safetensors", "openvino_model.*", "*.onnx"):

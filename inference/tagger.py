@@ -17,7 +17,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
-from musamma.inference.run_state import folder_digest
+from musamma.inference.run_state import checkpoint_digest
 from musamma.models.calibration import Calibration, read_calibration
 from musamma.models.classifier import encoding_options, load_classifier
 from musamma.models.loading import load_tokenizer, resolve_model
@@ -123,7 +123,7 @@ class Tagger:
         return {
             "musamma": version("musamma"),
             "model": self.model,
-            "model files": folder_digest(folder),
+            "model files": checkpoint_digest(folder),
             **self._predictor.runtime.settings(),
             "batch tokens": self._predictor.batch_tokens,
             "least scores": self._bounds,

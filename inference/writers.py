@@ -31,7 +31,7 @@ _ROW_GROUP = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class OutputFormat:
     """How documents become a file.
 
     Args:
@@ -47,7 +47,9 @@ class Layout:
     finish: Callable[[Path, Path], None]
 
 
-def layout(format: str, *, packing: str | None, audit: ImportAudit, table: pa.Schema | None) -> Layout:
+def build_output_format(
+    format: str, *, packing: str | None, audit: ImportAudit, table: pa.Schema | None
+) -> OutputFormat:
     """The layout of a format.
 
     Args:
@@ -62,13 +64,13 @@ def layout(format: str, *, packing: str | None, audit: ImportAudit, table: pa.Sc
 
     match format:
         case "jsonl":
-            return Layout(head=b"", encode=_packed(_lines, packing), tail=pack(b"", packing), finish=_rename)
+            return OutputFormat(head=b"", encode=_packed(_lines, packing), tail=pack(b"", packing), finish=_rename)
         case "conll":
-            return Layout(head=b"", encode=_packed(conll, packing), tail=pack(b"", packing), finish=_rename)
+            return OutputFormat(head=b"", encode=_packed(conll, packing), tail=pack(b"", packing), finish=_rename)
         case "html":
-            return Layout(head=HEAD.encode(), encode=_articles, tail=TAIL.encode(), finish=_rename)
+            return OutputFormat(head=HEAD.encode(), encode=_articles, tail=TAIL.encode(), finish=_rename)
         case "brat":
-            return Layout(head=b"", encode=_lines, tail=b"", finish=_write_folder)
+            return OutputFormat(head=b"", encode=_lines, tail=b"", finish=_write_folder)
         case "parquet":
             return _parquet(table)
         case _:
@@ -91,7 +93,7 @@ def _lines(documents: list[Document]) -> bytes:
 
 
 def _articles(documents: list[Document]) -> bytes:
-    return "".join(map(article, documents)).encode()
+    return "".join(map(format_article, documents)).encode()
 
 
 def _conll(document: Document, audit: ImportAudit) -> str:
@@ -136,7 +138,7 @@ def check_folder(target: Path) -> None:
         )
 
 
-def _parquet(table: pa.Schema | None) -> Layout:
+def _parquet(table: pa.Schema | None) -> OutputFormat:
     # Arrow's stream format can be cut and continued at every batch; a Parquet file cannot, its index stands at the end.
     taken = {name for name, _ in (*_COLUMNS, _META)} | {"nested"}
     kept = [field.remove_metadata().with_nullable(True) for field in table or () if field.name not in taken]
@@ -155,7 +157,7 @@ def _parquet(table: pa.Schema | None) -> Layout:
                 remedy="tag them one by one, or write JSONL",
             ) from error
 
-    return Layout(head=schema.serialize().to_pybytes(), encode=encode, tail=b"", finish=_write_parquet)
+    return OutputFormat(head=schema.serialize().to_pybytes(), encode=encode, tail=b"", finish=_write_parquet)
 
 
 def _row(document: Document, names: set[str]) -> dict[str, Any]:
@@ -208,7 +210,7 @@ HEAD = f"""<!DOCTYPE html>
 TAIL = "</body></html>\n"
 
 
-def page(documents: Iterable[Document]) -> Iterator[str]:
+def format_page(documents: Iterable[Document]) -> Iterator[str]:
     """The page, in parts: each name marked with its label in words and colour, its score in the tooltip.
 
     Text from documents is escaped, every id, name and label is isolated from the writing direction around it, and the page
@@ -216,11 +218,11 @@ def page(documents: Iterable[Document]) -> Iterator[str]:
     """
     yield HEAD
     for document in documents:
-        yield article(document)
+        yield format_article(document)
     yield TAIL
 
 
-def article(document: Document) -> str:
+def format_article(document: Document) -> str:
     """What stands between the page's head and tail for one document."""
     return f"<article><h2><bdi>{escape(document.id)}</bdi></h2><div class=text>{''.join(_parts(document))}</div></article>\n"
 

@@ -20,15 +20,15 @@ import pyarrow as pa
 
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
-from musamma.inference.batch_run import Loaded, tag_records
+from musamma.inference.batch_run import LoadedTagger, tag_records
 from musamma.inference.inputs import Inputs, first_table
-from musamma.inference.progress import ProgressBar
+from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.ray.parts_folder import FORMATS, Folder, total
 from musamma.inference.ray.shards import RECORDS, Shard, cut, read_shard
 from musamma.inference.records import Record
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunState, RunStats
-from musamma.inference.writers import layout
+from musamma.inference.writers import build_output_format
 
 # In which a cluster's address has to answer.
 _SECONDS = 10.0
@@ -53,12 +53,12 @@ class Cluster:
 
 def tag_on_cluster(
     inputs: Inputs,
-    load: Callable[[], Loaded],
+    load: Callable[[], LoadedTagger],
     folder: Folder,
     *,
     cluster: Cluster,
     audit: ImportAudit,
-    meter: ProgressBar,
+    progress_bar: ProgressBar,
     size: int = RECORDS,
     skip: bool = False,
     resume: bool = False,
@@ -72,7 +72,7 @@ def tag_on_cluster(
         folder: where to write; like the inputs and the model, on storage that all nodes share.
         cluster: where to run.
         audit: where to count what the format cannot hold.
-        meter: shows how far it has come.
+        progress_bar: shows how far it has come.
         size: records of a shard.
         skip: put lines that are no documents aside, instead of stopping at the first.
         resume: go on with what an earlier run has left; from the start where it left nothing.
@@ -103,7 +103,7 @@ def tag_on_cluster(
     shards = list(cut(inputs, size=size, skip=skip))
     folder.open(asked, overwrite=overwrite)
     journals = folder.done(shards)
-    before = total(journal.account for journal in journals.values())
+    before = total(journal.stats for journal in journals.values())
     settings = next((dict(journal.settings) for journal in journals.values()), None)
     bytes_of = {shard.number: shard.read - (shards[shard.number - 1].read if shard.number else 0) for shard in shards}
     job = Job(
@@ -115,9 +115,9 @@ def tag_on_cluster(
         settings=settings,
         cpus=cluster.cpus,
     )
-    accounts = {number: journal.account for number, journal in journals.items()}
-    read = sum(bytes_of[number] for number in accounts)
-    missing = [shard for shard in shards if shard.number not in accounts]
+    stats_by_shard = {number: journal.stats for number, journal in journals.items()}
+    read = sum(bytes_of[number] for number in stats_by_shard)
+    missing = [shard for shard in shards if shard.number not in stats_by_shard]
     try:
         with closing(_tagged(missing, job, cluster)) as results:
             for number, journal in results:
@@ -126,22 +126,22 @@ def tag_on_cluster(
                 if journal.settings != settings:
                     folder.part(number).unlink()
                     check_alike(settings, journal.settings)
-                accounts[number] = journal.account
+                stats_by_shard[number] = journal.stats
                 read += bytes_of[number]
-                done = total(accounts.values())
-                meter.show(
+                done = total(stats_by_shard.values())
+                progress_bar.show(
                     read=read,
                     documents=done.documents - before.documents,
                     names=done.names,
                     rejected=done.rejected,
                 )
     except BaseException:
-        if not accounts:
+        if not stats_by_shard:
             folder.remove()
             with suppress(OSError):
                 folder.path.rmdir()
         raise
-    done = total(accounts[shard.number] for shard in shards)
+    done = total(stats_by_shard[shard.number] for shard in shards)
     for kind, count in done.lost.items():
         audit.add(kind, count=count)
     folder.finish(done, shards=len(shards), settings=asked | (settings or {}))
@@ -179,7 +179,7 @@ def _journal(told: dict[str, Any]) -> tuple[int, RunState]:
         raise RuntimeError(told["failed"])
     if "found" in told:
         raise InputError(told["found"], where=told["where"], expected=told["expected"], remedy=told["remedy"])
-    return told["number"], RunState(settings=told["settings"], account=RunStats(**told["account"]))
+    return told["number"], RunState(settings=told["settings"], stats=RunStats(**told["stats"]))
 
 
 @contextmanager
@@ -285,7 +285,7 @@ class Job:
     """
 
     inputs: Inputs
-    load: Callable[[], Loaded]
+    load: Callable[[], LoadedTagger]
     folder: Folder
     base: str
     table: pa.Schema | None
@@ -298,14 +298,14 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedTagger | None = None
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
         """Tag a shard: one row in, one row out. Errors of the input come back as rows: Ray would show where they were raised."""
         try:
             shard: Shard = pickle.loads(row["shard"])
             journal = self.tag(shard)
-            told = {"number": shard.number, "settings": journal.settings, "account": journal.account}
+            told = {"number": shard.number, "settings": journal.settings, "stats": journal.stats}
         except InputError as error:
             told = {"found": error.found, "where": error.where, "expected": error.expected, "remedy": error.remedy}
         except _Given as error:
@@ -332,22 +332,24 @@ class Worker:
         errors: list[InputError] = []
         try:
             attempt = folder.attempt(shard.number)
-            written = layout(folder.format, packing=folder.packing, audit=audit, table=self.job.table)
+            written = build_output_format(folder.format, packing=folder.packing, audit=audit, table=self.job.table)
             with (
-                ProgressBar(None) as meter,
+                ProgressBar(None) as progress_bar,
                 ResumableFile(attempt / name) as part,
                 closing(read_shard(shard, self.job.inputs)) as read,
             ):
                 records = _watched(read, errors)
-                account = tag_records(records, self._load, part, written, audit=audit, meter=meter, skip=True)
-            if account.digest != shard.digest:
+                stats = tag_records(
+                    records, self._load, part, written, audit=audit, progress_bar=progress_bar, skip=True
+                )
+            if stats.digest != shard.digest:
                 seen = f": {errors[0]}" if errors and not shard.rejected else ""
                 raise InputError(
                     f"{gethostname()} reads other records for {name} than were read first{seen}",
                     expected="the same files on every node, unchanged while the run lasts",
                     remedy="put inputs on storage that all nodes share, and go on with --resume",
                 )
-            journal = RunState(settings=_plain(self._load().settings), account=account)
+            journal = RunState(settings=_plain(self._load().settings), stats=stats)
             folder.publish(shard.number, journal, attempt)
         except OSError as error:
             raise InputError(
@@ -358,7 +360,7 @@ class Worker:
             ) from error
         return journal
 
-    def _load(self) -> Loaded:
+    def _load(self) -> LoadedTagger:
         if self._loaded is None:
             os.environ["OMP_NUM_THREADS"] = str(self.job.cpus)
             self._loaded = self.job.load()
@@ -375,7 +377,7 @@ class _Given(RuntimeError):
 
 def check_alike(settings: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """Compare a worker's settings with those of the parts that are there."""
-    RunState(settings=settings, account=RunStats()).check(own, where=f"worker on {gethostname()}")
+    RunState(settings=settings, stats=RunStats()).check_settings(own, where=f"worker on {gethostname()}")
 
 
 def _watched(records: Iterator[Record], errors: list[InputError]) -> Iterator[Record]:

@@ -14,7 +14,7 @@ import orjson
 from musamma.data.errors import InputError
 from musamma.inference.inputs import REJECTS
 from musamma.inference.ray.shards import Shard
-from musamma.inference.run_state import RunState, RunStats, read_journal, sync_folder, write_journal
+from musamma.inference.run_state import RunState, RunStats, read_state, sync_folder, write_state
 
 _SUFFIXES = {None: "", "gzip": ".gz", "zstd": ".zst"}
 FORMATS = ("jsonl", "parquet", "conll")
@@ -81,7 +81,7 @@ class Folder:
                 remedy="--overwrite tags everything again",
             )
         if self._begun.exists() and resume:
-            read_journal(self._begun).check(asked, where=str(self._begun))
+            read_state(self._begun).check_settings(asked, where=str(self._begun))
         elif self._entries():
             raise InputError(
                 "an unfinished output" + (" without its _run.json" if resume else ""),
@@ -101,7 +101,7 @@ class Folder:
             if overwrite:
                 self.remove()
             self.path.mkdir(parents=True, exist_ok=True)
-            write_journal(RunState(settings=asked, account=RunStats()), self._begun)
+            write_state(RunState(settings=asked, stats=RunStats()), self._begun)
             self._work.mkdir(exist_ok=True)
             for attempt in self._work.glob("attempt-*"):
                 shutil.rmtree(attempt)
@@ -122,8 +122,8 @@ class Folder:
         for shard in shards:
             if not self.part(shard.number).exists() or not self.journal(shard.number).exists():
                 continue
-            journal = read_journal(self.journal(shard.number))
-            if journal.account.digest != shard.digest:
+            journal = read_state(self.journal(shard.number))
+            if journal.stats.digest != shard.digest:
                 raise InputError(
                     f"the input of {self.part(shard.number).name} is not what it was made of",
                     where="--resume",
@@ -154,7 +154,7 @@ class Folder:
         """
         made = attempt / self.part(number).name
         told = attempt / "journal.json"
-        write_journal(journal, told)
+        write_state(journal, told)
         told.replace(self.journal(number))
         sync_folder(self._work)
         rejects = made.with_name(made.name + REJECTS)
@@ -164,9 +164,9 @@ class Folder:
         sync_folder(self.path)
         shutil.rmtree(attempt, ignore_errors=True)
 
-    def finish(self, account: RunStats, *, shards: int, settings: Mapping[str, Any]) -> None:
+    def finish(self, stats: RunStats, *, shards: int, settings: Mapping[str, Any]) -> None:
         """Say that all parts are there, and remove what told of them."""
-        content = asdict(account) | {"shards": shards, "retried": self.attempts(), "settings": dict(settings)}
+        content = asdict(stats) | {"shards": shards, "retried": self.attempts(), "settings": dict(settings)}
         for key in ("bytes", "digest"):  # of single parts
             del content[key]
         new = self._work / SUCCESS
@@ -197,13 +197,13 @@ class Folder:
         return list(self.path.iterdir()) if self.path.is_dir() else []
 
 
-def total(accounts: Iterable[RunStats]) -> RunStats:
-    """The accounts of several parts as one, but for bytes and fingerprint."""
+def total(all_stats: Iterable[RunStats]) -> RunStats:
+    """The all_stats of several parts as one, but for bytes and fingerprint."""
     whole = RunStats()
     summed = [item.name for item in fields(RunStats) if item.name not in ("lost", "digest", "bytes")]
-    for account in accounts:
+    for stats in all_stats:
         lost = dict(whole.lost)
-        for kind, count in account.lost.items():
+        for kind, count in stats.lost.items():
             lost[kind] = lost.get(kind, 0) + count
-        whole = replace(whole, lost=lost, **{name: getattr(whole, name) + getattr(account, name) for name in summed})
+        whole = replace(whole, lost=lost, **{name: getattr(whole, name) + getattr(stats, name) for name in summed})
     return whole

@@ -1,6 +1,6 @@
 """Shards: the records of an input cut into ranges, which can be read and tagged apart from each other.
 
-A shard is some of the groups that :func:`musamma.inference.batch_run.groups` makes of the whole input, so its documents share their
+A shard is some of the groups that :func:`musamma.inference.batch_run.group_records` makes of the whole input, so its documents share their
 batches with the same others wherever they are tagged, and what comes out is the same to the last digit of a score.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from musamma.data.errors import InputError
-from musamma.inference.batch_run import GROUP, groups
+from musamma.inference.batch_run import GROUP_SIZE, group_records
 from musamma.inference.inputs import (
     PACKINGS,
     File,
@@ -29,11 +29,11 @@ from musamma.inference.inputs import (
 )
 from musamma.inference.readers import InputStream, json_record
 from musamma.inference.records import Record, duplicate, numbered_lines
-from musamma.inference.run_state import chained
+from musamma.inference.run_state import update_digest
 from musamma.inference.tables import read_parquet_rows
 
 #: Records of a shard: what a worker that dies has done in vain at most, some minutes of one core.
-RECORDS = 16 * GROUP
+RECORDS = 16 * GROUP_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +79,8 @@ def cut(inputs: Inputs, *, size: int = RECORDS, skip: bool = False) -> Iterator[
     number = count = rejected = read = 0
     digest = ""
     with closing(cutter.records()) as records:
-        for group in groups(records, skip=skip):
-            digest = chained(digest, group)
+        for group in group_records(records, skip=skip):
+            digest = update_digest(digest, group)
             count += len(group)
             rejected += sum(record.error is not None for record in group)
             read = group[-1].read

@@ -15,9 +15,16 @@ from starlette.requests import ClientDisconnect
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.inference.serve.request_queue import QueueFull, RequestQueue
-from musamma.inference.serve.requests import Limits, Refusal, read_body, unless_gone
-from musamma.inference.serve.schemas import Answer, Failure, Health, Question, read_question, write_answer
-from musamma.inference.serve.web_page import HEADERS, page, script, style
+from musamma.inference.serve.requests import Limits, Refusal, cancel_on_disconnect, read_body
+from musamma.inference.serve.schemas import (
+    ErrorResponse,
+    HealthResponse,
+    PredictRequest,
+    PredictResponse,
+    format_response,
+    parse_request,
+)
+from musamma.inference.serve.web_page import HEADERS, read_script, read_style, render_page
 
 _DESCRIPTION = """Finds names in Arabic text.
 
@@ -56,7 +63,7 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
         limits: what bounds a request and the service's memory.
     """
     bounds = limits or Limits()
-    batcher = RequestQueue(tagger.tag_documents, places=bounds.max_waiting, wait=bounds.batch_wait)
+    batcher = RequestQueue(tagger.tag_documents, max_queue=bounds.max_waiting, wait=bounds.batch_wait)
     release = version("musamma")
 
     @asynccontextmanager
@@ -77,17 +84,17 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
     @app.post(
         "/predict",
         summary="The names in one text or several",
-        response_model=Answer,
-        responses={status: {"model": Failure, "description": reason} for status, reason in _REASONS.items()},
-        openapi_extra={"requestBody": {"required": True, "content": _content(Question)}},
+        response_model=PredictResponse,
+        responses={status: {"model": ErrorResponse, "description": reason} for status, reason in _REASONS.items()},
+        openapi_extra={"requestBody": {"required": True, "content": _content(PredictRequest)}},
     )
     async def predict(request: Request) -> Response:
         try:
             try:
-                with batcher.place():
-                    asked = read_question(await read_body(request, bounds), bounds)
-                    tagged = await unless_gone(request, batcher.tag(asked.documents))
-                    return _json(200, write_answer(asked, tagged))
+                with batcher.admit():
+                    asked = parse_request(await read_body(request, bounds), bounds)
+                    tagged = await cancel_on_disconnect(request, batcher.tag(asked.documents))
+                    return _json(200, format_response(asked, tagged))
             except QueueFull as full:
                 error = InputError(str(full), expected=f"at most {bounds.max_waiting}", remedy="try again in a second")
                 await read_body(request, bounds, refusal=Refusal(503, error, retry_after=_RETRY_AFTER))
@@ -95,16 +102,16 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
         except ClientDisconnect:
             return Response(status_code=400)  # to nobody
 
-    @app.get("/health", summary="Whether the service is up, and what it runs", response_model=Health)
+    @app.get("/health", summary="Whether the service is up, and what it runs", response_model=HealthResponse)
     async def health() -> Response:
         state = {"status": "ok", "model": tagger.model, "labels": list(tagger.labels), "version": release}
-        return _json(200, orjson.dumps({**state, "waiting": batcher.taken}))
+        return _json(200, orjson.dumps({**state, "waiting": batcher.active}))
 
-    shown = page(labels=tagger.labels, version=release)
+    shown = render_page(labels=tagger.labels, version=release)
     assets = {
         "/": (shown, "text/html"),
-        "/page.css": (style(), "text/css"),
-        "/page.js": (script(), "text/javascript"),
+        "/page.css": (read_style(), "text/css"),
+        "/page.js": (read_script(), "text/javascript"),
     }
     for path, (content, kind) in assets.items():
         app.add_route(path, _asset(content, kind), include_in_schema=False)
@@ -157,11 +164,11 @@ def _asset(content: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     return asset
 
 
-def _content(model: type[Question]) -> dict[str, Any]:
+def _content(model: type[PredictRequest]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
 
 
 def _describe(app: FastAPI) -> None:
     """Put what is asked into the description too: the body is read by hand, so FastAPI does not know of it."""
-    schema = Question.model_json_schema(ref_template="#/components/schemas/{model}")
-    app.openapi()["components"]["schemas"] |= {**schema.pop("$defs"), Question.__name__: schema}
+    schema = PredictRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    app.openapi()["components"]["schemas"] |= {**schema.pop("$defs"), PredictRequest.__name__: schema}

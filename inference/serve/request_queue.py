@@ -19,7 +19,7 @@ BATCH_CHARACTERS = 32_768
 
 
 class QueueFull(RuntimeError):
-    """All places are taken."""
+    """All max_queue are taken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,26 +44,26 @@ class RequestQueue:
 
     Args:
         tag: gives documents with the names in them, in order; only one thread calls it.
-        places: requests that may be in the house at once.
+        max_queue: requests that may be in the house at once.
         wait: seconds that a request waits at most for others to be tagged with, while the tagger is idle.
         characters: what a batch holds at most.
 
     Attributes:
-        taken: how many places are taken.
+        taken: how many max_queue are taken.
     """
 
     def __init__(
         self,
         tag: Callable[[Sequence[Document]], Iterable[Document]],
         *,
-        places: int,
+        max_queue: int,
         wait: float,
         characters: int = BATCH_CHARACTERS,
     ) -> None:
-        self._tag, self._places, self._wait, self._characters = tag, places, wait, characters
-        self.taken = 0
-        self._line: deque[_Job] = deque()
-        self._news = asyncio.Event()
+        self._tag, self._max_queue, self._wait, self._characters = tag, max_queue, wait, characters
+        self.active = 0
+        self._queue: deque[_Job] = deque()
+        self._wakeup = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tagger")
         self._worker: asyncio.Task[None] | None = None
 
@@ -76,24 +76,24 @@ class RequestQueue:
             self._worker.cancel()
             with suppress(asyncio.CancelledError):
                 await self._worker
-        for job in self._line:
+        for job in self._queue:
             job.result.cancel()
         await asyncio.to_thread(self._thread.shutdown)
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def admit(self) -> Iterator[None]:
         """A place for one request, from before it is read until its part is handed over.
 
         Raises:
             Full: there is none.
         """
-        if self.taken >= self._places:
-            raise QueueFull(f"{self.taken} requests are waiting")
-        self.taken += 1
+        if self.active >= self._max_queue:
+            raise QueueFull(f"{self.active} requests are waiting")
+        self.active += 1
         try:
             yield
         finally:
-            self.taken -= 1
+            self.active -= 1
 
     async def tag(self, documents: Sequence[Document]) -> list[Document]:
         """The documents with the names found in them, in order. Cancelled, it leaves the line.
@@ -105,13 +105,13 @@ class RequestQueue:
         loop = asyncio.get_running_loop()
         size = sum(len(document.text) + 1 for document in documents)
         job = _Job(documents, size, loop.time(), loop.create_future())
-        self._line.append(job)
-        self._news.set()
+        self._queue.append(job)
+        self._wakeup.set()
         try:
             return await job.result
         finally:
             with suppress(ValueError):
-                self._line.remove(job)
+                self._queue.remove(job)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -135,22 +135,22 @@ class RequestQueue:
         """The next batch, once there is one to tag and it is full or its first request has waited long enough."""
         loop = asyncio.get_running_loop()
         while True:
-            if not self._line:
+            if not self._queue:
                 left = None
-            elif sum(job.size for job in self._line) >= self._characters:
+            elif sum(job.size for job in self._queue) >= self._characters:
                 break
             else:
-                left = self._line[0].arrived + self._wait - loop.time()
+                left = self._queue[0].arrived + self._wait - loop.time()
                 if left <= 0:
                     break
-            self._news.clear()
+            self._wakeup.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
-                    await self._news.wait()
-        batch = [self._line.popleft()]
+                    await self._wakeup.wait()
+        batch = [self._queue.popleft()]
         size = batch[0].size
-        while self._line and size + self._line[0].size <= self._characters:
-            batch.append(self._line.popleft())
+        while self._queue and size + self._queue[0].size <= self._characters:
+            batch.append(self._queue.popleft())
             size += batch[-1].size
         return batch
 

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from musamma.data.errors import InputError
 
 #: The most characters of a request that can be allowed: cutting a longer stretch without a space takes memory without bound.
-MOST_CHARACTERS = 10**6
+MAX_CHARACTERS = 10**6
 # The longest way to write a character in JSON: "\ud83d\ude00".
 _BYTES_A_CHARACTER = 12
 _BYTES_BESIDE = 64 * 2**10
@@ -99,7 +99,7 @@ async def read_body(request: Request, limits: Limits, *, refusal: Refusal | None
     return bytes(body)
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     """The outcome of the work, which is cancelled where the client leaves before.
 
     Args:

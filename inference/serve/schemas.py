@@ -22,7 +22,7 @@ _EXPECTED = {"model_type": "a JSON object", "string_too_short": "a string that i
 _BEYOND = re.compile("[\U00010000-\U0010ffff]")
 
 
-class Given(BaseModel):
+class InputDocument(BaseModel):
     """A document to be tagged."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -32,7 +32,7 @@ class Given(BaseModel):
     meta: dict[str, Any] | None = Field(None, description="Comes back as it is.")
 
 
-class Question(BaseModel):
+class PredictRequest(BaseModel):
     """Texts to be tagged, in one of three shapes."""
 
     model_config = ConfigDict(
@@ -46,7 +46,7 @@ class Question(BaseModel):
 
     text: str | None = Field(None, description="One text.")
     texts: list[str] | None = Field(None, description="Several texts.", fail_fast=True)
-    documents: list[Given] | None = Field(None, description="Several texts with ids.", fail_fast=True)
+    documents: list[InputDocument] | None = Field(None, description="Several texts with ids.", fail_fast=True)
     min_score: float | None = Field(
         None, ge=0, le=1, allow_inf_nan=False, description="Leave out names with a lower score."
     )
@@ -67,7 +67,7 @@ class Name(BaseModel):
     text: str
 
 
-class Tagged(BaseModel):
+class TaggedDocument(BaseModel):
     """A document with the names found in it; of ``text`` and ``texts``, the id is the number in the request, from 0."""
 
     id: str
@@ -76,14 +76,14 @@ class Tagged(BaseModel):
     meta: dict[str, Any] | None = Field(None, description="As it was sent; absent where none was.")
 
 
-class Answer(BaseModel):
+class PredictResponse(BaseModel):
     """The documents, in the order of the request."""
 
     offsets: Literal["code_points", "utf16"]
-    documents: list[Tagged]
+    documents: list[TaggedDocument]
 
 
-class Health(BaseModel):
+class HealthResponse(BaseModel):
     """The state of the service."""
 
     status: Literal["ok"]
@@ -93,7 +93,7 @@ class Health(BaseModel):
     waiting: int = Field(description="Requests that are read, waiting or tagged.")
 
 
-class Failure(BaseModel):
+class ErrorResponse(BaseModel):
     """Why a request was not served: ``error`` is one line that holds what there is of the rest."""
 
     error: str
@@ -104,7 +104,7 @@ class Failure(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PredictRequest:
+class ParsedRequest:
     """A request that can be served.
 
     Args:
@@ -120,7 +120,7 @@ class PredictRequest:
     offsets: str
 
 
-def read_question(body: bytes, limits: Limits) -> PredictRequest:
+def parse_request(body: bytes, limits: Limits) -> ParsedRequest:
     """What a request's body asks for.
 
     Raises:
@@ -132,7 +132,7 @@ def read_question(body: bytes, limits: Limits) -> PredictRequest:
         raise Refusal(400, InputError(error.found, where=_BODY, expected=error.expected)) from None
     _check_size(value, limits)
     try:
-        question = Question.model_validate(value)
+        question = PredictRequest.model_validate(value)
     except ValidationError as error:
         raise Refusal(422, _mistake(error)) from None
     given = [shape for shape in _SHAPES if getattr(question, shape) is not None]
@@ -142,11 +142,11 @@ def read_question(body: bytes, limits: Limits) -> PredictRequest:
     items = question.documents
     if items is None:
         texts = [question.text] if question.text is not None else question.texts or []
-        items = [Given(id=str(index), text=text, meta=None) for index, text in enumerate(texts)]
+        items = [InputDocument(id=str(index), text=text, meta=None) for index, text in enumerate(texts)]
     characters = sum(len(item.text) for item in items)
     if characters > limits.max_characters:
         raise _too_much(f"{characters:,} characters", f"{limits.max_characters:,} a request, all texts together")
-    return PredictRequest(
+    return ParsedRequest(
         documents=tuple(Document(item.id, item.text) for item in items),
         metas=tuple(_meta(item, index) for index, item in enumerate(items)),
         min_score=question.min_score or 0.0,
@@ -154,8 +154,8 @@ def read_question(body: bytes, limits: Limits) -> PredictRequest:
     )
 
 
-def write_answer(asked: PredictRequest, tagged: Sequence[Document]) -> bytes:
-    """The JSON of an :class:`Answer`."""
+def format_response(asked: ParsedRequest, tagged: Sequence[Document]) -> bytes:
+    """The JSON of an :class:`PredictResponse`."""
     documents = []
     for document, meta in zip(tagged, asked.metas, strict=True):
         record: dict[str, Any] = {
@@ -184,7 +184,7 @@ def _names(document: Document, min_score: float, *, utf16: bool) -> list[dict[st
     ]
 
 
-def _meta(item: Given, index: int) -> bytes | None:
+def _meta(item: InputDocument, index: int) -> bytes | None:
     # As bytes it takes the room that it took in the request; as objects it could take many times as much.
     try:
         return None if item.meta is None else orjson.dumps(item.meta)
@@ -197,14 +197,14 @@ def _check_size(value: Any, limits: Limits) -> None:
     """Fail for what would be looked at item by item, or make a mistake each, before anything else is looked at."""
     if not isinstance(value, dict):
         return
-    _check_keys(value, Question, _BODY)
+    _check_keys(value, PredictRequest, _BODY)
     for shape in ("texts", "documents"):
         if isinstance(items := value.get(shape), list) and len(items) > limits.max_texts:
             raise _too_much(f"{len(items):,} {shape}", f"{limits.max_texts:,} a request")
     if isinstance(items := value.get("documents"), list):
         for index, item in enumerate(items):
             if isinstance(item, dict):
-                _check_keys(item, Given, f"documents[{index}]")
+                _check_keys(item, InputDocument, f"documents[{index}]")
 
 
 def _check_keys(value: dict[str, Any], model: type[BaseModel], where: str) -> None:

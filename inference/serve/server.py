@@ -50,7 +50,7 @@ def _reason(error: OSError | UnicodeError) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def address_of(listener: socket.socket) -> tuple[str, bool]:
+def listener_url(listener: socket.socket) -> tuple[str, bool]:
     """The URL at which a socket listens, and whether only this machine can reach it."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host

@@ -20,7 +20,7 @@ HEADERS = {
 }
 
 
-def page(*, labels: Sequence[str], version: str) -> str:
+def render_page(*, labels: Sequence[str], version: str) -> str:
     """The page.
 
     Args:
@@ -34,20 +34,20 @@ def page(*, labels: Sequence[str], version: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja").render(labels=labels, version=version, sample=sample())
+    return environment.get_template("page.html.jinja").render(labels=labels, version=version, sample=read_sample())
 
 
-def style() -> str:
+def read_style() -> str:
     """The style: that of the tagged articles in HTML, labels' colours included, and what the page has beside it."""
     return STYLE + _asset("page.css")
 
 
-def script() -> str:
+def read_script() -> str:
     """The script."""
     return _asset("page.js")
 
 
-def sample() -> str:
+def read_sample() -> str:
     """A paragraph of the seed article."""
     name = "seed-mosul.txt"
     article = (files("musamma.data.corpora") / "khabar/articles" / name).read_bytes()

@@ -177,10 +177,10 @@ def test_a_model_tags_the_documents_without_seeing_their_names(files, tmp_path, 
                 assert document.spans == ()
                 yield by_id[document.id]
 
-    inference, progress = ModuleType("musamma.inference"), ModuleType("musamma.inference.progress")
+    inference, progress = ModuleType("musamma.inference"), ModuleType("musamma.inference.progress_bar")
     inference.Tagger, progress.counted = Tagger, iter
     monkeypatch.setitem(sys.modules, "musamma.inference", inference)
-    monkeypatch.setitem(sys.modules, "musamma.inference.progress", progress)
+    monkeypatch.setitem(sys.modules, "musamma.inference.progress_bar", progress)
     gold, predicted = files
     arguments = "--model", "runs/mine", "--device", "cpu", "--json", tmp_path / "scores.json"
     assert call(gold, *arguments) == call(gold, "--predictions", predicted)

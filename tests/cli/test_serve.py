@@ -23,7 +23,7 @@ import pytest
 from musamma.cli.main import run
 from musamma.data.document import Document
 from musamma.inference import Tagger
-from musamma.inference.serve.server import address_of, listen
+from musamma.inference.serve.server import listen, listener_url
 
 TEXT = "\r\n قَالَ مُحَمَّدٌ 😀 السَّعِيد في \u202bبيروت\u202c لـــ«رويترز» وبغداد\n"
 
@@ -115,7 +115,7 @@ def test_an_address_of_the_sixth_version() -> None:
     except OSError:
         pytest.skip("no IPv6 here")
     with listen("::1", 0) as listener:
-        url, private = address_of(listener)
+        url, private = listener_url(listener)
         assert re.fullmatch(r"http://\[::1\]:\d+", url)
         assert private
 

@@ -24,14 +24,14 @@ from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
-from musamma.inference.batch_run import GROUP, Loaded, tag_records
+from musamma.inference.batch_run import GROUP_SIZE, LoadedTagger, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
-from musamma.inference.progress import ProgressBar
+from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.ray.cluster import ATTEMPTS, Cluster, tag_on_cluster
 from musamma.inference.ray.parts_folder import Folder
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunStats
-from musamma.inference.writers import layout
+from musamma.inference.writers import build_output_format
 from musamma.models.classifier import EncodingOptions, new_classifier
 from musamma.models.loading import load_tokenizer
 
@@ -43,7 +43,7 @@ pytestmark = [
     # Ray Data warns of settings of its own that it sets to their default itself.
     pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context"),
 ]
-COUNT = 6 * GROUP + 17
+COUNT = 6 * GROUP_SIZE + 17
 
 
 class Finder:
@@ -62,8 +62,8 @@ class Finder:
         return document.with_spans(spans)
 
 
-def finder(meets: Callable[[Document], None] = lambda document: None, **settings: Any) -> Callable[[], Loaded]:
-    return lambda: Loaded(tagger=Finder(meets), settings=settings)
+def finder(meets: Callable[[Document], None] = lambda document: None, **settings: Any) -> Callable[[], LoadedTagger]:
+    return lambda: LoadedTagger(tagger=Finder(meets), settings=settings)
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +98,13 @@ def call(nodes: Nodes, archive: Path, tmp_path: Path) -> Callable[..., tuple[Run
     """Runs on the cluster."""
 
     def called(
-        load: Callable[[], Loaded],
+        load: Callable[[], LoadedTagger],
         *,
         source: Path = archive,
         format: str = "jsonl",
         packing: str | None = None,
         workers: int = 2,
-        meter: ProgressBar | None = None,
+        progress_bar: ProgressBar | None = None,
         **options: Any,
     ) -> tuple[RunStats, RunStats]:
         return tag_on_cluster(
@@ -113,23 +113,23 @@ def call(nodes: Nodes, archive: Path, tmp_path: Path) -> Callable[..., tuple[Run
             Folder(tmp_path / "out", format, packing),
             cluster=Cluster(address=nodes.address, workers=workers),
             audit=ImportAudit(),
-            meter=meter or ProgressBar(None),
-            **{"size": GROUP, **options},
+            progress_bar=progress_bar or ProgressBar(None),
+            **{"size": GROUP_SIZE, **options},
         )
 
     return called
 
 
-def locally(load: Callable[[], Loaded], source: Path, target: Path, *, packing: str | None = None) -> RunStats:
+def locally(load: Callable[[], LoadedTagger], source: Path, target: Path, *, packing: str | None = None) -> RunStats:
     """A run without a cluster."""
     audit = ImportAudit()
-    written = layout("jsonl", packing=packing, audit=audit, table=None)
+    written = build_output_format("jsonl", packing=packing, audit=audit, table=None)
     with (
-        ProgressBar(None) as meter,
+        ProgressBar(None) as progress_bar,
         ResumableFile(target) as part,
         closing(read_inputs(Inputs(names=(str(source),)))) as records,
     ):
-        return tag_records(records, load, part, written, audit=audit, meter=meter, skip=True)
+        return tag_records(records, load, part, written, audit=audit, progress_bar=progress_bar, skip=True)
 
 
 def joined(folder: Path, pattern: str = "part-[0-9][0-9][0-9][0-9][0-9].jsonl*") -> bytes:
@@ -154,7 +154,7 @@ def test_the_command_writes_what_it_writes_without_a_cluster(
     classifier.save_pretrained(Path(model), tokenizer, EncodingOptions(max_length=64, overlap=16))
     capsys.readouterr()  # transformers shows how it saves
     common = ["predict", str(archive), "--model", model, "--device", "cpu", "--min-score", "0.5", "--output"]
-    spread = ["--engine", "ray", "--address", nodes.address, "--workers", "2", "--shard-size", str(2 * GROUP)]
+    spread = ["--engine", "ray", "--address", nodes.address, "--workers", "2", "--shard-size", str(2 * GROUP_SIZE)]
 
     assert run([*common, str(tmp_path / "local.jsonl.zst")]) == 0
     account = capsys.readouterr().err
@@ -173,7 +173,7 @@ def test_a_worker_that_is_killed(call: Callable[..., tuple[RunStats, RunStats]],
     flag = tmp_path / "killed"
 
     def meets(document: Document) -> None:
-        if document.id == f"م/{2 * GROUP + 100}" and not flag.exists():
+        if document.id == f"م/{2 * GROUP_SIZE + 100}" and not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -236,7 +236,7 @@ def test_a_run_that_stops_goes_on(
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(Stopped):
-        call(finder(made="so"), meter=StoppingMeter(None))
+        call(finder(made="so"), progress_bar=StoppingMeter(None))
     assert not (out / "_SUCCESS.json").exists()
     with pytest.raises(InputError, match=r"an unfinished output; .* or go on with it with --resume"):
         call(finder(made="so"))
@@ -252,7 +252,7 @@ def test_a_run_that_stops_goes_on(
         call(finder(made="so"), resume=True)
     archive.write_text(text, encoding="utf-8")
     done, before = call(finder(made="so"), resume=True)
-    assert before.documents >= 2 * GROUP
+    assert before.documents >= 2 * GROUP_SIZE
     assert {path: path.stat().st_mtime_ns for path in parts} == parts
     locally(finder(), archive, tmp_path / "local.jsonl")
     assert joined(out) == (tmp_path / "local.jsonl").read_bytes()
@@ -285,10 +285,10 @@ def test_lines_that_are_no_documents(
 
 
 def test_parquet_out(call: Callable[..., tuple[RunStats, RunStats]], tmp_path: Path) -> None:
-    call(finder(), format="parquet", size=4 * GROUP)
+    call(finder(), format="parquet", size=4 * GROUP_SIZE)
     tables = [pq.read_table(path) for path in sorted((tmp_path / "out").glob("part-*.parquet"))]
     assert [id for table in tables for id in table["id"].to_pylist()] == [f"م/{n}" for n in range(COUNT)]
-    assert [len(table) for table in tables] == [4 * GROUP, 2 * GROUP + 17]
+    assert [len(table) for table in tables] == [4 * GROUP_SIZE, 2 * GROUP_SIZE + 17]
 
 
 def test_what_kills_every_worker_is_given_up(call: Callable[..., tuple[RunStats, RunStats]], tmp_path: Path) -> None:
@@ -297,11 +297,11 @@ def test_what_kills_every_worker_is_given_up(call: Callable[..., tuple[RunStats,
             os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(RuntimeError, match=rf"part-00000.jsonl has brought {ATTEMPTS} workers down: .*in.jsonl"):
-        call(finder(meets), size=4 * GROUP)
+        call(finder(meets), size=4 * GROUP_SIZE)
 
 
 def test_errors_of_a_worker_end_the_run(call: Callable[..., tuple[RunStats, RunStats]], tmp_path: Path) -> None:
-    def load() -> Loaded:
+    def load() -> LoadedTagger:
         raise InputError("no such model", where="nothing", remedy="another one")
 
     with pytest.raises(InputError, match=r"^nothing: no such model; another one$"):
@@ -319,7 +319,7 @@ def test_calls_that_cannot_be(
             Folder(folder, format),
             cluster=Cluster(**cluster),
             audit=ImportAudit(),
-            meter=ProgressBar(None),
+            progress_bar=ProgressBar(None),
         )
 
     with pytest.raises(InputError, match="--engine ray with --format brat; expected one of jsonl, parquet, conll"):

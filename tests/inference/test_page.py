@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musamma.data.document import Document, Span
-from musamma.inference.writers import page
+from musamma.inference.writers import format_page
 
 OVERRIDE = "\u202e"
 VOID = {"meta"}
@@ -25,7 +25,7 @@ class Page(HTMLParser):
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
         self._open: list[str] = []
-        self.feed("".join(page(documents)))
+        self.feed("".join(format_page(documents)))
         self.close()
         assert self._open == []
 
@@ -85,7 +85,7 @@ def test_nothing_in_a_document_is_taken_for_html():
 
 
 def test_the_page_reads_from_right_to_left_and_allows_no_scripts():
-    head = "".join(page([]))
+    head = "".join(format_page([]))
     assert '<html lang="ar" dir="rtl">' in head
     assert "default-src 'none'" in head
     assert '<meta charset="utf-8">' in head

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from musamma.data.errors import InputError
 from musamma.inference import batch_run as batch
-from musamma.inference.batch_run import groups
+from musamma.inference.batch_run import group_records
 from musamma.inference.inputs import Inputs, read_inputs, total_bytes
 from musamma.inference.ray.shards import cut, read_shard
 from musamma.inference.records import Record
-from musamma.inference.run_state import chained
+from musamma.inference.run_state import update_digest
 
 LINES = st.lists(
     st.one_of(
@@ -53,14 +53,14 @@ def check(names: list[Path], *, size: int, **options: str) -> list[Record]:
     assert reads == sorted(reads)
     for shard, part in zip(shards, parts, strict=True):
         digest = ""
-        for group in groups(part, skip=True):
-            digest = chained(digest, group)
+        for group in group_records(part, skip=True):
+            digest = update_digest(digest, group)
         assert shard.digest == digest
     return whole
 
 
 def _seen(records: list[Record]) -> list[list[tuple[object, ...]]]:
-    return [[seen(record) for record in group] for group in groups(records, skip=True)]
+    return [[seen(record) for record in group] for group in group_records(records, skip=True)]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -91,14 +91,14 @@ def test_json_lines_anywhere(
     first.write_bytes(gzip.compress(content) if packed else content)
     second.write_bytes(b"\n" + content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "GROUP", group)
+        patch.setattr(batch, "GROUP_SIZE", group)
         patch.setattr(batch, "GROUP_BYTES", group_bytes)
         check([first, second], size=size)
 
 
 @pytest.fixture
 def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "GROUP", 3)
+    monkeypatch.setattr(batch, "GROUP_SIZE", 3)
 
 
 @pytest.mark.usefixtures("_small_groups")
@@ -148,7 +148,7 @@ def test_long_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"musamma.inference.{module}.LONGEST", 100)
     lines = [json.dumps({"id": str(n), "text": "x" * (n * 20)}).encode() for n in range(12)]
     (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
-    monkeypatch.setattr(batch, "GROUP", 1)
+    monkeypatch.setattr(batch, "GROUP_SIZE", 1)
     records = check([tmp_path / "in.jsonl"], size=1)
     assert ["more than 100 bytes" in str(record.error) for record in records] == [n > 3 for n in range(12)]
 
@@ -161,7 +161,7 @@ def test_a_file_that_has_changed_gives_other_records(tmp_path: Path) -> None:
     path.write_bytes(b'{"id": "1", "text": "a"}\n')
     records = list(read_shard(shard, inputs))
     assert len(records) == 1
-    assert chained("", records) != shard.digest
+    assert update_digest("", records) != shard.digest
 
 
 def test_what_cannot_be_cut(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_what_cannot_be_cut(tmp_path: Path) -> None:
 
 
 def test_blank_lines_of_packed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "GROUP", 1)
+    monkeypatch.setattr(batch, "GROUP_SIZE", 1)
     lines = [b"\n" * (n % 3) + json.dumps({"id": str(n), "text": "ن"}).encode() + b"\r\n" for n in range(9)]
     (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(b"".join(lines)))
     records = check([tmp_path / "in.jsonl.gz"], size=2)

@@ -15,7 +15,7 @@ from musamma.data.document import Document, Span, read_jsonl, to_line
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
 from musamma.data.import_audit import ImportAudit
-from musamma.inference.writers import Layout, check_folder, layout, pack, page
+from musamma.inference.writers import OutputFormat, build_output_format, check_folder, format_page, pack
 
 TEXT = "أعلن (داعش)-الموصل\r\nوصل محمد السعيد وببغداد 😀"
 SPANS = (
@@ -27,9 +27,9 @@ SPANS = (
 DOCUMENTS = [Document("ب/١", TEXT, SPANS, meta={"source": "x"}), Document("2", "\ufeffلا شيء\n"), Document("3", "")]
 
 
-def of(format: str, *, packing: str | None = None, table: pa.Schema | None = None) -> tuple[Layout, ImportAudit]:
+def of(format: str, *, packing: str | None = None, table: pa.Schema | None = None) -> tuple[OutputFormat, ImportAudit]:
     audit = ImportAudit()
-    return layout(format, packing=packing, audit=audit, table=table), audit
+    return build_output_format(format, packing=packing, audit=audit, table=table), audit
 
 
 def written(tmp_path: Path, name: str, format: str, documents=DOCUMENTS, **options) -> tuple[Path, ImportAudit]:
@@ -82,7 +82,7 @@ def test_packed_pieces_are_whole_in_themselves(tmp_path, format):
 
 def test_a_page_in_pieces_is_the_page(tmp_path):
     path, _ = written(tmp_path, "out.html", "html")
-    assert path.read_bytes().decode() == "".join(page(DOCUMENTS))
+    assert path.read_bytes().decode() == "".join(format_page(DOCUMENTS))
 
 
 def test_brat_is_a_folder(tmp_path):

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from musamma.data.document import Document
 
 
-def counted(documents: Iterable[Document]) -> Iterator[Document]:
+def show_progress(documents: Iterable[Document]) -> Iterator[Document]:
     """The documents, with their count and rate on stderr; nothing where stderr is no terminal."""
     return iter(tqdm(documents, unit=" documents", file=sys.stderr, disable=not sys.stderr.isatty()))
 

@@ -50,7 +50,7 @@ def served(tagger: Callable[..., Any], *requests: Sequence[str], wait: float = 0
     """What each of some requests gets that come at once."""
 
     async def serve() -> list[Any]:
-        async with RequestQueue(tagger, places=len(requests), wait=wait, **options) as batcher:
+        async with RequestQueue(tagger, max_queue=len(requests), wait=wait, **options) as batcher:
             waiting = (batcher.tag(documents(*texts)) for texts in requests)
             return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
 
@@ -92,7 +92,7 @@ def test_what_comes_while_the_tagger_works_is_the_next_batch() -> None:
     tagger = Tagger(open_gate=False)
 
     async def serve() -> None:
-        async with RequestQueue(tagger, places=9, wait=0) as batcher:
+        async with RequestQueue(tagger, max_queue=9, wait=0) as batcher:
             first = asyncio.create_task(batcher.tag(documents("first")))
             while not tagger.batches:
                 await asyncio.sleep(0.001)
@@ -124,7 +124,7 @@ def test_one_request_that_fails_does_not_break_the_others(culprit: str, kind: ty
 
 def test_it_goes_on_after_a_failure() -> None:
     async def serve() -> None:
-        async with RequestQueue(Tagger(), places=1, wait=0) as batcher:
+        async with RequestQueue(Tagger(), max_queue=1, wait=0) as batcher:
             with pytest.raises(RuntimeError, match="Panic"):
                 await batcher.tag(documents("panic"))
             assert texts_of(await batcher.tag(documents("a"))) == ["a"]
@@ -136,26 +136,26 @@ def test_who_gives_up_leaves_the_line_and_the_place() -> None:
     tagger = Tagger(open_gate=False)
 
     async def request(batcher: RequestQueue, text: str) -> list[Document]:
-        with batcher.place():
+        with batcher.admit():
             return await batcher.tag(documents(text))
 
     async def serve() -> None:
-        async with RequestQueue(tagger, places=3, wait=0) as batcher:
+        async with RequestQueue(tagger, max_queue=3, wait=0) as batcher:
             tasks = [asyncio.create_task(request(batcher, "tagged"))]
             while not tagger.batches:
                 await asyncio.sleep(0.001)
             tasks += [asyncio.create_task(request(batcher, text)) for text in ("gone", "stays")]
             await asyncio.sleep(0)
-            assert batcher.taken == 3
+            assert batcher.active == 3
             with pytest.raises(QueueFull, match="3 requests are waiting"):
                 await request(batcher, "one more")
             for task in tasks[:2]:
                 task.cancel()
             await asyncio.wait(tasks[:2])
-            assert batcher.taken == 1
+            assert batcher.active == 1
             tagger.gate.set()
             assert texts_of(await tasks[2]) == ["stays"]
-            assert batcher.taken == 0
+            assert batcher.active == 0
 
     asyncio.run(serve())
     assert tagger.batches == [["tagged"], ["stays"]]
@@ -165,7 +165,7 @@ def test_closing_leaves_nobody_waiting() -> None:
     tagger = Tagger(open_gate=False)
 
     async def serve() -> list[Any]:
-        async with RequestQueue(tagger, places=2, wait=0) as batcher:
+        async with RequestQueue(tagger, max_queue=2, wait=0) as batcher:
             tasks = [asyncio.create_task(batcher.tag(documents("a")))]
             while not tagger.batches:
                 await asyncio.sleep(0.001)

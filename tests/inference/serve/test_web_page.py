@@ -12,8 +12,8 @@ import uvicorn
 
 from musamma.data.document import Document, Span
 from musamma.inference.serve import Limits, create_app
-from musamma.inference.serve.server import address_of, listen
-from musamma.inference.serve.web_page import sample
+from musamma.inference.serve.server import listen, listener_url
+from musamma.inference.serve.web_page import read_sample
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 # One browser and one server for all.
@@ -45,7 +45,7 @@ def address() -> Iterator[str]:
         server = uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        yield address_of(listener)[0]
+        yield listener_url(listener)[0]
         server.should_exit = True
         thread.join(20)
     assert not thread.is_alive()
@@ -147,7 +147,7 @@ def test_the_example_and_an_empty_text(opened: Open) -> None:
     page = opened()
     page.click("#example")
     sync_api.expect(page.locator("#tagged mark")).to_have_text(["الموصل"])
-    assert page.input_value("#text") == sample()
+    assert page.input_value("#text") == read_sample()
     page.fill("#text", "")
     page.click("#tag")
     sync_api.expect(page.locator("#status")).to_contain_text("لا أسماء في النص")

@@ -18,12 +18,12 @@ from musamma.data.document import Document, Span, read_jsonl
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
 from musamma.inference import batch_run as batch
-from musamma.inference.batch_run import Loaded, named_as_files, tag_records
+from musamma.inference.batch_run import LoadedTagger, reject_bad_file_names, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
-from musamma.inference.progress import ProgressBar
+from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.resumable_file import ResumableFile
-from musamma.inference.run_state import RunStats, read_journal
-from musamma.inference.writers import layout
+from musamma.inference.run_state import RunStats, read_state
+from musamma.inference.writers import build_output_format
 
 COUNT = 23
 
@@ -53,7 +53,7 @@ class Finder:
 
 @pytest.fixture(autouse=True)
 def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "GROUP", 4)
+    monkeypatch.setattr(batch, "GROUP_SIZE", 4)
 
 
 @pytest.fixture
@@ -77,17 +77,17 @@ def tag(
 ) -> RunStats:
     audit = ImportAudit()
     with (
-        ProgressBar(None) as meter,
+        ProgressBar(None) as progress_bar,
         ResumableFile(target, **options) as part,
         closing(read_inputs(Inputs(names=(str(source),)))) as read,
     ):
         done = tag_records(
-            named_as_files(read) if format == "brat" else read,
-            lambda: Loaded(tagger=finder or Finder(), settings=settings or {"model": "a"}),
+            reject_bad_file_names(read) if format == "brat" else read,
+            lambda: LoadedTagger(tagger=finder or Finder(), settings=settings or {"model": "a"}),
             part,
-            layout(format, packing=packing, audit=audit, table=None),
+            build_output_format(format, packing=packing, audit=audit, table=None),
             audit=audit,
-            meter=meter,
+            progress_bar=progress_bar,
             skip=skip,
         )
     assert done.lost == {kind: count for kind, count in audit.kinds.items() if count}
@@ -127,7 +127,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, archive, form
         assert (tmp_path / "out.part").exists() == bool(kept)
         if kept:
             damage(tmp_path / "out.part")
-            assert read_journal(tmp_path / "out.part.json").account.records == kept
+            assert read_state(tmp_path / "out.part.json").stats.records == kept
         assert not (tmp_path / "out").exists()
     finder = Finder()
     done = tag(archive, tmp_path / "out", format=format, packing=packing, finder=finder, resume=True)
@@ -260,7 +260,7 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tmp_path, archive):
             tag(archive, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert 0 < read_journal(tmp_path / "out.part.json").account.records < COUNT
+    assert 0 < read_state(tmp_path / "out.part.json").stats.records < COUNT
     tag(archive, tmp_path / "out", resume=True)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -368,7 +368,7 @@ def test_brat_rejects_what_cannot_name_a_file(tmp_path):
 def test_groups_end_where_they_are_large(tmp_path, archive, monkeypatch):
     monkeypatch.setattr(batch, "GROUP_BYTES", 200)
     records = list(read_inputs(Inputs(names=(str(archive),))))
-    groups = list(batch.groups(records))
+    groups = list(batch.group_records(records))
     assert [record for group in groups for record in group] == records
     for group in groups[:-1]:
         sizes = [len(record.raw) for record in group]

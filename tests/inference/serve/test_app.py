@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.inference.serve import Limits, create_app
-from musamma.inference.serve.schemas import Answer, Failure, Health
+from musamma.inference.serve.schemas import ErrorResponse, HealthResponse, PredictResponse
 
 NAMES = {"بيروت": ("GPE", 0.9), "بغداد": ("GPE", 0.6), "محمد": ("PER", 0.3), "😀": ("ORG", 0.5)}
 
@@ -59,7 +59,7 @@ def client() -> Iterator[TestClient]:
 def ask(client: TestClient, status: int = 200, /, **body: Any) -> Any:
     response = client.post("/predict", json=body)
     assert response.status_code == status, response.text
-    (Answer if status == 200 else Failure).model_validate_json(response.text, extra="forbid")
+    (PredictResponse if status == 200 else ErrorResponse).model_validate_json(response.text, extra="forbid")
     return response.json()
 
 
@@ -173,7 +173,7 @@ def test_texts_that_are_odd_but_no_mistake(client: TestClient, text: str) -> Non
 def test_what_is_refused(client: TestClient, body: bytes, status: int, error: str) -> None:
     response = client.post("/predict", content=body, headers={"Content-Type": "application/json; charset=utf-8"})
     assert response.status_code == status
-    answer = Failure.model_validate_json(response.text, extra="forbid")
+    answer = ErrorResponse.model_validate_json(response.text, extra="forbid")
     assert answer.error.startswith(error)
     assert answer.error.isprintable()
     assert answer.found
@@ -191,7 +191,7 @@ def test_a_body_that_any_page_may_send_is_refused(client: TestClient, kind: str 
     headers = {} if kind is None else {"Content-Type": kind}
     response = client.post("/predict", content=b'{"text": "a"}', headers=headers)
     assert response.status_code == 415
-    assert "curl --json" in Failure.model_validate_json(response.text).error
+    assert "curl --json" in ErrorResponse.model_validate_json(response.text).error
 
 
 def test_failures_of_the_tagger(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
@@ -214,7 +214,7 @@ def test_other_paths_and_methods(client: TestClient) -> None:
     ]:
         response = client.request(method, path)
         assert response.status_code == status
-        assert "expected POST /predict, GET /health" in Failure.model_validate_json(response.text).error
+        assert "expected POST /predict, GET /health" in ErrorResponse.model_validate_json(response.text).error
     assert client.get("/predict").headers["Allow"] == "POST"
 
 
@@ -222,7 +222,7 @@ def test_other_paths_and_methods(client: TestClient) -> None:
 
 
 def test_health(client: TestClient) -> None:
-    health = Health.model_validate_json(client.get("/health").text)
+    health = HealthResponse.model_validate_json(client.get("/health").text)
     assert (health.status, health.model, health.labels) == ("ok", "runs/<known>", ["GPE", "ORG", "PER"])
     assert health.waiting == 0
 
@@ -231,12 +231,20 @@ def test_the_description_is_whole_and_its_example_works(client: TestClient) -> N
     described = client.get("/openapi.json").json()
     schemas = described["components"]["schemas"]
     references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(described)))
-    assert references == {"Question", "Given", "Answer", "Tagged", "Name", "Failure", "Health"}
+    assert references == {
+        "PredictRequest",
+        "InputDocument",
+        "PredictResponse",
+        "TaggedDocument",
+        "Name",
+        "ErrorResponse",
+        "HealthResponse",
+    }
     assert references <= set(schemas)
     assert "$defs" not in json.dumps(described)
     assert set(described["paths"]) == {"/predict", "/health"}
     assert "code points" in described["info"]["description"]
-    for example in schemas["Question"]["examples"]:
+    for example in schemas["PredictRequest"]["examples"]:
         assert len(ask(client, **example)["documents"][0]["spans"]) == 2
 
 

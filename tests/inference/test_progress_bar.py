@@ -7,7 +7,7 @@ import io
 import pytest
 
 from musamma.data.document import Document
-from musamma.inference.progress import ProgressBar, counted
+from musamma.inference.progress_bar import ProgressBar, show_progress
 
 DOCUMENTS = [Document(str(number), "نص") for number in range(3)]
 
@@ -17,7 +17,7 @@ def test_documents_are_counted_on_a_terminal_only(monkeypatch, terminal):
     stream = io.StringIO()
     stream.isatty = lambda: terminal
     monkeypatch.setattr("sys.stderr", stream)
-    assert list(counted(iter(DOCUMENTS))) == DOCUMENTS
+    assert list(show_progress(iter(DOCUMENTS))) == DOCUMENTS
     assert ("3 documents" in stream.getvalue()) == terminal
     assert bool(stream.getvalue()) == terminal
 
@@ -28,9 +28,9 @@ def test_a_run_is_told_of_on_a_terminal_only(monkeypatch, terminal):
     stream.isatty = lambda: terminal
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setenv("COLUMNS", "200")
-    with ProgressBar(1000) as meter:
-        meter.show(read=250, documents=10, names=1234, rejected=0)
-        meter.show(read=500, documents=20, names=2468, rejected=3)
+    with ProgressBar(1000) as progress_bar:
+        progress_bar.show(read=250, documents=10, names=1234, rejected=0)
+        progress_bar.show(read=500, documents=20, names=2468, rejected=3)
     shown = stream.getvalue().split("\r")[-1]
     assert bool(stream.getvalue()) == terminal
     if terminal:
