@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test corpus lint typecheck
+.PHONY: help venv quickstart test test-shuffled corpus lint typecheck
 
 help:
 	@echo 'make quickstart  fine-tune, score and tag on what comes with the project, offline'
 	@echo 'make test        run the tests'
+	@echo 'make test-shuffled  the same in random order; SEED=N repeats one'
 	@echo 'make corpus      validate Khabar and write it as JSON lines'
 	@echo 'make lint        check style and formatting'
 	@echo 'make typecheck   check types'
@@ -30,6 +31,11 @@ quickstart: $(STAMP)
 # Two processes of one thread each: more threads than cores only wait for each other.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Only the order is random; `random` and NumPy are not reseeded.
+test-shuffled: $(STAMP)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup \
+		-p randomly --randomly-dont-reset-seed $(if $(SEED),--randomly-seed=$(SEED))
 
 corpus: $(STAMP)
 	$(BIN)/musamma check data/corpora/khabar/articles --schema khabar

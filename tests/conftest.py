@@ -33,6 +33,9 @@ from transformers import (
 from musamma.data.corpora import khabar
 from musamma.data.document import Document
 
+pytest_plugins = ["tests.own_process"]
+pytest.register_assert_rewrite("tests.support")
+
 SENTENCES = [
     "أعلنت وزارة الدفاع العراقية تقدم القوات نحو الموصل وبلدة قره قوش شرقي المدينة",
     "وقال محمد السعيد لوكالة رويترز في بيروت إن الاجتماع سيعقد في القاهرة غدا",

@@ -1,0 +1,111 @@
+"""Functions that test modules share: spans by their surface, checkpoints with random heads, commands that must fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from musamma.data.document import Document, Span
+
+
+def span(text: str, surface: str, label: str = "LOC", *, after: int = 0, score: float | None = None) -> Span:
+    """Return the span of the first occurrence of a surface in a text.
+
+    Args:
+        text: the text.
+        surface: the characters of the name; a ``ValueError`` is raised where the text does not hold them.
+        label: its label.
+        after: code points to skip before the search.
+        score: its score.
+    """
+    start = text.index(surface, after)
+    return Span(start, start + len(surface), label, score)
+
+
+def document(text: str, *names: tuple[str, str] | tuple[str, str, float], id: str = "d") -> Document:
+    """Return a document with names at the first occurrence of each surface.
+
+    Args:
+        text: the text.
+        names: surface and label, and the score where the name has one.
+        id: the document's id.
+    """
+    return Document(
+        id, text, tuple(span(text, name[0], name[1], score=name[2] if name[2:] else None) for name in names)
+    )
+
+
+def surfaces(document: Document) -> list[tuple[str, str]]:
+    """Return the surface and label of every span of a document."""
+    return [(document.surface(span), span.label) for span in document.spans]
+
+
+def write_random_checkpoint(
+    folder: Path,
+    encoder: Path,
+    *,
+    labels: Sequence[str] = ("PER", "LOC", "ORG"),
+    seed: int = 5,
+    head_std: float | None = 2.0,
+    proclitic_std: float | None = 2.0,
+) -> Path:
+    """Write a checkpoint whose heads are drawn at random; with wide heads it finds names in any text.
+
+    Args:
+        folder: where to write.
+        encoder: the encoder's folder, such as the fixture ``wordpiece_encoder``.
+        labels: the labels of names.
+        seed: PyTorch's seed.
+        head_std: standard deviation of the weights of the tag head; ``None`` keeps their usual initial values.
+        proclitic_std: the same for the head of proclitic borders.
+
+    Returns:
+        The folder.
+    """
+    import torch
+
+    from musamma.data.normalization import install_normalizer
+    from musamma.data.tags import TagSet
+    from musamma.models.classifier import EncodingOptions, new_classifier
+    from musamma.models.loading import load_tokenizer
+
+    torch.manual_seed(seed)
+    classifier = new_classifier(str(encoder), TagSet.from_labels(labels))
+    if head_std is not None:
+        torch.nn.init.normal_(classifier.backbone.classifier.weight, std=head_std)
+    if proclitic_std is not None:
+        torch.nn.init.normal_(classifier.proclitic_head.weight, std=proclitic_std)
+    tokenizer = install_normalizer(load_tokenizer(str(encoder)))
+    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
+    return folder
+
+
+def refused_command(
+    capsys: pytest.CaptureFixture[str],
+    *arguments: object,
+    status: int = 2,
+    run: Callable[[list[str]], int] | None = None,
+    prefix: str = "musamma: ",
+) -> str:
+    """Run a command that must fail with one line on stderr and nothing on stdout; return the line without its prefix.
+
+    Args:
+        capsys: the fixture.
+        arguments: of the command; converted to strings.
+        status: the expected exit status.
+        run: the program; :func:`musamma.cli.main.run` by default.
+        prefix: how the line must begin.
+    """
+    if run is None:
+        from musamma.cli.main import run
+    capsys.readouterr()
+    actual = run([*map(str, arguments)])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(prefix), captured.err
+    assert captured.err.endswith("\n")
+    assert len(captured.err.splitlines()) == 1, captured.err
+    assert actual == status, captured.err
+    return captured.err.removeprefix(prefix).removesuffix("\n")
