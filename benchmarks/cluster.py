@@ -22,7 +22,7 @@ from pathlib import Path
 
 import resume
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.batch_run import LoadedTagger, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
@@ -36,7 +36,7 @@ from musamma.inference.writers import build_output_format
 
 def write_documents(path: Path, count: int) -> int:
     """Khabar's texts as JSON lines with ids of their own; the words in them."""
-    texts = [document.text for split in ("train", "dev", "test") for document in khabar(split)]
+    texts = [document.text for split in ("train", "dev", "test") for document in load_khabar(split)]
     words = 0
     with path.open("w", encoding="utf-8") as file:
         for number, text in enumerate(islice(cycle(texts), count)):

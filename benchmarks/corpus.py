@@ -14,8 +14,8 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from musamma.data.arabic import segment
-from musamma.data.corpora import khabar
+from musamma.data.arabic import word_offsets
+from musamma.data.corpora import load_khabar
 from musamma.data.corpora.release import PARTS
 from musamma.data.document import Document, Span
 from musamma.data.formats import read_documents
@@ -24,12 +24,12 @@ from musamma.data.labels import SCHEMAS
 
 def parts() -> dict[str, list[Document]]:
     """The documents of each part."""
-    return {part: khabar(part) for part in PARTS}
+    return {part: load_khabar(part) for part in PARTS}
 
 
 def tokens(document: Document) -> list[str]:
     """The words of a document that hold a letter or a digit."""
-    found = (document.text[start:end] for start, end in segment(document.text))
+    found = (document.text[start:end] for start, end in word_offsets(document.text))
     return [word for word in found if any(character.isalnum() for character in word)]
 
 
@@ -46,7 +46,7 @@ def names(documents: Iterable[Document]) -> list[str]:
 def behind_proclitics(documents: Iterable[Document]) -> int:
     """Names that begin inside a word."""
     return sum(
-        any(start < span.start < end for start, end in segment(document.text))
+        any(start < span.start < end for start, end in word_offsets(document.text))
         for document in documents
         for span in document.spans
     )

@@ -33,7 +33,7 @@ from resume import killed_runs, start
 from rich.console import Console
 from rich.table import Table
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document, read_jsonl
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
@@ -74,7 +74,7 @@ class Run:
 
 def shuffled_words(random_: random.Random) -> Iterator[str]:
     """The words of Khabar's sentences, without end; whenever all have been given, in another order of sentences."""
-    known = [article.text[start:end].split() for article in khabar() for start, end in sentences(article.text)]
+    known = [article.text[start:end].split() for article in load_khabar() for start, end in sentences(article.text)]
     while True:
         random_.shuffle(known)
         for sentence in known:
@@ -96,7 +96,7 @@ def write_documents(path: Path, count: int, *, words: int, seed: int) -> int:
 
 def write_long(path: Path, *, megabytes: float, seed: int) -> int:
     """Write one document of whole articles of so many million bytes; gives its words."""
-    texts = [article.text.strip() for article in khabar()]
+    texts = [article.text.strip() for article in load_khabar()]
     random.Random(seed).shuffle(texts)
     parts: list[str] = []
     size = 0

@@ -32,7 +32,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
@@ -189,7 +189,7 @@ def part(texts: Texts, *, words: int) -> list[str]:
 
 def read_texts(gold: str | None, short: str | None) -> list[Texts]:
     """The articles, and the sentences."""
-    articles = list(read_documents(gold)) if gold else khabar("dev") + khabar("test")
+    articles = list(read_documents(gold)) if gold else load_khabar("dev") + load_khabar("test")
     if short:
         return [_tidy("articles", articles), _tidy("sentences", list(read_documents(short)))]
     pieces, lost = [], 0

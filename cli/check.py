@@ -14,13 +14,13 @@ from rich.table import Column, Table
 
 from musamma.cli.convert import shown
 from musamma.data.consistency import (
-    Form,
-    Remark,
-    border_remarks,
-    forms_missed,
-    forms_tagged_two_ways,
-    labels_outside,
-    repeated_texts,
+    BorderIssue,
+    SurfaceForm,
+    find_ambiguous_forms,
+    find_border_issues,
+    find_missed_forms,
+    find_repeated_texts,
+    find_unknown_labels,
 )
 from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
@@ -41,9 +41,9 @@ class Survey:
 
     documents: Sequence[Document]
     audits: Sequence[ImportAudit]
-    remarks: Sequence[Remark]
-    two_ways: Sequence[Form]
-    missed: Sequence[Form]
+    remarks: Sequence[BorderIssue]
+    two_ways: Sequence[SurfaceForm]
+    missed: Sequence[SurfaceForm]
     repeated: Sequence[Sequence[str]]
     outside: Mapping[str, Sequence[str]]
     agreement: Agreement | None = None
@@ -104,11 +104,11 @@ def check(
     survey = Survey(
         documents,
         audits,
-        list(border_remarks(documents)),
-        forms_tagged_two_ways(documents),
-        forms_missed(documents),
-        repeated_texts(documents),
-        {} if allowed is None else labels_outside(documents, allowed),
+        list(find_border_issues(documents)),
+        find_ambiguous_forms(documents),
+        find_missed_forms(documents),
+        find_repeated_texts(documents),
+        {} if allowed is None else find_unknown_labels(documents, allowed),
         None if second is None else _agreement(documents, second, from_format, options),
     )
     if json_file is not None:
@@ -143,7 +143,7 @@ def _problems(survey: Survey, schema: str | None, max_loss: float) -> list[str]:
         problems.append(f"{len(repeated)} ids come more than once, first {repeated[0]!r}")
     for audit in survey.audits:
         try:
-            audit.check(max_loss)
+            audit.check_loss(max_loss)
         except ThresholdError as error:
             problems.append(str(error))
     return problems

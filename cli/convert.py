@@ -15,7 +15,7 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.formats import FORMATS, ReadOptions, WriteOptions, read_documents, write_documents
-from musamma.data.import_audit import KINDS, ImportAudit
+from musamma.data.import_audit import FINDING_KINDS, ImportAudit
 from musamma.data.labels import LABEL_MAPS, load_label_map
 
 
@@ -93,7 +93,7 @@ def convert(
             audit=audit,
         )
         if max_loss is not None:  # The writer's own losses in the last document.
-            audit.check(max_loss)
+            audit.check_loss(max_loss)
     finally:
         if audit_file is not None:
             write_json(audit.to_dict(), audit_file)
@@ -116,14 +116,14 @@ def _checked(documents: Iterable[Document], audit: ImportAudit, max_loss: float 
     """The documents; fails after the last one, before the file is in its place, if too much was lost."""
     yield from documents
     if max_loss is not None:
-        audit.check(max_loss)
+        audit.check_loss(max_loss)
 
 
 def _summary(count: int, output: str, audit: ImportAudit) -> None:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{count} documents, {audit.spans} spans, {audit.exact} of them exactly as in the input: {output}")
-    for kind, number in sorted(audit.kinds.items(), key=lambda item: (KINDS[item[0]], item[0])):
+    for kind, number in sorted(audit.kinds.items(), key=lambda item: (FINDING_KINDS[item[0]], item[0])):
         if number:
             first = next((f for f in audit.findings if f.kind == kind), None)
             example = f", e.g. {first.where or first.document}: {first.detail}" if first else ""
-            console.print(f"  {KINDS[kind]}: {number} {kind}{example}")
+            console.print(f"  {FINDING_KINDS[kind]}: {number} {kind}{example}")

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from musamma.cli.options import annotated, check_labels
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.files import write_json
@@ -151,7 +151,7 @@ def _agreement(
     """Compare both on texts of GOLD, and Khabar's where those are few; fails where rounding cannot explain it."""
     from musamma.models.export.verify import compare, excerpts
 
-    parity = compare(reference, exported, excerpts(chain(gold or (), khabar("test")), reference))
+    parity = compare(reference, exported, excerpts(chain(gold or (), load_khabar("test")), reference))
     if not quantized and (fault := parity.fault()) is not None:
         raise ThresholdError(
             f"{where}: the exported graph is wrong, nothing was written: {fault}; try the other --format"
@@ -215,7 +215,7 @@ def _provenance(
 
 def _speeds(*predictors: Predictor) -> tuple[float, ...]:
     """Words a second on a few texts: the better one of two turns each, as other work only slows them down."""
-    texts = khabar("test")[:3]
+    texts = load_khabar("test")[:3]
     speeds = [0.0] * len(predictors)
     for number, predictor in 2 * list(enumerate(predictors)):
         start = time.perf_counter()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
@@ -59,7 +59,7 @@ def annotated(dev: str, labels: str | None) -> list[Document]:
         InputError: there are no names in them.
     """
     mapping = None if labels is None else load_label_map(labels)
-    read = khabar("dev") if dev == "khabar" and not Path(dev).exists() else read_documents(dev)
+    read = load_khabar("dev") if dev == "khabar" and not Path(dev).exists() else read_documents(dev)
     documents = [document if mapping is None else apply_labels(document, mapping) for document in read]
     if not any(document.spans for document in documents):
         raise InputError(

@@ -24,7 +24,7 @@ def quickstart(
     from rich.console import Console
     from rich.table import Table
 
-    from musamma.data.corpora import khabar
+    from musamma.data.corpora import load_khabar
     from musamma.inference.tagger import Tagger
     from musamma.training.cards import print_results
     from musamma.training.config import load_config
@@ -37,7 +37,7 @@ def quickstart(
     results = finetune(settings, resume=resume, overwrite=overwrite or (output == _OUTPUT and not resume))
     print_results(results, output, console)
 
-    article = next(document for document in khabar("test") if document.id == _ARTICLE)
+    article = next(document for document in load_khabar("test") if document.id == _ARTICLE)
     tagged = next(Tagger(output).tag_documents([article.with_spans([])]))
     annotated = {span.key for span in article.spans}
     table = Table(title=f"Names found in the article {article.id!r}, part of the test set", title_justify="left")

@@ -1,46 +1,68 @@
-"""Words of a raw text and the proclitics that may stand before a name inside one.
+"""Arabic text: words, letters, proclitics and suffixes, and the characters that are no letters.
 
-A word is the unit that carries a tag. Words are read off the raw text, not off a tokenizer's pieces, so that their borders
-are the same whatever encoder is used: a run of letters, marks and digits (tatweel and vowel signs are part of it, an
-invisible control only between two such characters), a number with its separators, or one sign of punctuation.
+A word is the unit that carries a tag. Words are read from the raw text and not from a tokenizer's pieces, so their borders
+are the same for every encoder.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import regex
 
-_CORE = r"[\p{L}\p{M}\p{N}]"
-# Runs are possessive: a word of millions of letters would fill the memory with places to go back to.
-WORD = regex.compile(
-    rf"{_CORE}++(?:(?:\p{{Cf}}++{_CORE}|(?<=\p{{N}})[.,٫٬](?=\p{{N}})){_CORE}*+)*+|[^\s\p{{C}}]|[\p{{Co}}\p{{Cn}}]",
+# Words
+
+_WORD_CHARACTER = r"[\p{L}\p{M}\p{N}]"
+#: A word: a run of letters, marks and digits (tatweel and vowel marks included; an invisible control only between two such
+#: characters), a number with its separators, or one punctuation sign. The runs are possessive: on a word of millions of
+#: letters, backtracking positions would fill the memory.
+WORD_PATTERN = regex.compile(
+    rf"{_WORD_CHARACTER}++"
+    rf"(?:(?:\p{{Cf}}++{_WORD_CHARACTER}|(?<=\p{{N}})[.,٫٬](?=\p{{N}})){_WORD_CHARACTER}*+)*+"
+    r"|[^\s\p{C}]|[\p{Co}\p{Cn}]",
     regex.VERSION1,
 )
 
-#: Conjunction (و ف), then preposition, comparison or future (ب ل ك س): what may be written onto a name's first letter.
-PROCLITICS = regex.compile(r"[وف]?[بلكس]?")
 
-#: The most letters that :data:`PROCLITICS` matches.
-MAX_PROCLITIC_LETTERS = 2
-
-_TATWEEL = "\u0640"
-
-
-def segment(text: str) -> list[tuple[int, int]]:
+def word_offsets(text: str) -> list[tuple[int, int]]:
     """Start and end of every word of ``text``, in code points, in order and without overlap."""
-    return [match.span() for match in WORD.finditer(text)]
+    return [match.span() for match in WORD_PATTERN.finditer(text)]
+
+
+# Letters and other characters
+
+TATWEEL = "\u0640"
+
+#: Invisible marks of writing direction, and the byte order mark.
+DIRECTION_MARKS = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+
+#: Characters that the normaliser removes, in the syntax of `tokenizers.Regex`: vowel marks, Quranic marks, tatweel, zero-width
+#: and direction controls, soft hyphen, byte order mark, variation selectors. Hamza and madda above (U+0653-U+0655) are not
+#: among them: they are parts of letters, which NFKC composes. The string is saved in every checkpoint's ``tokenizer.json``.
+REMOVED_MARKS = (
+    r"[\x{0610}-\x{061A}\x{061C}\x{0640}\x{064B}-\x{0652}\x{0656}-\x{065F}\x{0670}\x{06D6}-\x{06ED}\x{08D3}-\x{08FF}"
+    r"\x{00AD}\x{180E}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F}\x{FEFF}\x{FE00}-\x{FE0F}]"
+)
+
+#: Letters that Persian and Urdu keyboards put into Arabic text, and the Arabic letter for each.
+FOLDED_LETTERS = {"ی": "ي", "ک": "ك", "ھ": "ه", "ہ": "ه"}
+
+#: A token of Arabic letters, vowel marks and tatweel only.
+ARABIC_TOKEN_PATTERN = re.compile(
+    r"[\u0621-\u063a\u0640-\u0652\u0670\u0671\u067e\u0686\u0698\u06a4\u06af\u06cc]+",
+)
 
 
 def is_letter(character: str) -> bool:
-    """Whether a character stands for itself: no vowel sign, tatweel or invisible control, which belong to the one before."""
-    return character != _TATWEEL and unicodedata.category(character) not in ("Mn", "Me", "Mc", "Cf")
+    """Whether a character stands for itself. A vowel mark, tatweel or invisible control belongs to the character before it."""
+    return character != TATWEEL and unicodedata.category(character) not in ("Mn", "Me", "Mc", "Cf")
 
 
-def folded(surface: str) -> str:
-    """The letters of a form: without vowel signs, tatweel and invisible marks, its white space single spaces.
+def strip_marks(surface: str) -> str:
+    """Remove vowel marks, tatweel and invisible controls, and reduce white space to single spaces.
 
-    Variants of the alef and the like are kept apart: they are other letters to a system that does not fold them itself.
+    Variants of a letter, such as those of the alef, stay distinct: they differ for any system that does not fold them.
     """
     return " ".join("".join(filter(is_letter, surface)).split())
 
@@ -56,18 +78,89 @@ def letter_offsets(text: str, start: int, end: int, *, limit: int) -> list[int]:
     return offsets
 
 
+# Proclitics and suffixes within a word
+
+#: The proclitic letters that may precede a name in its word: a conjunction (و ف), then a preposition, comparison or future
+#: particle (ب ل ك س).
+PROCLITIC_PATTERN = regex.compile(r"[وف]?[بلكس]?")
+
+#: Largest number of letters that :data:`PROCLITIC_PATTERN` matches.
+MAX_PROCLITIC_LETTERS = 2
+
+#: Pronouns that may be written onto the end of a name.
+PRONOUN_SUFFIXES = frozenset(["ه", "ها", "هم", "هما", "هن", "ك", "كم", "كما", "كن", "ي", "نا", "ني"])
+
+
+def is_proclitic(surface: str) -> bool:
+    """Whether a string has letters, and all of them are proclitics. Presentation forms count as their letters."""
+    letters = unicodedata.normalize("NFKC", "".join(filter(is_letter, surface)))
+    return bool(letters) and PROCLITIC_PATTERN.fullmatch(letters) is not None
+
+
 def proclitic_offsets(text: str, start: int, end: int) -> list[int]:
-    """Where a name may begin inside the word ``text[start:end]``.
+    """Offsets at which a name may start in the word ``text[start:end]``.
+
+    All borders that the letters allow; :func:`clitic_borders` gives only those that are certain.
 
     Returns:
-        ``offsets`` with ``offsets[k]`` the start of a name behind ``k`` proclitic letters; ``offsets[0] == start``. As long as
-        the letters allow: ``وبالموصل`` gives three, ``دمشق`` one.
+        ``offsets``, where ``offsets[k]`` is the start of a name behind ``k`` proclitic letters and ``offsets[0] == start``:
+        three offsets for ``وبالموصل``, one for ``دمشق``.
     """
     offsets = [start]
     letters = letter_offsets(text, start, end, limit=MAX_PROCLITIC_LETTERS + 1)
     for count in range(1, len(letters)):
-        prefix = unicodedata.normalize("NFKC", "".join(text[offset] for offset in letters[:count]))
-        if not PROCLITICS.fullmatch(prefix):
+        if not is_proclitic("".join(text[offset] for offset in letters[:count])):
             break
         offsets.append(letters[count])
     return offsets
+
+
+#: Word beginnings that :func:`clitic_borders` would wrongly split.
+UNSPLIT_BEGINNINGS = ("والد", "والت", "بالغ", "وكالت", "كاليفورن", "فالنس", "لأن", "فأر", "بأس", "لأم")
+
+_MARKS = r"[\p{Mn}\p{Me}\p{Cf}\u0640]*+"
+
+
+def _one_of(letters: str) -> str:
+    return rf"[{letters}]{_MARKS}"
+
+
+def _any_letters(count: int) -> str:
+    return rf"(?:\p{{L}}{_MARKS}){{{count}}}"
+
+
+_CONJUNCTION, _ARTICLE = _one_of("وف"), _one_of("ا") + _one_of("ل")
+_UNSPLIT = "|".join("".join(map(_one_of, word)) for word in UNSPLIT_BEGINNINGS)
+_CERTAIN_PROCLITICS = regex.compile(
+    rf"(?<![\p{{L}}\p{{M}}\p{{N}}])(?!{_UNSPLIT})(?:"
+    rf"(?:{_CONJUNCTION}(?:{_one_of('بك')})?|{_one_of('بك')})(?={_ARTICLE}{_any_letters(3)})"
+    rf"|(?:{_CONJUNCTION})?{_one_of('ل')}(?={_one_of('ل')}{_any_letters(2)})"
+    rf"|(?:{_CONJUNCTION}(?:{_one_of('بل')})?|{_one_of('بل')})(?={_one_of('أإ')}{_any_letters(2)}))",
+    regex.VERSION1,
+)
+
+
+def clitic_borders(text: str) -> list[int]:
+    """Offsets after the proclitics that the spelling makes certain, in order.
+
+    1. و ف ب ك before the article and three more letters;
+    2. ل before another ل, of the article, and two more letters;
+    3. و ف ب ل before أ or إ and two more letters.
+
+    A conjunction may precede each preposition. Words of :data:`UNSPLIT_BEGINNINGS` stay whole.
+    """
+    return [match.end() for match in _CERTAIN_PROCLITICS.finditer(text)]
+
+
+# Clitics that are tokens
+
+# Some corpora (WikiFANE) split clitics off as tokens. These sets differ from those above on purpose: the corpus splits لل off as
+# one token, too, and also a stray ة; it does not split off كما and كن; and ك, which may be either, counts as a proclitic.
+
+#: Tokens that belong to the token after them.
+PROCLITIC_TOKENS = frozenset(["و", "ف", "ب", "ل", "ك", "س", "لل"])
+#: Tokens that belong to the token before them.
+SUFFIX_TOKENS = frozenset(["ه", "ها", "نا", "ني", "ي", "ة"])
+#: Tokens that are either a suffix or a pronoun of their own.
+PRONOUN_TOKENS = frozenset(["هم", "هما", "هن", "كم"])
+CLITIC_TOKENS = PROCLITIC_TOKENS | SUFFIX_TOKENS | PRONOUN_TOKENS

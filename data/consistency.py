@@ -11,17 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from musamma.data.arabic import folded, is_letter, proclitic_offsets, segment
+from musamma.data.arabic import PRONOUN_SUFFIXES, is_letter, proclitic_offsets, strip_marks, word_offsets
 from musamma.data.document import Document, Span
 
-#: Pronoun suffixes: a name may end before one.
-SUFFIXES = frozenset(["ه", "ها", "هم", "هما", "هن", "ك", "كم", "كما", "كن", "ي", "نا", "ني"])
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "«": "»", "“": "”"}
 _PUNCTUATED = frozenset("PS")
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class BorderIssue:
     """Something about one span. ``kind`` is ``behind_proclitic``, ``before_suffix``, ``starts_inside_word``,
     ``ends_inside_word``, ``punctuation_at_border``, ``mark_at_border`` or ``proclitic_inside``."""
 
@@ -43,7 +41,7 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class SurfaceForm:
     """A surface form and where it stands.
 
     Args:
@@ -74,26 +72,26 @@ class Form:
         return record
 
 
-def border_remarks(documents: Sequence[Document]) -> Iterator[Remark]:
+def find_border_issues(documents: Sequence[Document]) -> Iterator[BorderIssue]:
     """What stands out at the borders of the documents' names."""
     surfaces = Counter(document.surface(span) for document in documents for span in (*document.spans, *document.nested))
     for document in documents:
-        words = segment(document.text)
+        words = word_offsets(document.text)
         starts = {offset: word for word in words for offset in range(*word)}
         for span in (*document.spans, *document.nested):
             for kind in _border_kinds(document, span, starts, surfaces):
                 context = document.text[max(0, span.start - 15) : span.end + 15]
-                yield Remark(kind, document.id, span, document.surface(span), context)
+                yield BorderIssue(kind, document.id, span, document.surface(span), context)
 
 
-def forms_tagged_two_ways(documents: Iterable[Document]) -> list[Form]:
+def find_ambiguous_forms(documents: Iterable[Document]) -> list[SurfaceForm]:
     """Surface forms, vowel signs and tatweel aside, that carry more than one label; most frequent first."""
     tagged = _tagged(documents, fold=True)
     forms = [_form(surface, ids) for surface, ids in tagged.items() if len(ids) > 1]
     return sorted(forms, key=lambda form: (-sum(map(len, form.tagged.values())), form.surface))
 
 
-def forms_missed(documents: Sequence[Document]) -> list[Form]:
+def find_missed_forms(documents: Sequence[Document]) -> list[SurfaceForm]:
     """Surface forms tagged somewhere and elsewhere in no name; those that are mostly tagged first.
 
     A form is looked for as whole words, at a word's start or behind proclitics; the longest form counts. A form that begins
@@ -103,7 +101,7 @@ def forms_missed(documents: Sequence[Document]) -> list[Form]:
     index = _index(tagged)
     missed: dict[str, list[str]] = defaultdict(list)
     for document in documents:
-        words = segment(document.text)
+        words = word_offsets(document.text)
         ends = {end for _, end in words}
         taken = _covered(document)
         free_from = 0
@@ -121,15 +119,15 @@ def forms_missed(documents: Sequence[Document]) -> list[Form]:
     return sorted(forms, key=lambda form: (-form.share, -len(form.missed), form.surface))
 
 
-def repeated_texts(documents: Iterable[Document]) -> list[list[str]]:
+def find_repeated_texts(documents: Iterable[Document]) -> list[list[str]]:
     """Groups of ids whose texts are the same, whitespace and vowel signs aside."""
     groups: dict[str, list[str]] = defaultdict(list)
     for document in documents:
-        groups[folded(document.text)].append(document.id)
+        groups[strip_marks(document.text)].append(document.id)
     return [ids for ids in groups.values() if len(ids) > 1]
 
 
-def labels_outside(documents: Iterable[Document], schema: Sequence[str]) -> dict[str, list[str]]:
+def find_unknown_labels(documents: Iterable[Document], schema: Sequence[str]) -> dict[str, list[str]]:
     """Ids of the documents that hold a label which the schema does not know, by label."""
     found: dict[str, list[str]] = defaultdict(list)
     for document in documents:
@@ -150,7 +148,7 @@ def _border_kinds(
     if last and span.end < last[1]:
         rest = "".join(filter(is_letter, text[span.end : last[1]]))
         if rest:
-            yield "before_suffix" if rest in SUFFIXES else "ends_inside_word"
+            yield "before_suffix" if rest in PRONOUN_SUFFIXES else "ends_inside_word"
     surface = document.surface(span)
     if any(unicodedata.category(end) == "Cf" for end in (surface[0], surface[-1])):
         yield "mark_at_border"
@@ -185,13 +183,13 @@ def _tagged(documents: Iterable[Document], *, fold: bool) -> dict[str, dict[str,
     for document in documents:
         for span in (*document.spans, *document.nested):
             surface = document.surface(span)
-            found[folded(surface) if fold else surface][span.label].append(document.id)
+            found[strip_marks(surface) if fold else surface][span.label].append(document.id)
     return found
 
 
-def _form(surface: str, ids: Mapping[str, Sequence[str]], missed: tuple[str, ...] = ()) -> Form:
+def _form(surface: str, ids: Mapping[str, Sequence[str]], missed: tuple[str, ...] = ()) -> SurfaceForm:
     ordered = sorted(ids.items(), key=lambda item: (-len(item[1]), item[0]))
-    return Form(surface, {label: tuple(documents) for label, documents in ordered}, missed)
+    return SurfaceForm(surface, {label: tuple(documents) for label, documents in ordered}, missed)
 
 
 def _index(surfaces: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
@@ -199,7 +197,7 @@ def _index(surfaces: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for surface in surfaces:
         for written in (surface, surface[1:]) if surface.startswith("ال") else (surface,):
-            words = segment(written)
+            words = word_offsets(written)
             if len(written) > 1 and words and words[0][0] == 0:
                 found[written[: words[0][1]]].append((written, surface))
     for forms in found.values():

@@ -14,7 +14,7 @@ import orjson
 from musamma.data.errors import InputError
 from musamma.data.files import atomic_write
 
-KEYS = ("id", "text", "spans", "nested", "meta")
+DOCUMENT_KEYS = ("id", "text", "spans", "nested", "meta")
 SPAN_KEYS = ("start", "end", "label", "score")
 
 
@@ -131,11 +131,11 @@ class Document:
         """
         if not isinstance(record, dict):
             raise InputError(f"a JSON {type(record).__name__}", where=where, expected="an object with 'id' and 'text'")
-        if unknown := sorted(set(record) - set(KEYS)):
+        if unknown := sorted(set(record) - set(DOCUMENT_KEYS)):
             raise InputError(
                 f"unknown key {unknown[0]!r}",
                 where=where,
-                expected=f"keys among {', '.join(KEYS)}",
+                expected=f"keys among {', '.join(DOCUMENT_KEYS)}",
                 remedy="put other information under 'meta', or read it as another format with musamma convert --from",
             )
         identifier = record.get("id", default_id)
@@ -241,7 +241,7 @@ def parse_json(line: bytes, where: str) -> object:
         ) from None
 
 
-def to_line(document: Document) -> bytes:
+def format_json_line(document: Document) -> bytes:
     """A document as one line of JSON with its newline."""
     return orjson.dumps(document.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
 
@@ -251,7 +251,7 @@ def write_jsonl(documents: Iterable[Document], path: str | Path) -> int:
     count = 0
     with atomic_write(Path(path)) as partial, partial.open("wb") as file:
         for document in documents:
-            file.write(to_line(document))
+            file.write(format_json_line(document))
             count += 1
     return count
 

@@ -11,7 +11,7 @@ from musamma.data.errors import ThresholdError
 #: What a finding means for the spans. Categories: ``dropped`` (the span is gone), ``snapped`` (kept with other borders),
 #: ``doubtful`` (kept, but the file contradicts itself), ``overlapping`` (kept as a nested name), ``merged`` (came twice),
 #: ``note`` (no span was touched).
-KINDS: dict[str, str] = {
+FINDING_KINDS: dict[str, str] = {
     "outside": "dropped",
     "empty": "dropped",
     "overlap": "dropped",
@@ -46,7 +46,7 @@ KINDS: dict[str, str] = {
     "lost_meta": "note",
     "lost_id": "note",
 }
-LOSSES = ("dropped", "snapped", "doubtful")
+LOSS_CATEGORIES = ("dropped", "snapped", "doubtful")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Finding:
     """One thing that an import met.
 
     Args:
-        kind: a key of :data:`KINDS`.
+        kind: a key of :data:`FINDING_KINDS`.
         document: the document's id, empty where there is none yet.
         where: file and line, as far as known.
         detail: what was found, with offsets and surface.
@@ -92,7 +92,7 @@ class ImportAudit:
 
     def add(self, kind: str, *, document: str = "", where: str = "", detail: str = "", count: int = 1) -> None:
         """Count ``kind``; a finding with a ``detail`` is listed, too."""
-        if kind not in KINDS:
+        if kind not in FINDING_KINDS:
             raise KeyError(kind)
         if not count:
             return
@@ -102,19 +102,19 @@ class ImportAudit:
 
     def category(self, name: str) -> int:
         """How many findings are of a category."""
-        return sum(count for kind, count in self.kinds.items() if KINDS[kind] == name)
+        return sum(count for kind, count in self.kinds.items() if FINDING_KINDS[kind] == name)
 
     @property
     def lost(self) -> int:
         """Spans dropped, snapped or doubtful."""
-        return sum(map(self.category, LOSSES))
+        return sum(map(self.category, LOSS_CATEGORIES))
 
     @property
     def loss(self) -> float:
         """Share of the file's spans that was dropped, snapped or is doubtful, in [0, 1]."""
         return self.lost / self.spans if self.spans else 0.0
 
-    def check(self, max_loss: float) -> None:
+    def check_loss(self, max_loss: float) -> None:
         """Fail where more was lost than the user allows.
 
         Raises:
@@ -122,8 +122,8 @@ class ImportAudit:
         """
         if self.loss <= max_loss:
             return
-        counts = ", ".join(f"{self.category(name)} {name}" for name in LOSSES if self.category(name))
-        first = next((f for f in self.findings if KINDS[f.kind] in LOSSES), None)
+        counts = ", ".join(f"{self.category(name)} {name}" for name in LOSS_CATEGORIES if self.category(name))
+        first = next((f for f in self.findings if FINDING_KINDS[f.kind] in LOSS_CATEGORIES), None)
         example = f"; first: {first.where or first.document}: {first.detail}" if first else ""
         raise ThresholdError(
             f"{self.source or 'input'}: {self.lost} of {self.spans} spans ({self.loss:.2%}) were not kept as they are "

@@ -11,7 +11,7 @@ import yaml
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
-from musamma.data.span_repair import partition
+from musamma.data.span_repair import split_nested
 
 COARSE = ("PER", "LOC", "ORG", "MISC")
 KHABAR = ("PER", "GPE", "LOC", "FAC", "ORG", "NORP", "EVENT", "PROD")
@@ -155,7 +155,7 @@ def apply_labels(document: Document, labels: LabelMap, *, audit: ImportAudit | N
         audit.add("duplicate", document=document.id, detail=f"equal after mapping with {labels.name}", count=merged)
     # Only names that no kept span holds may rise: annotated spans keep their place.
     free = [span for span in inner if not any(s.start < span.end and span.start < s.end for s in outer)]
-    risen, below = partition(free)
+    risen, below = split_nested(free)
     for span in risen:
         audit.add("promoted", document=document.id, detail=f"{document.describe(span)}: its outer name was dropped")
     rest = [span for span in inner if span not in free]

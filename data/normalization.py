@@ -12,16 +12,8 @@ import json
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from musamma.data.arabic import FOLDED_LETTERS, REMOVED_MARKS
 from musamma.data.errors import InputError
-
-# Vowel signs and Quranic marks (hamza and madda above, U+0653-U+0655, are letters' parts: NFKC composes them), tatweel, zero-width
-# and bidi controls, soft hyphen, byte order mark, variation selectors.
-DROPPED = (
-    r"[\x{0610}-\x{061A}\x{061C}\x{0640}\x{064B}-\x{0652}\x{0656}-\x{065F}\x{0670}\x{06D6}-\x{06ED}\x{08D3}-\x{08FF}"
-    r"\x{00AD}\x{180E}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F}\x{FEFF}\x{FE00}-\x{FE0F}]"
-)
-# Letters that Persian and Urdu keyboards put into Arabic text.
-FOLDED = {"ی": "ي", "ک": "ك", "ھ": "ه", "ہ": "ه"}
 
 # Words as musamma.data.arabic cuts them: a number with its separators is one, every other sign stands alone.
 _SIGN = r"\p{N}+(?:[.,٫٬]\p{N}+)+|[^\p{L}\p{M}\p{N}\s]"
@@ -29,8 +21,8 @@ _SIGN = r"\p{N}+(?:[.,٫٬]\p{N}+)+|[^\p{L}\p{M}\p{N}\s]"
 
 def arabic_normalizer() -> normalizers.Normalizer:
     """NFKC (which folds presentation forms), without vowel signs, tatweel and invisible controls, with Arabic letters."""
-    steps: list[normalizers.Normalizer] = [normalizers.NFKC(), normalizers.Replace(Regex(DROPPED), "")]
-    steps += [normalizers.Replace(letter, arabic) for letter, arabic in FOLDED.items()]
+    steps: list[normalizers.Normalizer] = [normalizers.NFKC(), normalizers.Replace(Regex(REMOVED_MARKS), "")]
+    steps += [normalizers.Replace(letter, arabic) for letter, arabic in FOLDED_LETTERS.items()]
     return normalizers.Sequence(steps)
 
 
@@ -77,7 +69,7 @@ def install_normalizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenize
 
 def has_normalizer(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer already carries :func:`arabic_normalizer`."""
-    return DROPPED in json.dumps(_state(fast_backend(tokenizer))["normalizer"]).replace("\\\\", "\\")
+    return REMOVED_MARKS in json.dumps(_state(fast_backend(tokenizer))["normalizer"]).replace("\\\\", "\\")
 
 
 def fast_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:

@@ -9,13 +9,13 @@ from typing import Any
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.import_audit import KINDS, ImportAudit
+from musamma.data.import_audit import FINDING_KINDS, ImportAudit
 
 OVERLAPS = ("error", "longest", "nested")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CandidateSpan:
     """A span as a file has it, true or not.
 
     Args:
@@ -45,8 +45,8 @@ class RawDocument:
 
     id: str
     text: str
-    spans: tuple[Candidate, ...] = ()
-    nested: tuple[Candidate, ...] = ()
+    spans: tuple[CandidateSpan, ...] = ()
+    nested: tuple[CandidateSpan, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
 
@@ -54,13 +54,13 @@ class RawDocument:
     def of(cls, document: Document, *, where: str) -> RawDocument:
         """A valid document, to be audited like any other."""
         spans, nested = (
-            tuple(Candidate(s.start, s.end, s.label, s.score) for s in names)
+            tuple(CandidateSpan(s.start, s.end, s.label, s.score) for s in names)
             for names in (document.spans, document.nested)
         )
         return cls(document.id, document.text, spans, nested, document.meta, where)
 
 
-def align(raw: RawDocument, *, overlaps: str, audit: ImportAudit) -> Document:
+def repair_spans(raw: RawDocument, *, overlaps: str, audit: ImportAudit) -> Document:
     """The valid document of a raw one.
 
     Whitespace at a border is snapped off, a span outside the text or without characters dropped, a duplicate merged.
@@ -72,7 +72,7 @@ def align(raw: RawDocument, *, overlaps: str, audit: ImportAudit) -> Document:
     """
     audit.documents += 1
     audit.spans += len(raw.spans) + len(raw.nested)
-    seen: dict[tuple[int, int, str], Candidate] = {}
+    seen: dict[tuple[int, int, str], CandidateSpan] = {}
     spans = _unique(raw, raw.spans, seen, audit)
     nested = _unique(raw, raw.nested, seen, audit)
     kept, moved = _resolve(raw, spans, overlaps, audit)
@@ -85,7 +85,7 @@ def align(raw: RawDocument, *, overlaps: str, audit: ImportAudit) -> Document:
     return Document(raw.id, raw.text, _spans(kept), _spans([*moved, *inner]), raw.meta)
 
 
-def partition(spans: Iterable[Span]) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+def split_nested(spans: Iterable[Span]) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """Outermost spans, and those that lie inside or across an earlier one."""
     outer: list[Span] = []
     inner: list[Span] = []
@@ -94,11 +94,11 @@ def partition(spans: Iterable[Span]) -> tuple[tuple[Span, ...], tuple[Span, ...]
     return tuple(outer), tuple(inner)
 
 
-def _spans(candidates: Sequence[Candidate]) -> tuple[Span, ...]:
+def _spans(candidates: Sequence[CandidateSpan]) -> tuple[Span, ...]:
     return tuple(Span(c.start, c.end, c.label, c.score) for c in candidates)
 
 
-def _report(raw: RawDocument, name: Candidate, kind: str, detail: str, audit: ImportAudit) -> None:
+def _report(raw: RawDocument, name: CandidateSpan, kind: str, detail: str, audit: ImportAudit) -> None:
     start, end = max(0, name.start), max(0, min(name.end, name.start + 60))
     described = f"[{name.start}, {name.end}) {name.label} {raw.text[start:end]!r}: {detail}"
     audit.add(kind, document=raw.id, where=name.where or raw.where, detail=described)
@@ -106,10 +106,10 @@ def _report(raw: RawDocument, name: Candidate, kind: str, detail: str, audit: Im
 
 def _unique(
     raw: RawDocument,
-    candidates: Sequence[Candidate],
-    seen: dict[tuple[int, int, str], Candidate],
+    candidates: Sequence[CandidateSpan],
+    seen: dict[tuple[int, int, str], CandidateSpan],
     audit: ImportAudit,
-) -> list[Candidate]:
+) -> list[CandidateSpan]:
     """The candidates with characters of their own, snapped, each once."""
     kept = []
     for given in candidates:
@@ -124,8 +124,8 @@ def _unique(
     return kept
 
 
-def _snap(raw: RawDocument, name: Candidate, audit: ImportAudit) -> Candidate | None:
-    if name.issue is not None and KINDS[name.issue] == "dropped":
+def _snap(raw: RawDocument, name: CandidateSpan, audit: ImportAudit) -> CandidateSpan | None:
+    if name.issue is not None and FINDING_KINDS[name.issue] == "dropped":
         _report(raw, name, name.issue, name.detail, audit)
         return None
     if not 0 <= name.start <= name.end <= len(raw.text):
@@ -145,11 +145,11 @@ def _snap(raw: RawDocument, name: Candidate, audit: ImportAudit) -> Candidate | 
 
 
 def _resolve(
-    raw: RawDocument, names: Sequence[Candidate], overlaps: str, audit: ImportAudit
-) -> tuple[list[Candidate], list[Candidate]]:
+    raw: RawDocument, names: Sequence[CandidateSpan], overlaps: str, audit: ImportAudit
+) -> tuple[list[CandidateSpan], list[CandidateSpan]]:
     """Spans without overlap, longest first served, and those moved to ``nested``."""
-    kept: list[Candidate] = []
-    moved: list[Candidate] = []
+    kept: list[CandidateSpan] = []
+    moved: list[CandidateSpan] = []
     for name in sorted(names, key=lambda n: (n.start - n.end, n.start)):
         place = bisect_right(kept, name.start, key=lambda k: k.start)
         rivals = [k for k in kept[max(0, place - 1) : place + 1] if k.start < name.end and name.start < k.end]
@@ -176,8 +176,8 @@ def _resolve(
 
 
 def _place_nested(
-    raw: RawDocument, kept: list[Candidate], nested: Sequence[Candidate], audit: ImportAudit
-) -> tuple[list[Candidate], list[Candidate]]:
+    raw: RawDocument, kept: list[CandidateSpan], nested: Sequence[CandidateSpan], audit: ImportAudit
+) -> tuple[list[CandidateSpan], list[CandidateSpan]]:
     """Nested names stay inside a kept span; one whose outer name is gone becomes a span itself."""
     inner = []
     for name in sorted(nested, key=lambda n: (n.start - n.end, n.start)):

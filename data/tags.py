@@ -70,7 +70,7 @@ class TagSet:
             table[[self.begin(label), self.inside(label)], self.inside(label)] = True
         return table
 
-    def check(self, document: Document) -> None:
+    def check_labels(self, document: Document) -> None:
         """Fail where the document has a label that is none of these.
 
         Raises:
@@ -112,9 +112,6 @@ class TagSet:
                 remedy="fine-tune the encoder with musamma train",
             )
         return tags, np.array([ids[tag] for tag in tags.tags])
-
-
-OUTSIDE_SCHEMES = "O"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +179,15 @@ class Repair:
 
 def split_tag(tag: str) -> tuple[str, str] | None:
     """Prefix and label of a tag, ``("O", "")`` for ``O``, ``None`` for what is no tag."""
-    if tag == OUTSIDE_SCHEMES:
-        return OUTSIDE_SCHEMES, ""
+    if tag == OUTSIDE:
+        return OUTSIDE, ""
     prefix, dash, label = tag.partition("-")
     return (prefix, label) if dash and label and prefix in PREFIXES else None
 
 
-def decode(rows: Sequence[Sequence[str]], *, scheme: str, where: Sequence[str]) -> tuple[list[TokenSpan], list[Repair]]:
+def decode_tags(
+    rows: Sequence[Sequence[str]], *, scheme: str, where: Sequence[str]
+) -> tuple[list[TokenSpan], list[Repair]]:
     """The names of a sentence.
 
     A token may carry several tags, for names inside names. A tag that goes on continues the outermost open name of its
@@ -215,7 +214,7 @@ def decode(rows: Sequence[Sequence[str]], *, scheme: str, where: Sequence[str]) 
         begun: list[tuple[str, int, bool]] = []
         for tag in row:
             prefix, label = _parse(tag, scheme, where[index])
-            if prefix == OUTSIDE_SCHEMES:
+            if prefix == OUTSIDE:
                 continue
             meaning = PREFIXES[prefix]
             mate = None if meaning.begins else next((name for name in waiting if name[0] == label), None)
@@ -240,10 +239,10 @@ def decode(rows: Sequence[Sequence[str]], *, scheme: str, where: Sequence[str]) 
     return sorted(found, key=lambda name: (name.start, -name.end)), repairs
 
 
-def encode(names: Iterable[TokenSpan], length: int, *, scheme: str) -> list[str]:
-    """One tag a token for names without overlap: the inverse of :func:`decode`."""
+def encode_tags(names: Iterable[TokenSpan], length: int, *, scheme: str) -> list[str]:
+    """One tag a token for names without overlap: the inverse of :func:`decode_tags`."""
     table = SCHEMES[scheme]
-    tags = [OUTSIDE_SCHEMES] * length
+    tags = [OUTSIDE] * length
     previous = None
     for name in sorted(names):
         begin = table.begin
@@ -260,13 +259,13 @@ def encode(names: Iterable[TokenSpan], length: int, *, scheme: str) -> list[str]
     return tags
 
 
-def detect(sentences: Iterable[Sequence[Sequence[str]]]) -> str:
+def detect_scheme(sentences: Iterable[Sequence[Sequence[str]]]) -> str:
     """The scheme of a corpus: BIOES or BILOU by their letters; IOB1 where ``B-`` only parts two names of a kind."""
     begun_inside = begun_plainly = False
     for rows in sentences:
         previous: set[str] = set()
         for row in rows:
-            parsed = [split_tag(tag) or (OUTSIDE_SCHEMES, "") for tag in row]
+            parsed = [split_tag(tag) or (OUTSIDE, "") for tag in row]
             for prefix, label in parsed:
                 if prefix in "ES":
                     return "bioes"
@@ -274,14 +273,14 @@ def detect(sentences: Iterable[Sequence[Sequence[str]]]) -> str:
                     return "bilou"
                 begun_inside |= prefix == "I" and label not in previous
                 begun_plainly |= prefix == "B" and label not in previous
-            previous = {label for prefix, label in parsed if prefix != OUTSIDE_SCHEMES}
+            previous = {label for prefix, label in parsed if prefix != OUTSIDE}
     return "iob1" if begun_inside and not begun_plainly else "iob2"
 
 
 def _parse(tag: str, scheme: str, where: str) -> tuple[str, str]:
     parsed = split_tag(tag)
     letters = SCHEMES[scheme].letters
-    if parsed is None or (parsed[0] != OUTSIDE_SCHEMES and parsed[0] not in letters):
+    if parsed is None or (parsed[0] != OUTSIDE and parsed[0] not in letters):
         legal = ", ".join(f"{letter}-LABEL" for letter in sorted(letters))
         raise InputError(
             f"{tag!r} is no tag of {scheme.upper()}",

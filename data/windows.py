@@ -16,14 +16,14 @@ from threading import Lock
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from musamma.data.arabic import WORD, proclitic_offsets
+from musamma.data.arabic import WORD_PATTERN, proclitic_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.normalization import fast_backend
 from musamma.data.tags import TagSet
 
 #: The label that PyTorch's cross entropy passes over.
-IGNORED = -100
+IGNORE_INDEX = -100
 
 # A word of more pieces than this share of a window (a URL, a line without spaces) lends only its first ones to the encoder.
 _LONGEST_WORD_SHARE = 0.25
@@ -36,12 +36,12 @@ class Misalignment:
     Args:
         span: the name as annotated.
         reason: what stands in the way.
-        kept: the span that is trained on in its place, ``None`` if there is none.
+        replacement: the span trained on in its place, or ``None``.
     """
 
     span: Span
     reason: str
-    kept: Span | None
+    replacement: Span | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,13 @@ class WordTargets:
 
     Args:
         tags: tag ids; int64, (words,).
-        proclitics: for a word that opens a name, how many of its letters are proclitics; :data:`IGNORED` elsewhere; int64, (words,).
-        losses: the names that could not be represented as annotated.
+        proclitics: for a word that opens a name, how many of its letters are proclitics; :data:`IGNORE_INDEX` elsewhere; int64, (words,).
+        misalignments: the names that could not be represented as annotated.
     """
 
     tags: np.ndarray
     proclitics: np.ndarray
-    losses: tuple[Misalignment, ...]
+    misalignments: tuple[Misalignment, ...]
 
 
 class DocumentTokenizer:
@@ -119,30 +119,30 @@ class DocumentTokenizer:
         self._lock = Lock()
         self._longest_word = max(1, int(self.capacity * _LONGEST_WORD_SHARE))
 
-    def encode(self, document: Document) -> TokenizedDocument:
-        """One document; see :meth:`encode_all`."""
-        return next(self.encode_all([document]))
+    def tokenize(self, document: Document) -> TokenizedDocument:
+        """One document; see :meth:`tokenize_all`."""
+        return next(self.tokenize_all([document]))
 
-    def encode_all(self, documents: Iterable[Document], *, batch: int = 256) -> Iterator[TokenizedDocument]:
+    def tokenize_all(self, documents: Iterable[Document], *, batch: int = 256) -> Iterator[TokenizedDocument]:
         """Documents, in order; the tokenizer sees ``batch`` of them at a time and works on all cores."""
         chunk: list[Document] = []
         for document in documents:
             chunk.append(document)
             if len(chunk) == batch:
-                yield from self._encode(chunk)
+                yield from self._tokenize_batch(chunk)
                 chunk = []
         if chunk:
-            yield from self._encode(chunk)
+            yield from self._tokenize_batch(chunk)
 
-    def _encode(self, documents: list[Document]) -> Iterator[TokenizedDocument]:
-        pieces = cut((document.text for document in documents), self._tokenize)
+    def _tokenize_batch(self, documents: list[Document]) -> Iterator[TokenizedDocument]:
+        pieces = tokenize_texts((document.text for document in documents), self._call_tokenizer)
         for document, own in zip(documents, pieces, strict=True):
             words, starts, ends = _assign(document.text, own.offsets)
             yield TokenizedDocument(document, words, tuple(self._windows(own.ids, starts, ends)))
 
-    def _tokenize(self, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+    def _call_tokenizer(self, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
         with self._lock:
-            return tokenize(self.tokenizer, texts)
+            return tokenize_batch(self.tokenizer, texts)
 
     def _windows(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[Window]:
         ends = np.minimum(ends, starts + self._longest_word)
@@ -164,7 +164,7 @@ class DocumentTokenizer:
             )
 
 
-def targets(encoded: TokenizedDocument, tags: TagSet, *, proclitics: bool = True) -> WordTargets:
+def build_targets(encoded: TokenizedDocument, tags: TagSet, *, proclitics: bool = True) -> WordTargets:
     """Tags of a document's spans, with an account of what they cannot carry.
 
     Args:
@@ -176,19 +176,19 @@ def targets(encoded: TokenizedDocument, tags: TagSet, *, proclitics: bool = True
         InputError: a span's label is not in ``tags``.
     """
     document, words = encoded.document, encoded.words
-    tags.check(document)
+    tags.check_labels(document)
     labels = np.zeros(len(words), dtype=np.int64)
-    letters = np.full(len(words), IGNORED, dtype=np.int64)
-    losses = []
+    letters = np.full(len(words), IGNORE_INDEX, dtype=np.int64)
+    misalignments = []
     for span in document.spans:
         # Words that share a character with the name.
         first = int(np.searchsorted(words[:, 1], span.start, side="right"))
         last = int(np.searchsorted(words[:, 0], span.end, side="left"))
         if first >= last:
-            losses.append(Misalignment(span, "it covers no word that the tokenizer keeps", None))
+            misalignments.append(Misalignment(span, "it covers no word that the tokenizer keeps", None))
             continue
         if labels[first:last].any():
-            losses.append(Misalignment(span, "another name stands in the same word", None))
+            misalignments.append(Misalignment(span, "another name stands in the same word", None))
             continue
         offsets = proclitic_offsets(document.text, *words[first].tolist()) if proclitics else [int(words[first, 0])]
         count = offsets.index(span.start) if span.start in offsets else 0
@@ -197,14 +197,14 @@ def targets(encoded: TokenizedDocument, tags: TagSet, *, proclitics: bool = True
             reason = (
                 "it begins before a word" if span.start < kept.start else "it begins inside a word, behind no proclitic"
             )
-            losses.append(Misalignment(span, reason, kept))
+            misalignments.append(Misalignment(span, reason, kept))
         elif kept.end != span.end:
-            losses.append(
+            misalignments.append(
                 Misalignment(span, "it ends inside a word" if span.end < kept.end else "it ends behind a word", kept)
             )
         labels[first], labels[first + 1 : last] = tags.begin(span.label), tags.inside(span.label)
         letters[first] = count
-    return WordTargets(labels, letters, tuple(losses))
+    return WordTargets(labels, letters, tuple(misalignments))
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +231,7 @@ def _assign(text: str, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     Returns:
         Start and end of the words that have pieces, (words, 2); each word's first piece, and the piece after its last, (words,).
     """
-    spans = chain.from_iterable(match.span() for match in WORD.finditer(text))
+    spans = chain.from_iterable(match.span() for match in WORD_PATTERN.finditer(text))
     words = np.fromiter(spans, dtype=np.int64).reshape(-1, 2)
     if not len(words) or not len(offsets):
         return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -259,16 +259,16 @@ def _cut(lengths: np.ndarray, capacity: int, overlap: int) -> list[tuple[int, in
 
 
 #: Characters of a section.
-SECTION = 1 << 17
+SECTION_LENGTH = 1 << 17
 #: Characters that two sections share on either side of their border.
-MARGIN = 1 << 10
+SECTION_MARGIN = 1 << 10
 # Pieces that must agree where two sections are joined.
 _RUN = 16
 # Characters that the tokenizer is given at a time, so that it can use all cores.
 _CALL = 1 << 20
 
 #: Gives each text's piece ids, and their start and end in it.
-Tokenize = Callable[[list[str]], Iterable[tuple[Sequence[int], Sequence[tuple[int, int]]]]]
+BatchTokenizer = Callable[[list[str]], Iterable[tuple[Sequence[int], Sequence[tuple[int, int]]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +287,9 @@ class Pieces:
         return Pieces(self.ids[part], self.offsets[part])
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+def tokenize_batch(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
     """Each text's piece ids, without special tokens, and their start and end in it."""
     encoding = tokenizer(
         texts,
@@ -304,7 +306,9 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Iterator[t
     return zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
 
 
-def cut(texts: Iterable[str], tokenize: Tokenize, *, section: int = SECTION, margin: int = MARGIN) -> Iterator[Pieces]:
+def tokenize_texts(
+    texts: Iterable[str], tokenize: BatchTokenizer, *, section: int = SECTION_LENGTH, margin: int = SECTION_MARGIN
+) -> Iterator[Pieces]:
     """The pieces of every text, in order.
 
     Args:
@@ -329,12 +333,12 @@ def cut(texts: Iterable[str], tokenize: Tokenize, *, section: int = SECTION, mar
     yield from _arrays(tokenize, short)
 
 
-def _arrays(tokenize: Tokenize, texts: list[str]) -> Iterator[Pieces]:
+def _arrays(tokenize: BatchTokenizer, texts: list[str]) -> Iterator[Pieces]:
     for ids, offsets in tokenize(texts) if texts else ():
         yield Pieces(np.array(ids, dtype=np.int64), np.array(offsets, dtype=np.int64).reshape(-1, 2))
 
 
-def _by_sections(text: str, tokenize: Tokenize, section: int, margin: int) -> Pieces:
+def _by_sections(text: str, tokenize: BatchTokenizer, section: int, margin: int) -> Pieces:
     # The last section is a little longer rather than too short to be joined.
     borders = [*range(0, len(text) - margin, section), len(text)]
     stretches = [(max(0, start - margin), min(len(text), end + margin)) for start, end in pairwise(borders)]

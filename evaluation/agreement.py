@@ -9,7 +9,7 @@ from typing import Any
 
 from sklearn.metrics import cohen_kappa_score
 
-from musamma.data.arabic import segment
+from musamma.data.arabic import word_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation.counts import Scores
@@ -69,7 +69,7 @@ def measure_agreement(first: Iterable[Document], second: Iterable[Document]) -> 
         if other is None:
             continue
         scorer.add(one, other)
-        words = segment(one.text)
+        words = word_offsets(one.text)
         ours += word_labels(words, one.spans)
         theirs += word_labels(words, other.spans)
         cases += (case for case in pair_names(one, other.spans) if case.kind != CORRECT)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import regex
 
-from musamma.data.arabic import PROCLITICS, folded
-from musamma.data.consistency import forms_missed, forms_tagged_two_ways
+from musamma.data.arabic import PROCLITIC_PATTERN, strip_marks
+from musamma.data.consistency import find_ambiguous_forms, find_missed_forms
 from musamma.data.document import Document, Span
 from musamma.evaluation.matching import (
     CORRECT,
@@ -171,7 +171,7 @@ def find_costly_forms(documents: Mapping[str, Document], cases: Iterable[NamePai
     for case in cases:
         span = case.gold or case.predicted
         assert span is not None
-        forms[folded(documents[case.document].surface(span))][case.kind] += 1
+        forms[strip_marks(documents[case.document].surface(span))][case.kind] += 1
     found = [
         CostlyForm(
             surface,
@@ -327,12 +327,12 @@ def _contradictions(documents: Mapping[str, Document], cases: Sequence[NamePair]
 
 def _labelled_otherwise(documents: Mapping[str, Document]) -> Iterator[_Odd]:
     usual = {}
-    for form in forms_tagged_two_ways(documents.values()):
+    for form in find_ambiguous_forms(documents.values()):
         label, ids = next(iter(form.tagged.items()))
         usual[form.surface] = label, len(ids), sum(map(len, form.tagged.values()))
     for document in documents.values():
         for span in document.spans:
-            label, times, total = usual.get(folded(document.surface(span)), (span.label, 0, 1))
+            label, times, total = usual.get(strip_marks(document.surface(span)), (span.label, 0, 1))
             if label != span.label and times >= USUAL_SHARE * total:
                 yield _Odd(document, span.start, span.end, span, label, times, total)
 
@@ -343,7 +343,7 @@ def _not_annotated(documents: Mapping[str, Document]) -> Iterator[_Odd]:
         for document in documents.values()
     }
     # The longest first: where a form holds another one, the place is the longer one's.
-    for form in sorted(forms_missed(list(documents.values())), key=lambda form: -len(form.surface)):
+    for form in sorted(find_missed_forms(list(documents.values())), key=lambda form: -len(form.surface)):
         label, ids = next(iter(form.tagged.items()))
         total = sum(map(len, form.tagged.values())) + len(form.missed)
         if len(ids) < USUAL_SHARE * total:
@@ -361,7 +361,7 @@ def _occurrences(surface: str) -> regex.Pattern[str]:
     written = regex.escape(surface)
     if surface.startswith("ال"):  # Behind a lam the article has no alef: للجيش.
         written += f"|(?<=ل){regex.escape(surface[1:])}"
-    before = PROCLITICS.pattern if len(surface) >= MIN_LETTERS else ""
+    before = PROCLITIC_PATTERN.pattern if len(surface) >= MIN_LETTERS else ""
     return regex.compile(rf"(?<!{_INSIDE})(?:{before})({written})(?!{_INSIDE})")
 
 

@@ -10,7 +10,7 @@ from itertools import tee
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats import ReadOptions, guess_format, read_documents
-from musamma.data.formats.options import READ
+from musamma.data.formats.options import DEFAULT_READ_OPTIONS
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import LabelMap, apply_labels, load_label_map
 from musamma.evaluation.counts import CountTable, Scores, count_table
@@ -94,7 +94,7 @@ def read_evaluation_pair(
     gold_labels: LabelRenaming,
     predicted_labels: LabelRenaming,
     own_tags: bool = False,
-    options: ReadOptions = READ,
+    options: ReadOptions = DEFAULT_READ_OPTIONS,
 ) -> EvaluationPair:
     """Open the gold and what is to be scored against it.
 
@@ -134,7 +134,9 @@ def read_evaluation_pair(
     )
 
 
-def read_predictions(path: str, gold: Iterable[Document], *, options: ReadOptions = READ) -> Iterator[Document]:
+def read_predictions(
+    path: str, gold: Iterable[Document], *, options: ReadOptions = DEFAULT_READ_OPTIONS
+) -> Iterator[Document]:
     """The predicted documents of a file, in any format that musamma reads.
 
     Args:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from musamma.data.arabic import PROCLITICS, is_letter
+from musamma.data.arabic import is_proclitic
 from musamma.data.document import Document, Span
 
 STRICT = "strict"
@@ -219,9 +218,7 @@ def differ_by_proclitic(text: str, one: Span, other: Span) -> bool:
     """Whether two names end together and the longer one has nothing but proclitic letters (و ف ب ل ك س) before the other."""
     if one.end != other.end or one.start == other.start:
         return False
-    between = text[min(one.start, other.start) : max(one.start, other.start)]
-    letters = unicodedata.normalize("NFKC", "".join(filter(is_letter, between)))
-    return bool(letters) and PROCLITICS.fullmatch(letters) is not None
+    return is_proclitic(text[min(one.start, other.start) : max(one.start, other.start)])
 
 
 def _candidates(text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> Iterator[tuple[int, int, str, int]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from musamma.data.arabic import folded, proclitic_offsets, segment
+from musamma.data.arabic import proclitic_offsets, strip_marks, word_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation.counts import GOLD, PREDICTED, SLICE_PREFIX, TRUE_POSITIVE, Counts, CountTable
@@ -153,7 +153,7 @@ _DATE = re.compile(r"(\d{4})-\d{2}(-\d{2}([T ].*)?)?")
 class Slicer:
     """Tells which slices a name belongs to.
 
-    Forms are compared by their letters (see :func:`musamma.data.arabic.folded`). Only outermost names of the training documents count.
+    Forms are compared by their letters (see :func:`musamma.data.arabic.strip_marks`). Only outermost names of the training documents count.
 
     Args:
         training: what the system was trained on, for ``seen`` and ``frequency``; ``None`` leaves these out.
@@ -168,7 +168,7 @@ class Slicer:
             self._trained = defaultdict(Counter)
             for document in training:
                 for span in document.spans:
-                    self._trained[folded(document.surface(span))][span.label] += 1
+                    self._trained[strip_marks(document.surface(span))][span.label] += 1
 
     @property
     def trained_labels(self) -> tuple[str, ...] | None:
@@ -184,7 +184,7 @@ class Slicer:
             document: the text; its own spans are not looked at.
             spans: names of it.
         """
-        words = segment(document.text)
+        words = word_offsets(document.text)
         starts = [start for start, _ in words]
         return [self._name(document, span, words, starts) for span in spans]
 
@@ -221,7 +221,7 @@ class Slicer:
         text = document.text
         values = {LABEL: span.label}
         if self._trained is not None:
-            labels = self._trained.get(folded(document.surface(span)), Counter())
+            labels = self._trained.get(strip_marks(document.surface(span)), Counter())
             seen = 0 if span.label in labels else 1 if labels else 2
             values[SEEN] = DIMENSIONS[SEEN][seen]
             values[FREQUENCY] = DIMENSIONS[FREQUENCY][bisect_left((0, 1, 5), labels.total())]
@@ -253,7 +253,7 @@ def _few(values: Sequence[str]) -> bool:
 
 
 def _length_band(document: Document) -> str:
-    words = sum(_is_word(document.text, start, end) for start, end in segment(document.text))
+    words = sum(_is_word(document.text, start, end) for start, end in word_offsets(document.text))
     return DIMENSIONS[DOCUMENT_LENGTH][bisect_left((50, 200, 500), words)]
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from musamma.data.arabic import DIRECTION_MARKS
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.formats.conll import DIRECTION_MARKS, sentences
-from musamma.data.formats.options import READ
+from musamma.data.formats.conll import read_sentences
+from musamma.data.formats.options import DEFAULT_READ_OPTIONS
 from musamma.data.import_audit import ImportAudit
 from musamma.evaluation.conll_tags import OUTSIDE, parse_iob2_tag
 from musamma.evaluation.counts import Scores
@@ -54,7 +55,7 @@ def read_tagged_sentences(
     Raises:
         InputError: the file cannot be read, or a word has no tag, several, or one that is not IOB2.
     """
-    for sentence in sentences(Path(path), READ, ImportAudit(limit=0)):
+    for sentence in read_sentences(Path(path), DEFAULT_READ_OPTIONS, ImportAudit(limit=0)):
         tags = tuple(_tag(row, relabel, where) for row, where in zip(sentence.tags, sentence.where, strict=True))
         yield TaggedSentence(sentence.tokens, tags, sentence.where[0])
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from musamma.data.document import KEYS, Document, parse_json
+from musamma.data.document import DOCUMENT_KEYS, Document, parse_json
 from musamma.data.errors import InputError
 from musamma.data.formats.json_lines import identifier
 from musamma.data.formats.tabular import IDS, TEXT
@@ -153,7 +153,7 @@ def json_document(
         if type(record.get("id")) is int:
             record["id"] = str(record["id"])
         # Without a text, what else there is may be the text under another name.
-        if "text" in record and (others := {key: record.pop(key) for key in sorted(set(record) - set(KEYS))}):
+        if "text" in record and (others := {key: record.pop(key) for key in sorted(set(record) - set(DOCUMENT_KEYS))}):
             record["meta"] = _with(record.get("meta"), others, where)
     return Document.from_dict(record, where=where, default_id=default_id)
 

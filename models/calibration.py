@@ -18,7 +18,7 @@ from musamma.data.arabic import proclitic_offsets
 from musamma.data.errors import InputError
 from musamma.data.files import atomic_write
 from musamma.data.tags import TagSet
-from musamma.data.windows import IGNORED, TokenizedDocument, targets
+from musamma.data.windows import IGNORE_INDEX, TokenizedDocument, build_targets
 from musamma.models.decoding import PROCLITIC_CLASSES, log_softmax
 
 #: Where a temperature is looked for. A model that is right about every word of the development set has no finite best one.
@@ -111,12 +111,12 @@ def fit_temperatures(classified: Iterable[tuple[TokenizedDocument, Logits]], tag
     border_rows = [np.empty((0, PROCLITIC_CLASSES))]
     border_gold: list[int] = []
     for item, (tag_logits, proclitic_logits) in classified:
-        goal = targets(item, tags, proclitics=proclitic_logits is not None)
+        goal = build_targets(item, tags, proclitics=proclitic_logits is not None)
         tag_rows.append(tag_logits)
         tag_gold.append(goal.tags)
         if proclitic_logits is None:
             continue
-        for word in np.flatnonzero(goal.proclitics != IGNORED):
+        for word in np.flatnonzero(goal.proclitics != IGNORE_INDEX):
             borders = len(proclitic_offsets(item.document.text, *item.words[word].tolist()))
             if borders > 1:
                 row = proclitic_logits[word].astype(np.float64)

@@ -156,7 +156,7 @@ class Predictor:
         yield from waiting  # texts without a word at the very end
 
     def _group(self, documents: list[Document]) -> _Group:
-        encoded = list(self.encoder.encode_all(documents))
+        encoded = list(self.encoder.tokenize_all(documents))
         logits: list[Logits] = [
             (
                 np.zeros((len(item.words), len(self.tags)), dtype=np.float32),

@@ -30,7 +30,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 
 pytest_plugins = ["tests.own_process"]
@@ -124,7 +124,7 @@ def any_encoder(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def seed_article() -> Document:
     """The seed article with its names."""
-    return next(document for document in khabar("test") if document.id == "seed-mosul")
+    return next(document for document in load_khabar("test") if document.id == "seed-mosul")
 
 
 # Nothing of the browser's own may go out either.

@@ -39,7 +39,7 @@ PROBE = """
 import json, sys
 from pathlib import Path
 import musamma.cli.main
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.models.loading import load_tokenizer, packaged_models
 from musamma.training.config import load_config, packaged_configs
 from musamma.training.pretraining.pretrain_config import load_pretrain_config
@@ -48,7 +48,7 @@ text = "وبالموصل"
 encoding = load_tokenizer(str(packaged_models()["nawah"]))(text, add_special_tokens=False, return_offsets_mapping=True)
 print(json.dumps({
     "files": sorted({m.__file__ for n, m in sys.modules.items() if n.startswith("musamma.") and m.__file__}),
-    "articles": len(khabar()),
+    "articles": len(load_khabar()),
     "seed": next(d for d in khabar("test") if d.id == "seed-mosul").text[:10],
     "configs": {
         name: (load_pretrain_config if "pretrain" in name else load_config)(name).encoder for name in packaged_configs()

@@ -12,18 +12,18 @@ import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document, group_documents
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
 from musamma.data.labels import apply_labels, load_label_map
 from musamma.data.tags import TagSet
-from musamma.data.windows import IGNORED, DocumentTokenizer, Misalignment, targets
+from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, Misalignment, build_targets
 from musamma.models.predictor import pad
 from musamma.training.config import DataConfig, RunConfig
 
 #: Corpora that come with the project, by name.
-PACKAGED_CORPORA = {"khabar": khabar}
+PACKAGED_CORPORA = {"khabar": load_khabar}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def load_corpus(config: RunConfig) -> Corpus:
     found = {span.label for document in train for span in document.spans}
     tags = TagSet(tuple(config.labels)) if config.labels else TagSet.from_labels(found)
     for document in (*train, *dev, *test):
-        tags.check(document)
+        tags.check_labels(document)
     if data.group > 1:
         train, dev, test = (list(group_documents(documents, data.group)) for documents in (train, dev, test))
     return Corpus(train, dev, test, tags)
@@ -107,18 +107,18 @@ def build_window_dataset(
     """Every window of the documents, with the targets of the words that it owns.
 
     Returns:
-        A data set with columns ``input_ids``, ``tags`` and ``proclitics`` (one value a piece, :data:`IGNORED` but on owned words'
+        A data set with columns ``input_ids``, ``tags`` and ``proclitics`` (one value a piece, :data:`IGNORE_INDEX` but on owned words'
         first pieces) and ``length``; and the annotated names that tags cannot carry as they stand.
     """
     rows: dict[str, list[Any]] = {"input_ids": [], "tags": [], "proclitics": [], LENGTH: []}
     losses = []
-    for encoded in encoder.encode_all(documents):
-        goal = targets(encoded, tags, proclitics=proclitics)
-        losses += [(encoded.document, loss) for loss in goal.losses]
+    for encoded in encoder.tokenize_all(documents):
+        goal = build_targets(encoded, tags, proclitics=proclitics)
+        losses += [(encoded.document, loss) for loss in goal.misalignments]
         for window in encoded.windows:
             words, positions = window.words[window.owned], window.positions[window.owned]
             for column, values in (("tags", goal.tags), ("proclitics", goal.proclitics)):
-                row = np.full(len(window.input_ids), IGNORED)
+                row = np.full(len(window.input_ids), IGNORE_INDEX)
                 row[positions] = values[words]
                 rows[column].append(row)
             rows["input_ids"].append(window.input_ids)
@@ -142,7 +142,7 @@ class WindowCollator:
         """``input_ids`` and ``attention_mask`` (windows, pieces), ``labels`` (windows, 2, pieces): tags, then proclitics."""
         ids = [np.asarray(row["input_ids"]) for row in rows]
         labels = [
-            torch.from_numpy(pad([np.asarray(row[column]) for row in rows], IGNORED, limit=self.max_length))
+            torch.from_numpy(pad([np.asarray(row[column]) for row in rows], IGNORE_INDEX, limit=self.max_length))
             for column in ("tags", "proclitics")
         ]
         return {
@@ -168,7 +168,7 @@ def joint_loss(
     for logits, goal in zip(outputs, labels.unbind(dim=1), strict=True):
         if logits is not None:
             total = total + cross_entropy(
-                logits.float().flatten(0, 1), goal.flatten(), ignore_index=IGNORED, reduction="sum"
+                logits.float().flatten(0, 1), goal.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
             )
-    count = labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    count = labels.ne(IGNORE_INDEX).sum() if num_items_in_batch is None else num_items_in_batch
     return total / torch.as_tensor(count, device=labels.device).clamp(min=1)

@@ -223,5 +223,5 @@ def _loss_record(document: Document, loss: Misalignment) -> dict[str, Any]:
         "span": loss.span.to_dict(),
         "surface": document.surface(loss.span),
         "reason": loss.reason,
-        "kept": None if loss.kept is None else loss.kept.to_dict(),
+        "kept": None if loss.replacement is None else loss.replacement.to_dict(),
     }

@@ -11,8 +11,8 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import check_label
-from musamma.data.span_repair import Candidate, RawDocument, align
-from musamma.data.tags import decode
+from musamma.data.span_repair import CandidateSpan, RawDocument, repair_spans
+from musamma.data.tags import decode_tags
 
 #: The key of a predicted document's ``meta`` that holds what was changed or cut on its way, by kind.
 CHANGES = "changes"
@@ -92,8 +92,10 @@ def to_document(document: Document, findings: Findings) -> Document:
                 remedy="the system rewrites its text: align its words with the text first",
             )
     audit = ImportAudit(limit=0)
-    candidates = tuple(Candidate(name.start, name.end, name.label, name.score) for name in findings.names)
-    aligned = align(RawDocument(document.id, document.text, candidates, where=where), overlaps="longest", audit=audit)
+    candidates = tuple(CandidateSpan(name.start, name.end, name.label, name.score) for name in findings.names)
+    aligned = repair_spans(
+        RawDocument(document.id, document.text, candidates, where=where), overlaps="longest", audit=audit
+    )
     changes = findings.changes + audit.kinds
     meta = {key: value for key, value in document.meta.items() if key != CHANGES}
     return replace(aligned, meta={**meta, CHANGES: dict(sorted(changes.items()))} if changes else meta)
@@ -139,6 +141,6 @@ def names_of_tags(offsets: Sequence[tuple[int, int]], tags: Sequence[str], *, wh
     """
     if len(offsets) != len(tags):
         raise InputError(f"{len(tags)} tags for {len(offsets)} words", where=where or None, expected="one a word")
-    names, repairs = decode([(tag,) for tag in tags], scheme="iob2", where=[where] * len(tags))
+    names, repairs = decode_tags([(tag,) for tag in tags], scheme="iob2", where=[where] * len(tags))
     found = tuple(Found(offsets[name.start][0], offsets[name.end - 1][1], name.label) for name in names)
     return Findings(found, +Counter({"repaired_tag": len(repairs)}))

@@ -11,7 +11,7 @@ from musamma.data.errors import InputError
 from musamma.data.formats.markup import parse_article
 
 
-def khabar(split: str | None = None) -> list[Document]:
+def load_khabar(split: str | None = None) -> list[Document]:
     """The annotated news articles of Khabar, by id.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import atomic_write
@@ -43,9 +43,9 @@ def release(folder: Path) -> dict[str, int]:
     Raises:
         InputError: an article or the list of parts is not valid, an article is in no part or in two, or a file cannot be written.
     """
-    parts = {part: khabar(part) for part in PARTS}
+    parts = {part: load_khabar(part) for part in PARTS}
     placed = [document.id for documents in parts.values() for document in documents]
-    everything = [document.id for document in khabar()]
+    everything = [document.id for document in load_khabar()]
     if sorted(placed) != everything:
         odd = sorted(set(everything) ^ set(placed)) or sorted({id for id in placed if placed.count(id) > 1})
         raise InputError(

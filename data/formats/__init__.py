@@ -27,10 +27,10 @@ from musamma.data.formats import (
     tabular as tables,
 )
 from musamma.data.formats.lines import json_lines, write_lines
-from musamma.data.formats.options import READ, WRITE, ReadOptions, WriteOptions
-from musamma.data.import_audit import KINDS, LOSSES, ImportAudit
+from musamma.data.formats.options import DEFAULT_READ_OPTIONS, DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions
+from musamma.data.import_audit import FINDING_KINDS, LOSS_CATEGORIES, ImportAudit
 from musamma.data.labels import apply_labels, check_label
-from musamma.data.span_repair import RawDocument, align
+from musamma.data.span_repair import RawDocument, repair_spans
 
 __all__ = [
     "FORMATS",
@@ -65,7 +65,7 @@ def read_documents(
     path: str | Path,
     *,
     format: str | None = None,
-    options: ReadOptions = READ,
+    options: ReadOptions = DEFAULT_READ_OPTIONS,
     audit: ImportAudit | None = None,
 ) -> Iterator[Document]:
     """The documents of a file, folder or dataset, one at a time.
@@ -93,7 +93,7 @@ def read_documents(
                 raise InputError(found, where=raw.where, expected="unique ids")
             account.add("duplicate_id", document=raw.id, where=raw.where, detail=found)
         seen.setdefault(raw.id, raw.where)
-        document = align(raw, overlaps=options.overlaps, audit=account)
+        document = repair_spans(raw, overlaps=options.overlaps, audit=account)
         if audit is None and account.lost:
             _fail(account, raw)
         if options.labels is not None:
@@ -113,7 +113,7 @@ def write_documents(
     path: str | Path,
     *,
     format: str | None = None,
-    options: WriteOptions = WRITE,
+    options: WriteOptions = DEFAULT_WRITE_OPTIONS,
     audit: ImportAudit | None = None,
 ) -> int:
     """Write documents; a single file appears under its name only when whole. Returns how many were written.
@@ -210,7 +210,7 @@ def _raw(path: str | Path, format: str, options: ReadOptions, audit: ImportAudit
         )
     match format:
         case "khabar":
-            found = markup.articles(path) if path.is_dir() else iter([(path, markup.read_article(path))])
+            found = markup.read_articles(path) if path.is_dir() else iter([(path, markup.read_article(path))])
             return (RawDocument.of(document, where=str(file)) for file, document in found)
         case "brat":
             return brat.read(path, options, audit)
@@ -229,7 +229,7 @@ def _raw(path: str | Path, format: str, options: ReadOptions, audit: ImportAudit
 
 
 def _fail(audit: ImportAudit, raw: RawDocument) -> None:
-    first = next(finding for finding in audit.findings if KINDS[finding.kind] in LOSSES)
+    first = next(finding for finding in audit.findings if FINDING_KINDS[finding.kind] in LOSS_CATEGORIES)
     raise InputError(
         f"span {first.detail}",
         where=f"{first.where or raw.where}, document {first.document!r}",

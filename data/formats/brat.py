@@ -17,7 +17,7 @@ from musamma.data.files import document_path
 from musamma.data.formats.lines import read_text, write_lines
 from musamma.data.formats.options import ReadOptions
 from musamma.data.import_audit import ImportAudit
-from musamma.data.span_repair import Candidate, RawDocument
+from musamma.data.span_repair import CandidateSpan, RawDocument
 
 _SPAN = re.compile(r"(\S+) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")
 _OTHER = frozenset("REAMN#*")
@@ -81,7 +81,7 @@ def _line(document: Document, span: Span) -> str:
     return f"{span.label} {offsets}\t{' '.join(document.text[start:end] for start, end in pieces)}"
 
 
-def _span(line: str, text: str, where: str, options: ReadOptions) -> Candidate:
+def _span(line: str, text: str, where: str, options: ReadOptions) -> CandidateSpan:
     columns = line.split("\t", 2)
     match = _SPAN.fullmatch(columns[1]) if len(columns) > 1 else None
     if match is None:
@@ -97,7 +97,7 @@ def _span(line: str, text: str, where: str, options: ReadOptions) -> Candidate:
         detail = f"{len(pieces)} fragments, {match[2]}"
     elif inside and len(columns) > 2 and columns[2] != (surface := _surface(text, pieces)):
         issue, detail = "surface_mismatch", f"the file says {columns[2][:40]!r} and the text {surface[:40]!r}"
-    return Candidate(start, end, match[1], None, where, issue, detail)
+    return CandidateSpan(start, end, match[1], None, where, issue, detail)
 
 
 def _surface(text: str, pieces: list[tuple[int, int]]) -> str:

@@ -10,19 +10,17 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from musamma.data.arabic import DIRECTION_MARKS
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats.lines import decoded_lines
-from musamma.data.formats.options import WRITE, ReadOptions, WriteOptions
-from musamma.data.formats.tokens import Sentence, assemble, breaks_before, tag_columns
+from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions
+from musamma.data.formats.tokens import Sentence, assemble_document, breaks_before, build_tag_columns
 from musamma.data.import_audit import ImportAudit
 from musamma.data.span_repair import RawDocument
-from musamma.data.tags import OUTSIDE_SCHEMES as OUTSIDE
-from musamma.data.tags import decode, detect, split_tag
+from musamma.data.tags import OUTSIDE, decode_tags, detect_scheme, split_tag
 
 DOCSTART = "-DOCSTART-"
-#: Invisible marks of writing direction, and the byte order mark; not part of a token.
-DIRECTION_MARKS = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 
 
 def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
@@ -36,20 +34,20 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
     if scheme == "auto" or options.rejoin_clitics:
         unlisted = ImportAudit(limit=0)
         if scheme == "auto":
-            scheme = detect(sentence.tags for sentence in sentences(path, options, unlisted))
+            scheme = detect_scheme(sentence.tags for sentence in read_sentences(path, options, unlisted))
         if options.rejoin_clitics:
-            for sentence in sentences(path, options, unlisted):
-                names, _ = decode(sentence.tags, scheme=scheme, where=sentence.where)
+            for sentence in read_sentences(path, options, unlisted):
+                names, _ = decode_tags(sentence.tags, scheme=scheme, where=sentence.where)
                 starts.update(sentence.tokens[name.start] for name in names)
 
     def raw(group: list[Sentence], number: int) -> RawDocument:
-        return assemble(
+        return assemble_document(
             group, id=f"{path.stem}-{number:05d}", scheme=scheme, starts=starts, options=options, audit=audit
         )
 
     group: list[Sentence] = []
     number = 0
-    for sentence in sentences(path, options, audit):
+    for sentence in read_sentences(path, options, audit):
         full = options.sentences and len(group) == options.sentences
         if group and (full or sentence.opens):
             yield raw(group, number)
@@ -59,7 +57,7 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
         yield raw(group, number)
 
 
-def sentences(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[Sentence]:
+def read_sentences(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[Sentence]:
     """The sentences of a file, one at a time."""
     rows: list[tuple[str, tuple[str, ...], int]] = []
     opens = False
@@ -100,13 +98,15 @@ def sentences(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[
         yield _sentence(rows, opens, path)
 
 
-def to_conll(document: Document, *, options: WriteOptions = WRITE, audit: ImportAudit | None = None) -> str:
+def to_conll(
+    document: Document, *, options: WriteOptions = DEFAULT_WRITE_OPTIONS, audit: ImportAudit | None = None
+) -> str:
     """A document as CoNLL lines, a blank line at the end; nothing for a text without tokens.
 
     A name that covers part of a token is widened to all of it, and counted in ``audit``. A sentence ends where the text has
     a line break, except inside a name.
     """
-    tokens, columns = tag_columns(document, options, ImportAudit(limit=0) if audit is None else audit)
+    tokens, columns = build_tag_columns(document, options, ImportAudit(limit=0) if audit is None else audit)
     lines = []
     for index, (start, end) in enumerate(tokens):
         if index and breaks_before(document, tokens[index - 1][1], start):

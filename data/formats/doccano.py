@@ -17,7 +17,7 @@ from musamma.data.formats.json_lines import identifier, label_of, offset
 from musamma.data.formats.lines import json_lines
 from musamma.data.formats.options import ReadOptions
 from musamma.data.import_audit import ImportAudit
-from musamma.data.span_repair import Candidate, RawDocument
+from musamma.data.span_repair import CandidateSpan, RawDocument
 
 LABEL_KEYS = ("label", "labels", "entities")
 
@@ -63,14 +63,14 @@ def write(documents: Iterable[Document]) -> Iterator[str]:
         yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE).decode()
 
 
-def _span(item: Any, name: str, where: str) -> Candidate:
+def _span(item: Any, name: str, where: str) -> CandidateSpan:
     if isinstance(item, dict):
         start, end, label = item.get("start_offset"), item.get("end_offset"), item.get("label")
     elif isinstance(item, list) and len(item) == 3:
         start, end, label = item
     else:
         raise InputError(f"{name} is {item!r}", where=where, expected="[start, end, label]")
-    return Candidate(
+    return CandidateSpan(
         offset(start, f"{name} start", where),
         offset(end, f"{name} end", where),
         label_of(label, f"{name} label", where),

@@ -11,7 +11,7 @@ from musamma.data.errors import InputError
 from musamma.data.formats.lines import json_lines
 from musamma.data.formats.options import ReadOptions
 from musamma.data.import_audit import ImportAudit
-from musamma.data.span_repair import Candidate, RawDocument
+from musamma.data.span_repair import CandidateSpan, RawDocument
 
 _SHAPE = "an object with integers 'start' and 'end' and a string 'label'"
 
@@ -66,7 +66,7 @@ def identifier(value: Any, default: str, where: str) -> str:
     return str(value)
 
 
-def _candidates(value: Any, key: str, where: str) -> tuple[Candidate, ...]:
+def _candidates(value: Any, key: str, where: str) -> tuple[CandidateSpan, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
@@ -83,5 +83,5 @@ def _candidates(value: Any, key: str, where: str) -> tuple[Candidate, ...]:
             raise InputError(f"{name}.score is {score!r}", where=where, expected="a number")
         start, end = (offset(item.get(side), f"{name}.{side}", where) for side in ("start", "end"))
         label = label_of(item.get("label"), f"{name}.label", where)
-        found.append(Candidate(start, end, label, None if score is None else float(score)))
+        found.append(CandidateSpan(start, end, label, None if score is None else float(score)))
     return tuple(found)

@@ -20,7 +20,7 @@ from musamma.data.formats.json_lines import identifier, label_of, offset
 from musamma.data.formats.lines import read_text
 from musamma.data.formats.options import ReadOptions
 from musamma.data.import_audit import ImportAudit
-from musamma.data.span_repair import Candidate, RawDocument
+from musamma.data.span_repair import CandidateSpan, RawDocument
 
 _TASK = '{"data": {"text": ...}, "annotations": [...]}'
 
@@ -92,7 +92,7 @@ def _task(task: Any, where: str, default_id: str, audit: ImportAudit) -> RawDocu
         inner = data.get("meta")
         meta = {**inner, **meta} if isinstance(inner, dict) else meta if inner is None else {**meta, "meta": inner}
     points = {unit: point for point, unit in enumerate(_units(text))}
-    spans: list[Candidate] = []
+    spans: list[CandidateSpan] = []
     for index, result in enumerate(results):
         value = result.get("value") if isinstance(result, dict) else None
         if not isinstance(value, dict) or "labels" not in value:
@@ -116,7 +116,7 @@ def _results(task: Mapping[str, Any], id: str, where: str, audit: ImportAudit) -
     return _list(valid[0].get("result"), where)
 
 
-def _candidates(value: Mapping[str, Any], text: str, points: Mapping[int, int], where: str) -> list[Candidate]:
+def _candidates(value: Mapping[str, Any], text: str, points: Mapping[int, int], where: str) -> list[CandidateSpan]:
     units = [offset(value.get(side), side, where) for side in ("start", "end")]
     end_unit = len(text.encode("utf-16-le")) // 2
     # Beyond the text there is nothing to convert: such offsets are kept apart from it, and dropped and counted as outside.
@@ -129,7 +129,7 @@ def _candidates(value: Mapping[str, Any], text: str, points: Mapping[int, int], 
     labels = _list(value["labels"], where)
     if issue == "split_character":
         start = end = 0
-    return [Candidate(start, end, label_of(label, "label", where), None, where, issue, detail) for label in labels]
+    return [CandidateSpan(start, end, label_of(label, "label", where), None, where, issue, detail) for label in labels]
 
 
 def _list(value: Any, where: str) -> list[Any]:

@@ -153,7 +153,7 @@ def render_article(document: Document) -> str:
     return f"{_FENCE}\n{header}{_FENCE}\n{render_markup(document)}"
 
 
-def articles(folder: Path) -> Iterator[tuple[Path, Document]]:
+def read_articles(folder: Path) -> Iterator[tuple[Path, Document]]:
     """The articles below a folder, by path; the id is the path without suffix, relative to the folder."""
     for path in sorted(folder.rglob("*.txt")):
         document = read_article(path)

@@ -67,5 +67,5 @@ class WriteOptions:
         _check(self)
 
 
-READ = ReadOptions()
-WRITE = WriteOptions()
+DEFAULT_READ_OPTIONS = ReadOptions()
+DEFAULT_WRITE_OPTIONS = WriteOptions()

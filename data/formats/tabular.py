@@ -17,10 +17,10 @@ from musamma.data.errors import InputError
 from musamma.data.files import atomic_write
 from musamma.data.formats.json_lines import identifier, label_of, offset
 from musamma.data.formats.options import ReadOptions
-from musamma.data.formats.tokens import Sentence, assemble
+from musamma.data.formats.tokens import Sentence, assemble_document
 from musamma.data.import_audit import ImportAudit
-from musamma.data.span_repair import Candidate, RawDocument
-from musamma.data.tags import decode, detect
+from musamma.data.span_repair import CandidateSpan, RawDocument
+from musamma.data.tags import decode_tags, detect_scheme
 
 TEXT = ("text", "sentence")
 SPANS = ("spans", "entities", "label", "labels")
@@ -86,11 +86,11 @@ def _tagged(
     scheme: str = options.scheme
     starts: Counter[str] = Counter()
     if scheme == "auto":
-        scheme = detect(_sentence(row, tokens, tags, names, where).tags for where, row in rows())
+        scheme = detect_scheme(_sentence(row, tokens, tags, names, where).tags for where, row in rows())
     if options.rejoin_clitics:
         for where, row in rows():
             sentence = _sentence(row, tokens, tags, names, where)
-            found, _ = decode(sentence.tags, scheme=scheme, where=sentence.where)
+            found, _ = decode_tags(sentence.tags, scheme=scheme, where=sentence.where)
             starts.update(sentence.tokens[name.start] for name in found)
     for number, (where, row) in enumerate(rows()):
         sentence = _sentence(row, tokens, tags, names, where)
@@ -98,7 +98,7 @@ def _tagged(
             audit.add("empty_token", where=where, detail="a row without tokens")
             continue
         id = identifier(_cell(row, IDS), f"{stem}-{number:05d}", where)
-        yield assemble([sentence], id=id, scheme=scheme, starts=starts, options=options, audit=audit)
+        yield assemble_document([sentence], id=id, scheme=scheme, starts=starts, options=options, audit=audit)
 
 
 def _sentence(row: Mapping[str, Any], tokens: str, tags: str, names: Sequence[str] | None, where: str) -> Sentence:
@@ -160,7 +160,7 @@ def _json(value: Any, column: str, where: str) -> Any:
         raise InputError(found, where=where, expected='JSON, e.g. [{"start": 0, "end": 5, "label": "PER"}]') from None
 
 
-def _spans(value: Any, column: str, where: str, names: Sequence[str] | None) -> tuple[Candidate, ...]:
+def _spans(value: Any, column: str, where: str, names: Sequence[str] | None) -> tuple[CandidateSpan, ...]:
     cell = _json(value, column, where)
     if isinstance(cell, dict):  # A column of structs, as older tables hold it: a list for each field.
         cell = [dict(zip(cell, values, strict=True)) for values in zip(*cell.values(), strict=False)]
@@ -179,7 +179,7 @@ def _spans(value: Any, column: str, where: str, names: Sequence[str] | None) -> 
         label = _name(label, names, where) if isinstance(label, int) else label
         score = item.get("score")
         start, end = (offset(item.get(side), f"{place}.{side}", where) for side in ("start", "end"))
-        found.append(Candidate(start, end, label_of(label, f"{place}.label", where), score))
+        found.append(CandidateSpan(start, end, label_of(label, f"{place}.label", where), score))
     return tuple(found)
 
 

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from musamma.data.arabic import segment
+from musamma.data.arabic import word_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats.options import ReadOptions, WriteOptions
-from musamma.data.formats.wikifane import hidden_proclitic, rejoin
+from musamma.data.formats.wikifane import hidden_proclitic_length, rejoin_clitics
 from musamma.data.import_audit import ImportAudit
-from musamma.data.span_repair import Candidate, RawDocument
-from musamma.data.tags import TokenSpan, decode, encode
+from musamma.data.span_repair import CandidateSpan, RawDocument
+from musamma.data.tags import TokenSpan, decode_tags, encode_tags
 
 _TOKEN = re.compile(r"\S+")
 
@@ -30,7 +30,7 @@ class Sentence:
     opens: bool = False
 
 
-def assemble(
+def assemble_document(
     sentences: Sequence[Sentence],
     *,
     id: str,
@@ -48,11 +48,11 @@ def assemble(
         starts: how often each token begins a name in the corpus; used where clitics are rejoined.
     """
     text: list[str] = []
-    outer: list[Candidate] = []
-    inner: list[Candidate] = []
+    outer: list[CandidateSpan] = []
+    inner: list[CandidateSpan] = []
     base = 0
     for sentence in sentences:
-        names, repairs = decode(sentence.tags, scheme=scheme, where=sentence.where)
+        names, repairs = decode_tags(sentence.tags, scheme=scheme, where=sentence.where)
         for repair in repairs:
             where, token = sentence.where[repair.token], sentence.tokens[repair.token]
             if options.strict_tags:
@@ -62,14 +62,14 @@ def assemble(
         end = -1
         for name in names:
             start = offsets[name.start][0]
-            if options.rejoin_clitics and (letters := hidden_proclitic(sentence.tokens[name.start], starts)):
+            if options.rejoin_clitics and (letters := hidden_proclitic_length(sentence.tokens[name.start], starts)):
                 detail = (
                     f"{line[start : offsets[name.end - 1][1]]!r} {name.label}: the name begins {letters} letter later"
                 )
                 audit.add("proclitic_outside", document=id, where=sentence.where[name.start], detail=detail)
                 start += letters
             stop = offsets[name.end - 1][1]
-            found = Candidate(base + start, base + stop, name.label, where=sentence.where[name.start])
+            found = CandidateSpan(base + start, base + stop, name.label, where=sentence.where[name.start])
             if stop <= end:
                 inner.append(found)
             else:  # One that crosses an earlier name stays here, for the overlap policy to judge.
@@ -80,7 +80,7 @@ def assemble(
     return RawDocument(id, "\n".join(text), tuple(outer), tuple(inner), where=sentences[0].where[0])
 
 
-def tag_columns(
+def build_tag_columns(
     document: Document, options: WriteOptions, audit: ImportAudit
 ) -> tuple[list[tuple[int, int]], list[list[str]]]:
     """A document's tokens as offsets, and its tags: a column for the spans, with ``nested`` further ones for inner names.
@@ -88,12 +88,12 @@ def tag_columns(
     A name that covers part of a token is widened to the token and counted; one whose token is taken is dropped and counted.
     """
     if options.split_punctuation:
-        tokens = segment(document.text)
+        tokens = word_offsets(document.text)
     else:
         tokens = [match.span() for match in _TOKEN.finditer(document.text)]
     columns = []
     for layer in _layers(document, options):
-        columns.append(encode(_on_tokens(document, layer, tokens, audit), len(tokens), scheme=options.scheme))
+        columns.append(encode_tags(_on_tokens(document, layer, tokens, audit), len(tokens), scheme=options.scheme))
     return tokens, columns
 
 
@@ -117,7 +117,7 @@ def _text(
         list(enumerate(names))
     ):  # Outer names come first in the list and overwrite inner ones.
         numbers[name.start : name.end] = [number] * (name.end - name.start)
-    joined = rejoin(sentence.tokens, numbers)
+    joined = rejoin_clitics(sentence.tokens, numbers)
     audit.add("clitic_joined", count=joined.joined)
     audit.add("clitic_respelt", count=joined.respelt)
     for index in joined.apart:

@@ -18,15 +18,12 @@ What is left apart although it looks like a clitic is reported.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PROCLITICS = frozenset(["و", "ف", "ب", "ل", "ك", "س", "لل"])
-SUFFIXES = frozenset(["ه", "ها", "نا", "ني", "ي", "ة"])
-PRONOUNS = frozenset(["هم", "هما", "هن", "كم"])
-_CLITICS = PROCLITICS | SUFFIXES | PRONOUNS
+from musamma.data.arabic import ARABIC_TOKEN_PATTERN, CLITIC_TOKENS, PROCLITIC_TOKENS, PRONOUN_TOKENS, SUFFIX_TOKENS
+
 # fmt: off
 _PARTICLES = frozenset([
     "ان", "أن", "إن", "لان", "لأن", "على", "علي", "الى", "إلى", "الي", "مع", "من", "عن", "ل", "ب", "ف", "في", "بين", "لكن",
@@ -43,7 +40,6 @@ _WITH_ARTICLE_LETTERS = ("الى", "إلى", "الي")
 #: How much more often the rest of a word must begin names than the word itself, to be taken for a name behind a proclitic.
 _TIMES = 2
 _KEEPS_YA = frozenset(["الى", "إلى", "على", "لدى"])
-_ARABIC = re.compile(r"[\u0621-\u063a\u0640-\u0652\u0670\u0671\u067e\u0686\u0698\u06a4\u06af\u06cc]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ class Joined:
     apart: tuple[int, ...]
 
 
-def rejoin(tokens: Sequence[str], names: Sequence[int | None]) -> Joined:
+def rejoin_clitics(tokens: Sequence[str], names: Sequence[int | None]) -> Joined:
     """The text of a sentence with its clitics rejoined.
 
     Args:
@@ -97,7 +93,7 @@ def rejoin(tokens: Sequence[str], names: Sequence[int | None]) -> Joined:
     return Joined("".join(pieces), tuple(offsets), sum(glued), respelt, tuple(apart))
 
 
-def hidden_proclitic(word: str, name_starts: Counter[str]) -> int:
+def hidden_proclitic_length(word: str, name_starts: Counter[str]) -> int:
     """How many letters of a name's first token are a proclitic that the corpus did not split off.
 
     Decided by the corpus itself: the rest of the word begins names much more often than the word does (``باوروبا``
@@ -118,26 +114,26 @@ def hidden_proclitic(word: str, name_starts: Counter[str]) -> int:
 def _side(tokens: Sequence[str], names: Sequence[int | None], index: int) -> str:
     """Where a token belongs: ``next``, ``previous``, ``apart`` (a word of its own) or ``undecided``."""
     token = tokens[index]
-    if token not in _CLITICS:
+    if token not in CLITIC_TOKENS:
         return "apart"
     before = tokens[index - 1] if index else ""
     after = tokens[index + 1] if index + 1 < len(tokens) else ""
     name = names[index]
-    word_before = bool(_ARABIC.fullmatch(before))
-    word_after = bool(_ARABIC.fullmatch(after)) and (len(after) > 1 or after in _CLITICS)
+    word_before = bool(ARABIC_TOKEN_PATTERN.fullmatch(before))
+    word_after = bool(ARABIC_TOKEN_PATTERN.fullmatch(after)) and (len(after) > 1 or after in CLITIC_TOKENS)
     with_before = name is not None and index > 0 and names[index - 1] == name
     with_after = name is not None and bool(after) and names[index + 1] == name
-    if name is not None and not with_before and token not in PROCLITICS:
+    if name is not None and not with_before and token not in PROCLITIC_TOKENS:
         return "undecided"  # A name that begins with a suffix is no suffix.
     if token == "ك":
         return _kaf(before, after, word_before, word_after, with_before, with_after, bool(index and names[index - 1]))
-    if token in PROCLITICS:
+    if token in PROCLITIC_TOKENS:
         if name is not None and not with_after:
             return "previous" if with_before and word_before else "undecided"
         return "next" if word_after else "undecided"
     if not word_before:
-        return "apart" if token in ("ه", "كم") or token in PRONOUNS else "undecided"
-    if token in PRONOUNS and not with_before:
+        return "apart" if token in ("ه", "كم") or token in PRONOUN_TOKENS else "undecided"
+    if token in PRONOUN_TOKENS and not with_before:
         if index and names[index - 1] is not None:
             return "undecided"
         if before.startswith("ال") and before not in _WITH_ARTICLE_LETTERS:
@@ -167,7 +163,7 @@ def _respell(words: list[str], index: int) -> int:
     if before in ("ل", "لل") and word.startswith("ال") and len(word) > 2 and not word.startswith(_FOREIGN):
         words[index] = word[len(before) :]
         return 1
-    if word in SUFFIXES | PRONOUNS | {"ك"} and len(before) > 1:
+    if word in SUFFIX_TOKENS | PRONOUN_TOKENS | {"ك"} and len(before) > 1:
         if before.endswith("ة") and word != "ة":
             words[index - 1] = before[:-1] + "ت"
             return 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from musamma.data.arabic import segment
+from musamma.data.arabic import word_offsets
 from musamma.data.document import Document, Span
 from musamma.evaluation.matching import CORRECT, NamePair
 
@@ -104,8 +104,8 @@ def parts(text: str, cases: Iterable[NamePair]) -> Iterator[Part]:
     The texts of all parts and pieces, put together, are ``text``.
     """
     groups = _groups(cases)
-    ends = [end for _, end in segment(text)]
-    starts = [start for start, _ in segment(text)]
+    ends = [end for _, end in word_offsets(text)]
+    starts = [start for start, _ in word_offsets(text)]
     at = 0
     pending: list[NamePair] = []
     for index, (start, end, group) in enumerate(groups):

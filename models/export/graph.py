@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.models.classifier import EncodingOptions, TokenClassifier, positions
@@ -88,7 +88,7 @@ def export_checkpoint(
     classifier, encoder = predictor.runtime.classifier, predictor.encoder
     windows: list[Sample] = []
     if quantize and runtime == "openvino":
-        windows = samples(khabar("train") if texts is None else texts, encoder)
+        windows = samples(load_khabar("train") if texts is None else texts, encoder)
     try:
         write_export(
             classifier,

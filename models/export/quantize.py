@@ -49,7 +49,7 @@ def samples(
     Raises:
         InputError: there is no word in them.
     """
-    windows = [window.input_ids[None] for item in encoder.encode_all(documents) for window in item.windows]
+    windows = [window.input_ids[None] for item in encoder.tokenize_all(documents) for window in item.windows]
     if not windows:
         raise InputError(
             "texts without a word", expected="texts such as the model will read, to measure its activations on"

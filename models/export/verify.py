@@ -84,7 +84,7 @@ def excerpts(documents: Iterable[Document], predictor: Predictor, *, windows: in
     """
     found: list[TokenizedDocument] = []
     count = 0
-    for encoded in predictor.encoder.encode_all(_cut(documents)):
+    for encoded in predictor.encoder.tokenize_all(_cut(documents)):
         found.append(encoded)
         count += len(encoded.windows)
         if count >= windows:

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig
 
 from musamma.cli.main import run
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document, Span, write_jsonl
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
@@ -49,7 +49,7 @@ def checkpoint(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="module")
 def gold(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the checkpoint itself finds: its F1 on this is 100."""
-    bare = [document.with_spans(()) for document in khabar("dev")[:3]]
+    bare = [document.with_spans(()) for document in load_khabar("dev")[:3]]
     path = tmp_path_factory.mktemp("gold") / "gold.jsonl"
     write_jsonl(Tagger(str(checkpoint), device="cpu", bfloat16=False).tag_documents(bare), path)
     return path
@@ -105,7 +105,7 @@ def test_an_export_holds_all_that_it_takes_to_run_it(call, checkpoint, tmp_path)
 def test_an_int8_model_is_written_with_its_proof(call, gold, tmp_path):
     pytest.importorskip("nncf")
     sample = tmp_path / "sample.jsonl"
-    write_jsonl(khabar("train")[:2], sample)
+    write_jsonl(load_khabar("train")[:2], sample)
     status, out, err = call("--quantize", "int8", "--dev", gold, "--sample", sample, "--max-f1-loss", 100)
     assert status == 0
     assert "strict F1" in out

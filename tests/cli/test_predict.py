@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from musamma.cli.main import run
-from musamma.data.arabic import segment
+from musamma.data.arabic import word_offsets
 from musamma.data.document import Document, read_jsonl, write_jsonl
 from musamma.data.formats import read_documents
 from musamma.inference import Tagger
@@ -124,7 +124,7 @@ def test_a_file_of_json_lines_holds_what_standard_output_gets(call, tmp_path, ex
 def test_conll_by_suffix_and_by_option(call, tmp_path, expected):
     (tmp_path / "a.txt").write_bytes(TEXTS[1].encode())
     spans = expected[1].spans
-    starts = {start for start, _ in segment(TEXTS[1])}
+    starts = {start for start, _ in word_offsets(TEXTS[1])}
     inside = sum(span.start not in starts for span in spans)
     assert inside  # a proclitic before a name, which CoNLL cannot part from it
     says = f"{{}}: conll cannot hold all: 1 lost_id, {len(spans)} lost_score, {inside} widened; jsonl can\n"

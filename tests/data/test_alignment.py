@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from musamma.data.document import Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
-from musamma.data.span_repair import Candidate, RawDocument, align, partition
+from musamma.data.span_repair import CandidateSpan, RawDocument, repair_spans, split_nested
 
 TEXT = "قال رئيس جامعة الموصل  أمس"
 
@@ -15,12 +15,12 @@ TEXT = "قال رئيس جامعة الموصل  أمس"
 def aligned(*spans, nested=(), overlaps="error", text=TEXT):
     audit = ImportAudit()
     raw = RawDocument("d1", text, tuple(spans), tuple(nested), where="f.jsonl:3")
-    return align(raw, overlaps=overlaps, audit=audit), audit
+    return repair_spans(raw, overlaps=overlaps, audit=audit), audit
 
 
 def span(surface, label="ORG", *, before=0, after=0, **more):
     start = TEXT.index(surface)
-    return Candidate(start - before, start + len(surface) + after, label, **more)
+    return CandidateSpan(start - before, start + len(surface) + after, label, **more)
 
 
 def test_valid_spans_are_exact():
@@ -44,7 +44,7 @@ def test_whitespace_is_snapped_off(before, after):
     [(-1, 3, "outside"), (0, 99, "outside"), (8, 4, "outside"), (4, 4, "empty"), (21, 23, "empty")],
 )
 def test_spans_without_characters_are_dropped(start, end, kind):
-    document, audit = aligned(Candidate(start, end, "ORG", where="f.ann:7"))
+    document, audit = aligned(CandidateSpan(start, end, "ORG", where="f.ann:7"))
     assert document.spans == ()
     assert (audit.kinds, audit.category("dropped"), audit.loss) == ({kind: 1}, 1, 1.0)
     assert audit.findings[0].where == "f.ann:7"
@@ -86,7 +86,7 @@ def test_of_equal_extents_the_first_is_outermost():
 
 
 def test_a_nested_name_whose_outer_name_is_gone_rises():
-    document, audit = aligned(Candidate(9, 99, "ORG"), nested=[span("الموصل", "GPE")])
+    document, audit = aligned(CandidateSpan(9, 99, "ORG"), nested=[span("الموصل", "GPE")])
     assert [document.surface(s) for s in document.spans] == ["الموصل"]
     assert document.nested == ()
     assert audit.kinds == {"outside": 1, "promoted": 1}
@@ -104,7 +104,7 @@ def test_what_the_reader_noticed_is_counted_once():
 
 
 OFFSETS = st.integers(-2, 14)
-CANDIDATES = st.lists(st.builds(Candidate, OFFSETS, OFFSETS, st.sampled_from(["PER", "LOC"])), max_size=7)
+CANDIDATES = st.lists(st.builds(CandidateSpan, OFFSETS, OFFSETS, st.sampled_from(["PER", "LOC"])), max_size=7)
 
 
 @settings(deadline=None)
@@ -125,4 +125,4 @@ def test_every_candidate_is_accounted_for(text, spans, nested, overlaps):
 
 def test_partition_gives_outermost_first():
     outer, inner = Span(0, 9, "A"), Span(3, 5, "B")
-    assert partition([inner, Span(9, 10, "C"), outer]) == ((outer, Span(9, 10, "C")), (inner,))
+    assert split_nested([inner, Span(9, 10, "C"), outer]) == ((outer, Span(9, 10, "C")), (inner,))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from musamma.data.errors import ThresholdError
-from musamma.data.import_audit import KINDS, ImportAudit
+from musamma.data.import_audit import FINDING_KINDS, ImportAudit
 
 
 def audit():
@@ -28,9 +28,9 @@ def test_loss_is_what_was_dropped_snapped_or_is_doubtful():
 
 
 def test_threshold_names_counts_and_an_example():
-    audit().check(0.015)
+    audit().check_loss(0.015)
     with pytest.raises(ThresholdError) as caught:
-        audit().check(0.01)
+        audit().check_loss(0.01)
     assert str(caught.value) == (
         "خبر.jsonl: 3 of 200 spans (1.50%) were not kept as they are (1 dropped, 1 snapped, 1 doubtful), above --max-loss 0.01;"
         " first: خبر.jsonl:4: [0, 6) ORG 'داعش ': was [0, 7), with whitespace"
@@ -66,4 +66,4 @@ def test_audit_is_a_json_object():
         "where": "خبر.jsonl:5",
         "detail": "[0, 900) ORG",
     }
-    assert set(record["kinds"]) <= set(KINDS)
+    assert set(record["kinds"]) <= set(FINDING_KINDS)

@@ -3,11 +3,11 @@
 import pytest
 
 from musamma.data.consistency import (
-    border_remarks,
-    forms_missed,
-    forms_tagged_two_ways,
-    labels_outside,
-    repeated_texts,
+    find_ambiguous_forms,
+    find_border_issues,
+    find_missed_forms,
+    find_repeated_texts,
+    find_unknown_labels,
 )
 from musamma.data.document import Document, Span
 
@@ -47,7 +47,7 @@ def document(markup, id="d"):
     ],
 )
 def test_borders(markup, kinds):
-    remarks = list(border_remarks([document(markup)]))
+    remarks = list(find_border_issues([document(markup)]))
     assert [remark.kind for remark in remarks] == kinds
     for remark in remarks:
         assert remark.document == "d"
@@ -60,13 +60,13 @@ def test_proclitic_inside_a_name_shows_in_comparison():
         document("[بالموصل|GPE] و[الجيش|ORG] ثم [الجيش|ORG]", "b"),
         document("[للجيش|ORG] في [لبنان|GPE]", "c"),
     ]
-    found = [(r.document, r.surface) for r in border_remarks(corpus) if r.kind == "proclitic_inside"]
+    found = [(r.document, r.surface) for r in find_border_issues(corpus) if r.kind == "proclitic_inside"]
     assert found == [("b", "بالموصل"), ("c", "للجيش")]
 
 
 def test_forms_tagged_two_ways_with_their_documents():
     corpus = [document("[عمان|GPE] و[عُمـان|LOC]", "a"), document("[عمان|GPE] [مسقط|GPE]", "b")]
-    [form] = forms_tagged_two_ways(corpus)
+    [form] = find_ambiguous_forms(corpus)
     assert (form.surface, form.tagged) == ("عمان", {"GPE": ("a", "b"), "LOC": ("a",)})
     assert form.to_dict() == {
         "surface": "عمان",
@@ -82,7 +82,7 @@ def test_missed_forms_are_whole_words_also_behind_proclitics():
         document("داعشي، الداعش و[داعش|ORG] الجيش العراقية", "c"),  # other words
         document("[داعش في بغداد|ORG]", "d"),  # inside another name
     ]
-    forms = {form.surface: form for form in forms_missed(corpus)}
+    forms = {form.surface: form for form in find_missed_forms(corpus)}
     assert {surface: form.missed for surface, form in forms.items()} == {"داعش": ("b", "b"), "الجيش العراقي": ("b",)}
     assert forms["داعش"].tagged == {"ORG": ("a", "a", "c")}
     assert forms["داعش"].share == 0.6
@@ -91,15 +91,15 @@ def test_missed_forms_are_whole_words_also_behind_proclitics():
 
 def test_of_missed_forms_the_longest_counts():
     corpus = [document("[الموصل|GPE] [جامعة الموصل|ORG]", "a"), document("في جامعة الموصل", "b")]
-    assert [(form.surface, form.missed) for form in forms_missed(corpus)] == [("جامعة الموصل", ("b",))]
+    assert [(form.surface, form.missed) for form in find_missed_forms(corpus)] == [("جامعة الموصل", ("b",))]
 
 
 def test_those_mostly_tagged_come_first():
     corpus = [document("[مصر|GPE] [مصر|GPE] [الجزيرة|ORG]", "a"), document("مصر الجزيرة الجزيرة", "b")]
-    assert [form.surface for form in forms_missed(corpus)] == ["مصر", "الجزيرة"]
+    assert [form.surface for form in find_missed_forms(corpus)] == ["مصر", "الجزيرة"]
 
 
 def test_repeated_texts_and_labels_outside_the_schema():
     corpus = [document("في [بغداد|GPE]", "a"), document("فِي  [بغداد|CITY]", "b"), document("في الموصل", "c")]
-    assert repeated_texts(corpus) == [["a", "b"]]
-    assert labels_outside(corpus, ("GPE",)) == {"CITY": ["b"]}
+    assert find_repeated_texts(corpus) == [["a", "b"]]
+    assert find_unknown_labels(corpus, ("GPE",)) == {"CITY": ["b"]}

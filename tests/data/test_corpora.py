@@ -3,13 +3,13 @@
 import pytest
 
 from musamma.data import corpora
-from musamma.data.consistency import border_remarks, labels_outside
+from musamma.data.consistency import find_border_issues, find_unknown_labels
 from musamma.data.errors import InputError
 from musamma.data.labels import KHABAR
 
 
 def test_the_seed_article_is_there_with_its_names():
-    seed = {document.id: document for document in corpora.khabar()}["seed-mosul"]
+    seed = {document.id: document for document in corpora.load_khabar()}["seed-mosul"]
     assert seed.meta["country"] == "IQ"
     names = {(seed.surface(span), span.label) for span in seed.spans}
     assert {("داعش", "ORG"), ("حسام الأحبابي", "PER"), ("قره قوش", "GPE"), ("حي القاهرة", "GPE")} <= names
@@ -17,10 +17,12 @@ def test_the_seed_article_is_there_with_its_names():
 
 
 def test_articles_keep_to_the_guidelines_in_what_can_be_counted():
-    documents = corpora.khabar()
-    assert labels_outside(documents, KHABAR) == {}
+    documents = corpora.load_khabar()
+    assert find_unknown_labels(documents, KHABAR) == {}
     inside = [
-        r for r in border_remarks(documents) if r.kind in ("starts_inside_word", "ends_inside_word", "mark_at_border")
+        r
+        for r in find_border_issues(documents)
+        if r.kind in ("starts_inside_word", "ends_inside_word", "mark_at_border")
     ]
     assert inside == []
     assert [document.id for document in documents] == sorted({document.id for document in documents})
@@ -38,10 +40,10 @@ def small(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("small")
 def test_splits_are_those_of_the_file():
-    assert [document.id for document in corpora.khabar()] == ["a", "b", "c"]
-    assert [document.id for document in corpora.khabar("train")] == ["c", "a"]
-    assert [document.id for document in corpora.khabar("test")] == ["b"]
+    assert [document.id for document in corpora.load_khabar()] == ["a", "b", "c"]
+    assert [document.id for document in corpora.load_khabar("train")] == ["c", "a"]
+    assert [document.id for document in corpora.load_khabar("test")] == ["b"]
     with pytest.raises(InputError, match=r"splits\.yaml: split 'all'; expected one of train, test, dev"):
-        corpora.khabar("all")
+        corpora.load_khabar("all")
     with pytest.raises(InputError, match=r"splits\.yaml: article 'd' of split 'dev' is not there"):
-        corpora.khabar("dev")
+        corpora.load_khabar("dev")

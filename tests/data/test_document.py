@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musamma.data.document import Document, Span, read_jsonl, to_line, write_jsonl
+from musamma.data.document import Document, Span, format_json_line, read_jsonl, write_jsonl
 from musamma.data.errors import InputError
 
 TEXT = "وصل محمد إلى دمشق"
@@ -26,7 +26,7 @@ def documents(draw: st.DrawFn) -> Document:
 
 @given(document=documents())
 def test_json_holds_the_whole_document(document: Document) -> None:
-    assert Document.from_dict(json.loads(to_line(document)), where="here") == document
+    assert Document.from_dict(json.loads(format_json_line(document)), where="here") == document
 
 
 def test_files_are_read_as_written(tmp_path: Path) -> None:

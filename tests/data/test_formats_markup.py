@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats.markup import (
-    articles,
     parse_article,
     parse_markup,
     read_article,
+    read_articles,
     render_article,
     render_markup,
 )
@@ -119,7 +119,7 @@ def test_articles_are_named_by_their_path(tmp_path):
     (tmp_path / "news").mkdir()
     for name in ("b.txt", "a.txt", "news/a.txt"):
         (tmp_path / name).write_text("---\n---\n[بغداد|GPE]", "utf-8")
-    assert [document.id for _, document in articles(tmp_path)] == ["a", "b", "news/a"]
+    assert [document.id for _, document in read_articles(tmp_path)] == ["a", "b", "news/a"]
 
 
 TEXTS = st.text(st.sampled_from("ابتال وف[]\\|-\n\r\t\u064b\u0640\u200f\u2028:#'\"😀x1"), max_size=40)

@@ -9,13 +9,13 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import BILOU, IOB1, IOB2, IOBES, Entities
 
 from musamma.data.errors import InputError
-from musamma.data.tags import SCHEMES, TokenSpan, decode, detect, encode, split_tag
+from musamma.data.tags import SCHEMES, TokenSpan, decode_tags, detect_scheme, encode_tags, split_tag
 
 REFERENCES = {"iob1": IOB1, "iob2": IOB2, "bioes": IOBES, "bilou": BILOU}
 
 
 def names(tags, scheme="iob2"):
-    found, repairs = decode(
+    found, repairs = decode_tags(
         [tag.split() for tag in tags], scheme=scheme, where=[f"f:{i}" for i in range(1, len(tags) + 1)]
     )
     return [(n.start, n.end, n.label) for n in found], [(r.token, r.problem) for r in repairs]
@@ -38,8 +38,8 @@ def token_spans(draw, *, adjacent=True):
 @given(case=token_spans())
 def test_decoding_is_the_inverse_of_encoding(scheme, case):
     spans, length = case
-    tags = encode(spans, length, scheme=scheme)
-    assert decode([[tag] for tag in tags], scheme=scheme, where=["f:1"] * length) == (spans, [])
+    tags = encode_tags(spans, length, scheme=scheme)
+    assert decode_tags([[tag] for tag in tags], scheme=scheme, where=["f:1"] * length) == (spans, [])
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -47,7 +47,7 @@ def test_decoding_is_the_inverse_of_encoding(scheme, case):
 @given(case=token_spans())
 def test_encoding_is_what_seqeval_reads_strictly(scheme, case):
     spans, length = case
-    tags = encode(spans, length, scheme=scheme)
+    tags = encode_tags(spans, length, scheme=scheme)
     [found] = Entities([tags], REFERENCES[scheme]).entities
     assert [(e.start, e.end, e.tag) for e in found] == [(s.start, s.end, s.label) for s in spans]
 
@@ -118,7 +118,7 @@ def test_what_is_no_tag_names_its_line(tag):
     ],
 )
 def test_scheme_is_told_from_the_tags(tags, scheme):
-    assert detect([[[tag] for tag in tags]]) == scheme
+    assert detect_scheme([[[tag] for tag in tags]]) == scheme
 
 
 def test_label_may_hold_dashes_and_underscores():

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from musamma.data.arabic import proclitic_offsets, segment
-from musamma.data.corpora import khabar
+from musamma.data.arabic import proclitic_offsets, word_offsets
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document, Span
 from musamma.data.formats.markup import parse_article, render_article
 from musamma.data.labels import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "data" / "corpora" / "khabar"
-ARTICLES = khabar()
-PARTS = {part: [document.id for document in khabar(part)] for part in ("train", "dev", "test")}
+ARTICLES = load_khabar()
+PARTS = {part: [document.id for document in load_khabar(part)] for part in ("train", "dev", "test")}
 
 #: The published article, without a mark of ours.
 SEED_SHA256 = "dfab8b12edbfb6559c4f0858939a6dd852ea398cbce5e969c02589b64d2e3d60"
@@ -92,7 +92,7 @@ def unclosed(surface: str) -> str:
 def border_faults(document: Document) -> list[str]:
     """Names that hold a border of their surroundings: a blank, a sign, a part of a word."""
     faults = []
-    words = segment(document.text)
+    words = word_offsets(document.text)
     starts = {offset for start, end in words for offset in proclitic_offsets(document.text, start, end)}
     ends = {end for _, end in words}
     for span in names(document):
@@ -123,7 +123,7 @@ def bare_faults(document: Document) -> list[tuple[str, str]]:
     covered = {offset for span in document.spans for offset in range(span.start, span.end)}
     return [
         (document.id, document.text[offset:end])
-        for start, end in segment(document.text)
+        for start, end in word_offsets(document.text)
         for offset in proclitic_offsets(document.text, start, end)
         if fold(document.text[offset:end]) in forms and offset not in covered
     ]

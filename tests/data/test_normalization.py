@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from musamma.data.arabic import is_letter, segment
+from musamma.data.arabic import is_letter, word_offsets
 from musamma.data.errors import InputError
 from musamma.data.normalization import arabic_normalizer, fast_backend, has_normalizer, install_normalizer
 
@@ -70,7 +70,7 @@ def test_no_piece_spans_two_words(tokenizer: PreTrainedTokenizerBase, text: str)
     assume(unicodedata.is_normalized("NFKC", text))
     # WordPiece takes some signs (¢) for letters.
     assume(not any(unicodedata.category(c)[0] in "SC" for c in text))
-    words = segment(text)
+    words = word_offsets(text)
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     for start, end in offsets:
         inside = [word for word in words if word[0] < end and start < word[1]]

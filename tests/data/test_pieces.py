@@ -10,13 +10,20 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.normalization import install_normalizer
-from musamma.data.windows import MARGIN, SECTION, DocumentTokenizer, Pieces, Tokenize, cut
+from musamma.data.windows import (
+    SECTION_LENGTH,
+    SECTION_MARGIN,
+    BatchTokenizer,
+    DocumentTokenizer,
+    Pieces,
+    tokenize_texts,
+)
 from musamma.models.loading import load_tokenizer
 
-ARTICLE = khabar("test")[0].text
+ARTICLE = load_khabar("test")[0].text
 WORDS = [
     "وبالموصل", "المُوصِل", "الإسكندريـــة", "3.5", "12:30", "(داعش)", "،", "😀", "ﻻ", "\u202eبغداد\u202c", "General", "\x00",
     "اسم" * 60, "ا\u0301\u0301", "\ufeff", "e\u0301", "👩‍👩‍👧",
@@ -51,8 +58,8 @@ def same(one: Pieces, other: Pieces) -> bool:
     return np.array_equal(one.ids, other.ids) and np.array_equal(one.offsets, other.offsets)
 
 
-def whole(text: str, tokenize: Tokenize) -> Pieces:
-    return next(cut([text], tokenize, section=len(text) + 1))
+def whole(text: str, tokenize: BatchTokenizer) -> Pieces:
+    return next(tokenize_texts([text], tokenize, section=len(text) + 1))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -63,12 +70,12 @@ def whole(text: str, tokenize: Tokenize) -> Pieces:
 @example(text="")
 def test_sections_give_the_pieces_of_the_whole(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
     tokenize = Counted(tokenizer)
-    assert same(next(cut([text], tokenize, section=300, margin=75)), whole(text, tokenize))
+    assert same(next(tokenize_texts([text], tokenize, section=300, margin=75)), whole(text, tokenize))
 
 
 def test_a_text_is_never_given_to_the_tokenizer_as_a_whole(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenize = Counted(tokenizer)
-    pieces = next(cut([ARTICLE * 3], tokenize, section=600, margin=150))
+    pieces = next(tokenize_texts([ARTICLE * 3], tokenize, section=600, margin=150))
     assert max(tokenize.lengths) <= 600 + 3 * 150
     assert len(tokenize.lengths) > 10
     assert same(pieces, whole(ARTICLE * 3, tokenize))
@@ -77,7 +84,7 @@ def test_a_text_is_never_given_to_the_tokenizer_as_a_whole(tokenizer: PreTrained
 def test_texts_stay_in_order_whatever_their_length(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenize = Counted(tokenizer)
     texts = ["بغداد", "", ARTICLE, "دمشق " * 200, " ", "بيروت"]
-    found = list(cut(texts, tokenize, section=500, margin=100))
+    found = list(tokenize_texts(texts, tokenize, section=500, margin=100))
     assert len(found) == len(texts)
     for text, pieces in zip(texts, found, strict=True):
         assert same(pieces, whole(text, tokenize))
@@ -87,16 +94,16 @@ def test_a_tokenizer_that_looks_far_is_given_the_whole() -> None:
     def tokenize(texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         return [([len(text)] * len(text), [(at, at + 1) for at in range(len(text))]) for text in texts]
 
-    assert next(cut(["ا" * 1000], tokenize, section=100, margin=25)).ids.tolist() == [1000] * 1000
+    assert next(tokenize_texts(["ا" * 1000], tokenize, section=100, margin=25)).ids.tolist() == [1000] * 1000
 
 
 def test_an_encoded_document_is_the_same_by_sections(any_encoder: Path) -> None:
     encoder = DocumentTokenizer(install_normalizer(load_tokenizer(str(any_encoder))), max_length=64, overlap=16)
     line = ARTICLE.splitlines()[0] + "\n"
-    text = line * ((2 * SECTION + 2 * MARGIN) // len(line))
-    encoded = encoder.encode(Document("long", text))
-    alone = encoder.encode(Document("line", line))
-    assert len(text) > 2 * SECTION + MARGIN
+    text = line * ((2 * SECTION_LENGTH + 2 * SECTION_MARGIN) // len(line))
+    encoded = encoder.tokenize(Document("long", text))
+    alone = encoder.tokenize(Document("line", line))
+    assert len(text) > 2 * SECTION_LENGTH + SECTION_MARGIN
     # Every line is cut into the same words.
     count = len(alone.words)
     assert len(encoded.words) == count * (len(text) // len(line))

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from musamma.data.corpora import khabar, release
+from musamma.data.corpora import load_khabar, release
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
@@ -19,10 +19,10 @@ FOLDER = Path(__file__).parents[2] / "data" / "corpora" / "khabar"
 @pytest.mark.parametrize("part", release.PARTS)
 def test_the_files_are_those_of_the_articles(part: str) -> None:
     path = FOLDER / "jsonl" / f"{part}.jsonl"
-    assert path.read_bytes() == b"".join(release.lines(khabar(part))), "run python -m musamma.data.corpora.release"
+    assert path.read_bytes() == b"".join(release.lines(load_khabar(part))), "run python -m musamma.data.corpora.release"
     read = list(read_documents(path))
     assert [(d.id, d.text, d.spans, d.nested) for d in read] == [
-        (d.id, d.text, d.spans, d.nested) for d in khabar(part)
+        (d.id, d.text, d.spans, d.nested) for d in load_khabar(part)
     ]
 
 
@@ -32,7 +32,7 @@ def test_datasets_loads_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shutil.copy(FOLDER / "README.md", tmp_path / "khabar")
     loaded = datasets.load_dataset(str(tmp_path / "khabar"), cache_dir=str(tmp_path / "cache"))
     for split, part in (("train", "train"), ("validation", "dev"), ("test", "test")):
-        rows, articles = loaded[split], khabar(part)
+        rows, articles = loaded[split], load_khabar(part)
         assert rows["id"] == [article.id for article in articles]
         assert rows["text"] == [article.text for article in articles]
         for row, article in zip(rows, articles, strict=True):
@@ -47,8 +47,8 @@ def test_a_new_header_key_is_an_error() -> None:
 
 
 def test_an_article_in_no_part_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = khabar()
-    monkeypatch.setattr(release, "khabar", lambda part=None: everything if part is None else everything[:2])
+    everything = load_khabar()
+    monkeypatch.setattr(release, "load_khabar", lambda part=None: everything if part is None else everything[:2])
     with pytest.raises(InputError, match="not in exactly one part"):
         release.release(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import MODES, score_documents
@@ -37,12 +37,12 @@ def tagged(document: Document, *, seed: int = 1, scored: bool = True) -> Documen
 
 @pytest.fixture(scope="module")
 def gold() -> list[Document]:
-    return list(khabar("dev"))
+    return list(load_khabar("dev"))
 
 
 @pytest.fixture(scope="module")
 def analysis(gold: list[Document]) -> Analysis:
-    training = [document for document in khabar("test") if document.id not in {other.id for other in gold}]
+    training = [document for document in load_khabar("test") if document.id not in {other.id for other in gold}]
     predictions = [tagged(document) for document in reversed(gold)]
     return analyse(gold, predictions, system="كاشف <b>", training=training, resamples=200)
 

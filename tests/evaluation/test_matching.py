@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musamma.data.arabic import proclitic_offsets, segment
+from musamma.data.arabic import proclitic_offsets, word_offsets
 from musamma.data.document import Document, Span
 from musamma.evaluation import MODES, score_documents
 from musamma.evaluation.matching import PAIR_KINDS, NamePair, differ_by_proclitic, pair_names
@@ -17,7 +17,7 @@ TEXT = "وصل محمد السعيد إلى بالموصل وللجيش، ثم �
 
 #: Where annotators and systems put borders, and some places where they should not.
 BORDERS = sorted(
-    {offset for start, end in segment(TEXT) for offset in (*proclitic_offsets(TEXT, start, end), end)}
+    {offset for start, end in word_offsets(TEXT) for offset in (*proclitic_offsets(TEXT, start, end), end)}
     | {7, 25, len(TEXT)}
 )
 SWAPPED = {"missed": "spurious", "spurious": "missed"}

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musamma.data.arabic import segment
+from musamma.data.arabic import word_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation.analysis import Analysis, analyse
@@ -176,7 +176,7 @@ def test_cutting_a_text_loses_no_character_and_no_name(compared: tuple[str, list
     told = [case for part in cut for case in part.cases]
     assert len(told) == len(cases)
     assert all(case in told for case in cases)
-    inside = {offset for start, end in segment(text) for offset in range(start + 1, end)}
+    inside = {offset for start, end in word_offsets(text) for offset in range(start + 1, end)}
     at = 0
     for part in cut:
         assert not (part.cases and at in inside), "a tag inside a word breaks the joining of its letters"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.inference import Tagger
@@ -43,7 +43,7 @@ def copy(exported: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def documents(known: list[Document]) -> list[Document]:
     """Of very different lengths, some without a word."""
-    texts = [article.text for article in khabar("test")[:6]] + ["", " \n", "بغداد"]
+    texts = [article.text for article in load_khabar("test")[:6]] + ["", " \n", "بغداد"]
     return [*known, *(Document(f"{number}", text) for number, text in enumerate(texts))]
 
 

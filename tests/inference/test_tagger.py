@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
-from musamma.data.arabic import proclitic_offsets, segment
+from musamma.data.arabic import proclitic_offsets, word_offsets
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.inference import Tagger
@@ -99,7 +99,7 @@ def test_a_text_of_five_thousand_words_is_tagged_to_its_end(tagger, known):
     )
 )
 def test_names_begin_and_end_with_words_whatever_the_text(tagger, text):
-    words = segment(text)
+    words = word_offsets(text)
     starts = {offset for word in words for offset in proclitic_offsets(text, *word)}
     for span in tagger.tag(text):
         assert span.start in starts
@@ -118,7 +118,7 @@ def test_plain_transformers_find_the_same_words(checkpoint, tagger, known):
         device="cpu",
     )
     document = known[0]
-    words = segment(document.text)
+    words = word_offsets(document.text)
     expected = []
     for span in tagger.tag(document.text):
         start = next(start for start, end in words if start <= span.start < end)  # the proclitic is a part of the word
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_another_tool_works(checkpoint, known, tmp_path):
     assert "musamma" not in json.loads((tmp_path / "config.json").read_text("utf-8"))
     tagger = Tagger(str(tmp_path), device="cpu", bfloat16=False)
     document = known[0]
-    words = segment(document.text)
+    words = word_offsets(document.text)
     whole = [
         (next(start for start, end in words if start <= span.start < end), span.end, span.label)
         for span in document.spans

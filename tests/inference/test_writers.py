@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from musamma.data.document import Document, Span, read_jsonl, to_line
+from musamma.data.document import Document, Span, format_json_line, read_jsonl
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
 from musamma.data.import_audit import ImportAudit
@@ -49,7 +49,7 @@ def test_the_example_is_what_it_says():
 def test_json_lines_hold_everything(tmp_path):
     path, audit = written(tmp_path, "out.jsonl", "jsonl")
     assert list(read_jsonl(path)) == DOCUMENTS
-    assert path.read_bytes() == b"".join(map(to_line, DOCUMENTS))
+    assert path.read_bytes() == b"".join(map(format_json_line, DOCUMENTS))
     assert not audit.kinds
     first = json.loads(path.read_text("utf-8").split("\n")[0])
     assert first["spans"][0] == {"start": 6, "end": 10, "label": "ORG", "score": 0.9}

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from musamma.data.arabic import proclitic_offsets, segment
+from musamma.data.arabic import proclitic_offsets, word_offsets
 from musamma.data.document import Document, Span
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
-from musamma.data.windows import IGNORED, DocumentTokenizer, TokenizedDocument, WordTargets, targets
+from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, TokenizedDocument, WordTargets, build_targets
 from musamma.models.decoding import PROCLITIC_CLASSES, best_tags, decode, log_softmax
 
 TAGS = TagSet(("LOC", "ORG", "PER"))
@@ -62,7 +62,7 @@ def perfect(encoded: TokenizedDocument, goal: WordTargets) -> list[Span]:
     for window in encoded.windows:
         for word in window.words[window.owned]:
             tags[word, goal.tags[word]] += 20.0
-            if goal.proclitics[word] != IGNORED:
+            if goal.proclitics[word] != IGNORE_INDEX:
                 proclitics[word, goal.proclitics[word]] += 20.0
     return decode(encoded, tags, proclitics, TAGS)
 
@@ -71,7 +71,7 @@ def perfect(encoded: TokenizedDocument, goal: WordTargets) -> list[Span]:
 def annotated(draw: st.DrawFn) -> Document:
     """A text with names on words: most begin and end where words do, some behind proclitics, some anywhere."""
     text = draw(TEXTS)
-    words = segment(text)
+    words = word_offsets(text)
     spans, position = [], 0
     while position < len(words):
         length = draw(st.integers(1, 4))
@@ -92,17 +92,17 @@ def annotated(draw: st.DrawFn) -> Document:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=annotated())
 def test_perfect_logits_give_back_every_span_or_it_is_reported(encoder: DocumentTokenizer, document: Document) -> None:
-    encoded = encoder.encode(document)
-    goal = targets(encoded, TAGS)
+    encoded = encoder.tokenize(document)
+    goal = build_targets(encoded, TAGS)
     found = {span.key for span in perfect(encoded, goal)}
-    lost = {loss.span.key for loss in goal.losses}
-    kept = {loss.kept.key for loss in goal.losses if loss.kept is not None}
+    lost = {loss.span.key for loss in goal.misalignments}
+    kept = {loss.replacement.key for loss in goal.misalignments if loss.replacement is not None}
     assert found == {span.key for span in document.spans} - lost | kept
     # What is reported is not what was annotated, and a span that stands on words and behind proclitics is never reported.
     assert not kept & lost
     pieces = {tuple(word) for word in encoded.words.tolist()}
     for span in document.spans:
-        words = [word for word in segment(document.text) if word[0] < span.end and span.start < word[1]]
+        words = [word for word in word_offsets(document.text) if word[0] < span.end and span.start < word[1]]
         if words and all(word in pieces for word in words) and words[-1][1] == span.end:
             starts = proclitic_offsets(document.text, *words[0])
             shared = any(other.end > words[0][0] and other.start < span.start for other in document.spans)
@@ -113,7 +113,7 @@ def test_perfect_logits_give_back_every_span_or_it_is_reported(encoder: Document
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.one_of(TEXTS, st.text(max_size=200)))
 def test_windows_own_every_word_once_and_end_at_words(encoder: DocumentTokenizer, text: str) -> None:
-    encoded = encoder.encode(Document("d", text))
+    encoded = encoder.tokenize(Document("d", text))
     owned = [word for window in encoded.windows for word in window.words[window.owned].tolist()]
     assert owned == list(range(len(encoded.words)))
     for window in encoded.windows:
@@ -127,7 +127,7 @@ def test_windows_own_every_word_once_and_end_at_words(encoder: DocumentTokenizer
 
 
 def test_neighbouring_windows_overlap(encoder: DocumentTokenizer) -> None:
-    encoded = encoder.encode(Document("d", " ".join(["وصل محمد إلى دمشق"] * 60)))
+    encoded = encoder.tokenize(Document("d", " ".join(["وصل محمد إلى دمشق"] * 60)))
     assert len(encoded.windows) > 3
     for left, right in itertools.pairwise(encoded.windows):
         shared = len(np.intersect1d(left.words, right.words))
@@ -139,22 +139,22 @@ def test_neighbouring_windows_overlap(encoder: DocumentTokenizer) -> None:
 
 def test_a_word_longer_than_a_window_is_one_word(encoder: DocumentTokenizer) -> None:
     text = "وصل " + "ابتثجحخد" * 2_000 + " إلى دمشق"
-    encoded = encoder.encode(Document("d", text, (Span(len(text) - 4, len(text), "LOC"),)))
+    encoded = encoder.tokenize(Document("d", text, (Span(len(text) - 4, len(text), "LOC"),)))
     assert len(encoded.words) == 4
-    assert perfect(encoded, targets(encoded, TAGS)) == [
+    assert perfect(encoded, build_targets(encoded, TAGS)) == [
         Span(len(text) - 4, len(text), "LOC", pytest.approx(1, abs=1e-3))
     ]
 
 
 def test_the_first_window_starts_with_the_document(encoder: DocumentTokenizer) -> None:
-    window = encoder.encode(Document("d", "وصل")).windows[0]
+    window = encoder.tokenize(Document("d", "وصل")).windows[0]
     plain = encoder.tokenizer("وصل")["input_ids"]
     assert window.input_ids.tolist() == plain
 
 
 @pytest.mark.parametrize("special", ["[SEP]", "[CLS]", "</s>", "<mask>"])
 def test_special_tokens_in_a_text_are_text(encoder: DocumentTokenizer, special: str) -> None:
-    window = encoder.encode(Document("d", f"وصل {special} إلى")).windows[0]
+    window = encoder.tokenize(Document("d", f"وصل {special} إلى")).windows[0]
     assert not set(window.input_ids[1:-1].tolist()) & (
         set(encoder.tokenizer.all_special_ids) - {encoder.tokenizer.unk_token_id}
     )
@@ -192,7 +192,7 @@ def test_an_inside_tag_never_opens_a_name() -> None:
 def test_any_logits_give_spans_without_overlap_inside_the_text(
     encoder: DocumentTokenizer, text: str, seed: int
 ) -> None:
-    encoded = encoder.encode(Document("d", text))
+    encoded = encoder.tokenize(Document("d", text))
     random = np.random.default_rng(seed)
     spans = decode(
         encoded,
@@ -216,9 +216,9 @@ def test_confidence_is_that_of_tags_and_border() -> None:
 
 def test_without_a_proclitic_head_names_begin_where_words_do(encoder: DocumentTokenizer) -> None:
     document = Document("d", "قتل وداعش هناك", (Span(5, 9, "ORG"),))
-    encoded = encoder.encode(document)
-    goal = targets(encoded, TAGS, proclitics=False)
-    assert [loss.kept for loss in goal.losses] == [Span(4, 9, "ORG")]
+    encoded = encoder.tokenize(document)
+    goal = build_targets(encoded, TAGS, proclitics=False)
+    assert [loss.replacement for loss in goal.misalignments] == [Span(4, 9, "ORG")]
     logits = np.eye(len(TAGS))[goal.tags] * 20
     assert [span.key for span in decode(encoded, logits, None, TAGS)] == [(4, 9, "ORG")]
 
@@ -236,29 +236,29 @@ def test_what_cannot_be_represented_is_named(encoder: DocumentTokenizer, surface
     text = "نزل بالموصل ثم عاد"
     start = text.index(surface)
     document = Document("d", text, (Span(start, start + len(surface), "LOC"),))
-    (loss,) = targets(encoder.encode(document), TAGS).losses
+    (loss,) = build_targets(encoder.tokenize(document), TAGS).misalignments
     assert loss.reason == reason
-    assert loss.kept is not None
-    assert document.surface(loss.kept) == kept
+    assert loss.replacement is not None
+    assert document.surface(loss.replacement) == kept
 
 
 def test_a_name_without_letters_is_lost_and_named(encoder: DocumentTokenizer) -> None:
     document = Document("d", "قال ــ نعم", (Span(4, 6, "PER"),))
-    (loss,) = targets(encoder.encode(document), TAGS).losses
-    assert loss.kept is None
+    (loss,) = build_targets(encoder.tokenize(document), TAGS).misalignments
+    assert loss.replacement is None
     assert "no word" in loss.reason
 
 
 def test_the_seed_article_is_represented_whole(encoder: DocumentTokenizer, seed_article: Document) -> None:
     tags = TagSet.from_labels(span.label for span in seed_article.spans)
-    goal = targets(encoder.encode(seed_article), tags)
-    assert goal.losses == ()
+    goal = build_targets(encoder.tokenize(seed_article), tags)
+    assert goal.misalignments == ()
 
 
 def test_a_folder_of_windows_is_independent_of_its_neighbours(encoder: DocumentTokenizer, tmp_path: Path) -> None:
     documents = [Document(str(i), text) for i, text in enumerate(["وصل محمد", "", "إلى دمشق " * 50, "😀"])]
-    together = list(encoder.encode_all(documents, batch=3))
+    together = list(encoder.tokenize_all(documents, batch=3))
     for document, encoded in zip(documents, together, strict=True):
-        alone = encoder.encode(document)
+        alone = encoder.tokenize(document)
         assert alone.words.tolist() == encoded.words.tolist()
         assert [w.input_ids.tolist() for w in alone.windows] == [w.input_ids.tolist() for w in encoded.windows]

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from musamma.data.corpora import khabar
+from musamma.data.corpora import load_khabar
 from musamma.data.errors import InputError
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
@@ -97,7 +97,7 @@ def case(request, classifiers, tmp_path):
 def parity_of(checkpoint: Path, target: Path, *, windows: int = 60):
     reference = load_predictor(str(checkpoint), device="cpu", bfloat16=False)
     exported = load_predictor(str(target), bfloat16=False)
-    return compare(reference, exported, excerpts(khabar("dev"), reference, windows=windows))
+    return compare(reference, exported, excerpts(load_khabar("dev"), reference, windows=windows))
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
@@ -125,7 +125,7 @@ def test_a_graph_says_what_the_checkpoint_says(case, runtime, capfd):
 def test_int8_for_openvino_is_smaller_and_close(case):
     pytest.importorskip("nncf")
     checkpoint, classifier, tokenizer, target = case
-    windows = samples(khabar("train")[:3], DocumentTokenizer(tokenizer, max_length=64, overlap=16), limit=12)
+    windows = samples(load_khabar("train")[:3], DocumentTokenizer(tokenizer, max_length=64, overlap=16), limit=12)
     write_export(classifier, OPTIONS, tokenizer, target, runtime="openvino", windows=windows, quantize=True)
     parity = parity_of(checkpoint, target)
     assert parity.words_agreeing > 0.95
@@ -193,7 +193,7 @@ def test_a_graph_with_other_weights_is_found_out(classifiers, tmp_path):
 
 def test_samples_are_the_same_every_time_and_need_words(wordpiece_encoder):
     encoder = DocumentTokenizer(tokenizer_of(wordpiece_encoder), max_length=64, overlap=16)
-    documents = khabar("dev")[:2]
+    documents = load_khabar("dev")[:2]
     first, again = (samples(documents, encoder, limit=5) for _ in range(2))
     assert len(first) == 5
     for one, other in zip(first, again, strict=True):

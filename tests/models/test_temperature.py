@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax as reference
 from scipy.special import softmax
 
-from musamma.data.arabic import segment
+from musamma.data.arabic import word_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
@@ -30,7 +30,7 @@ from musamma.models.decoding import PROCLITIC_CLASSES, best_tags, decode, log_so
 
 TAGS = TagSet(("LOC", "PER"))
 TEXT = "قال محمد السعيد إن الوفد وصل إلى بيروت وبغداد وبالموصل أمس"
-WORDS = np.array(segment(TEXT))
+WORDS = np.array(word_offsets(TEXT))
 FULL = Calibration(1.4, 0.8, {"LOC": 0.75, "PER": None}, 0.9, 12, 34, 0.13, 0.04)
 
 

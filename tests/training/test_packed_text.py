@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer, DistilBertConfig, DistilBertModel, ModernBertConfig, ModernBertModel
 
-from musamma.data.arabic import segment
+from musamma.data.arabic import clitic_borders, word_offsets
 from musamma.data.errors import InputError
 from musamma.data.normalization import install_normalizer
-from musamma.data.windows import IGNORED
+from musamma.data.windows import IGNORE_INDEX
 from musamma.models.loading import load_tokenizer
 from musamma.training.pretraining.masking import (
     HEAD,
@@ -27,7 +27,6 @@ from musamma.training.pretraining.masking import (
     RowSchedule,
     SpecialTokenCount,
     choose_masked,
-    clitic_borders,
     held_out_rows,
     piece_borders,
     plain_pieces,
@@ -102,7 +101,7 @@ def test_units_never_cross_words(any_encoder: Path) -> None:
     for text in LINES:
         offsets = np.array(tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"])
         words, units = piece_borders(text, offsets, clitics=True)
-        assert words.sum() == len(segment(text))
+        assert words.sum() == len(word_offsets(text))
         assert (units | ~words).all()
 
 
@@ -356,12 +355,12 @@ def test_a_batch_hides_what_it_asks_for(wordpiece_encoder: Path, news: Path, tmp
     rows = held_out_rows(text.held_out, limit=3, masks=MaskingConfig(text.special, 0.2, 7))
     assert len(rows) == 3
     batch = MaskCollator(tokenizer.pad_token_id, tokenizer.mask_token_id, 40)(rows)
-    masked = batch["labels"] != IGNORED
+    masked = batch["labels"] != IGNORE_INDEX
     assert (batch["input_ids"][masked] == tokenizer.mask_token_id).all()
     assert batch["plain"][masked].all()
     for row, ids, labels, documents in zip(rows, batch["input_ids"], batch["labels"], batch["documents"], strict=True):
         length = len(row.row.input_ids)
-        assert torch.where(labels == IGNORED, ids, labels)[:length].tolist() == row.row.input_ids.tolist()
+        assert torch.where(labels == IGNORE_INDEX, ids, labels)[:length].tolist() == row.row.input_ids.tolist()
         assert (ids[length:] == tokenizer.pad_token_id).all()
         assert torch.bincount(documents[:length])[1:].tolist() == row.row.documents.tolist()
         assert documents[length:].eq(0).all()

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import regex
 import torch
 from torch.utils.data import Dataset
 
-from musamma.data.arabic import segment
-from musamma.data.windows import IGNORED
+from musamma.data.arabic import clitic_borders, word_offsets
+from musamma.data.windows import IGNORE_INDEX
 from musamma.training.pretraining.packing import PackedRow, RowStore
 
 #: Streams of random numbers that must not meet.
@@ -91,36 +90,6 @@ def masked_pieces(
     return choose_masked(units, plain, share=share, random=np.random.default_rng(key))
 
 
-#: Beginnings of words that rules 1 to 3 would wrongly cut.
-PLAIN = ("والد", "والت", "بالغ", "وكالت", "كاليفورن", "فالنس", "لأن", "فأر", "بأس", "لأم")
-
-_MARKS = r"[\p{Mn}\p{Me}\p{Cf}\u0640]*+"
-
-
-def _one(letters: str) -> str:
-    return rf"[{letters}]{_MARKS}"
-
-
-def _many(count: int) -> str:
-    return rf"(?:\p{{L}}{_MARKS}){{{count}}}"
-
-
-_AND, _ARTICLE = _one("وف"), _one("ا") + _one("ل")
-_PLAIN = "|".join("".join(map(_one, word)) for word in PLAIN)
-_CLITICS = regex.compile(
-    rf"(?<![\p{{L}}\p{{M}}\p{{N}}])(?!{_PLAIN})(?:"
-    rf"(?:{_AND}(?:{_one('بك')})?|{_one('بك')})(?={_ARTICLE}{_many(3)})"
-    rf"|(?:{_AND})?{_one('ل')}(?={_one('ل')}{_many(2)})"
-    rf"|(?:{_AND}(?:{_one('بل')})?|{_one('بل')})(?={_one('أإ')}{_many(2)}))",
-    regex.VERSION1,
-)
-
-
-def clitic_borders(text: str) -> list[int]:
-    """Offsets behind the proclitics of words, by the rule of this module, in order."""
-    return [match.end() for match in _CLITICS.finditer(text)]
-
-
 def piece_borders(text: str, offsets: np.ndarray, *, clitics: bool) -> tuple[np.ndarray, np.ndarray]:
     """Which pieces begin a word, and which begin a unit that is masked as one.
 
@@ -134,7 +103,7 @@ def piece_borders(text: str, offsets: np.ndarray, *, clitics: bool) -> tuple[np.
     Returns:
         Two arrays of bool, (pieces,); the first piece begins both.
     """
-    words = np.array(segment(text), dtype=np.int64).reshape(-1, 2)
+    words = np.array(word_offsets(text), dtype=np.int64).reshape(-1, 2)
     if not len(words) or not len(offsets):
         first = np.arange(len(offsets)) == 0
         return first, first
@@ -270,18 +239,18 @@ class MaskCollator:
 
         Returns:
             ``input_ids`` with masks; ``documents``, the number of each piece's paragraph in its row, 0 for padding;
-            ``labels``, the original ids of masked pieces, :data:`IGNORED` elsewhere; ``plain``, whether a piece is
+            ``labels``, the original ids of masked pieces, :data:`IGNORE_INDEX` elsewhere; ``plain``, whether a piece is
             text.
         """
         width = self.length or max(len(row.row.input_ids) for row in rows)
         ids = np.full((len(rows), width), self.padding, dtype=np.int64)
-        labels = np.full_like(ids, IGNORED)
+        labels = np.full_like(ids, IGNORE_INDEX)
         documents = np.zeros_like(ids)
         plain = np.zeros(ids.shape, dtype=bool)
         for index, row in enumerate(rows):
             length, pieces = len(row.row.input_ids), row.row.input_ids.astype(np.int64)
             ids[index, :length] = np.where(row.masked, self.mask, pieces)
-            labels[index, :length] = np.where(row.masked, pieces, IGNORED)
+            labels[index, :length] = np.where(row.masked, pieces, IGNORE_INDEX)
             documents[index, :length] = np.repeat(np.arange(1, len(row.row.documents) + 1), row.row.documents)
             plain[index, :length] = row.plain
         arrays = {"input_ids": ids, "documents": documents, "labels": labels, "plain": plain}

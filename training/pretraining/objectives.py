@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from transformers import PreTrainedModel
 
 from musamma.data.errors import InputError
-from musamma.data.windows import IGNORED
+from musamma.data.windows import IGNORE_INDEX
 from musamma.models.encoder import word_embedding
 from musamma.training.pretraining.packing import hidden_states
 
@@ -66,7 +66,7 @@ class MaskedLanguageModel(nn.Module):
         """Logits of the masked pieces only, (masked, vocabulary), and their places in the flattened batch,
         (masked,)."""
         hidden = states(self.encoder, input_ids, documents, packing=self.packing, frozen=self.frozen)
-        places = labels.flatten().ne(IGNORED).nonzero().squeeze(1)
+        places = labels.flatten().ne(IGNORE_INDEX).nonzero().squeeze(1)
         table = word_embedding(self.encoder).weight
         if self.frozen:
             table = table.detach()

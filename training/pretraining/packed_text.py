@@ -25,7 +25,7 @@ from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend
 from musamma.data.raw_text import read_lines
-from musamma.data.windows import DocumentTokenizer, cut, tokenize
+from musamma.data.windows import DocumentTokenizer, tokenize_batch, tokenize_texts
 from musamma.training.pretraining.masking import SpecialTokenCount, piece_borders
 from musamma.training.pretraining.packing import RowStore, ShardWriter, fill_rows
 from musamma.training.pretraining.pretrain_config import PretrainConfig
@@ -240,7 +240,7 @@ class ParagraphTokenizer:
                 remedy="choose an encoder that was pre-trained with masks",
             )
         encoder = DocumentTokenizer(tokenizer, max_length=length, overlap=0)
-        (window,) = encoder.encode(Document("", "ا")).windows
+        (window,) = encoder.tokenize(Document("", "ا")).windows
         before = int(window.positions[0])
         self.special = SpecialTokenCount(before, length - encoder.capacity - before)
         self._prefix = window.input_ids[: self.special.before]
@@ -258,7 +258,9 @@ class ParagraphTokenizer:
         """
         stream = iter(lines)
         while batch := list(islice(stream, _BATCH)):
-            for text, pieces in zip(batch, cut(batch, partial(tokenize, self._tokenizer)), strict=True):
+            for text, pieces in zip(
+                batch, tokenize_texts(batch, partial(tokenize_batch, self._tokenizer)), strict=True
+            ):
                 yield list(self._segments(text, pieces.ids, pieces.offsets))
 
     def _segments(self, text: str, ids: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

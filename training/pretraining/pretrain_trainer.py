@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from musamma.data.windows import IGNORED
+from musamma.data.windows import IGNORE_INDEX
 from musamma.training.pretraining.masking import MaskCollator, MaskedRow, RowSchedule
 from musamma.training.pretraining.objectives import MaskedLanguageModel, ReplacedTokenDetector, Sums
 
@@ -130,7 +130,7 @@ class PretrainTrainer(Trainer):
 
 def count_targets(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Masked pieces and pieces of text in a batch; int64, (2,)."""
-    return torch.stack([batch["labels"].ne(IGNORED).sum(), batch["plain"].sum()])
+    return torch.stack([batch["labels"].ne(IGNORE_INDEX).sum(), batch["plain"].sum()])
 
 
 def compute_metrics(sums: dict[str, float], masked: int, plain: int) -> dict[str, float]:
