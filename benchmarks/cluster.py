@@ -27,9 +27,9 @@ from musamma.data.import_audit import ImportAudit
 from musamma.inference.batch_run import LoadedTagger, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
 from musamma.inference.progress_bar import ProgressBar
-from musamma.inference.ray.cluster import Cluster, tag_on_cluster
-from musamma.inference.ray.parts_folder import SUCCESS, Folder
-from musamma.inference.ray.shards import cut
+from musamma.inference.ray.cluster import ClusterOptions, tag_on_cluster
+from musamma.inference.ray.parts_folder import SUCCESS_FILE, PartsFolder
+from musamma.inference.ray.shards import cut_shards
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.writers import build_output_format
 
@@ -82,7 +82,7 @@ def main() -> None:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "OMP_NUM_THREADS": "1"}
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = ".*"  # of the killed workers
     os.environ.pop("RAY_ADDRESS", None)
-    from ray.cluster_utils import Cluster as Nodes
+    from ray.cluster_utils import ClusterOptions as Nodes
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -100,7 +100,7 @@ def main() -> None:
             return LoadedTagger(tagger=tagger, settings=tagger.settings())
 
         began = time.perf_counter()
-        shards = list(cut(Inputs(names=(str(source),)), size=given.size))
+        shards = list(cut_shards(Inputs(names=(str(source),)), size=given.size))
         seconds = time.perf_counter() - began
         print(f"first reading: {len(shards)} shards, {given.documents / seconds:,.0f} documents/s")
 
@@ -130,8 +130,8 @@ def main() -> None:
                 done, _ = tag_on_cluster(
                     Inputs(names=(str(source),), output=str(out)),
                     load,
-                    Folder(out, "jsonl"),
-                    cluster=Cluster(address=nodes.address),
+                    PartsFolder(out, "jsonl"),
+                    cluster=ClusterOptions(address=nodes.address),
                     audit=ImportAudit(),
                     progress_bar=progress_bar,
                     size=given.size,
@@ -140,7 +140,7 @@ def main() -> None:
         finally:
             ended.set()
             nodes.shutdown()
-        told = json.loads((out / SUCCESS).read_bytes())
+        told = json.loads((out / SUCCESS_FILE).read_bytes())
         print(
             f"{given.nodes} nodes: {done.documents:,} documents, {told['shards']} shards, {seconds:.1f} s, "
             f"{words / seconds:,.0f} words/s; {len(killed)} workers killed, {told['retried']} shards begun again"

@@ -268,9 +268,9 @@ def predict_on_cluster(
     """
     from musamma.inference.inputs import total_bytes
     from musamma.inference.progress_bar import ProgressBar
-    from musamma.inference.ray.cluster import Cluster, tag_on_cluster
-    from musamma.inference.ray.parts_folder import Folder
-    from musamma.inference.ray.shards import RECORDS
+    from musamma.inference.ray.cluster import ClusterOptions, tag_on_cluster
+    from musamma.inference.ray.parts_folder import PartsFolder
+    from musamma.inference.ray.shards import SHARD_RECORDS
 
     where = device or "cpu"  # a worker sees no graphics card that it did not ask for
     if where not in ("cpu", "cuda"):
@@ -289,11 +289,11 @@ def predict_on_cluster(
         done, before = tag_on_cluster(
             given,
             load,
-            Folder(Path(target), format.value, packing),
-            cluster=Cluster(address=address, workers=workers, gpus=int(where == "cuda")),
+            PartsFolder(Path(target), format.value, packing),
+            cluster=ClusterOptions(address=address, workers=workers, gpus=int(where == "cuda")),
             audit=audit,
             progress_bar=progress_bar,
-            size=size or RECORDS,
+            size=size or SHARD_RECORDS,
             skip=skip,
             resume=resume,
             overwrite=overwrite,

@@ -23,8 +23,8 @@ from musamma.data.import_audit import ImportAudit
 from musamma.inference.batch_run import LoadedTagger, tag_records
 from musamma.inference.inputs import Inputs, first_table
 from musamma.inference.progress_bar import ProgressBar
-from musamma.inference.ray.parts_folder import FORMATS, Folder, total
-from musamma.inference.ray.shards import RECORDS, Shard, cut, read_shard
+from musamma.inference.ray.parts_folder import PART_FORMATS, PartsFolder, sum_stats
+from musamma.inference.ray.shards import SHARD_RECORDS, Shard, cut_shards, read_shard
 from musamma.inference.records import Record
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunState, RunStats
@@ -35,7 +35,7 @@ _SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
+class ClusterOptions:
     """Where to run.
 
     Args:
@@ -54,12 +54,12 @@ class Cluster:
 def tag_on_cluster(
     inputs: Inputs,
     load: Callable[[], LoadedTagger],
-    folder: Folder,
+    folder: PartsFolder,
     *,
-    cluster: Cluster,
+    cluster: ClusterOptions,
     audit: ImportAudit,
     progress_bar: ProgressBar,
-    size: int = RECORDS,
+    size: int = SHARD_RECORDS,
     skip: bool = False,
     resume: bool = False,
     overwrite: bool = False,
@@ -88,8 +88,8 @@ def tag_on_cluster(
     """
     if find_spec("ray") is None:
         raise InputError("ray is not installed", where="--engine ray", remedy="pip install 'musamma[ray]'")
-    if folder.format not in FORMATS:
-        raise InputError(f"--engine ray with --format {folder.format}", expected=f"one of {', '.join(FORMATS)}")
+    if folder.format not in PART_FORMATS:
+        raise InputError(f"--engine ray with --format {folder.format}", expected=f"one of {', '.join(PART_FORMATS)}")
     for name, count in (("--workers", cluster.workers), ("cpus", cluster.cpus)):
         if count is not None and count < 1:
             raise InputError(f"{name} {count}", expected="1 or more")
@@ -100,13 +100,13 @@ def tag_on_cluster(
     }
     asked |= {"format": folder.format, "packing": folder.packing, "shard size": size}
     folder.check(asked, resume=resume, overwrite=overwrite)
-    shards = list(cut(inputs, size=size, skip=skip))
+    shards = list(cut_shards(inputs, size=size, skip=skip))
     folder.open(asked, overwrite=overwrite)
     journals = folder.done(shards)
-    before = total(journal.stats for journal in journals.values())
+    before = sum_stats(journal.stats for journal in journals.values())
     settings = next((dict(journal.settings) for journal in journals.values()), None)
     bytes_of = {shard.number: shard.read - (shards[shard.number - 1].read if shard.number else 0) for shard in shards}
-    job = Job(
+    job = WorkerConfig(
         inputs=inputs,
         load=load,
         folder=folder,
@@ -119,16 +119,16 @@ def tag_on_cluster(
     read = sum(bytes_of[number] for number in stats_by_shard)
     missing = [shard for shard in shards if shard.number not in stats_by_shard]
     try:
-        with closing(_tagged(missing, job, cluster)) as results:
+        with closing(_tag_shards(missing, job, cluster)) as results:
             for number, journal in results:
                 if settings is None:
                     settings = dict(journal.settings)
                 if journal.settings != settings:
                     folder.part(number).unlink()
-                    check_alike(settings, journal.settings)
+                    check_same_settings(settings, journal.settings)
                 stats_by_shard[number] = journal.stats
                 read += bytes_of[number]
-                done = total(stats_by_shard.values())
+                done = sum_stats(stats_by_shard.values())
                 progress_bar.show(
                     read=read,
                     documents=done.documents - before.documents,
@@ -141,25 +141,27 @@ def tag_on_cluster(
             with suppress(OSError):
                 folder.path.rmdir()
         raise
-    done = total(stats_by_shard[shard.number] for shard in shards)
+    done = sum_stats(stats_by_shard[shard.number] for shard in shards)
     for kind, count in done.lost.items():
         audit.add(kind, count=count)
     folder.finish(done, shards=len(shards), settings=asked | (settings or {}))
     return done, before
 
 
-def _tagged(shards: list[Shard], job: Job, cluster: Cluster) -> Generator[tuple[int, RunState], None, None]:
+def _tag_shards(
+    shards: list[Shard], job: WorkerConfig, cluster: ClusterOptions
+) -> Generator[tuple[int, RunState], None, None]:
     """Have shards tagged; number and journal of each, as they are done."""
     if not shards:
         return
-    with _connected(cluster) as ray:
+    with _ray_connection(cluster) as ray:
         from ray.data import ActorPoolStrategy
 
-        workers = min(cluster.workers or _room(ray, cluster), len(shards))
+        workers = min(cluster.workers or _count_fitting_workers(ray, cluster), len(shards))
         rows = [{"shard": pickle.dumps(shard)} for shard in shards]
         # An actor that dies is started again, somewhere, and what it was given is done again: Ray Data's default, without end.
         told = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            Worker,
+            ShardWorker,
             fn_constructor_args=(job,),
             compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
             num_cpus=cluster.cpus,
@@ -167,14 +169,14 @@ def _tagged(shards: list[Shard], job: Job, cluster: Cluster) -> Generator[tuple[
         )
         try:
             for row in told.iter_rows():
-                yield _journal(orjson.loads(row["told"]))
+                yield _parse_result(orjson.loads(row["told"]))
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             lines = str(cause).strip().splitlines()
             raise RuntimeError(f"Ray gave up: {lines[-1] if lines else type(cause).__name__}") from error
 
 
-def _journal(told: dict[str, Any]) -> tuple[int, RunState]:
+def _parse_result(told: dict[str, Any]) -> tuple[int, RunState]:
     if "failed" in told:
         raise RuntimeError(told["failed"])
     if "found" in told:
@@ -183,7 +185,7 @@ def _journal(told: dict[str, Any]) -> tuple[int, RunState]:
 
 
 @contextmanager
-def _connected(cluster: Cluster) -> Iterator[Any]:
+def _ray_connection(cluster: ClusterOptions) -> Iterator[Any]:
     """Ray, quiet; what was started or connected here is left at the end."""
     if (cluster.address or os.environ.get("RAY_ADDRESS", "")).startswith("ray://"):
         raise InputError(
@@ -209,8 +211,8 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     try:
         if ours:
             try:
-                _reach(cluster.address)
-                with _hushed():
+                _check_address_answers(cluster.address)
+                with _silenced_stderr():
                     ray.init(
                         address=cluster.address,
                         include_dashboard=False,
@@ -231,7 +233,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _reach(address: str | None) -> None:
+def _check_address_answers(address: str | None) -> None:
     """Fail where nobody answers: Ray would go on trying for many minutes."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit():
@@ -239,7 +241,7 @@ def _reach(address: str | None) -> None:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def _silenced_stderr() -> Iterator[None]:
     """Nothing on stderr, from libraries in C++ neither: Ray's says there that it has been told to be quiet."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -252,7 +254,7 @@ def _hushed() -> Iterator[None]:
         os.close(kept)
 
 
-def _room(ray: Any, cluster: Cluster) -> int:
+def _count_fitting_workers(ray: Any, cluster: ClusterOptions) -> int:
     """How many workers there is room for."""
     there = ray.cluster_resources()
     wanted = {"CPU": cluster.cpus, "GPU": cluster.gpus}
@@ -267,11 +269,11 @@ def _room(ray: Any, cluster: Cluster) -> int:
 
 
 #: Workers that one shard may bring down before the run is given up: its documents are then what kills them.
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class WorkerConfig:
     """What every worker has to know.
 
     Args:
@@ -286,17 +288,17 @@ class Job:
 
     inputs: Inputs
     load: Callable[[], LoadedTagger]
-    folder: Folder
+    folder: PartsFolder
     base: str
     table: pa.Schema | None
     settings: Mapping[str, Any] | None
     cpus: int
 
 
-class Worker:
+class ShardWorker:
     """Tags shards, one after the other, with the model that it holds; what Ray makes an actor of."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkerConfig) -> None:
         self.job = job
         self._loaded: LoadedTagger | None = None
 
@@ -308,7 +310,7 @@ class Worker:
             told = {"number": shard.number, "settings": journal.settings, "stats": journal.stats}
         except InputError as error:
             told = {"found": error.found, "where": error.where, "expected": error.expected, "remedy": error.remedy}
-        except _Given as error:
+        except _AbandonedShard as error:
             told = {"failed": str(error)}
         return {"told": orjson.dumps(told)}
 
@@ -323,9 +325,9 @@ class Worker:
             os.chdir(self.job.base)
         folder = self.job.folder
         name = folder.part(shard.number).name
-        if folder.attempts(shard.number) >= ATTEMPTS:
-            raise _Given(
-                f"{name} has brought {ATTEMPTS} workers down: {shard.pieces[0].path}, {shard.records:,} records from "
+        if folder.attempts(shard.number) >= MAX_ATTEMPTS:
+            raise _AbandonedShard(
+                f"{name} has brought {MAX_ATTEMPTS} workers down: {shard.pieces[0].path}, {shard.records:,} records from "
                 f"number {shard.pieces[0].first + 1:,} on; give workers more memory, or tag these without --engine ray"
             )
         audit = ImportAudit(source=name, limit=1)
@@ -338,7 +340,7 @@ class Worker:
                 ResumableFile(attempt / name) as part,
                 closing(read_shard(shard, self.job.inputs)) as read,
             ):
-                records = _watched(read, errors)
+                records = _collect_first_error(read, errors)
                 stats = tag_records(
                     records, self._load, part, written, audit=audit, progress_bar=progress_bar, skip=True
                 )
@@ -349,7 +351,7 @@ class Worker:
                     expected="the same files on every node, unchanged while the run lasts",
                     remedy="put inputs on storage that all nodes share, and go on with --resume",
                 )
-            journal = RunState(settings=_plain(self._load().settings), stats=stats)
+            journal = RunState(settings=_through_json(self._load().settings), stats=stats)
             folder.publish(shard.number, journal, attempt)
         except OSError as error:
             raise InputError(
@@ -367,26 +369,26 @@ class Worker:
             if (torch := sys.modules.get("torch")) is not None:
                 torch.set_num_threads(self.job.cpus)
             if self.job.settings is not None:
-                check_alike(self.job.settings, _plain(self._loaded.settings))
+                check_same_settings(self.job.settings, _through_json(self._loaded.settings))
         return self._loaded
 
 
-class _Given(RuntimeError):
+class _AbandonedShard(RuntimeError):
     """A shard that is given up."""
 
 
-def check_alike(settings: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+def check_same_settings(settings: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """Compare a worker's settings with those of the parts that are there."""
     RunState(settings=settings, stats=RunStats()).check_settings(own, where=f"worker on {gethostname()}")
 
 
-def _watched(records: Iterator[Record], errors: list[InputError]) -> Iterator[Record]:
+def _collect_first_error(records: Iterator[Record], errors: list[InputError]) -> Iterator[Record]:
     for record in records:
         if record.error is not None and not errors:
             errors.append(record.error)
         yield record
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _through_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they come back from JSON, to compare them."""
     return dict(orjson.loads(orjson.dumps(dict(settings))))

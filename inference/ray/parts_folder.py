@@ -17,12 +17,12 @@ from musamma.inference.ray.shards import Shard
 from musamma.inference.run_state import RunState, RunStats, read_state, sync_folder, write_state
 
 _SUFFIXES = {None: "", "gzip": ".gz", "zstd": ".zst"}
-FORMATS = ("jsonl", "parquet", "conll")
-SUCCESS = "_SUCCESS.json"
+PART_FORMATS = ("jsonl", "parquet", "conll")
+SUCCESS_FILE = "_SUCCESS.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class PartsFolder:
     """``part-00000.jsonl`` and so on, with their rejects beside them and, until all are there, ``_run.json`` and ``_run/``.
 
     A part appears under its name when it is whole, and after the journal that tells of it: what is there is done. Whoever makes
@@ -64,7 +64,7 @@ class Folder:
         where = str(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise InputError("a file", where=where, expected="a folder to write", remedy="choose another --output")
-        if any(not entry.name.startswith(("_run", "part-", SUCCESS)) for entry in self._entries()):
+        if any(not entry.name.startswith(("_run", "part-", SUCCESS_FILE)) for entry in self._entries()):
             raise InputError(
                 "a folder with other files in it",
                 where=where,
@@ -73,7 +73,7 @@ class Folder:
             )
         if overwrite:
             return
-        if (self.path / SUCCESS).exists():
+        if (self.path / SUCCESS_FILE).exists():
             raise InputError(
                 "the output is there and whole",
                 where=where,
@@ -169,9 +169,9 @@ class Folder:
         content = asdict(stats) | {"shards": shards, "retried": self.attempts(), "settings": dict(settings)}
         for key in ("bytes", "digest"):  # of single parts
             del content[key]
-        new = self._work / SUCCESS
+        new = self._work / SUCCESS_FILE
         new.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        new.replace(self.path / SUCCESS)
+        new.replace(self.path / SUCCESS_FILE)
         sync_folder(self.path)
         self._begun.unlink()
         shutil.rmtree(self._work, ignore_errors=True)
@@ -187,7 +187,7 @@ class Folder:
     def remove(self) -> None:
         """Remove all that a run has left, or written."""
         # What tells that parts are whole goes first: a stop in between leaves an unfinished output.
-        for path in (self.path / SUCCESS, *self.path.glob("part-[0-9]*")):
+        for path in (self.path / SUCCESS_FILE, *self.path.glob("part-[0-9]*")):
             path.unlink(missing_ok=True)
         shutil.rmtree(self._work, ignore_errors=True)
         for path in self.path.glob("_run.json*"):
@@ -197,7 +197,7 @@ class Folder:
         return list(self.path.iterdir()) if self.path.is_dir() else []
 
 
-def total(all_stats: Iterable[RunStats]) -> RunStats:
+def sum_stats(all_stats: Iterable[RunStats]) -> RunStats:
     """The all_stats of several parts as one, but for bytes and fingerprint."""
     whole = RunStats()
     summed = [item.name for item in fields(RunStats) if item.name not in ("lost", "digest", "bytes")]

@@ -33,7 +33,7 @@ from musamma.inference.run_state import update_digest
 from musamma.inference.tables import read_parquet_rows
 
 #: Records of a shard: what a worker that dies has done in vain at most, some minutes of one core.
-RECORDS = 16 * GROUP_SIZE
+SHARD_RECORDS = 16 * GROUP_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Shard:
     """
 
     number: int
-    pieces: tuple[Piece, ...]
+    pieces: tuple[FileRange, ...]
     records: int
     rejected: int
     taken: tuple[tuple[int, str], ...]
@@ -59,7 +59,7 @@ class Shard:
     read: int
 
 
-def cut(inputs: Inputs, *, size: int = RECORDS, skip: bool = False) -> Iterator[Shard]:
+def cut_shards(inputs: Inputs, *, size: int = SHARD_RECORDS, skip: bool = False) -> Iterator[Shard]:
     """The shards of an input. They depend on what it holds and on ``size`` alone.
 
     Reads all of it, as a run without shards does, so that ids are compared across shards and what is no document is met before
@@ -75,7 +75,7 @@ def cut(inputs: Inputs, *, size: int = RECORDS, skip: bool = False) -> Iterator[
     """
     if size < 1:
         raise InputError(f"shards of {size:,} records", expected="1 or more")
-    cutter = _Cutter(inputs)
+    cutter = _ShardCutter(inputs)
     number = count = rejected = read = 0
     digest = ""
     with closing(cutter.records()) as records:
@@ -100,19 +100,19 @@ def read_shard(shard: Shard, inputs: Inputs) -> Generator[Record, None, None]:
         InputError: a table has no column of texts.
     """
     places = dict(shard.taken)
-    for index, record in enumerate(record for piece in shard.pieces for record in read_piece(piece, inputs)):
+    for index, record in enumerate(record for piece in shard.pieces for record in read_file_range(piece, inputs)):
         yield duplicate(record, places[index]) if index in places and record.document is not None else record
 
 
 @dataclass(slots=True)
-class _Cutter:
+class _ShardCutter:
     """Reads an input and keeps where it has come to."""
 
     inputs: Inputs
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[FileRange] = field(default_factory=list)
     taken: list[tuple[int, str]] = field(default_factory=list)
     count: int = 0
-    _open: Piece | None = None
+    _open: FileRange | None = None
 
     def records(self) -> Generator[Record, None, None]:
         """All records of the input."""
@@ -120,7 +120,7 @@ class _Cutter:
         with closing(Identifiers()) as seen:
             for file in self._files():
                 self._close()
-                after = self._open = Piece(path=str(file.path), stem=file.stem)
+                after = self._open = FileRange(path=str(file.path), stem=file.stem)
                 for record in read_file(file, base, self.inputs):
                     if record.document is not None and (place := seen.taken(record.document.id, record.where)):
                         self.taken.append((self.count, place))
@@ -176,7 +176,7 @@ class _Cutter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class FileRange:
     """Records of one file that follow each other.
 
     Args:
@@ -196,16 +196,16 @@ class Piece:
     count: int = 0
 
 
-def read_piece(piece: Piece, inputs: Inputs) -> Iterator[Record]:
+def read_file_range(piece: FileRange, inputs: Inputs) -> Iterator[Record]:
     """The records of a piece; fewer where the file has become shorter."""
-    return islice(_behind(piece, inputs), piece.count)
+    return islice(_read_from(piece, inputs), piece.count)
 
 
-def _behind(piece: Piece, inputs: Inputs) -> Iterator[Record]:
+def _read_from(piece: FileRange, inputs: Inputs) -> Iterator[Record]:
     """The records of a file from the first of a piece on."""
     path = Path(piece.path)
     file = File(path, piece.stem)
-    readers = {".jsonl": _lines_behind, ".ndjson": _lines_behind, ".parquet": _rows_behind}
+    readers = {".jsonl": _read_lines_from, ".ndjson": _read_lines_from, ".parquet": _read_rows_from}
     read = readers.get(kind(path)) if piece.first else None
     done = 0
     if read is not None:
@@ -220,7 +220,7 @@ def _behind(piece: Piece, inputs: Inputs) -> Iterator[Record]:
     yield from islice(read_file(file, 0, inputs), piece.first + done, None)
 
 
-def _lines_behind(source: InputStream, piece: Piece) -> Iterator[Record]:
+def _read_lines_from(source: InputStream, piece: FileRange) -> Iterator[Record]:
     lines: Iterable[tuple[int, bytes]]
     if Path(piece.path).suffix.lower() in PACKINGS:
         lines = islice(numbered_lines(source.stream), piece.behind, None)
@@ -232,5 +232,5 @@ def _lines_behind(source: InputStream, piece: Piece) -> Iterator[Record]:
             yield json_record(line, number, source, default_id=None)
 
 
-def _rows_behind(source: InputStream, piece: Piece) -> Iterator[Record]:
+def _read_rows_from(source: InputStream, piece: FileRange) -> Iterator[Record]:
     return read_parquet_rows(source, first=piece.first)

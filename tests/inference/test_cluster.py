@@ -27,8 +27,8 @@ from musamma.data.tags import TagSet
 from musamma.inference.batch_run import GROUP_SIZE, LoadedTagger, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
 from musamma.inference.progress_bar import ProgressBar
-from musamma.inference.ray.cluster import ATTEMPTS, Cluster, tag_on_cluster
-from musamma.inference.ray.parts_folder import Folder
+from musamma.inference.ray.cluster import MAX_ATTEMPTS, ClusterOptions, tag_on_cluster
+from musamma.inference.ray.parts_folder import PartsFolder
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunStats
 from musamma.inference.writers import build_output_format
@@ -110,8 +110,8 @@ def call(nodes: Nodes, archive: Path, tmp_path: Path) -> Callable[..., tuple[Run
         return tag_on_cluster(
             Inputs(names=(str(source),), output=str(tmp_path / "out")),
             load,
-            Folder(tmp_path / "out", format, packing),
-            cluster=Cluster(address=nodes.address, workers=workers),
+            PartsFolder(tmp_path / "out", format, packing),
+            cluster=ClusterOptions(address=nodes.address, workers=workers),
             audit=ImportAudit(),
             progress_bar=progress_bar or ProgressBar(None),
             **{"size": GROUP_SIZE, **options},
@@ -296,7 +296,7 @@ def test_what_kills_every_worker_is_given_up(call: Callable[..., tuple[RunStats,
         if document.id == "م/3":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(RuntimeError, match=rf"part-00000.jsonl has brought {ATTEMPTS} workers down: .*in.jsonl"):
+    with pytest.raises(RuntimeError, match=rf"part-00000.jsonl has brought {MAX_ATTEMPTS} workers down: .*in.jsonl"):
         call(finder(meets), size=4 * GROUP_SIZE)
 
 
@@ -316,8 +316,8 @@ def test_calls_that_cannot_be(
         tag_on_cluster(
             Inputs(names=(str(archive),)),
             finder(),
-            Folder(folder, format),
-            cluster=Cluster(**cluster),
+            PartsFolder(folder, format),
+            cluster=ClusterOptions(**cluster),
             audit=ImportAudit(),
             progress_bar=ProgressBar(None),
         )

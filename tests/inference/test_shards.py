@@ -17,7 +17,7 @@ from musamma.data.errors import InputError
 from musamma.inference import batch_run as batch
 from musamma.inference.batch_run import group_records
 from musamma.inference.inputs import Inputs, read_inputs, total_bytes
-from musamma.inference.ray.shards import cut, read_shard
+from musamma.inference.ray.shards import cut_shards, read_shard
 from musamma.inference.records import Record
 from musamma.inference.run_state import update_digest
 
@@ -41,7 +41,7 @@ def check(names: list[Path], *, size: int, **options: str) -> list[Record]:
     """Cut an input, read the shards apart from each other, and compare with the whole; the records."""
     inputs = Inputs(names=tuple(map(str, names)), **options)
     whole = list(read_inputs(inputs))
-    shards = list(cut(inputs, size=size, skip=True))
+    shards = list(cut_shards(inputs, size=size, skip=True))
     parts = [list(read_shard(shard, inputs)) for shard in reversed(shards)][::-1]
     assert [seen(record) for part in parts for record in part] == [seen(record) for record in whole]
     assert [group for part in parts for group in map(list, _seen(part))] == list(map(list, _seen(whole)))
@@ -157,7 +157,7 @@ def test_a_file_that_has_changed_gives_other_records(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"id": "1", "text": "a"}\n{"id": "2", "text": "b"}\n')
     inputs = Inputs(names=(str(path),))
-    (shard,) = cut(inputs)
+    (shard,) = cut_shards(inputs)
     path.write_bytes(b'{"id": "1", "text": "a"}\n')
     records = list(read_shard(shard, inputs))
     assert len(records) == 1
@@ -168,17 +168,17 @@ def test_what_cannot_be_cut(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/part-00000.jsonl").write_text('{"id": "1", "text": "a"}\n')
     with pytest.raises(InputError, match="an input lies in the output's folder"):
-        list(cut(Inputs(names=(str(tmp_path),), output=str(tmp_path / "out"))))
+        list(cut_shards(Inputs(names=(str(tmp_path),), output=str(tmp_path / "out"))))
     with pytest.raises(InputError, match="standard input; expected files"):
-        list(cut(Inputs(names=("-",))))
+        list(cut_shards(Inputs(names=("-",))))
     with pytest.raises(InputError, match="shards of 0 records; expected 1 or more"):
-        list(cut(Inputs(names=(str(tmp_path),)), size=0))
+        list(cut_shards(Inputs(names=(str(tmp_path),)), size=0))
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="nothing to tag"):
-        list(cut(Inputs(names=(str(tmp_path / "none"),))))
+        list(cut_shards(Inputs(names=(str(tmp_path / "none"),))))
     (tmp_path / "bad.jsonl").write_text('{"id": "1", "text": "a"}\n{"id": "1", "text": "b"}\n')
     with pytest.raises(InputError, match=r"bad\.jsonl:2: id '1' is taken by line 1"):
-        list(cut(Inputs(names=(str(tmp_path / "bad.jsonl"),))))
+        list(cut_shards(Inputs(names=(str(tmp_path / "bad.jsonl"),))))
 
 
 def test_blank_lines_of_packed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
