@@ -1,4 +1,4 @@
-# Everything runs in .venv, which the first target makes. Another Python: make PYTHON=python3.12 test
+# Every target runs in .venv and makes it first. Another Python: make PYTHON=python3.12 test
 PYTHON ?= python3
 
 VENV := .venv
@@ -9,17 +9,17 @@ STAMP := $(VENV)/.installed
 .PHONY: help venv quickstart test test-shuffled corpus lint typecheck
 
 help:
-	@echo 'make quickstart  fine-tune, score and tag on what comes with the project, offline'
+	@echo 'make quickstart  fine-tune, score and tag with the included corpus and encoder, offline'
 	@echo 'make test        run the tests'
 	@echo 'make test-shuffled  the same in random order; SEED=N repeats one'
 	@echo 'make corpus      validate Khabar and write it as JSON lines'
-	@echo 'make lint        check style and formatting'
+	@echo 'make lint        check style, formatting and the layers of imports'
 	@echo 'make typecheck   check types'
-	@echo 'make venv        only install, into $(VENV)'
+	@echo 'make venv        install into $(VENV), and nothing else'
 
 venv: $(STAMP)
 
-# constraints.txt pins what is installed, torch above all.
+# constraints.txt pins the versions, torch above all.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/musamma quickstart
 
-# Two processes of one thread each: more threads than cores only wait for each other.
+# Two processes of one thread each: more threads than cores slow each other down.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
@@ -44,6 +44,7 @@ corpus: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 typecheck: $(STAMP)
 	$(BIN)/mypy

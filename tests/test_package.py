@@ -1,4 +1,4 @@
-"""The package as users get it: the wheel away from the checkout, the public surface, and documents that tell no tales."""
+"""The package as users get it: the wheel away from the checkout, the public surface, and documents that match the code."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import pytest
 import typer
 import yaml
 
+import musamma
 from musamma import evaluation, inference
 from musamma.cli.main import app
 from musamma.training.config import BaseConfig, RunConfig, load_config
@@ -31,10 +32,11 @@ FOLDERS = ("cli", "configs", "data", "evaluation", "inference", "models", "train
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 LARGEST_WHEEL = 100_000_000
-# Tests of one process, where there are several: the wheel is built once.
+OFFLINE = ("--no-index", "--no-deps", "--no-build-isolation")
+# With several test processes, one runs all of these, so that the wheel is built once.
 ONE_WHEEL = pytest.mark.xdist_group("wheel")
 
-# Run in the installed copy: one process, for loading the libraries takes longer than everything else.
+# Run in the installed copy, in one process, since loading the libraries takes longest.
 PROBE = """
 import json, sys
 from pathlib import Path
@@ -60,22 +62,24 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built offline from links to the checkout, which stays as it is."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in (*FOLDERS, "pyproject.toml", "README.md", "LICENSE"):
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree of links to the checkout, in which a build leaves its files."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         (source / name).symlink_to(ROOT / name)
-    run(
-        "-m",
-        "pip",
-        "wheel",
-        "--no-index",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(target),
-        str(source),
-    )
+    package = source / "src/musamma"
+    package.mkdir(parents=True)
+    for path in (ROOT / "src/musamma").iterdir():
+        if path.name != "__pycache__":
+            (package / path.name).symlink_to(path.resolve())
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built offline."""
+    target = tmp_path_factory.mktemp("wheel")
+    run("-m", "pip", "wheel", *OFFLINE, "-w", str(target), str(source))
     (built,) = target.iterdir()
     return built
 
@@ -84,12 +88,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the installed wheel alone."""
     target = tmp_path_factory.mktemp("installed")
-    run("-m", "pip", "install", "--no-index", "--no-deps", "--no-compile", "--target", str(target), str(wheel))
+    run("-m", "pip", "install", *OFFLINE, "--no-compile", "--target", str(target), str(wheel))
     return target
 
 
 def run(*arguments: str, **environment: str) -> str:
-    """What Python prints, started away from the checkout."""
+    """Run Python away from the checkout and return what it prints."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=Path(sys.executable).anchor,
@@ -103,16 +107,17 @@ def run(*arguments: str, **environment: str) -> str:
 
 
 def run_installed(target: Path, *arguments: str) -> str:
-    """What Python prints with the installed copy; without ``site`` the editable install's finder is not there."""
+    """Run Python with the installed copy; without ``site`` it does not see an editable install."""
     path = os.pathsep.join([str(target), *site.getsitepackages()])
     return run("-S", "-P", *arguments, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1", COLUMNS="200")
 
 
 @ONE_WHEEL
-def test_wheel_holds_the_package_and_its_material(wheel: Path) -> None:
+def test_wheel_holds_every_file_once(wheel: Path) -> None:
     assert wheel.stat().st_size < LARGEST_WHEEL
     with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
+        names = archive.namelist()
+    assert len(names) == len(set(names))
     version = PROJECT["project"]["version"]
     assert {name.split("/")[0] for name in names} == {"musamma", f"musamma-{version}.dist-info"}
     sources = {
@@ -120,13 +125,26 @@ def test_wheel_holds_the_package_and_its_material(wheel: Path) -> None:
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
-    }
+    } | {"musamma/__init__.py", "musamma/__main__.py", "musamma/py.typed"}
     assert sources == {name for name in names if name.startswith("musamma/")}
     assert {
         "musamma/models/nawah/model.safetensors",
         "musamma/data/corpora/khabar/articles/seed-mosul.txt",
     } <= sources
     assert f"musamma-{version}.dist-info/licenses/LICENSE" in names
+
+
+def test_folders_are_linked_into_the_package() -> None:
+    links = {path.name: path.readlink().as_posix() for path in (ROOT / "src/musamma").iterdir() if path.is_symlink()}
+    assert links == {folder: f"../../{folder}" for folder in FOLDERS}
+
+
+@ONE_WHEEL
+def test_editable_install_is_a_path_that_type_checkers_follow(source: Path, tmp_path: Path) -> None:
+    run("-m", "pip", "install", *OFFLINE, "--target", str(tmp_path), "--editable", str(source))
+    assert [path.name for path in tmp_path.glob("*.py")] == []  # An import hook would be one.
+    (path_file,) = tmp_path.glob("*.pth")
+    assert path_file.read_text(encoding="utf-8").split() == [str(source / "src")]
 
 
 @ONE_WHEEL
@@ -143,19 +161,55 @@ def test_installed_copy_brings_corpus_configs_and_encoder(installed: Path) -> No
 
 @ONE_WHEEL
 def test_installed_command_runs(installed: Path) -> None:
-    shown = run_installed(installed, "-m", "musamma.cli.main", "--help")
+    shown = run_installed(installed, "-m", "musamma", "--help")
     assert {verb.split()[0] for verb in verbs()} - set(shown.split()) == set()
 
 
 def test_public_names() -> None:
+    assert musamma.__all__ == [
+        "Document",
+        "InputError",
+        "Span",
+        "Tagger",
+        "__version__",
+        "export_checkpoint",
+        "finetune",
+        "load_config",
+        "read_documents",
+        "score_documents",
+        "score_tags",
+        "write_documents",
+    ]
+    assert dir(musamma) == musamma.__all__
     assert set(inference.__all__) == {"Tagger"}
     assert set(evaluation.__all__) == {
         *("score_documents", "score_tags", "print_scores", "print_runs", "spread", "Scorer"),
         *("Scores", "SeedScores", "ModeScores", "Counts", "Average", "Losses", "MODES"),
         *("PartialCounts", "PartialScores"),
     }
-    for module in (inference, evaluation):
+    for module in (musamma, inference, evaluation):
         assert all(hasattr(module, name) for name in module.__all__)
+    assert musamma.Tagger is inference.Tagger
+    assert musamma.__version__ == PROJECT["project"]["version"]
+    with pytest.raises(AttributeError, match="no attribute 'Tager'"):
+        _ = musamma.Tager
+
+
+def test_type_checkers_see_the_public_names() -> None:
+    tree = ast.parse((ROOT / "src/musamma/__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        (node.module, name.name) for node in block.body if isinstance(node, ast.ImportFrom) for name in node.names
+    }
+    loaded = {(module, name) for name, module in musamma._MODULES.items()}
+    assert imported == loaded
+    assert {name for _, name in loaded} | {"__version__"} == set(musamma.__all__)
+
+
+@pytest.mark.parametrize("statement", ["import musamma", "from musamma import Document, InputError, read_documents"])
+def test_import_is_light(statement: str) -> None:
+    script = f"import sys; {statement}; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    assert run("-c", script, PYTHONPATH=str(ROOT / "src")).strip() == "[]"
 
 
 def test_command_verbs() -> None:

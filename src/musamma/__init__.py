@@ -1,1 +1,60 @@
 """Arabic named-entity recognition: fine-tune a token classifier, score it, and tag articles with character-exact names."""
+
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from musamma.data.document import Document, Span
+    from musamma.data.errors import InputError
+    from musamma.data.formats import read_documents, write_documents
+    from musamma.evaluation.metrics import score_documents, score_tags
+    from musamma.inference.tagger import Tagger
+    from musamma.models.export.graph import export_checkpoint
+    from musamma.training.config import load_config
+    from musamma.training.finetune import finetune
+
+    __version__: str
+
+__all__ = [
+    "Document",
+    "InputError",
+    "Span",
+    "Tagger",
+    "__version__",
+    "export_checkpoint",
+    "finetune",
+    "load_config",
+    "read_documents",
+    "score_documents",
+    "score_tags",
+    "write_documents",
+]
+
+# torch and transformers take seconds to load, so a name is imported when it is first used.
+_MODULES = {
+    "Document": "musamma.data.document",
+    "InputError": "musamma.data.errors",
+    "Span": "musamma.data.document",
+    "Tagger": "musamma.inference.tagger",
+    "export_checkpoint": "musamma.models.export.graph",
+    "finetune": "musamma.training.finetune",
+    "load_config": "musamma.training.config",
+    "read_documents": "musamma.data.formats",
+    "score_documents": "musamma.evaluation.metrics",
+    "score_tags": "musamma.evaluation.metrics",
+    "write_documents": "musamma.data.formats",
+}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("musamma")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""``python -m musamma``: the command, also for torchrun and accelerate."""
+"""Run the command: ``python -m musamma``, also under torchrun and accelerate."""
 
 from musamma.cli.main import main
 
