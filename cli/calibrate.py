@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from musamma.cli.options import annotated, check_labels
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.evaluation.development_set import check_known_labels, read_development_set
 from musamma.evaluation.reliability import Reliability, Threshold, check_precision, find_thresholds, measure_reliability
 from musamma.evaluation.score_tables import table_of
 
@@ -68,14 +68,14 @@ def calibrate(
     --thresholds leaves out those that fall short of the precision.
     """
     check_precision(precision)
-    documents = annotated(dev, labels)
+    documents = read_development_set(dev, labels=labels)
 
     from musamma.inference.progress_bar import show_progress
     from musamma.inference.tagger import load_predictor
 
     source = _source(model, output)
     predictor = load_predictor(model, device=device)
-    check_labels(documents, predictor.tags.labels, dev)
+    check_known_labels(documents, predictor.tags.labels, where=dev)
     fitted = fit(predictor, list(show_progress(documents)), precision=precision)
     if not fitted.before.count:
         raise InputError(

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from musamma.cli.options import annotated, check_labels
 from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.files import write_json
 from musamma.data.formats import read_documents
+from musamma.evaluation.development_set import check_known_labels, read_development_set
 from musamma.evaluation.metrics import score_documents
 from musamma.evaluation.score_tables import print_table, table_of
 
@@ -64,7 +64,7 @@ def export(
 
     _check(quantize=quantize, dev=dev, labels=labels, sample=sample, runtime=runtime)
     check_target(output, overwrite=overwrite)
-    gold = None if dev is None else annotated(dev, labels)
+    gold = None if dev is None else read_development_set(dev, labels=labels)
     if gold is not None and (names := sum(len(document.spans) for document in gold)) < _FEW_NAMES:
         typer.echo(f"musamma: {dev}: only {names} names; their F1 may miss a loss, or show one by chance", err=True)
 
@@ -78,7 +78,7 @@ def export(
     source = _source(model)
     reference = load_predictor(model, device="cpu", bfloat16=False)
     if gold is not None and dev is not None:
-        check_labels(gold, reference.tags.labels, dev)
+        check_known_labels(gold, reference.tags.labels, where=dev)
     with whole_folder(output) as folder:
         kept, samples = export_checkpoint(
             reference, model, folder, runtime=runtime, quantize=quantize is not None, texts=texts

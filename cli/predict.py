@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musamma.cli.options import MinScores, Thresholds, least_scores
+from musamma.cli.shared_options import MinScores, Thresholds, parse_min_scores
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
 
@@ -91,7 +91,7 @@ def predict(
     """Find the names in articles: the same documents come out, with character-exact spans and scores."""
     target = None if output in (None, "-") else output
     chosen, packing = format_of(target, format)
-    least, by_label = least_scores(min_score or [])
+    least, by_label = parse_min_scores(min_score or [])
     on_ray = {"--address": address, "--workers": workers, "--shard-size": shard_size}
     _check_call(target, chosen, on_error=on_error, resume=resume, overwrite=overwrite, engine=engine, on_ray=on_ray)
     if target is not None:

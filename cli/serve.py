@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from musamma.cli.options import MinScores, Thresholds, least_scores
+from musamma.cli.shared_options import MinScores, Thresholds, parse_min_scores
 
 
 def serve(
@@ -36,7 +36,7 @@ def serve(
     thresholds: Thresholds = False,
 ) -> None:
     """Tag texts that come over HTTP, and show a page to try it with; ends with Ctrl-C or SIGTERM."""
-    least, by_label = least_scores(min_score or [])
+    least, by_label = parse_min_scores(min_score or [])
 
     from musamma.inference.tagger import Tagger
     from musamma.models.optional_packages import require
