@@ -220,7 +220,7 @@ def test_labels_can_be_renamed_first(model, dev, tmp_path):
     ]
     write_jsonl(renamed, tmp_path / "dev.jsonl")
     with pytest.raises(
-        InputError, match="labels that the model has not: LOCX, ORGX, PERX; expected some of LOC, ORG, PER"
+        InputError, match="labels the model does not have: LOCX, ORGX, PERX; expected only LOC, ORG, PER"
     ):
         call(tmp_path / "dev.jsonl", "--model", model)
     assert "calibration" not in configured(model)["musamma"]
@@ -246,7 +246,7 @@ def refused(model: Path, dev: Path, tmp_path: Path) -> Callable[..., str]:
 def test_wrong_calls(refused, model, tmp_path):
     before = configured(model)
     (tmp_path / "bare.jsonl").write_text('{"id": "a", "text": "وصل إلى بغداد"}\n', encoding="utf-8")
-    assert refused(dev=tmp_path / "bare.jsonl").startswith(f"{tmp_path / 'bare.jsonl'}: 1 documents and no names; ")
+    assert refused(dev=tmp_path / "bare.jsonl").startswith(f"{tmp_path / 'bare.jsonl'}: 1 documents without names; ")
     assert "none.jsonl" in refused(dev=tmp_path / "none.jsonl")
     assert refused("--precision", 1).startswith("precision 1; expected a share between 0 and 1")
     assert refused(model="nawah") == (

@@ -160,9 +160,9 @@ def test_calls_that_cannot_be(call, checkpoint, gold, tmp_path):
     refused(call(model=tmp_path / "none"), "no such folder")
     refused(call("--dev", tmp_path / "none.jsonl"), "none.jsonl")
     write_jsonl([Document("d", "بيروت")], tmp_path / "bare.jsonl")
-    refused(call("--dev", tmp_path / "bare.jsonl"), "no names")
+    refused(call("--dev", tmp_path / "bare.jsonl"), "without names")
     write_jsonl([Document("d", "بيروت", (Span(0, 5, "GPE"),))], tmp_path / "other.jsonl")
-    refused(call("--dev", tmp_path / "other.jsonl"), "labels that the model has not: GPE", "--labels MAP")
+    refused(call("--dev", tmp_path / "other.jsonl"), "labels the model does not have: GPE", "--labels")
     assert not (tmp_path / "out").exists()
 
 
