@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, duplicate_id
 from musamma.data.files import atomic_write
+from musamma.data.records import checked, read_file, read_json_lines
 
 DOCUMENT_KEYS = ("id", "text", "spans", "nested", "meta")
 SPAN_KEYS = ("start", "end", "label", "score")
@@ -151,94 +152,107 @@ class Document:
             return cls(
                 identifier,
                 text,
-                _spans(record.get("spans"), "spans", where),
-                _spans(record.get("nested"), "nested", where),
+                parse_spans(record.get("spans"), "spans", where),
+                parse_spans(record.get("nested"), "nested", where),
                 meta,
             )
         except InputError as error:
             if error.where == where:
                 raise
-            raise InputError(
-                error.found,
-                where=f"{where}, {error.where}",
-                expected=error.expected,
-                remedy=error.remedy,
-            ) from None
+            raise error.replace(where=f"{where}, {error.where}") from None
 
 
-def _spans(value: Any, key: str, where: str) -> tuple[Span, ...]:
+def parse_spans(value: Any, key: str, where: str, *, label_with_spaces: bool = False) -> tuple[Span, ...]:
+    """Check and convert the spans of an untrusted JSON value. Offsets are not compared with the text.
+
+    Args:
+        value: a list of objects with integers ``start`` and ``end``, a string ``label`` and perhaps a number ``score``;
+            or ``None`` for no span.
+        key: the key that holds the list, for errors.
+        where: file and line, for errors.
+        label_with_spaces: whether a label may hold spaces, as one that is renamed later may.
+
+    Raises:
+        InputError: the value has another shape; names the key and the index.
+    """
     if value is None:
         return ()
     if not isinstance(value, list):
         raise InputError(f"{key} is {type(value).__name__}", where=where, expected=f"a list under {key!r}")
-    return tuple(_span(item, f"{key}[{index}]", where) for index, item in enumerate(value))
+    return tuple(
+        _parse_span(item, f"{key}[{index}]", where, label_with_spaces=label_with_spaces)
+        for index, item in enumerate(value)
+    )
 
 
-def _span(item: Any, name: str, where: str) -> Span:
+def _parse_span(item: Any, name: str, where: str, *, label_with_spaces: bool) -> Span:
     shape = "an object with integers 'start' and 'end' and a string 'label'"
     if not isinstance(item, dict):
-        raise InputError(f"{name} is {type(item).__name__}", where=where, expected=shape)
+        raise InputError(f"{name} is {item!r:.60}", where=where, expected=shape)
     if unknown := sorted(set(item) - set(SPAN_KEYS)):
         raise InputError(f"{name} has the unknown key {unknown[0]!r}", where=where, expected=shape)
-    start, end, label, score = (item.get(key) for key in SPAN_KEYS)
-    for key, offset in (("start", start), ("end", end)):
-        if type(offset) is not int:
-            raise InputError(f"{name}.{key} is {offset!r}", where=where, expected=shape)
-    if not isinstance(label, str) or not label or label.split() != [label]:
+    start, end = (parse_offset(item.get(key), f"{name}.{key}", where) for key in ("start", "end"))
+    label = parse_label(item.get("label"), f"{name}.label", where)
+    if not label_with_spaces and label.split() != [label]:
         raise InputError(f"{name}.label is {label!r}", where=where, expected="a label without spaces, e.g. 'PER'")
+    score = item.get("score")
     if score is not None and not (type(score) in (int, float) and math.isfinite(score)):
         raise InputError(f"{name}.score is {score!r}", where=where, expected="a number")
-    return Span(start, end, label, None if score is None else float(score))  # type: ignore[arg-type]
+    return Span(start, end, label, None if score is None else float(score))
+
+
+def parse_offset(value: Any, name: str, where: str) -> int:
+    """Check an offset: an integer, neither a float nor a boolean.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if type(value) is not int:
+        raise InputError(f"{name} is {value!r}", where=where, expected="an integer, an offset in the text")
+    return value
+
+
+def parse_label(value: Any, name: str, where: str) -> str:
+    """Check a label: a non-empty string.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{name} is {value!r}", where=where, expected="a non-empty string, the label")
+    return value
+
+
+def parse_id(value: Any, default: str, where: str) -> str:
+    """Check an id, a string or an integer, and return it as a string; ``default`` where there is none.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if value is None or value == "":
+        return default
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"id is {value!r}", where=where, expected="a string or a number under 'id'")
+    return str(value)
 
 
 def read_jsonl(path: str | Path) -> Iterator[Document]:
-    """The documents of a JSONL file, one at a time. Blank lines are passed over; an id must not come twice.
+    """Read the documents of a JSON lines file, one at a time. Blank lines are skipped.
 
     Raises:
-        InputError: the file is missing or empty, or a line is no UTF-8, no JSON or no document; names file and line.
+        InputError: the file is missing or empty, an id occurs twice, or a line is not UTF-8, not JSON or not a document;
+            names file and line.
     """
     path = Path(path)
-    seen: dict[str, int] = {}
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if not line.strip():
-                    continue
-                where = f"{path}:{number}"
-                document = Document.from_dict(parse_json(line, where), where=where)
-                if document.id in seen:
-                    raise InputError(
-                        f"id {document.id!r} is taken by line {seen[document.id]}",
-                        where=where,
-                        expected="unique ids",
-                    )
-                seen[document.id] = number
-                yield document
-    except OSError as error:
-        raise InputError(str(error.strerror), where=str(path), remedy="check the path") from error
-    if not seen:
+    lines: dict[str, int | None] = {}
+    for record in checked(read_file(path, read_json_lines)):
+        document = Document.from_dict(record.value, where=record.where)
+        if document.id in lines:
+            raise duplicate_id(document.id, first=f"line {lines[document.id]}", where=record.where)
+        lines[document.id] = record.line
+        yield document
+    if not lines:
         raise InputError("the file holds no document", where=str(path), expected="one JSON object a line")
-
-
-def parse_json(line: bytes, where: str) -> object:
-    """One line of JSON; ``where`` names it in the error."""
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"byte 0x{line[error.start]:02x} at byte {error.start + 1} is not UTF-8",
-            where=where,
-            expected="UTF-8",
-            remedy="convert the file, e.g. iconv -f WINDOWS-1256 -t UTF-8",
-        ) from None
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise InputError(
-            f"broken JSON: {error.msg} at column {error.colno}", where=where, expected="one JSON object"
-        ) from None
 
 
 def format_json_line(document: Document) -> bytes:

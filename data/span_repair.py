@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, parse_spans
 from musamma.data.errors import InputError
 from musamma.data.import_audit import FINDING_KINDS, ImportAudit
 
@@ -53,11 +53,25 @@ class RawDocument:
     @classmethod
     def of(cls, document: Document, *, where: str) -> RawDocument:
         """A valid document, to be audited like any other."""
-        spans, nested = (
-            tuple(CandidateSpan(s.start, s.end, s.label, s.score) for s in names)
-            for names in (document.spans, document.nested)
-        )
+        spans, nested = map(_candidates, (document.spans, document.nested))
         return cls(document.id, document.text, spans, nested, document.meta, where)
+
+    @classmethod
+    def from_dict(cls, record: Any, *, where: str) -> RawDocument:
+        """Build a raw document from a JSON object like that of :meth:`Document.from_dict`; spans may be wrong.
+
+        Raises:
+            InputError: a key is unknown, missing or of another type.
+        """
+        keys = ("spans", "nested")
+        bare = {key: value for key, value in record.items() if key not in keys} if isinstance(record, dict) else record
+        document = Document.from_dict(bare, where=where)
+        spans, nested = (_candidates(parse_spans(record.get(key), key, where, label_with_spaces=True)) for key in keys)
+        return cls(document.id, document.text, spans, nested, document.meta, where)
+
+
+def _candidates(spans: Iterable[Span]) -> tuple[CandidateSpan, ...]:
+    return tuple(CandidateSpan(span.start, span.end, span.label, span.score) for span in spans)
 
 
 def repair_spans(raw: RawDocument, *, overlaps: str, audit: ImportAudit) -> Document:

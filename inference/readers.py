@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.formats.lines import decode_text
+from musamma.data.records import decode_text
 from musamma.inference.records import LONGEST, Record, json_document, numbered_lines, read_record
 
 MARK = b"\xef\xbb\xbf"

@@ -9,10 +9,11 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from musamma.data.document import DOCUMENT_KEYS, Document, parse_json
+from musamma.data.document import DOCUMENT_KEYS, Document, parse_id
 from musamma.data.errors import InputError
-from musamma.data.formats.json_lines import identifier
-from musamma.data.formats.tabular import IDS, TEXT
+from musamma.data.records import ID_COLUMNS as IDS
+from musamma.data.records import TEXT_COLUMNS as TEXT
+from musamma.data.records import parse_json
 
 #: Bytes of the longest line, text file or cell: what bounds memory, whatever the input holds.
 LONGEST = 64 * 2**20
@@ -171,7 +172,7 @@ def row_document(row: Mapping[str, Any], *, text: str, id: str | None, default_i
     content = row.get(text)
     if not isinstance(content, str):
         raise InputError(f"{text} is {type(content).__name__}", where=where, expected=f"a string under {text!r}")
-    name = identifier(row.get(id) if id else None, default_id or "", where)
+    name = parse_id(row.get(id) if id else None, default_id or "", where)
     if not name:
         raise InputError(f"no {id or 'id'}", where=where, expected=f"an id under {id or 'id'!r}")
     held = {text, id, "meta", "spans", "nested"}

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.formats.lines import decode_text
-from musamma.data.formats.tabular import IDS, TEXT
+from musamma.data.records import ID_COLUMNS as IDS
+from musamma.data.records import TEXT_COLUMNS as TEXT
+from musamma.data.records import decode_text
 from musamma.inference.readers import MARK, InputStream
 from musamma.inference.records import LONGEST, Record, dump, first_column, numbered_lines, read_record, row_document
 

@@ -14,12 +14,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from musamma.data.document import Document, Span, parse_json
+from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats import brat
 from musamma.data.formats.conll import to_conll
 from musamma.data.formats.options import WriteOptions
 from musamma.data.import_audit import ImportAudit
+from musamma.data.records import parse_json
 from musamma.inference.records import dump
 
 # Tokens as the tagger sees words: of two names in "بغداد/الموصل" none is lost.

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from musamma.data.document import Document, write_jsonl
-from musamma.data.errors import InputError
-from musamma.data.files import document_path
+from musamma.data.errors import InputError, duplicate_id, not_found, not_one_of
+from musamma.data.files import document_path, write_lines
 from musamma.data.formats import (
     brat,
     conll,
@@ -19,17 +19,12 @@ from musamma.data.formats import (
     hub,
     label_studio,
     markup,
+    tabular,
 )
-from musamma.data.formats import (
-    json_lines as records,
-)
-from musamma.data.formats import (
-    tabular as tables,
-)
-from musamma.data.formats.lines import json_lines, write_lines
 from musamma.data.formats.options import DEFAULT_READ_OPTIONS, DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions
 from musamma.data.import_audit import FINDING_KINDS, LOSS_CATEGORIES, ImportAudit
 from musamma.data.labels import apply_labels, check_label
+from musamma.data.records import checked, file_suffix, read_file, read_json_lines, read_text_lines
 from musamma.data.span_repair import RawDocument, repair_spans
 
 __all__ = [
@@ -82,16 +77,16 @@ def read_documents(
     """
     chosen = format or guess_format(path)
     if chosen not in FORMATS:
-        raise InputError(f"format {chosen!r}", expected=f"one of {', '.join(FORMATS)}")
+        raise not_one_of("format", chosen, FORMATS)
     account = ImportAudit(limit=1) if audit is None else audit
     account.source = account.source or str(path)
     seen: dict[str, str] = {}
     for raw in _raw(path, chosen, options, account):
         if raw.id in seen:
-            found = f"id {raw.id!r} is taken by {seen[raw.id]}"
+            duplicate = duplicate_id(raw.id, first=seen[raw.id], where=raw.where)
             if options.repeated_ids == "error":
-                raise InputError(found, where=raw.where, expected="unique ids")
-            account.add("duplicate_id", document=raw.id, where=raw.where, detail=found)
+                raise duplicate
+            account.add("duplicate_id", document=raw.id, where=raw.where, detail=duplicate.found)
         seen.setdefault(raw.id, raw.where)
         document = repair_spans(raw, overlaps=options.overlaps, audit=account)
         if audit is None and account.lost:
@@ -128,9 +123,7 @@ def write_documents(
     """
     chosen = format or _written_format(path)
     if chosen not in _HOLDS:
-        raise InputError(
-            f"format {chosen!r}", expected=f"one of {', '.join(_HOLDS)}", remedy="write Parquet for datasets"
-        )
+        raise not_one_of("format", chosen, _HOLDS, remedy="write Parquet for datasets")
     account = ImportAudit(limit=0) if audit is None else audit
     counted = _Counted(documents, chosen, options, account)
     path = Path(path)
@@ -138,7 +131,7 @@ def write_documents(
         case "jsonl":
             write_jsonl(counted, path)
         case "parquet":
-            tables.write_parquet(counted, path)
+            tabular.write_parquet(counted, path)
         case "brat":
             brat.write(counted, path)
         case "khabar":
@@ -146,7 +139,7 @@ def write_documents(
                 target = document_path(path, document.id)
                 write_lines([markup.render_article(document)], target.with_name(target.name + ".txt"))
         case "csv":
-            write_lines(tables.write_csv(counted), path)
+            write_lines(tabular.format_csv(counted), path)
         case "doccano":
             write_lines(doccano.write(counted), path)
         case "labelstudio":
@@ -171,15 +164,16 @@ def guess_format(path: str | Path) -> str:
             return "brat"
         return "khabar" if next(path.rglob("*.txt"), None) else _unknown(path)
     if not path.is_file():
-        raise InputError("no such file or folder", where=str(path), remedy="check the path")
-    guess = _SUFFIXES.get(path.suffix.lower()) or _unknown(path)
+        raise not_found(path, kind="file or folder")
+    suffix = file_suffix(path)
+    guess = _SUFFIXES.get(suffix) or _unknown(path)
     if guess == "jsonl":
-        first = next((record for _, record in json_lines(path)), None)
+        first = next((record.value for record in checked(read_file(path, read_json_lines))), None)
         if isinstance(first, dict) and "spans" not in first and set(first) & set(doccano.LABEL_KEYS):
             return "doccano"
-    if guess == "conll" and path.suffix.lower() == ".txt":
-        with path.open("rb") as file:
-            return "khabar" if file.readline().strip(b"\xef\xbb\xbf\r\n") == b"---" else "conll"
+    if guess == "conll" and suffix == ".txt":
+        first_line = next((line for _, line in read_text_lines(path)), "")
+        return "khabar" if first_line == "---" else "conll"
     return guess
 
 
@@ -202,7 +196,7 @@ def _raw(path: str | Path, format: str, options: ReadOptions, audit: ImportAudit
         return hub.read(str(path), options, audit)
     path = Path(path)
     if not path.exists():
-        raise InputError("no such file or folder", where=str(path), remedy="check the path")
+        raise not_found(path, kind="file or folder")
     if path.is_dir() != (format == "brat") and format != "khabar":
         kind = "folder" if path.is_dir() else "file"
         raise InputError(
@@ -221,11 +215,14 @@ def _raw(path: str | Path, format: str, options: ReadOptions, audit: ImportAudit
         case "labelstudio":
             return label_studio.read(path, options, audit)
         case "csv":
-            return tables.read_csv(path, options, audit)
+            return tabular.read_csv_file(path, options, audit)
         case "parquet":
-            return tables.read_parquet(path, options, audit)
+            return tabular.read_parquet_file(path, options, audit)
         case _:
-            return records.read(path, options, audit)
+            return (
+                RawDocument.from_dict(record.value, where=record.where)
+                for record in checked(read_file(path, read_json_lines))
+            )
 
 
 def _fail(audit: ImportAudit, raw: RawDocument) -> None:

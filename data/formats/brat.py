@@ -13,10 +13,10 @@ from pathlib import Path
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.files import document_path
-from musamma.data.formats.lines import read_text, write_lines
+from musamma.data.files import document_path, write_lines
 from musamma.data.formats.options import ReadOptions
 from musamma.data.import_audit import ImportAudit
+from musamma.data.records import read_text
 from musamma.data.span_repair import CandidateSpan, RawDocument
 
 _SPAN = re.compile(r"(\S+) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")

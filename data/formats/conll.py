@@ -13,10 +13,10 @@ from pathlib import Path
 from musamma.data.arabic import DIRECTION_MARKS
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.formats.lines import decoded_lines
 from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions
 from musamma.data.formats.tokens import Sentence, assemble_document, breaks_before, build_tag_columns
 from musamma.data.import_audit import ImportAudit
+from musamma.data.records import file_stem, read_text_lines
 from musamma.data.span_repair import RawDocument
 from musamma.data.tags import OUTSIDE, decode_tags, detect_scheme, split_tag
 
@@ -29,6 +29,7 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
     Raises:
         InputError: a line is no UTF-8, has no tag, or one that the scheme does not know; names file and line.
     """
+    stem = file_stem(Path(path.name))
     scheme: str = options.scheme
     starts: Counter[str] = Counter()
     if scheme == "auto" or options.rejoin_clitics:
@@ -42,7 +43,7 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
 
     def raw(group: list[Sentence], number: int) -> RawDocument:
         return assemble_document(
-            group, id=f"{path.stem}-{number:05d}", scheme=scheme, starts=starts, options=options, audit=audit
+            group, id=f"{stem}-{number:05d}", scheme=scheme, starts=starts, options=options, audit=audit
         )
 
     group: list[Sentence] = []
@@ -62,7 +63,7 @@ def read_sentences(path: Path, options: ReadOptions, audit: ImportAudit) -> Iter
     rows: list[tuple[str, tuple[str, ...], int]] = []
     opens = False
     last_only: bool | None = None
-    for number, line in decoded_lines(path):
+    for number, line in read_text_lines(path):
         if not line.strip():
             if rows:
                 yield _sentence(rows, opens, path)

@@ -11,12 +11,11 @@ from typing import Any
 
 import orjson
 
-from musamma.data.document import Document
+from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
-from musamma.data.formats.json_lines import identifier, label_of, offset
-from musamma.data.formats.lines import json_lines
 from musamma.data.formats.options import ReadOptions
 from musamma.data.import_audit import ImportAudit
+from musamma.data.records import checked, file_stem, read_file, read_json_lines
 from musamma.data.span_repair import CandidateSpan, RawDocument
 
 LABEL_KEYS = ("label", "labels", "entities")
@@ -28,7 +27,9 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
     Raises:
         InputError: a line is no JSON, has no text, or labels that are no spans; names file and line.
     """
-    for number, (where, record) in enumerate(json_lines(path)):
+    stem = file_stem(Path(path.name))
+    for number, line in enumerate(checked(read_file(path, read_json_lines))):
+        where, record = line.where, line.value
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
             raise InputError(
                 "no text", where=where, expected='an object with "text" and "label": [[start, end, label]]'
@@ -45,7 +46,7 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
             rest = {**meta, **rest}
         elif meta is not None:
             rest["meta"] = meta
-        id = identifier(record.get("id"), f"{path.stem}-{number:05d}", where)
+        id = parse_id(record.get("id"), f"{stem}-{number:05d}", where)
         yield RawDocument(id, record["text"], spans, meta=rest, where=where)
 
 
@@ -71,7 +72,7 @@ def _span(item: Any, name: str, where: str) -> CandidateSpan:
     else:
         raise InputError(f"{name} is {item!r}", where=where, expected="[start, end, label]")
     return CandidateSpan(
-        offset(start, f"{name} start", where),
-        offset(end, f"{name} end", where),
-        label_of(label, f"{name} label", where),
+        parse_offset(start, f"{name} start", where),
+        parse_offset(end, f"{name} end", where),
+        parse_label(label, f"{name} label", where),
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from musamma.data.errors import InputError
 from musamma.data.formats.options import ReadOptions
-from musamma.data.formats.tabular import Row, documents
+from musamma.data.formats.tabular import TableRow, read_rows
 from musamma.data.import_audit import ImportAudit
 from musamma.data.span_repair import RawDocument
 
@@ -37,11 +37,11 @@ def read(address: str, options: ReadOptions, audit: ImportAudit) -> Iterator[Raw
         if match["split"] in (None, split):
             where = f"{PREFIX}{match['name']}:{split}"
 
-            def rows(dataset: Any = dataset, where: str = where) -> Iterator[Row]:
+            def rows(dataset: Any = dataset, where: str = where) -> Iterator[TableRow]:
                 for number, row in enumerate(dataset, 1):
                     yield f"{where}, row {number}", row
 
-            yield from documents(
+            yield from read_rows(
                 rows,
                 dataset.column_names,
                 stem=f"{stem}-{split}",

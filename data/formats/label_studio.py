@@ -14,12 +14,11 @@ from typing import Any
 
 import orjson
 
-from musamma.data.document import Document
+from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
-from musamma.data.formats.json_lines import identifier, label_of, offset
-from musamma.data.formats.lines import read_text
 from musamma.data.formats.options import ReadOptions
 from musamma.data.import_audit import ImportAudit
+from musamma.data.records import file_stem, read_text
 from musamma.data.span_repair import CandidateSpan, RawDocument
 
 _TASK = '{"data": {"text": ...}, "annotations": [...]}'
@@ -40,8 +39,9 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
         ) from None
     if not isinstance(tasks, list):
         raise InputError(f"a JSON {type(tasks).__name__}", where=f"{path}:1", expected="a list of tasks")
+    stem = file_stem(Path(path.name))
     for number, task in enumerate(tasks):
-        yield _task(task, f"{path}, task {number + 1}", f"{path.stem}-{number:05d}", audit)
+        yield _task(task, f"{path}, task {number + 1}", f"{stem}-{number:05d}", audit)
 
 
 def write(documents: Iterable[Document]) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _task(task: Any, where: str, default_id: str, audit: ImportAudit) -> RawDocu
     if not isinstance(data, dict) or not isinstance(data.get("text"), str):
         raise InputError("a task without text", where=where, expected=_TASK)
     text: str = data["text"]
-    id = identifier(data.get("id", task.get("id")), default_id, where)
+    id = parse_id(data.get("id", task.get("id")), default_id, where)
     if data is task:
         results = [{"type": "labels", "value": value} for value in _list(task.get("label"), where)]
         meta = {key: value for key, value in task.items() if key not in ("id", "text", "label")}
@@ -117,7 +117,7 @@ def _results(task: Mapping[str, Any], id: str, where: str, audit: ImportAudit) -
 
 
 def _candidates(value: Mapping[str, Any], text: str, points: Mapping[int, int], where: str) -> list[CandidateSpan]:
-    units = [offset(value.get(side), side, where) for side in ("start", "end")]
+    units = [parse_offset(value.get(side), side, where) for side in ("start", "end")]
     end_unit = len(text.encode("utf-16-le")) // 2
     # Beyond the text there is nothing to convert: such offsets are kept apart from it, and dropped and counted as outside.
     start, end = (points.get(u, len(text) + u - end_unit if u > end_unit else -1 if u < 0 else -2) for u in units)
@@ -129,7 +129,9 @@ def _candidates(value: Mapping[str, Any], text: str, points: Mapping[int, int], 
     labels = _list(value["labels"], where)
     if issue == "split_character":
         start = end = 0
-    return [CandidateSpan(start, end, label_of(label, "label", where), None, where, issue, detail) for label in labels]
+    return [
+        CandidateSpan(start, end, parse_label(label, "label", where), None, where, issue, detail) for label in labels
+    ]
 
 
 def _list(value: Any, where: str) -> list[Any]:

@@ -16,7 +16,7 @@ import yaml
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.formats.lines import decode_text
+from musamma.data.records import decode_text, file_stem, read_bytes
 
 _LABEL = re.compile(r"[^\s\[\]|\\]+")
 _ESCAPED = "[]\\"
@@ -30,10 +30,7 @@ def read_article(path: str | Path) -> Document:
         InputError: the file cannot be read, is no UTF-8, or breaks the grammar; names file and line.
     """
     path = Path(path)
-    try:
-        return parse_article(path.read_bytes(), id=path.stem, where=str(path))
-    except OSError as error:
-        raise InputError(str(error.strerror), where=str(path), remedy="check the path") from error
+    return parse_article(read_bytes(path), id=file_stem(Path(path.name)), where=str(path))
 
 
 def parse_article(data: bytes, *, id: str, where: str) -> Document:

@@ -1,4 +1,4 @@
-"""Rows of a table as raw documents: text with spans, or tokens with tags."""
+"""Tables: rows with text and spans, or with tokens and tags, from CSV, Parquet and datasets; CSV and Parquet are written, too."""
 
 from __future__ import annotations
 
@@ -12,27 +12,80 @@ from typing import Any
 
 import orjson
 
-from musamma.data.document import Document
-from musamma.data.errors import InputError
+from musamma.data.document import SPAN_KEYS, Document, parse_id, parse_spans
+from musamma.data.errors import InputError, broken_file
 from musamma.data.files import atomic_write
-from musamma.data.formats.json_lines import identifier, label_of, offset
 from musamma.data.formats.options import ReadOptions
 from musamma.data.formats.tokens import Sentence, assemble_document
 from musamma.data.import_audit import ImportAudit
+from musamma.data.records import (
+    ID_COLUMNS,
+    TEXT_COLUMNS,
+    checked,
+    file_stem,
+    first_column,
+    open_input,
+    read_csv,
+    read_errors,
+    read_file,
+    read_parquet,
+)
 from musamma.data.span_repair import CandidateSpan, RawDocument
 from musamma.data.tags import decode_tags, detect_scheme
 
-TEXT = ("text", "sentence")
-SPANS = ("spans", "entities", "label", "labels")
-TOKENS = ("tokens", "words")
-TAGS = ("ner_tags", "tags", "ner", "labels", "label")
-IDS = ("id", "doc_id", "document_id")
+SPAN_COLUMNS = ("spans", "entities", "label", "labels")
+TOKEN_COLUMNS = ("tokens", "words")
+TAG_COLUMNS = ("ner_tags", "tags", "ner", "labels", "label")
 
-Row = tuple[str, Mapping[str, Any]]
+#: A row's place in its file, for errors, and its cells by column.
+TableRow = tuple[str, Mapping[str, Any]]
 
 
-def documents(
-    rows: Callable[[], Iterable[Row]],
+def read_csv_file(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+    """Read the rows of a CSV file with a header; columns of a ``.tsv`` are separated by tabs.
+
+    Raises:
+        InputError: the file is not UTF-8, a row has more or fewer cells than the header, or a cell is wrong; names file and
+            line.
+    """
+    try:
+        with open_input(path) as stream:
+            columns = read_csv(stream, lone_cr=True).columns
+    except read_errors() as error:
+        raise broken_file(path, error) from error
+
+    def rows() -> Iterator[TableRow]:
+        for record in checked(read_file(path, lambda stream: read_csv(stream, lone_cr=True).rows)):
+            yield record.where, record.value
+
+    yield from read_rows(
+        rows, columns, stem=file_stem(Path(path.name)), where=f"{path}:1", names={}, options=options, audit=audit
+    )
+
+
+def read_parquet_file(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+    """Read the rows of a Parquet file, batch by batch.
+
+    Raises:
+        InputError: the file is not Parquet, or a cell is wrong; names file and row.
+    """
+    try:
+        with open_input(path) as stream:
+            columns = read_parquet(stream).columns
+    except read_errors() as error:
+        raise InputError(f"not readable as Parquet: {error}", where=str(path), expected="a Parquet file") from None
+
+    def rows() -> Iterator[TableRow]:
+        for record in checked(read_file(path, lambda stream: read_parquet(stream).rows)):
+            yield f"{path}, row {record.line}", record.value
+
+    yield from read_rows(
+        rows, columns, stem=file_stem(Path(path.name)), where=str(path), names={}, options=options, audit=audit
+    )
+
+
+def read_rows(
+    rows: Callable[[], Iterable[TableRow]],
     columns: Sequence[str],
     *,
     stem: str,
@@ -41,26 +94,28 @@ def documents(
     options: ReadOptions,
     audit: ImportAudit,
 ) -> Iterator[RawDocument]:
-    """The documents of a table.
+    """Read the documents of a table.
 
     Args:
-        rows: gives the rows from the first on, each with its place in the file; called again where a first pass is needed.
+        rows: returns the rows from the first on; called again for a second pass.
         columns: the table's columns.
         stem: default ids are ``STEM-00000``, ``STEM-00001``, ...
         where: the table, for errors.
         names: label names by column, where a column holds label numbers.
+        options: how to read.
+        audit: where changes are counted.
 
     Raises:
         InputError: the columns hold neither text nor tokens and tags, or a cell does not hold what its column should.
     """
-    text, tokens = _first(TEXT, columns), _first(TOKENS, columns)
-    tags = _first(TAGS, columns)
+    text, tokens = first_column(TEXT_COLUMNS, columns), first_column(TOKEN_COLUMNS, columns)
+    tags = first_column(TAG_COLUMNS, columns)
     if tokens and tags:
-        yield from _tagged(rows, tokens, tags, stem, names.get(tags), options, audit)
+        yield from _read_tagged(rows, tokens, tags, stem, names.get(tags), options, audit)
     elif text:
-        spans = _first(SPANS, columns)
+        spans = first_column(SPAN_COLUMNS, columns)
         for number, (place, row) in enumerate(rows()):
-            yield _marked(row, text, spans, f"{stem}-{number:05d}", place, names.get(spans or ""))
+            yield _parse_spans_row(row, text, spans, f"{stem}-{number:05d}", place, names.get(spans or ""))
     else:
         raise InputError(
             f"columns {', '.join(columns)}",
@@ -70,12 +125,11 @@ def documents(
         )
 
 
-def _first(wanted: Sequence[str], columns: Sequence[str]) -> str | None:
-    return next((name for name in wanted if name in columns), None)
+# Rows with tokens and tags.
 
 
-def _tagged(
-    rows: Callable[[], Iterable[Row]],
+def _read_tagged(
+    rows: Callable[[], Iterable[TableRow]],
     tokens: str,
     tags: str,
     stem: str,
@@ -86,69 +140,74 @@ def _tagged(
     scheme: str = options.scheme
     starts: Counter[str] = Counter()
     if scheme == "auto":
-        scheme = detect_scheme(_sentence(row, tokens, tags, names, where).tags for where, row in rows())
+        scheme = detect_scheme(_parse_sentence(row, tokens, tags, names, where).tags for where, row in rows())
     if options.rejoin_clitics:
         for where, row in rows():
-            sentence = _sentence(row, tokens, tags, names, where)
-            found, _ = decode_tags(sentence.tags, scheme=scheme, where=sentence.where)
-            starts.update(sentence.tokens[name.start] for name in found)
+            sentence = _parse_sentence(row, tokens, tags, names, where)
+            entities, _ = decode_tags(sentence.tags, scheme=scheme, where=sentence.where)
+            starts.update(sentence.tokens[entity.start] for entity in entities)
     for number, (where, row) in enumerate(rows()):
-        sentence = _sentence(row, tokens, tags, names, where)
+        sentence = _parse_sentence(row, tokens, tags, names, where)
         if not sentence.tokens:
             audit.add("empty_token", where=where, detail="a row without tokens")
             continue
-        id = identifier(_cell(row, IDS), f"{stem}-{number:05d}", where)
+        id = parse_id(_first_cell(row, ID_COLUMNS), f"{stem}-{number:05d}", where)
         yield assemble_document([sentence], id=id, scheme=scheme, starts=starts, options=options, audit=audit)
 
 
-def _sentence(row: Mapping[str, Any], tokens: str, tags: str, names: Sequence[str] | None, where: str) -> Sentence:
-    words, marks = _json(row.get(tokens), tokens, where) or [], _json(row.get(tags), tags, where) or []
-    if not isinstance(words, list) or not isinstance(marks, list) or len(words) != len(marks):
-        sizes = [len(cell) if isinstance(cell, list) else repr(cell)[:40] for cell in (words, marks)]
+def _parse_sentence(
+    row: Mapping[str, Any], tokens: str, tags: str, names: Sequence[str] | None, where: str
+) -> Sentence:
+    words, labels = _parse_cell(row.get(tokens), tokens, where) or [], _parse_cell(row.get(tags), tags, where) or []
+    if not isinstance(words, list) or not isinstance(labels, list) or len(words) != len(labels):
+        sizes = [len(cell) if isinstance(cell, list) else repr(cell)[:40] for cell in (words, labels)]
         raise InputError(f"{sizes[0]} {tokens} and {sizes[1]} {tags}", where=where, expected="as many tags as tokens")
     return Sentence(
         tuple(str(word) for word in words),
-        tuple(tuple(str(_name(mark, names, where)).split()) for mark in marks),
+        tuple(tuple(str(_label_name(label, names, where)).split()) for label in labels),
         (where,) * len(words),
     )
 
 
-def _name(mark: Any, names: Sequence[str] | None, where: str) -> str:
-    if isinstance(mark, str):
-        return mark
-    if names is None or isinstance(mark, bool) or not isinstance(mark, int) or not 0 <= mark < len(names):
-        known = f"a number below {len(names)}" if names else "a label, or a column with label names"
-        raise InputError(f"label {mark!r}", where=where, expected=known)
-    return names[mark]
+def _label_name(label: Any, names: Sequence[str] | None, where: str) -> str:
+    if isinstance(label, str):
+        return label
+    if names is None or isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(names):
+        expected = f"a number below {len(names)}" if names else "a label, or a column with label names"
+        raise InputError(f"label {label!r}", where=where, expected=expected)
+    return names[label]
 
 
-def _marked(
+# Rows with text and spans.
+
+
+def _parse_spans_row(
     row: Mapping[str, Any], text: str, spans: str | None, default_id: str, where: str, names: Sequence[str] | None
 ) -> RawDocument:
     content = row.get(text)
     if not isinstance(content, str):
         raise InputError(f"{text} is {content!r}", where=where, expected="a string")
-    meta = _json(row.get("meta"), "meta", where) or {}
+    meta = _parse_cell(row.get("meta"), "meta", where) or {}
     if not isinstance(meta, dict):
         raise InputError(f"meta is {meta!r:.60}", where=where, expected="an object")
-    held = {text, spans, "nested", "meta", *IDS}
-    rest = {key: value for key, value in row.items() if key not in held and value not in (None, "")}
+    used = {text, spans, "nested", "meta", *ID_COLUMNS}
+    further = {key: value for key, value in row.items() if key not in used and value not in (None, "")}
     return RawDocument(
-        identifier(_cell(row, IDS), default_id, where),
+        parse_id(_first_cell(row, ID_COLUMNS), default_id, where),
         content,
-        _spans(row.get(spans) if spans else None, spans or "", where, names),
-        _spans(row.get("nested"), "nested", where, names),
-        {**meta, **rest},
+        _parse_candidates(row.get(spans) if spans else None, spans or "", where, names),
+        _parse_candidates(row.get("nested"), "nested", where, names),
+        {**meta, **further},
         where,
     )
 
 
-def _cell(row: Mapping[str, Any], wanted: Sequence[str]) -> Any:
-    return next((row[name] for name in wanted if row.get(name) not in (None, "")), None)
+def _first_cell(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
+    return next((row[name] for name in columns if row.get(name) not in (None, "")), None)
 
 
-def _json(value: Any, column: str, where: str) -> Any:
-    """A cell; text is parsed as JSON."""
+def _parse_cell(value: Any, column: str, where: str) -> Any:
+    """Parse a cell that holds text as JSON."""
     if not isinstance(value, str):
         return value
     if not value.strip():
@@ -156,85 +215,48 @@ def _json(value: Any, column: str, where: str) -> Any:
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        found = f"{column} is {value[:40]!r}: {error.msg}"
-        raise InputError(found, where=where, expected='JSON, e.g. [{"start": 0, "end": 5, "label": "PER"}]') from None
+        raise InputError(
+            f"{column} is {value[:40]!r}: {error.msg}",
+            where=where,
+            expected='JSON, e.g. [{"start": 0, "end": 5, "label": "PER"}]',
+        ) from None
 
 
-def _spans(value: Any, column: str, where: str, names: Sequence[str] | None) -> tuple[CandidateSpan, ...]:
-    cell = _json(value, column, where)
-    if isinstance(cell, dict):  # A column of structs, as older tables hold it: a list for each field.
+def _parse_candidates(value: Any, column: str, where: str, names: Sequence[str] | None) -> tuple[CandidateSpan, ...]:
+    cell = _parse_cell(value, column, where)
+    if isinstance(cell, dict):  # A column of structs in an older layout: a list for each field.
         cell = [dict(zip(cell, values, strict=True)) for values in zip(*cell.values(), strict=False)]
-    if cell is None:
-        return ()
-    if not isinstance(cell, list):
-        raise InputError(f"{column} is {cell!r:.60}", where=where, expected="a list of spans")
-    found = []
-    for index, item in enumerate(cell):
-        place = f"{column}[{index}]"
-        if isinstance(item, list) and len(item) == 3:
-            item = dict(zip(("start", "end", "label"), item, strict=True))
-        if not isinstance(item, dict):
-            raise InputError(f"{place} is {item!r}", where=where, expected="an object with 'start', 'end' and 'label'")
-        label = item.get("label", item.get("type"))
-        label = _name(label, names, where) if isinstance(label, int) else label
-        score = item.get("score")
-        start, end = (offset(item.get(side), f"{place}.{side}", where) for side in ("start", "end"))
-        found.append(CandidateSpan(start, end, label_of(label, f"{place}.label", where), score))
-    return tuple(found)
+    if isinstance(cell, list):
+        cell = [_span_fields(item, names, where) for item in cell]
+    spans = parse_spans(cell, column, where, label_with_spaces=True)
+    return tuple(CandidateSpan(span.start, span.end, span.label, span.score) for span in spans)
 
 
-COLUMNS = ("id", "text", "spans", "nested", "meta")
-_LARGEST_CELL = 2**31 - 1
-_BATCH = 512
+def _span_fields(item: Any, names: Sequence[str] | None, where: str) -> Any:
+    """A span's fields by the project's keys, from ``[start, end, label]`` or an object that may hold further keys."""
+    if isinstance(item, list) and len(item) == 3:
+        item = dict(zip(("start", "end", "label"), item, strict=True))
+    if not isinstance(item, dict):
+        return item
+    label = item.get("label", item.get("type"))
+    return {key: item.get(key) for key in SPAN_KEYS} | {
+        "label": _label_name(label, names, where) if isinstance(label, int) else label
+    }
 
 
-def read_csv(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
-    """The rows of a CSV file with a header; ``.tsv`` is parted by tabs.
+# Writing.
 
-    Raises:
-        InputError: the file is no UTF-8, a row has more or fewer cells than the header, or a cell is wrong; names file and line.
-    """
-    header = next((list(row) for _, row in _csv_rows(path)), None)
-    if header is None:
-        header = _csv_header(path)
-    yield from documents(
-        lambda: _csv_rows(path), header, stem=path.stem, where=f"{path}:1", names={}, options=options, audit=audit
-    )
+_COLUMNS = ("id", "text", "spans", "nested", "meta")
+_ROWS_PER_BATCH = 512
 
 
-def read_parquet(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
-    """The rows of a Parquet file, batch by batch.
-
-    Raises:
-        InputError: the file is no Parquet file, or a cell is wrong; names file and row.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as table:
-            columns = table.schema_arrow.names
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"not readable as Parquet: {error}", where=str(path), expected="a Parquet file") from None
-
-    def rows() -> Iterator[Row]:
-        number = 0
-        with pq.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
-
-    yield from documents(rows, columns, stem=path.stem, where=str(path), names={}, options=options, audit=audit)
-
-
-def write_csv(items: Iterable[Document]) -> Iterator[str]:
-    """The lines of a CSV file."""
+def format_csv(documents: Iterable[Document]) -> Iterator[str]:
+    """Yield the rows of a CSV file, the header with the first one."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(COLUMNS)
-    for document in items:
-        row = _row(document)
+    writer.writerow(_COLUMNS)
+    for document in documents:
+        row = _row_of(document)
         writer.writerow(
             [row["id"], row["text"], *(orjson.dumps(row[key]).decode() for key in ("spans", "nested")), row["meta"]]
         )
@@ -244,7 +266,7 @@ def write_csv(items: Iterable[Document]) -> Iterator[str]:
     yield buffer.getvalue()
 
 
-def write_parquet(items: Iterable[Document], path: Path) -> None:
+def write_parquet(documents: Iterable[Document], path: Path) -> None:
     """Write a Parquet file, ``meta`` as JSON text.
 
     Raises:
@@ -263,13 +285,13 @@ def write_parquet(items: Iterable[Document], path: Path) -> None:
         "meta": pa.string(),
     }
     schema = pa.schema(list(types.items()))
-    rows = (_row(document) for document in items)
+    rows = (_row_of(document) for document in documents)
     with atomic_write(path) as partial, pq.ParquetWriter(partial, schema) as writer:
-        while batch := list(islice(rows, _BATCH)):
+        while batch := list(islice(rows, _ROWS_PER_BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
 
 
-def _row(document: Document) -> dict[str, Any]:
+def _row_of(document: Document) -> dict[str, Any]:
     return {
         "id": document.id,
         "text": document.text,
@@ -277,44 +299,3 @@ def _row(document: Document) -> dict[str, Any]:
         "nested": [span.to_dict() for span in document.nested],
         "meta": orjson.dumps(dict(document.meta)).decode(),
     }
-
-
-def _reader(path: Path, file: io.TextIOWrapper) -> Any:
-    csv.field_size_limit(_LARGEST_CELL)  # The default, 128 KiB a cell, is shorter than a long article.
-    return csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-
-
-def _csv_header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(_reader(path, file), [])
-
-
-def _csv_rows(path: Path) -> Iterator[Row]:
-    line = 1
-    try:
-        # Bytes that are no UTF-8 come as lone surrogates, so that the error can name their row.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = _reader(path, file)
-            header: list[str] = next(reader, [])
-            line = reader.line_num + 1
-            for row in reader:
-                where = f"{path}:{line}"
-                line = reader.line_num + 1
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise InputError(f"{len(row)} cells", where=where, expected=f"{len(header)}, as in the header")
-                if any("\ud800" <= character <= "\udfff" for cell in row for character in cell):
-                    raise InputError(
-                        "bytes that are not UTF-8",
-                        where=where,
-                        expected="UTF-8",
-                        remedy="convert the file, e.g. iconv -f WINDOWS-1256 -t UTF-8",
-                    )
-                yield where, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise InputError(
-            f"broken CSV: {error}", where=f"{path}:{line}", expected="cells in double quotes where needed"
-        ) from None
-    except OSError as error:
-        raise InputError(str(error.strerror), where=str(path), remedy="check the path") from error

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from musamma.data.document import Document, parse_json
+from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.data.records import parse_json
 from musamma.inference.serve.requests import Limits, Refusal
 
 _BODY = "request body"

@@ -75,7 +75,7 @@ def test_spans_that_cannot_be(spans: list[tuple[int, int]], message: str) -> Non
         ({"id": "a", "text": "x", "label": 1}, "unknown key 'label'"),
         ({"id": "a", "text": "x", "meta": 1}, "meta is int"),
         ({"id": "a", "text": "x", "spans": {}}, "spans is dict"),
-        ({"id": "a", "text": "x", "spans": [1]}, r"spans\[0\] is int"),
+        ({"id": "a", "text": "x", "spans": [1]}, r"spans\[0\] is 1"),
         ({"id": "a", "text": "x", "spans": [{"start": 0, "end": 1}]}, r"spans\[0\].label is None"),
         ({"id": "a", "text": "x", "spans": [{"start": True, "end": 1, "label": "X"}]}, r"spans\[0\].start is True"),
         ({"id": "a", "text": "x", "spans": [{"start": 0, "end": 1.0, "label": "X"}]}, r"spans\[0\].end is 1.0"),

@@ -1,7 +1,9 @@
 """What holds for every format: what is written can be read, the format is guessed, ids are unique, nothing is lost silently."""
 
+import gzip
 import logging
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ FILES = {
     "brat": "brat",
     "khabar": "khabar",
 }
+FORMAT_FILES = [*FILES.items(), ("conll", "c.conll"), ("conll", "c.txt"), ("conll", "c.tsv")]
 ONE = Document("a", "في بغداد", (Span(3, 8, "LOC"),))
 
 
@@ -63,14 +66,39 @@ def test_reading_is_the_inverse_of_writing(tmp_path_factory, format, documents):
     assert audit.exact == audit.spans == sum(len(d.spans) + len(d.nested) for d in documents)
 
 
-@pytest.mark.parametrize(
-    ("format", "name"), [*FILES.items(), ("conll", "c.conll"), ("conll", "c.txt"), ("conll", "c.tsv")]
-)
+@pytest.mark.parametrize(("format", "name"), FORMAT_FILES)
 def test_format_is_guessed(tmp_path, format, name):
     write_documents([ONE], tmp_path / name, format=format)
     assert guess_format(tmp_path / name) == format
     [document] = read_documents(tmp_path / name)
     assert (document.text, document.spans) == (ONE.text, ONE.spans)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("name", ["c.jsonl", "c.csv", "d.jsonl", "c.json", "c.conll", "c.TSV", "a.txt"])
+def test_compressed_files_are_read_like_plain_ones(tmp_path, name, suffix):
+    """Formats are guessed and default ids are made without the suffix of the compression."""
+    format = {"c.TSV": "conll", "a.txt": "khabar"}.get(name) or next(key for key, file in FORMAT_FILES if file == name)
+    if format == "khabar":
+        (tmp_path / name).write_text("---\n---\nفي [بغداد|LOC]", "utf-8")
+    else:
+        write_documents([ONE], tmp_path / name, format=format)
+    content = (tmp_path / name).read_bytes()
+    compressed = tmp_path / (name + suffix)
+    compressed.write_bytes(
+        gzip.compress(content) if suffix == ".gz" else pa.Codec("zstd").compress(content, asbytes=True)
+    )
+    assert guess_format(compressed) == format
+    [document] = read_documents(compressed)
+    assert document == next(read_documents(tmp_path / name))
+    assert (document.text, document.spans) == (ONE.text, ONE.spans)
+
+
+def test_a_truncated_compressed_file_is_an_error(tmp_path):
+    lines = b"".join(b'{"id": "%d", "text": "%x"}\n' % (n, n**70) for n in range(4000))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines)[:-2000])
+    with pytest.raises(InputError, match=r"a\.jsonl\.gz: cannot be read beyond line \d{4}: .*; copy it again"):
+        list(read_documents(tmp_path / "a.jsonl.gz"))
 
 
 def test_single_article_is_told_from_conll(tmp_path):

@@ -1,0 +1,530 @@
+"""Records of input files: texts, JSON lines, rows of CSV and Parquet, each with file, line, raw bytes and parsed value.
+
+All commands read their input through this module: :mod:`musamma.data.formats` makes annotated documents of the values,
+:mod:`musamma.inference.inputs` documents to tag. Files ending in ``.gz`` or ``.zst`` are decompressed while they are read.
+A record that cannot be parsed is a record with an error; the caller raises it or goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import itertools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BufferedReader, RawIOBase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import orjson
+
+from musamma.data.errors import InputError, broken_file, not_utf8
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+#: Compression by suffix.
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+#: Names under which a table may hold texts and ids.
+TEXT_COLUMNS = ("text", "sentence")
+ID_COLUMNS = ("id", "doc_id", "document_id")
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANK = BYTE_ORDER_MARK + b" \t\r\n"
+_LARGEST_CELL = 2**31 - 1
+_ROWS_PER_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRecord:
+    """One text, line or row of an input, with either ``value`` or ``error``.
+
+    Args:
+        file: the file, or ``stdin``.
+        line: its line or row in the file, from 1; ``None`` for a whole file.
+        index: its position among the file's lines or rows, from 0; blank rows of CSV count.
+        raw: its bytes; of a Parquet row, the row as JSON.
+        bytes_read: bytes of all inputs read so far, this record included, as they are on disk.
+        value: the text, the parsed JSON value, or the row's cells by column.
+        error: why there is no value.
+    """
+
+    file: str
+    line: int | None
+    index: int = 0
+    raw: bytes
+    bytes_read: int
+    value: Any = None
+    error: InputError | None = None
+
+    @property
+    def where(self) -> str:
+        """File and line."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputStream:
+    """An open input.
+
+    Args:
+        name: the file, as errors name it.
+        file: its bytes, decompressed.
+        disk: its bytes as they are on disk; the position in them tells how much has been read.
+        base: bytes of the inputs before it.
+        max_bytes: length of the longest text, line or row; a longer one is an error. ``None`` sets no limit.
+    """
+
+    name: str
+    file: BinaryIO
+    disk: BinaryIO
+    base: int = 0
+    max_bytes: int | None = None
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of all inputs read so far; 0 where the stream has no position."""
+        return self.base + self.disk.tell() if self.disk.seekable() else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An open table: its columns, and its rows, which can be read once."""
+
+    columns: Sequence[str]
+    rows: Iterator[RawRecord]
+
+
+# Files.
+
+
+@contextmanager
+def open_input(path: Path, *, base: int = 0, max_bytes: int | None = None) -> Iterator[InputStream]:
+    """Open a file and decompress it according to its suffix. Arguments as for :class:`InputStream`.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    compression = COMPRESSIONS.get(path.suffix.lower())
+    with path.open("rb") as disk:
+        file: BinaryIO = disk
+        if compression:
+            import pyarrow as pa
+
+            # Unlike gzip and zstandard bindings, Arrow reads concatenated members and frames and notices truncated ones.
+            file = cast(BinaryIO, BufferedReader(cast(RawIOBase, pa.input_stream(disk, compression=compression))))
+        yield InputStream(name=str(path), file=file, disk=disk, base=base, max_bytes=max_bytes)
+
+
+def file_suffix(path: Path) -> str:
+    """Return the suffix that tells a file's type, in lower case: that before ``.gz`` or ``.zst``, if there is one."""
+    suffix = path.suffix.lower()
+    inner = Path(path.stem).suffix.lower()
+    return inner if suffix in COMPRESSIONS and inner != ".parquet" else suffix
+
+
+def file_stem(path: Path) -> str:
+    """Return a path without the suffixes of type and compression, with ``/`` between folders."""
+    bare = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
+    return bare.with_suffix("").as_posix()
+
+
+def read_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions that reading a damaged file raises, for an ``except`` clause."""
+    arrow = sys.modules.get("pyarrow")  # Where it is not loaded, it raises nothing.
+    return (OSError, arrow.ArrowException) if arrow else (OSError,)
+
+
+def read_file(
+    path: Path, read: Callable[[InputStream], Iterator[RawRecord]], *, base: int = 0, max_bytes: int | None = None
+) -> Iterator[RawRecord]:
+    """Read a file's records; where it cannot be read to its end, the last record is an error.
+
+    Args:
+        path: the file.
+        read: a reader of records.
+        base, max_bytes: as for :class:`InputStream`.
+    """
+    line: int | None = None
+    bytes_read = base
+    try:
+        with open_input(path, base=base, max_bytes=max_bytes) as stream:
+            for record in read(stream):
+                line, bytes_read = record.line, record.bytes_read
+                yield record
+    except read_errors() as error:
+        broken = broken_file(path, error, line=line)
+        yield RawRecord(file=str(path), line=None, raw=b"", bytes_read=bytes_read, error=broken)
+
+
+def checked(records: Iterable[RawRecord]) -> Iterator[RawRecord]:
+    """Pass records through and raise the first error.
+
+    Raises:
+        InputError: a record has an error.
+    """
+    for record in records:
+        if record.error is not None:
+            raise record.error
+        yield record
+
+
+# Text.
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file, decompressed.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with open_input(path) as stream:
+            return stream.file.read()
+    except read_errors() as error:
+        raise broken_file(path, error) from error
+
+
+def read_text(path: Path) -> str:
+    """Read a whole file as text, line ends and byte order mark untouched.
+
+    Raises:
+        InputError: the file cannot be read or is not UTF-8; names file and line.
+    """
+    return decode_text(read_bytes(path), str(path))
+
+
+def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Read number and text of each line, without line end and byte order mark. Only LF and CR LF end a line.
+
+    Raises:
+        InputError: the file cannot be read or is not UTF-8; names file and line.
+    """
+    number = 0
+    try:
+        with open_input(path) as stream:
+            for number, line in numbered_lines(stream):
+                yield number, decode_line(line, f"{path}:{number}").rstrip("\r\n")
+    except read_errors() as error:
+        raise broken_file(path, error, line=number) from error
+
+
+def decode_text(data: bytes, where: str) -> str:
+    """Decode the bytes of a file, line ends untouched; ``where`` names the file.
+
+    Raises:
+        InputError: the bytes are not UTF-8; names the line.
+    """
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise not_utf8(error, where=f"{where}:{line}", column=False) from None
+
+
+def decode_line(line: bytes, where: str) -> str:
+    """Decode the bytes of a line; ``where`` names file and line.
+
+    Raises:
+        InputError: the bytes are not UTF-8; names the position in the line.
+    """
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise not_utf8(error, where=where) from None
+
+
+def numbered_lines(stream: InputStream) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of each line, line end included, without byte order mark.
+
+    Of a line longer than ``max_bytes`` only the first ``max_bytes + 1`` bytes are kept in memory and yielded.
+    """
+    for number, line in _raw_lines(stream):
+        yield number, line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+
+
+def _raw_lines(stream: InputStream) -> Iterator[tuple[int, bytes]]:
+    limit = -1 if stream.max_bytes is None else stream.max_bytes + 1
+    number = 0
+    while line := stream.file.readline(limit):
+        number += 1
+        rest = line
+        while len(line) == limit and rest and not rest.endswith(b"\n"):
+            rest = stream.file.readline(2**20)
+        yield number, line
+
+
+def read_text_record(stream: InputStream) -> Iterator[RawRecord]:
+    """Read the whole stream as one text, without byte order mark."""
+    yield _text_record(stream, b"")
+
+
+def _text_record(stream: InputStream, head: bytes) -> RawRecord:
+    content = head + stream.file.read(-1 if stream.max_bytes is None else stream.max_bytes + 1)
+    return _parsed(
+        lambda: decode_text(content.removeprefix(BYTE_ORDER_MARK), stream.name), stream, line=None, index=0, raw=content
+    )
+
+
+# JSON lines.
+
+
+def parse_json(line: bytes, where: str) -> object:
+    """Parse one line of JSON; ``where`` names it in errors.
+
+    Raises:
+        InputError: the line is not UTF-8 or not JSON.
+    """
+    decode_line(line, where)
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise InputError(
+            f"broken JSON: {error.msg} at column {error.colno}", where=where, expected="one JSON object"
+        ) from None
+
+
+def read_json_lines(stream: InputStream, *, after_line: int = 0, offset: int = 0) -> Iterator[RawRecord]:
+    """Read the values of JSON lines. Blank lines are skipped.
+
+    Args:
+        stream: the input.
+        after_line: start with the line after this one.
+        offset: bytes of the lines up to it, so that an uncompressed file need not be read from its start.
+    """
+    lines: Iterator[tuple[int, bytes]]
+    if offset and stream.file is stream.disk:
+        stream.file.seek(offset)
+        lines = ((after_line + number, line) for number, line in _raw_lines(stream))
+    else:
+        lines = itertools.islice(numbered_lines(stream), after_line, None)
+    for number, line in lines:
+        if line.strip():
+            yield _json_record(stream, number, line)
+
+
+def read_standard_input(stream: InputStream) -> Iterator[RawRecord]:
+    """Read JSON lines if the first character is ``{``, else one text, whose record has no line."""
+    lines = _raw_lines(stream)
+    # What precedes the first visible character belongs to a text, too.
+    head: list[tuple[int, bytes]] = []
+    for number, line in lines:
+        head.append((number, line))
+        if line.strip(_BLANK):
+            break
+    if not head or not head[-1][1].lstrip(_BLANK).startswith(b"{"):
+        yield _text_record(stream, b"".join(line for _, line in head))
+        return
+    for number, line in itertools.chain(head, lines):
+        if line.strip(_BLANK):
+            yield _json_record(stream, number, line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line)
+
+
+def _json_record(stream: InputStream, number: int, line: bytes) -> RawRecord:
+    too_long = stream.max_bytes is not None and len(line) > stream.max_bytes
+    return _parsed(
+        lambda: parse_json(line, f"{stream.name}:{number}"),
+        stream,
+        line=number,
+        index=number - 1,
+        raw=line if too_long else line.rstrip(b"\r\n"),
+    )
+
+
+def _parsed(
+    parse: Callable[[], Any],
+    stream: InputStream,
+    *,
+    line: int | None,
+    index: int,
+    raw: bytes,
+    bytes_read: int | None = None,
+) -> RawRecord:
+    """The record of the value that ``parse`` returns, or of the error it raises."""
+    record = RawRecord(
+        file=stream.name,
+        line=line,
+        index=index,
+        raw=raw,
+        bytes_read=stream.bytes_read if bytes_read is None else bytes_read,
+    )
+    try:
+        if stream.max_bytes is not None and len(raw) > stream.max_bytes:
+            raise InputError(
+                f"more than {stream.max_bytes:,} bytes",
+                where=record.where,
+                expected="shorter documents",
+                remedy="cut it into documents",
+            )
+        return replace(record, value=parse())
+    except InputError as error:
+        return replace(record, error=error)
+
+
+# Tables.
+
+
+def read_csv(stream: InputStream, *, lone_cr: bool = False) -> Table:
+    """Open CSV with a header; columns are separated by tabs where the file is a ``.tsv``. Blank lines are skipped.
+
+    Args:
+        stream: the input.
+        lone_cr: whether a carriage return without line feed ends a row.
+
+    Raises:
+        InputError: the header is broken.
+    """
+    lines: list[bytes] = []  # of the row being read
+
+    def decoded() -> Iterator[str]:
+        for _, line in numbered_lines(stream):
+            for part in filter(None, re.split(rb"(?<=\r)(?!\n)", line)) if lone_cr else (line,):
+                lines.append(part)
+                # Bytes that are not UTF-8 become lone surrogates, so that the end of the row is found in spite of them.
+                yield part.decode("utf-8", errors="surrogateescape")
+
+    reader = _csv_reader(decoded(), stream)
+    try:
+        header: list[str] = next(reader, [])
+    except csv.Error as error:
+        raise InputError(f"broken CSV: {error}", where=f"{stream.name}:1", expected="a header") from None
+    return Table(header, _csv_rows(reader, header, lines, stream))
+
+
+def _csv_rows(reader: Any, header: list[str], lines: list[bytes], stream: InputStream) -> Iterator[RawRecord]:
+    for index in itertools.count():
+        lines.clear()
+        line = reader.line_num + 1
+        row: list[str] | csv.Error
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            row = error
+        if row != []:
+            raw = b"".join(lines).rstrip(b"\r\n")
+            parse = partial(_csv_cells, row, raw, header, f"{stream.name}:{line}")
+            yield _parsed(parse, stream, line=line, index=index, raw=raw)
+
+
+def _csv_cells(row: list[str] | csv.Error, raw: bytes, header: list[str], where: str) -> dict[str, str]:
+    if isinstance(row, csv.Error):
+        raise InputError(f"broken CSV: {row}", where=where, expected="cells in double quotes where needed")
+    decode_line(raw, where)
+    if len(row) != len(header):
+        raise InputError(f"{len(row)} cells", where=where, expected=f"{len(header)}, as in the header")
+    return dict(zip(header, row, strict=True))
+
+
+def _csv_reader(lines: Iterator[str], stream: InputStream) -> Any:
+    # The default limit, 128 KiB a cell, is shorter than a long article.
+    csv.field_size_limit(_LARGEST_CELL if stream.max_bytes is None else stream.max_bytes)
+    tabs = file_suffix(Path(stream.name)) == ".tsv"
+    return csv.reader(lines, delimiter="\t" if tabs else ",", strict=True)
+
+
+def read_parquet(stream: InputStream, *, text_column: str | None = None, first: int = 0) -> Table:
+    """Open a Parquet file, whose rows are read in batches.
+
+    Args:
+        stream: the input, an uncompressed file.
+        text_column: the column whose bytes stand for a row that cannot be decoded; by default the usual names.
+        first: number of rows to skip; row groups that lie before it are not read.
+
+    Raises:
+        pyarrow.ArrowException: the file is not Parquet.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(stream.disk)
+    columns = table.schema_arrow.names
+    return Table(columns, _parquet_rows(table, text_column or first_column(TEXT_COLUMNS, columns), first, stream))
+
+
+def _parquet_rows(
+    table: pq.ParquetFile, text_column: str | None, first: int, stream: InputStream
+) -> Iterator[RawRecord]:
+    size, total = os.fstat(stream.disk.fileno()).st_size, table.metadata.num_rows
+    groups = table.metadata.num_row_groups
+    group, number = 0, 0
+    while group < groups and number + (rows := table.metadata.row_group(group).num_rows) <= first:
+        group, number = group + 1, number + rows
+    for batch in table.iter_batches(batch_size=_ROWS_PER_BATCH, row_groups=[*range(group, groups)]):
+        for index, cells in enumerate(_batch_cells(batch)):
+            number += 1
+            if number <= first:
+                continue
+            try:
+                raw = to_json(cells) if cells is not None else None
+            except TypeError:
+                raw = None
+            if raw is None:
+                cells, raw = None, _cell_bytes(batch, index, text_column)
+            parse = partial(_parquet_cells, cells, raw, f"{stream.name}:{number}")
+            bytes_read = stream.base + size * number // total
+            yield _parsed(parse, stream, line=number, index=number - 1, raw=raw, bytes_read=bytes_read)
+
+
+def _batch_cells(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
+    """The cells of each row; ``None`` where one cannot be decoded."""
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, TypeError, OverflowError):
+        for index in range(batch.num_rows):
+            try:
+                yield batch.slice(index, 1).to_pylist()[0]
+            except (ValueError, TypeError, OverflowError):
+                yield None
+        return
+    yield from rows
+
+
+def _cell_bytes(batch: pa.RecordBatch, index: int, column: str | None) -> bytes:
+    import pyarrow as pa
+
+    if column is None or column not in batch.schema.names:
+        return b""
+    cells = batch.slice(index, 1).column(batch.schema.names.index(column))
+    return cells.cast(pa.binary()).to_pylist()[0] or b""
+
+
+def _parquet_cells(cells: dict[str, Any] | None, raw: bytes, where: str) -> dict[str, Any]:
+    if cells is None:
+        decode_text(raw, where)
+        raise InputError("a cell that cannot be read", where=where, expected="valid UTF-8 and times in every column")
+    return cells
+
+
+def read_schema(stream: InputStream) -> pa.Schema:
+    """Read the columns of CSV or Parquet and their types; columns of CSV hold strings."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if file_suffix(Path(stream.name)) == ".parquet":
+        return pq.read_schema(stream.disk)
+    line = next((line for _, line in numbered_lines(stream)), b"")
+    header: list[str] = next(_csv_reader(iter([line.decode("utf-8", errors="replace")]), stream), [])
+    return pa.schema([(name, pa.string()) for name in header])
+
+
+def first_column(names: Iterable[str], columns: Sequence[str]) -> str | None:
+    """Return the first of the names that is a column."""
+    return next((name for name in names if name in columns), None)
+
+
+def to_json(value: Any) -> bytes:
+    """Format any value of a table as JSON: times in ISO 8601, decimals as text, bytes in base64."""
+    return orjson.dumps(value, default=_to_plain, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
