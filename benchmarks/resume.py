@@ -51,14 +51,14 @@ def make_model(folder: Path) -> str:
     import torch
 
     from musamma.data.tags import TagSet
-    from musamma.models.classifier import EncodingOptions, new_classifier
-    from musamma.models.loading import load_tokenizer, packaged_models
+    from musamma.models.classifier import WindowOptions
+    from musamma.models.loading import build_classifier, load_tokenizer, packaged_models
 
     name = str(packaged_models()["nawah"])
     torch.manual_seed(1)
-    classifier = new_classifier(name, TagSet.from_labels(["PER", "LOC", "ORG"]))
+    classifier = build_classifier(name, TagSet.from_labels(["PER", "LOC", "ORG"]))
     torch.nn.init.normal_(classifier.backbone.classifier.weight, std=0.2)
-    classifier.save_pretrained(folder, load_tokenizer(name), EncodingOptions(max_length=128, overlap=32))
+    classifier.save_pretrained(folder, load_tokenizer(name), WindowOptions(max_length=128, overlap=32))
     return str(folder)
 
 

@@ -26,13 +26,11 @@ from transformers.utils.logging import disable_progress_bar
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend, install_normalizer
 from musamma.data.raw_text import read_lines
-from musamma.models.encoder import load_encoder
-from musamma.models.vocabulary.embeddings import INITIALS, extend_model
-from musamma.models.vocabulary.encoder_similarity import measure_cuts, measure_states
+from musamma.models.pretrained_encoder import load_encoder
+from musamma.models.vocabulary.embeddings import INITIALIZATIONS, extend_embeddings, trim_embeddings
+from musamma.models.vocabulary.encoder_similarity import LineSplit, measure_fertility, measure_similarity
 from musamma.models.vocabulary.tokenizer import trim_tokenizer
-from musamma.models.vocabulary.trim import trim_model
-from musamma.models.vocabulary.trim_check import HeldOut
-from musamma.models.vocabulary.word_vocabulary import choose_vocabulary, count_words, extend_tokenizer, unknown_id
+from musamma.models.vocabulary.word_vocabulary import choose_vocabulary, count_words, extend_tokenizer, unknown_piece_id
 
 
 def main() -> None:
@@ -45,7 +43,7 @@ def main() -> None:
     backend = fast_backend(install_normalizer(tokenizer))
     backend.no_truncation()
     backend.no_padding()
-    held = {path: HeldOut(options.lines) for path in options.text}
+    held = {path: LineSplit(options.lines) for path in options.text}
     counted = (
         line
         for path, one in held.items()
@@ -66,11 +64,11 @@ def main() -> None:
         new = extend_tokenizer(base, choice.words)
         places = new.get_vocab()
         moved = {i: places[piece] for piece, i in backend.get_vocab().items() if piece in places}
-        unknown = unknown_id(backend), unknown_id(new)
-        cuts = {name: asdict(measure_cuts((backend, new), lines, unknown)) for name, lines in judged.items()}
+        unknown = unknown_piece_id(backend), unknown_piece_id(new)
+        cuts = {name: asdict(measure_fertility((backend, new), lines, unknown)) for name, lines in judged.items()}
         for initial in options.initial if words else options.initial[:1]:
-            extended = extend_model(trim_model(model, choice.ids), base, choice.words, initial=initial)
-            states = measure_states((model, extended), (backend, new), own, moved)
+            extended = extend_embeddings(trim_embeddings(model, choice.ids), base, choice.words, initial=initial)
+            states = measure_similarity((model, extended), (backend, new), own, moved)
             records.append(
                 {
                     "words": words,
@@ -127,7 +125,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--gold", nargs="*", default=[], help="further files to cut: text, or .jsonl documents")
     parser.add_argument("--pieces", type=int, default=22_100, help="pieces in all")
     parser.add_argument("--words", type=int, nargs="+", default=[0, 1000, 2000, 4000, 6000, 8000])
-    parser.add_argument("--initial", nargs="+", choices=INITIALS, default=["letters"], help="how new rows are made")
+    parser.add_argument(
+        "--initial", nargs="+", choices=INITIALIZATIONS, default=["letters"], help="how new rows are made"
+    )
     parser.add_argument("--every", type=int, default=1, help="read one line in so many")
     parser.add_argument("--limit", type=int, help="read at most so many lines of a text")
     parser.add_argument("--lines", type=int, default=2000, help="cut at most so many lines of a text or file")

@@ -71,11 +71,11 @@ def calibrate(
     documents = read_development_set(dev, labels=labels)
 
     from musamma.inference.progress_bar import show_progress
-    from musamma.inference.tagger import load_predictor
+    from musamma.models.loading import load_predictor
 
     source = _source(model, output)
     predictor = load_predictor(model, device=device)
-    check_known_labels(documents, predictor.tags.labels, where=dev)
+    check_known_labels(documents, predictor.tag_set.labels, where=dev)
     fitted = fit(predictor, list(show_progress(documents)), precision=precision)
     if not fitted.before.count:
         raise InputError(
@@ -100,20 +100,20 @@ def fit(predictor: Predictor, documents: Sequence[Document], *, precision: float
 
     classified = list(predictor.classify(documents))
     raw = Calibration()
-    warm = Calibration(*fit_temperatures(classified, predictor.tags))
+    warm = Calibration(*fit_temperatures(classified, predictor.tag_set))
 
     def names(calibration: Calibration) -> tuple[list[float], list[bool], list[str]]:
         spans = [
             (span, span.key in gold)
             for encoded, logits in classified
             for gold in [{annotated.key for annotated in encoded.document.spans}]
-            for span in predictor.decoded(encoded, logits, calibration).spans
+            for span in predictor.decode(encoded, logits, calibration).spans
         ]
         return [s.score or 0.0 for s, _ in spans], [right for _, right in spans], [s.label for s, _ in spans]
 
     scores, correct, found = names(warm)
     before, after = measure_reliability(*names(raw)[:2]), measure_reliability(scores, correct)
-    support = Counter(dict.fromkeys(predictor.tags.labels, 0))
+    support = Counter(dict.fromkeys(predictor.tag_set.labels, 0))
     support.update(span.label for document in documents for span in document.spans)
     reached = find_thresholds(scores, correct, found, precision=precision, support=support)
     calibration = replace(

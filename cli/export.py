@@ -22,8 +22,8 @@ from musamma.evaluation.metrics import score_documents
 from musamma.evaluation.score_tables import print_table, table_of
 
 if TYPE_CHECKING:
-    from musamma.models.export.provenance import Gate, Provenance
-    from musamma.models.export.verify import Parity
+    from musamma.models.export.provenance import ExportRecord, QualityGate
+    from musamma.models.export.verify import ParityReport
     from musamma.models.predictor import Predictor
 
 _HERE = "musamma export"
@@ -68,17 +68,17 @@ def export(
     if gold is not None and (names := sum(len(document.spans) for document in gold)) < _FEW_NAMES:
         typer.echo(f"musamma: {dev}: only {names} names; their F1 may miss a loss, or show one by chance", err=True)
 
-    from musamma.inference.tagger import load_predictor
     from musamma.models.export.graph import check_packages, export_checkpoint
-    from musamma.models.optional_packages import forgo_telemetry
+    from musamma.models.loading import load_predictor
+    from musamma.models.optional_packages import disable_telemetry
 
     check_packages(runtime, quantized=quantize is not None)
-    forgo_telemetry()
+    disable_telemetry()
     texts = None if sample is None else list(read_documents(sample))
     source = _source(model)
     reference = load_predictor(model, device="cpu", bfloat16=False)
     if gold is not None and dev is not None:
-        check_known_labels(gold, reference.tags.labels, where=dev)
+        check_known_labels(gold, reference.tag_set.labels, where=dev)
     with whole_folder(output) as folder:
         kept, samples = export_checkpoint(
             reference, model, folder, runtime=runtime, quantize=quantize is not None, texts=texts
@@ -130,28 +130,26 @@ def _check(*, quantize: str | None, dev: str | None, labels: str | None, sample:
 
 def _source(model: str) -> Path:
     """The folder with the checkpoint's files; that of the local cache for a hub id."""
-    from musamma.models.classifier import hub_file
-    from musamma.models.loading import resolve_model
-    from musamma.models.runtimes.exported import read_export
+    from musamma.models.loading import find_model_file, read_exported, resolve_model
 
     name = resolve_model(model)
-    if read_export(name) is not None:
+    if read_exported(name) is not None:
         raise InputError(
             "an exported model cannot be exported again", where=model, remedy="give the checkpoint it was made from"
         )
     if Path(name).is_dir():
         return Path(name)
-    hub_file(name, "README.md")
-    return (hub_file(name, "config.json") or Path(name)).parent
+    find_model_file(name, "README.md")
+    return (find_model_file(name, "config.json") or Path(name)).parent
 
 
 def _agreement(
     reference: Predictor, exported: Predictor, gold: Sequence[Document] | None, *, where: str, quantized: bool
-) -> Parity:
+) -> ParityReport:
     """Compare both on texts of GOLD, and Khabar's where those are few; fails where rounding cannot explain it."""
-    from musamma.models.export.verify import compare, excerpts
+    from musamma.models.export.verify import build_excerpts, compare_predictors
 
-    parity = compare(reference, exported, excerpts(chain(gold or (), load_khabar("test")), reference))
+    parity = compare_predictors(reference, exported, build_excerpts(chain(gold or (), load_khabar("test")), reference))
     if not quantized and (fault := parity.fault()) is not None:
         raise ThresholdError(
             f"{where}: the exported graph is wrong, nothing was written: {fault}; try the other --format"
@@ -159,20 +157,24 @@ def _agreement(
     return parity
 
 
-def _gate(reference: Predictor, exported: Predictor, gold: Sequence[Document], dev: str, *, limit: float) -> Gate:
+def _gate(
+    reference: Predictor, exported: Predictor, gold: Sequence[Document], dev: str, *, limit: float
+) -> QualityGate:
     """Strict micro F1 of both."""
     from musamma.inference.progress_bar import show_progress
-    from musamma.models.export.provenance import Gate
+    from musamma.models.export.provenance import QualityGate
 
     bare = [document.with_spans(()) for document in gold]
     before, after = (
         score_documents(gold, show_progress(predictor.predict(bare)), modes=["strict"]).modes["strict"].micro
         for predictor in (reference, exported)
     )
-    return Gate(gold=dev, documents=len(gold), names=before.support, before=before.f1, after=after.f1, limit=limit)
+    return QualityGate(
+        gold=dev, documents=len(gold), names=before.support, before=before.f1, after=after.f1, limit=limit
+    )
 
 
-def _loss(gate: Gate, *, quantized: bool) -> ThresholdError:
+def _loss(gate: QualityGate, *, quantized: bool) -> ThresholdError:
     way = "export without --quantize" if quantized else "keep the checkpoint"
     return ThresholdError(
         f"{gate.gold}: F1 {100 * gate.before:.2f} before and {100 * gate.after:.2f} after on {gate.names} names, "
@@ -184,8 +186,8 @@ def _loss(gate: Gate, *, quantized: bool) -> ThresholdError:
 def _provenance(
     reference: Predictor,
     exported: Predictor,
-    parity: Parity,
-    gate: Gate | None,
+    parity: ParityReport,
+    gate: QualityGate | None,
     *,
     source: tuple[str, Path],
     folder: Path,
@@ -193,13 +195,13 @@ def _provenance(
     quantize: str | None,
     kept: tuple[str, ...],
     samples: int,
-) -> Provenance:
-    from musamma.models.export.provenance import Provenance, versions, weights_size
-    from musamma.models.runtimes.exported import GRAPH_FILES
+) -> ExportRecord:
+    from musamma.models.export.provenance import ExportRecord, checkpoint_bytes, read_versions
+    from musamma.models.runtimes.runtime import GRAPH_FILES
 
     name, files = source
     after = sum((folder / file).stat().st_size for file in GRAPH_FILES[runtime])
-    return Provenance(
+    return ExportRecord(
         source=Path(name).name if Path(name).is_dir() else name,
         runtime=runtime,
         quantization=quantize,
@@ -207,9 +209,9 @@ def _provenance(
         samples=samples,
         parity=parity,
         gate=gate,
-        bytes=(weights_size(files), after),
+        bytes=(checkpoint_bytes(files), after),
         words_a_second=_speeds(reference, exported),
-        versions=versions(runtime),
+        versions=read_versions(runtime),
     )
 
 
@@ -224,7 +226,7 @@ def _speeds(*predictors: Predictor) -> tuple[float, ...]:
     return tuple(speeds)
 
 
-def _print(provenance: Provenance, console: Console) -> None:
+def _print(provenance: ExportRecord, console: Console) -> None:
     gate, parity = provenance.gate, provenance.parity
     table = table_of("", "strict F1", "weights, MB", "words/s, about")
     scores = ("", "") if gate is None else (f"{100 * gate.before:.2f}", f"{100 * gate.after:.2f}")

@@ -39,9 +39,9 @@ def serve(
     least, by_label = parse_min_scores(min_score or [])
 
     from musamma.inference.tagger import Tagger
-    from musamma.models.optional_packages import require
+    from musamma.models.optional_packages import require_packages
 
-    require("fastapi", "uvicorn", extra="serve", purpose="runs the service")
+    require_packages("fastapi", "uvicorn", extra="serve", purpose="runs the service")
     tagger = Tagger(model, device=device, min_score=least, label_min_scores=by_label, thresholds=thresholds)
 
     from musamma.inference.serve import Limits, create_app

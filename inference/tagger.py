@@ -8,22 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from huggingface_hub import try_to_load_from_cache
-from transformers import PreTrainedConfig
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.tags import TagSet
-from musamma.data.windows import DocumentTokenizer
 from musamma.inference.run_state import checkpoint_digest
-from musamma.models.calibration import Calibration, read_calibration
-from musamma.models.classifier import encoding_options, load_classifier
-from musamma.models.loading import load_tokenizer, resolve_model
-from musamma.models.predictor import Predictor
-from musamma.models.runtimes.exported import load_exported, read_export
-from musamma.models.runtimes.torch import Runtime, TorchRuntime, choose_device, supports_bfloat16
+from musamma.models.calibration import Calibration
+from musamma.models.loading import load_predictor, resolve_model
 
 # No score is as high: a label of which no score was shown to be enough.
 _NEVER = 1.01
@@ -77,7 +68,7 @@ class Tagger:
             "thresholds": thresholds,
         }
         self._predictor = load_predictor(model, device=device, batch_tokens=batch_tokens, bfloat16=bfloat16)
-        self.model, self.labels = model, self._predictor.tags.labels
+        self.model, self.labels = model, self._predictor.tag_set.labels
         self._bounds = _bounds(
             self.labels,
             min_score,
@@ -133,43 +124,6 @@ class Tagger:
         if not any(self._bounds.values()):
             return document
         return document.with_spans([span for span in document.spans if (span.score or 0.0) >= self._bounds[span.label]])
-
-
-def load_predictor(
-    model: str, *, device: str | None = None, batch_tokens: int | None = None, bfloat16: bool | None = None
-) -> Predictor:
-    """A checkpoint, or what was exported from one, with all that belongs to running it; see :class:`Tagger`."""
-    name = resolve_model(model)
-    runtime: Runtime
-    if (exported := read_export(name)) is not None:
-        config, export = exported
-        tokenizer = load_tokenizer(name)
-        options = encoding_options(config, model)
-        tags, columns = _tags(config, model)
-        runtime = load_exported(name, export, device=device, bfloat16=bfloat16)
-        gpu = False
-    else:
-        where = choose_device(device)
-        tokenizer = load_tokenizer(name)
-        classifier, options = load_classifier(name)
-        config = classifier.config
-        tags, columns = _tags(config, model)
-        half = supports_bfloat16(where) if bfloat16 is None else bfloat16
-        runtime = TorchRuntime(classifier.to(where), device=where, autocast=torch.bfloat16 if half else None)
-        gpu = where.type == "cuda"
-    return Predictor(
-        runtime,
-        DocumentTokenizer(tokenizer, max_length=options.max_length, overlap=options.overlap),
-        tags,
-        columns,
-        batch_tokens=batch_tokens or (32_768 if gpu else 4_096),
-        calibration=read_calibration(getattr(config, "musamma", None), tags.labels, where=model),
-    )
-
-
-def _tags(config: PreTrainedConfig, where: str) -> tuple[TagSet, np.ndarray]:
-    id2label = {int(index): name for index, name in (config.id2label or {}).items()}
-    return TagSet.from_id2label(id2label, where=where)
 
 
 def _stored(calibration: Calibration, model: str) -> Mapping[str, float | None]:

@@ -22,10 +22,10 @@ from musamma.data.windows import IGNORE_INDEX, TokenizedDocument, build_targets
 from musamma.models.decoding import PROCLITIC_CLASSES, log_softmax
 
 #: Where a temperature is looked for. A model that is right about every word of the development set has no finite best one.
-BOUNDS = (0.1, 10.0)
+TEMPERATURE_BOUNDS = (0.1, 10.0)
 
 #: Of every word: its tags' logits, (words, tags), and its borders', (words, proclitic classes), ``None`` without that head.
-Logits: TypeAlias = tuple[np.ndarray, np.ndarray | None]
+WordLogits: TypeAlias = tuple[np.ndarray, np.ndarray | None]
 
 _KEY = "calibration"
 
@@ -70,7 +70,7 @@ class Calibration:
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
     """The temperature that makes the gold classes most likely (Guo et al. 2017, "On calibration of modern neural networks").
 
-    The mean negative log likelihood of ``softmax(logits / T)`` is convex in 1/T, so there is one minimum within :data:`BOUNDS`.
+    The mean negative log likelihood of ``softmax(logits / T)`` is convex in 1/T, so there is one minimum within :data:`TEMPERATURE_BOUNDS`.
 
     Args:
         logits: (rows, classes); ``-inf`` for a class that a row cannot have.
@@ -89,11 +89,11 @@ def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         return -float(log_softmax(table / math.exp(log_temperature))[rows, gold].mean())
 
-    best = minimize_scalar(loss, bounds=tuple(map(math.log, BOUNDS)), method="bounded")
+    best = minimize_scalar(loss, bounds=tuple(map(math.log, TEMPERATURE_BOUNDS)), method="bounded")
     return round(math.exp(best.x), 4)
 
 
-def fit_temperatures(classified: Iterable[tuple[TokenizedDocument, Logits]], tags: TagSet) -> tuple[float, float]:
+def fit_temperatures(classified: Iterable[tuple[TokenizedDocument, WordLogits]], tags: TagSet) -> tuple[float, float]:
     """The temperatures of both heads, from annotated documents.
 
     Args:

@@ -9,26 +9,20 @@ On disk it is a plain Hugging Face checkpoint that `AutoModelForTokenClassificat
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from transformers import (
-    AutoConfig,
-    AutoModelForTokenClassification,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers import logging as transformers_logging
 
 from musamma.data.errors import InputError
-from musamma.data.tags import TagSet
 from musamma.models.calibration import Calibration
 from musamma.models.decoding import PROCLITIC_CLASSES
 
@@ -36,7 +30,7 @@ HEAD_FILE = "proclitic_head.safetensors"
 
 
 @dataclass(frozen=True)
-class EncodingOptions:
+class WindowOptions:
     """How documents are cut for this model; kept in its ``config.json``.
 
     Args:
@@ -100,7 +94,7 @@ class TokenClassifier(nn.Module):
         self,
         folder: str | Path,
         tokenizer: PreTrainedTokenizerBase,
-        options: EncodingOptions,
+        options: WindowOptions,
         *,
         calibration: Calibration | None = None,
     ) -> None:
@@ -116,58 +110,7 @@ class TokenClassifier(nn.Module):
             save_file(state, folder / HEAD_FILE)
 
 
-def new_classifier(
-    encoder: str, tags: TagSet, *, proclitics: bool = True, changes: Mapping[str, Any] | None = None
-) -> TokenClassifier:
-    """An encoder with fresh heads, in float32, ready for fine-tuning.
-
-    Args:
-        encoder: a local folder or a hub id.
-        tags: the tags to learn.
-        proclitics: whether to learn borders behind proclitics.
-        changes: values for the encoder's ``config.json``, such as its dropout.
-
-    Raises:
-        InputError: there is no encoder of that name, it cannot be loaded, or its configuration has no such key.
-    """
-    backbone = _load(
-        encoder,
-        changes or {},
-        fresh_heads=True,
-        num_labels=len(tags),
-        id2label=tags.id2label,
-        label2id=tags.label2id,
-        dtype=torch.float32,
-    )
-    return TokenClassifier(backbone, proclitics=proclitics)
-
-
-def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> tuple[TokenClassifier, EncodingOptions]:
-    """A fine-tuned classifier, in evaluation mode.
-
-    Args:
-        checkpoint: a local folder or a hub id; one made by other tools works too, with names that begin where words do.
-        dtype: the weights' type in memory.
-
-    Raises:
-        InputError: there is no such checkpoint, or it cannot be loaded.
-    """
-    backbone = _load(checkpoint, {}, fresh_heads=False, dtype=dtype)
-    head = Path(checkpoint) / HEAD_FILE if Path(checkpoint).is_dir() else hub_file(checkpoint, HEAD_FILE)
-    classifier = TokenClassifier(backbone, proclitics=head is not None and head.is_file())
-    if classifier.proclitic_head is not None and head is not None:
-        try:
-            classifier.proclitic_head.load_state_dict(load_file(head))
-        except Exception as error:
-            raise InputError(
-                f"the proclitic head cannot be read: {error}",
-                where=str(head),
-                remedy="copy the checkpoint anew, or delete the file to tag whole words",
-            ) from error
-    return classifier.eval(), encoding_options(backbone.config, checkpoint, limit=positions(backbone))
-
-
-def positions(model: PreTrainedModel) -> int | None:
+def max_positions(model: PreTrainedModel) -> int | None:
     """The most pieces that the encoder takes at a time, special tokens included; ``None`` without such a limit."""
     limit = getattr(model.config, "max_position_embeddings", None)
     for name, module in model.named_modules():
@@ -177,7 +120,7 @@ def positions(model: PreTrainedModel) -> int | None:
     return limit
 
 
-def encoding_options(config: PreTrainedConfig, where: str, *, limit: int | None = None) -> EncodingOptions:
+def read_window_options(config: PreTrainedConfig, where: str, *, limit: int | None = None) -> WindowOptions:
     """How documents are cut for a checkpoint, as its configuration says; by default where it says nothing.
 
     Args:
@@ -188,12 +131,12 @@ def encoding_options(config: PreTrainedConfig, where: str, *, limit: int | None 
     Raises:
         InputError: what it says cannot be read.
     """
-    options = EncodingOptions()
+    options = WindowOptions()
     if (stored := getattr(config, "musamma", None)) is not None:
         try:
             # A checkpoint of another tool that was calibrated here has no encoding of its own.
             if (encoding := stored.get("encoding")) is not None:
-                options = EncodingOptions(max_length=int(encoding["max_length"]), overlap=int(encoding["overlap"]))
+                options = WindowOptions(max_length=int(encoding["max_length"]), overlap=int(encoding["overlap"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"'musamma' in config.json is {stored!r}",
@@ -202,78 +145,5 @@ def encoding_options(config: PreTrainedConfig, where: str, *, limit: int | None 
                 remedy="copy the checkpoint anew, or delete the key to cut documents by default",
             ) from error
     if limit is not None and options.max_length > limit:
-        options = EncodingOptions(max_length=limit, overlap=min(options.overlap, limit // 4))
+        options = WindowOptions(max_length=limit, overlap=min(options.overlap, limit // 4))
     return options
-
-
-def hub_file(repository: str, name: str) -> Path | None:
-    """A file of a repository on the hub; ``None`` where it has none of that name or cannot be reached."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(repository, name))
-    except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
-        return None
-
-
-def _load(name: str, changes: Mapping[str, Any], *, fresh_heads: bool, **options: Any) -> PreTrainedModel:
-    """A token classifier. Weights that are missing or of another shape are drawn anew in the heads, if they may be fresh."""
-    verbosity = transformers_logging.get_verbosity()
-    bar = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()  # "newly initialized: classifier" is what fine-tuning is for
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
-    try:
-        config = AutoConfig.from_pretrained(name)
-        for key in changes:
-            if not hasattr(config, key):
-                raise InputError(
-                    f"encoder_config.{key}",
-                    where=name,
-                    expected=f"a key of its {type(config).__name__}, such as attention_probs_dropout_prob",
-                )
-        model, info = AutoModelForTokenClassification.from_pretrained(
-            name, output_loading_info=True, ignore_mismatched_sizes=True, **options, **changes
-        )
-        drawn = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-        body = f"{model.base_model_prefix}."
-        if lost := sorted(key for key in drawn if not fresh_heads or key.startswith(body)):
-            raise InputError(
-                f"the weights lack {lost[0]!r} or have it in another shape"
-                + f", and {len(lost) - 1} more" * (len(lost) > 1),
-                where=name,
-                expected=f"the weights of the {type(model).__name__} that config.json describes",
-                remedy="copy it anew, or write it with save_pretrained"
-                if fresh_heads
-                else "fine-tune it with musamma train",
-            )
-        return model
-    except InputError:
-        raise
-    except Exception as error:
-        raise load_error(name, error) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar:
-            transformers_logging.enable_progress_bar()
-
-
-def load_error(name: str, error: Exception) -> InputError:
-    """What went wrong when a model, tokenizer or data set was loaded by name, in one line with the way out."""
-    if Path(name).exists():
-        reason = " ".join(str(error).split())
-        return InputError(
-            f"cannot be loaded: {reason[:300]}",
-            where=name,
-            expected="a Hugging Face model folder: config.json, model.safetensors, tokenizer.json",
-            remedy="copy it anew, or write it with save_pretrained",
-        )
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        return InputError("no such folder", where=name, remedy="check the path, or give a hub id such as owner/name")
-    return InputError(
-        "there is no folder of that name and the Hugging Face hub did not give it",
-        where=name,
-        expected="a local folder, a model of this package (nawah), or a hub id that can be reached",
-        remedy="check the name and the connection, or download it elsewhere and give the folder",
-    )

@@ -19,7 +19,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def best_tags(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+def find_best_tags(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """The best sequence of tags in which every tag may follow the one before (Viterbi, 1967).
 
     Args:
@@ -79,7 +79,7 @@ def decode(
     """
     if not len(encoded.words):
         return []
-    best = best_tags(tag_logits, tags.allowed())
+    best = find_best_tags(tag_logits, tags.allowed())
     # Only names' words and the ones behind them are scored: most of a long text is neither.
     scored = best != 0
     scored[1:] |= scored[:-1].copy()

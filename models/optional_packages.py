@@ -15,7 +15,7 @@ from transformers import logging as transformers_logging
 from musamma.data.errors import InputError
 
 
-def require(*packages: str, extra: str, purpose: str) -> None:
+def require_packages(*packages: str, extra: str, purpose: str) -> None:
     """Fail early where an optional package is missing.
 
     Args:
@@ -31,7 +31,7 @@ def require(*packages: str, extra: str, purpose: str) -> None:
             raise InputError(f"{name} is not installed, which {purpose}", remedy=f"pip install 'musamma[{extra}]'")
 
 
-def forgo_telemetry() -> None:
+def disable_telemetry() -> None:
     """Keep OpenVINO and NNCF from reporting to Intel that they are used, and from keeping an id in the home folder.
 
     They do so from their first import on, where nobody has opted out, and do without where their package for it is
@@ -41,7 +41,7 @@ def forgo_telemetry() -> None:
 
 
 @contextmanager
-def silence() -> Iterator[None]:
+def silence_libraries() -> Iterator[None]:
     """Show what libraries print, log and warn of only on a terminal, and there on stderr."""
     sink = sys.stderr if sys.stderr.isatty() else io.StringIO()
     verbosity, disabled = transformers_logging.get_verbosity(), logging.root.manager.disable

@@ -1,9 +1,9 @@
-"""Running a classifier over documents: windows of similar length share a batch, documents come back in order."""
+"""Running a classifier over documents: windows of similar length share a batch, documents keep their order."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -12,42 +12,144 @@ import numpy as np
 from musamma.data.document import Document
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer, TokenizedDocument, Window
-from musamma.models.calibration import Calibration, Logits
+from musamma.models.calibration import Calibration, WordLogits
 from musamma.models.decoding import PROCLITIC_CLASSES, decode
-from musamma.models.runtimes.torch import Batch, Runtime
+from musamma.models.runtimes.runtime import Batch, Runtime
 
-# Every new shape makes the CPU's matrix library compile and keep another kernel.
-_MULTIPLE = 8
-# Documents whose windows are sorted by length together, where nobody has put them in groups.
-_GROUP = 256
+# For every new shape the CPU's matrix library compiles and caches another kernel.
+_LENGTH_MULTIPLE = 8
+# Documents whose windows are sorted by length together, where the caller formed no groups.
+_GROUP_SIZE = 256
 
 
-def pad(rows: list[np.ndarray], value: int, *, limit: int) -> np.ndarray:
-    """Rows of different length as one int64 array, (rows, pieces).
+class Predictor:
+    """A classifier with its tokenizer, tag set and calibration. Several threads may use one.
+
+    Args:
+        runtime: computes the logits.
+        document_tokenizer: cuts documents into windows as in training.
+        tag_set: the tag set.
+        columns: ``logits[..., columns]`` are in the tag set's order; int, (tags,).
+        batch_tokens: pieces per batch, padding included.
+        calibration: the temperatures of the scores.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        document_tokenizer: DocumentTokenizer,
+        tag_set: TagSet,
+        columns: np.ndarray,
+        *,
+        batch_tokens: int = 4096,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.runtime, self.document_tokenizer = runtime, document_tokenizer
+        self.tag_set, self.columns = tag_set, columns
+        self.batch_tokens = batch_tokens
+        self.calibration = calibration or Calibration()
+
+    def predict(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Yield the documents with their predicted names, in order. A few hundred documents are in memory at a time."""
+        return chain.from_iterable(self.predict_groups(_group_documents(documents)))
+
+    def predict_groups(self, groups: Iterable[list[Document]]) -> Iterator[list[Document]]:
+        """Yield groups of documents with their predicted names, in order.
+
+        No batch mixes windows of two groups, so predictions do not depend on neighbouring groups.
+        """
+        for group in self._classify_groups(groups):
+            yield [self.decode(*item, self.calibration) for item in zip(group.tokenized, group.logits, strict=True)]
+
+    def classify(self, documents: Iterable[Document]) -> Iterator[tuple[TokenizedDocument, WordLogits]]:
+        """Yield the documents with the logits of their words, in order."""
+        for group in self._classify_groups(_group_documents(documents)):
+            yield from zip(group.tokenized, group.logits, strict=True)
+
+    def decode(self, tokenized: TokenizedDocument, logits: WordLogits, calibration: Calibration) -> Document:
+        """Return a document with the names that its logits give, scored with the calibration."""
+        spans = decode(
+            tokenized,
+            *logits,
+            self.tag_set,
+            tag_temperature=calibration.tag_temperature,
+            proclitic_temperature=calibration.proclitic_temperature,
+        )
+        return tokenized.document.with_spans(spans)
+
+    def allocate_logits(self, tokenized: TokenizedDocument) -> WordLogits:
+        """Return zeros for the logits of a document's words."""
+        words = len(tokenized.words)
+        return (
+            np.zeros((words, len(self.tag_set)), dtype=np.float32),
+            np.zeros((words, PROCLITIC_CLASSES), dtype=np.float32) if self.runtime.proclitics else None,
+        )
+
+    def build_batch(self, windows: Sequence[Window]) -> Batch:
+        """Pad windows to one batch."""
+        padding, limit = self.document_tokenizer.tokenizer.pad_token_id or 0, self.document_tokenizer.max_length
+        ids = [window.input_ids for window in windows]
+        return Batch(pad_rows(ids, padding, limit=limit), pad_rows([np.ones_like(row) for row in ids], 0, limit=limit))
+
+    def _classify_groups(self, groups: Iterable[list[Document]]) -> Iterator[_Group]:
+        """Yield the groups with all their logits, in order. The next group is tokenized while one is computed."""
+        pending: deque[_Group] = deque()
+        sent: deque[tuple[_Group, list[tuple[int, Window]]]] = deque()
+
+        def batches() -> Iterator[Batch]:
+            for documents in groups:
+                tokenized = list(self.document_tokenizer.tokenize_all(documents))
+                group = _Group(tokenized, [self.allocate_logits(item) for item in tokenized])
+                windows = [(index, window) for index, item in enumerate(tokenized) for window in item.windows]
+                rows = batch_by_length([len(window.input_ids) for _, window in windows], tokens=self.batch_tokens)
+                group.pending_batches = len(rows)
+                pending.append(group)
+                for row in rows:
+                    batch_windows = [windows[index] for index in row]
+                    sent.append((group, batch_windows))
+                    yield self.build_batch([window for _, window in batch_windows])
+
+        for tag_logits, proclitic_logits in self.runtime.stream(batches()):
+            group, batch_windows = sent.popleft()
+            tag_rows = tag_logits[..., self.columns]
+            for row, (index, window) in enumerate(batch_windows):
+                words, positions = window.words[window.owned], window.positions[window.owned]
+                tag_result, proclitic_result = group.logits[index]
+                tag_result[words] = tag_rows[row, positions]
+                if proclitic_result is not None and proclitic_logits is not None:
+                    proclitic_result[words] = proclitic_logits[row, positions]
+            group.pending_batches -= 1
+            while pending and not pending[0].pending_batches:
+                yield pending.popleft()
+        yield from pending  # texts without a word at the very end
+
+
+def pad_rows(rows: list[np.ndarray], value: int, *, limit: int) -> np.ndarray:
+    """Pad rows of different length to one int64 array, (rows, pieces).
 
     Args:
         rows: piece ids or labels.
-        value: what to fill up with, to the next multiple of 8 of the longest row.
-        limit: the longest row there can be, which is not exceeded.
+        value: the padding value. The longest row is padded to the next multiple of 8.
+        limit: the greatest possible length of a row, which padding does not exceed.
     """
-    longest = min(limit, -(-max(map(len, rows)) // _MULTIPLE) * _MULTIPLE)
+    longest = min(limit, -(-max(map(len, rows)) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE)
     batch = np.full((len(rows), longest), value, dtype=np.int64)
     for index, row in enumerate(rows):
         batch[index, : len(row)] = row
     return batch
 
 
-def batches(lengths: list[int], *, tokens: int) -> list[list[int]]:
-    """Indices in batches of similar length, each of at most ``tokens`` pieces with its padding (or one row)."""
+def batch_by_length(lengths: list[int], *, tokens: int) -> list[list[int]]:
+    """Group row indices into batches of similar length, each of at most ``tokens`` pieces with padding, or of one row."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    groups: list[list[int]] = []
+    batches: list[list[int]] = []
     for index in order:
-        # Rows come longest first: the first one of a group sets its padded length.
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= tokens:
-            groups[-1].append(index)
+        # Rows come longest first: the first row of a batch sets its padded length.
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= tokens:
+            batches[-1].append(index)
         else:
-            groups.append([index])
-    return groups
+            batches.append([index])
+    return batches
 
 
 @dataclass(eq=False, slots=True)
@@ -55,119 +157,17 @@ class _Group:
     """Documents whose windows are batched together.
 
     Args:
-        encoded: the documents.
-        logits: what is known of their words by now.
-        batches: how many of their batches are still to come.
+        tokenized: the documents.
+        logits: the logits of their words, as far as computed.
+        pending_batches: number of their batches still to be computed.
     """
 
-    encoded: list[TokenizedDocument]
-    logits: list[Logits]
-    batches: int
+    tokenized: list[TokenizedDocument]
+    logits: list[WordLogits]
+    pending_batches: int = 0
 
 
-class Predictor:
-    """A classifier with its encoder and tag set. Several threads may use one.
-
-    Args:
-        runtime: computes the logits.
-        encoder: cuts documents as in training.
-        tags: the tag set.
-        columns: ``logits[..., columns]`` are in the tag set's order; int, (tags,).
-        batch_tokens: pieces a batch, padding included.
-        calibration: the temperatures that scores are made with.
-    """
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        encoder: DocumentTokenizer,
-        tags: TagSet,
-        columns: np.ndarray,
-        *,
-        batch_tokens: int = 4096,
-        calibration: Calibration | None = None,
-    ) -> None:
-        self.runtime, self.encoder, self.tags, self.columns = runtime, encoder, tags, columns
-        self.batch_tokens = batch_tokens
-        self.calibration = calibration or Calibration()
-
-    def predict(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents with the names found in them, in order; a few hundred of them are in memory at a time."""
-        return chain.from_iterable(self.predict_groups(_groups(documents)))
-
-    def predict_groups(self, groups: Iterable[list[Document]]) -> Iterator[list[Document]]:
-        """Groups of documents with the names found in them, in order.
-
-        No batch holds windows of two groups: what is found in a group does not depend on its neighbours.
-        """
-        for group in self._classified(groups):
-            yield [self.decoded(*item, self.calibration) for item in zip(group.encoded, group.logits, strict=True)]
-
-    def classify(self, documents: Iterable[Document]) -> Iterator[tuple[TokenizedDocument, Logits]]:
-        """The documents, in order, with what the classifier says of their words.
-
-        That is (words, tags), and (words, proclitic classes), or ``None`` without a proclitic head.
-        """
-        for group in self._classified(_groups(documents)):
-            yield from zip(group.encoded, group.logits, strict=True)
-
-    def decoded(self, encoded: TokenizedDocument, logits: Logits, calibration: Calibration) -> Document:
-        """A document with the names that its logits say, scored as the calibration says."""
-        spans = decode(
-            encoded,
-            *logits,
-            self.tags,
-            tag_temperature=calibration.tag_temperature,
-            proclitic_temperature=calibration.proclitic_temperature,
-        )
-        return encoded.document.with_spans(spans)
-
-    def _classified(self, groups: Iterable[list[Document]]) -> Iterator[_Group]:
-        """The groups, in order, with all their logits. While one is computed, the next is cut."""
-        waiting: deque[_Group] = deque()
-        sent: deque[tuple[_Group, list[tuple[int, Window]]]] = deque()
-
-        def work() -> Iterator[Batch]:
-            padding, limit = self.encoder.tokenizer.pad_token_id or 0, self.encoder.max_length
-            for documents in groups:
-                group = self._group(documents)
-                windows = [(index, window) for index, item in enumerate(group.encoded) for window in item.windows]
-                rows = batches([len(window.input_ids) for _, window in windows], tokens=self.batch_tokens)
-                group.batches = len(rows)
-                waiting.append(group)
-                for row in rows:
-                    chosen = [windows[index] for index in row]
-                    sent.append((group, chosen))
-                    ids = [window.input_ids for _, window in chosen]
-                    yield Batch(pad(ids, padding, limit=limit), pad([np.ones_like(row) for row in ids], 0, limit=limit))
-
-        for tag_logits, proclitic_logits in self.runtime.stream(work()):
-            group, chosen = sent.popleft()
-            tag_rows = tag_logits[..., self.columns]
-            for row, (index, window) in enumerate(chosen):
-                words, positions = window.words[window.owned], window.positions[window.owned]
-                tag_result, proclitic_result = group.logits[index]
-                tag_result[words] = tag_rows[row, positions]
-                if proclitic_result is not None and proclitic_logits is not None:
-                    proclitic_result[words] = proclitic_logits[row, positions]
-            group.batches -= 1
-            while waiting and not waiting[0].batches:
-                yield waiting.popleft()
-        yield from waiting  # texts without a word at the very end
-
-    def _group(self, documents: list[Document]) -> _Group:
-        encoded = list(self.encoder.tokenize_all(documents))
-        logits: list[Logits] = [
-            (
-                np.zeros((len(item.words), len(self.tags)), dtype=np.float32),
-                np.zeros((len(item.words), PROCLITIC_CLASSES), dtype=np.float32) if self.runtime.proclitics else None,
-            )
-            for item in encoded
-        ]
-        return _Group(encoded, logits, 0)
-
-
-def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
+def _group_documents(documents: Iterable[Document]) -> Iterator[list[Document]]:
     stream = iter(documents)
-    while group := list(islice(stream, _GROUP)):
+    while group := list(islice(stream, _GROUP_SIZE)):
         yield group

@@ -68,17 +68,17 @@ def write_random_checkpoint(
 
     from musamma.data.normalization import install_normalizer
     from musamma.data.tags import TagSet
-    from musamma.models.classifier import EncodingOptions, new_classifier
-    from musamma.models.loading import load_tokenizer
+    from musamma.models.classifier import WindowOptions
+    from musamma.models.loading import build_classifier, load_tokenizer
 
     torch.manual_seed(seed)
-    classifier = new_classifier(str(encoder), TagSet.from_labels(labels))
+    classifier = build_classifier(str(encoder), TagSet.from_labels(labels))
     if head_std is not None:
         torch.nn.init.normal_(classifier.backbone.classifier.weight, std=head_std)
     if proclitic_std is not None:
         torch.nn.init.normal_(classifier.proclitic_head.weight, std=proclitic_std)
     tokenizer = install_normalizer(load_tokenizer(str(encoder)))
-    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
+    classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16))
     return folder
 
 

@@ -19,7 +19,7 @@ from musamma.data.formats import read_documents
 from musamma.data.labels import apply_labels, load_label_map
 from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, Misalignment, build_targets
-from musamma.models.predictor import pad
+from musamma.models.predictor import pad_rows
 from musamma.training.config import DataConfig, RunConfig
 
 #: Corpora that come with the project, by name.
@@ -142,12 +142,12 @@ class WindowCollator:
         """``input_ids`` and ``attention_mask`` (windows, pieces), ``labels`` (windows, 2, pieces): tags, then proclitics."""
         ids = [np.asarray(row["input_ids"]) for row in rows]
         labels = [
-            torch.from_numpy(pad([np.asarray(row[column]) for row in rows], IGNORE_INDEX, limit=self.max_length))
+            torch.from_numpy(pad_rows([np.asarray(row[column]) for row in rows], IGNORE_INDEX, limit=self.max_length))
             for column in ("tags", "proclitics")
         ]
         return {
-            "input_ids": torch.from_numpy(pad(ids, self.padding, limit=self.max_length)),
-            "attention_mask": torch.from_numpy(pad([np.ones_like(row) for row in ids], 0, limit=self.max_length)),
+            "input_ids": torch.from_numpy(pad_rows(ids, self.padding, limit=self.max_length)),
+            "attention_mask": torch.from_numpy(pad_rows([np.ones_like(row) for row in ids], 0, limit=self.max_length)),
             "labels": torch.stack(labels, dim=1),
         }
 

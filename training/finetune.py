@@ -22,8 +22,8 @@ from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.normalization import install_normalizer
 from musamma.data.windows import DocumentTokenizer, Misalignment
-from musamma.models.classifier import EncodingOptions, TokenClassifier, new_classifier, positions
-from musamma.models.loading import load_tokenizer, resolve_model
+from musamma.models.classifier import TokenClassifier, WindowOptions, max_positions
+from musamma.models.loading import build_classifier, load_tokenizer, resolve_model
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime, supports_bfloat16
 from musamma.training.cards import build_model_card
@@ -150,7 +150,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     scores = {part: trainer.score(documents).to_dict() for part, documents in parts.items()}
     result = SeedResult(seed, folder, round(seconds, 1), scores)
     if is_main_process():
-        encoding = EncodingOptions(max_length=encoder.max_length, overlap=encoder.overlap)
+        encoding = WindowOptions(max_length=encoder.max_length, overlap=encoder.overlap)
         classifier.save_pretrained(folder, encoder.tokenizer, encoding)
         (folder / CARD_FILE).write_text(build_model_card(config, corpus, [result]), encoding="utf-8")
         shutil.copy(folder.parent / RUN_FILE, folder / RUN_FILE)
@@ -173,8 +173,8 @@ def _new_parts(config: RunConfig, corpus: Corpus) -> tuple[DocumentTokenizer, To
         max_length=config.encoding.max_length,
         overlap=config.encoding.overlap,
     )
-    classifier = new_classifier(name, corpus.tags, proclitics=config.proclitics, changes=config.encoder_config)
-    limit = positions(classifier.backbone)
+    classifier = build_classifier(name, corpus.tags, proclitics=config.proclitics, changes=config.encoder_config)
+    limit = max_positions(classifier.backbone)
     if limit is not None and encoder.max_length > limit:
         raise InputError(
             f"encoding.max_length {encoder.max_length}",

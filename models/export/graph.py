@@ -19,12 +19,18 @@ from transformers import PreTrainedTokenizerBase
 from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.models.classifier import EncodingOptions, TokenClassifier, positions
-from musamma.models.export.quantize import Sample, kept_layers, quantize_onnx, quantize_openvino, samples
+from musamma.models.classifier import TokenClassifier, WindowOptions, max_positions
+from musamma.models.export.quantize import (
+    GraphInputs,
+    quantize_onnx,
+    quantize_openvino,
+    sample_windows,
+    select_float_layers,
+)
 from musamma.models.loading import load_tokenizer, resolve_model
-from musamma.models.optional_packages import forgo_telemetry, require, silence
+from musamma.models.optional_packages import disable_telemetry, require_packages, silence_libraries
 from musamma.models.predictor import Predictor
-from musamma.models.runtimes.exported import GRAPH_FILES
+from musamma.models.runtimes.runtime import GRAPH_FILES
 from musamma.models.runtimes.torch import TorchRuntime
 
 if TYPE_CHECKING:
@@ -42,7 +48,7 @@ _PACKAGES = {
 _OPSET = 20
 
 
-class Graph(nn.Module):
+class TraceableClassifier(nn.Module):
     """A classifier whose outputs are tensors alone, as tracers want it.
 
     Args:
@@ -85,14 +91,14 @@ def export_checkpoint(
     """
     if not isinstance(predictor.runtime, TorchRuntime):
         raise InputError("an exported model cannot be exported again", where=model)
-    classifier, encoder = predictor.runtime.classifier, predictor.encoder
-    windows: list[Sample] = []
+    classifier, encoder = predictor.runtime.classifier, predictor.document_tokenizer
+    windows: list[GraphInputs] = []
     if quantize and runtime == "openvino":
-        windows = samples(load_khabar("train") if texts is None else texts, encoder)
+        windows = sample_windows(load_khabar("train") if texts is None else texts, encoder)
     try:
         write_export(
             classifier,
-            EncodingOptions(max_length=encoder.max_length, overlap=encoder.overlap),
+            WindowOptions(max_length=encoder.max_length, overlap=encoder.overlap),
             # Not the encoder's, which keeps the settings of its last call.
             load_tokenizer(resolve_model(model)),
             folder,
@@ -108,7 +114,7 @@ def export_checkpoint(
             where=model,
             remedy=f"try --format {'onnx' if runtime == 'openvino' else 'openvino'}",
         ) from error
-    return kept_layers(classifier) if quantize else (), len(windows)
+    return select_float_layers(classifier) if quantize else (), len(windows)
 
 
 def check_packages(runtime: str, *, quantized: bool) -> None:
@@ -117,17 +123,17 @@ def check_packages(runtime: str, *, quantized: bool) -> None:
     Raises:
         InputError: it is not installed.
     """
-    require(*_PACKAGES[runtime, quantized], extra=runtime, purpose=f"makes {runtime} models")
+    require_packages(*_PACKAGES[runtime, quantized], extra=runtime, purpose=f"makes {runtime} models")
 
 
 def write_export(
     classifier: TokenClassifier,
-    options: EncodingOptions,
+    options: WindowOptions,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     *,
     runtime: str,
-    windows: Sequence[Sample] = (),
+    windows: Sequence[GraphInputs] = (),
     quantize: bool = False,
 ) -> None:
     """Write what is needed to run a classifier elsewhere: its graph, configuration and tokenizer.
@@ -146,8 +152,8 @@ def write_export(
     """
     check_packages(runtime, quantized=quantize)
     path = folder / GRAPH_FILES[runtime][0]
-    graph = Graph(classifier)
-    kept = [f"classifier.{layer}" for layer in kept_layers(classifier)]
+    graph = TraceableClassifier(classifier)
+    kept = [f"classifier.{layer}" for layer in select_float_layers(classifier)]
     if runtime == "openvino":
         model = convert_openvino(graph)
         if quantize:
@@ -164,10 +170,10 @@ def write_export(
     tokenizer.save_pretrained(folder)
 
 
-def convert_openvino(graph: Graph) -> openvino.Model:
+def convert_openvino(graph: TraceableClassifier) -> openvino.Model:
     """The OpenVINO graph of a classifier."""
-    forgo_telemetry()
-    with silence(), torch.inference_mode():
+    disable_telemetry()
+    with silence_libraries(), torch.inference_mode():
         import openvino
 
         model = openvino.convert_model(graph.eval(), example_input=_example(graph.classifier))
@@ -185,11 +191,11 @@ def save_openvino(model: openvino.Model, path: Path) -> None:
     openvino.save_model(model, path, compress_to_fp16=True)
 
 
-def write_onnx(graph: Graph, path: Path) -> None:
+def write_onnx(graph: TraceableClassifier, path: Path) -> None:
     """Write a classifier as an ONNX graph, in one file, in float32."""
-    limit = positions(graph.classifier.backbone)
+    limit = max_positions(graph.classifier.backbone)
     pieces = torch.export.Dim("pieces", max=limit) if limit is not None else torch.export.Dim("pieces")
-    with silence(), torch.inference_mode():
+    with silence_libraries(), torch.inference_mode():
         torch.onnx.export(
             graph.eval(),
             _example(graph.classifier),
@@ -206,7 +212,7 @@ def write_onnx(graph: Graph, path: Path) -> None:
 
 def _example(classifier: TokenClassifier) -> tuple[torch.Tensor, torch.Tensor]:
     """Two windows of different length. Without padding a tracer would find that the mask makes no difference."""
-    pieces = min(32, positions(classifier.backbone) or 32)
+    pieces = min(32, max_positions(classifier.backbone) or 32)
     mask = torch.ones(2, pieces, dtype=torch.long)
     mask[1, pieces // 2 :] = 0
     padding = classifier.config.pad_token_id or 0
@@ -217,7 +223,7 @@ def _example(classifier: TokenClassifier) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _write_config(
-    classifier: TokenClassifier, options: EncodingOptions, folder: Path, *, runtime: str, quantization: str | None
+    classifier: TokenClassifier, options: WindowOptions, folder: Path, *, runtime: str, quantization: str | None
 ) -> None:
     config = copy.deepcopy(classifier.config)
     own = getattr(config, "musamma", None)

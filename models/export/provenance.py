@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from musamma.models.export.verify import Parity
+from musamma.models.export.verify import ParityReport
 
 _PACKAGES = ("musamma", "torch", "transformers")
 _OWN = {"openvino": ("openvino", "nncf"), "onnx": ("onnx", "onnxruntime", "onnxscript")}
@@ -17,7 +17,7 @@ _TOOLS = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class QualityGate:
     """Strict micro F1 on annotated documents, of the checkpoint and of what was exported.
 
     Args:
@@ -48,7 +48,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
+class ExportRecord:
     """How an exported model was made, and what was measured.
 
     Args:
@@ -69,11 +69,11 @@ class Provenance:
     quantization: str | None
     kept: tuple[str, ...]
     samples: int
-    parity: Parity
-    gate: Gate | None
+    parity: ParityReport
+    gate: QualityGate | None
     bytes: tuple[int, int]
     words_a_second: tuple[float, ...]
-    versions: Mapping[str, str]
+    read_versions: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """The record as it stands in ``export.json``."""
@@ -133,13 +133,13 @@ class Provenance:
         return "\n".join(lines)
 
 
-def weights_size(folder: Path) -> int:
+def checkpoint_bytes(folder: Path) -> int:
     """Bytes of a checkpoint's weights: its safetensors, else its ``.bin`` files."""
     found = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
     return sum(path.stat().st_size for path in found)
 
 
-def versions(runtime: str) -> dict[str, str]:
+def read_versions(runtime: str) -> dict[str, str]:
     """The versions of the packages that have a part in an export to a runtime, of those that are there."""
     found = {}
     for name in (*_PACKAGES, *_OWN[runtime]):

@@ -21,7 +21,7 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.classifier import TokenClassifier
-from musamma.models.optional_packages import silence
+from musamma.models.optional_packages import silence_libraries
 
 if TYPE_CHECKING:
     import openvino
@@ -32,12 +32,12 @@ SAMPLES = 200
 _SMOOTHING = 0.8
 
 #: The inputs of a graph for one window: ``input_ids`` and ``attention_mask``, both int64, (1, pieces).
-Sample: TypeAlias = dict[str, np.ndarray]
+GraphInputs: TypeAlias = dict[str, np.ndarray]
 
 
-def samples(
+def sample_windows(
     documents: Iterable[Document], encoder: DocumentTokenizer, *, limit: int = SAMPLES, seed: int = 1
-) -> list[Sample]:
+) -> list[GraphInputs]:
     """Windows of documents, drawn at random but the same ones every time.
 
     Args:
@@ -58,7 +58,7 @@ def samples(
     return [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in windows[:limit]]
 
 
-def kept_layers(classifier: TokenClassifier) -> tuple[str, ...]:
+def select_float_layers(classifier: TokenClassifier) -> tuple[str, ...]:
     """The linear layers that stay in floating point, by their paths in the classifier.
 
     Those are the heads, and the down-projections in the first half of the encoder's layers: linear layers in a list of
@@ -79,15 +79,15 @@ def kept_layers(classifier: TokenClassifier) -> tuple[str, ...]:
     return (*(path for layer in layers[: (len(layers) + 1) // 2] for path in narrowing[layer]), *heads)
 
 
-def quantize_openvino(model: openvino.Model, windows: Sequence[Sample], kept: Sequence[str]) -> openvino.Model:
+def quantize_openvino(model: openvino.Model, windows: Sequence[GraphInputs], kept: Sequence[str]) -> openvino.Model:
     """Quantise weights and activations; ranges of activations are measured on samples.
 
     Args:
         model: the graph, in floating point.
-        windows: see :func:`samples`.
+        windows: see :func:`sample_windows`.
         kept: the paths of modules in the graph's classifier that stay as they are.
     """
-    with silence():
+    with silence_libraries():
         import nncf
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
 
@@ -118,7 +118,7 @@ def quantize_onnx(source: Path, target: Path, kept: Sequence[str]) -> None:
         target: the file to write.
         kept: as in :func:`quantize_openvino`.
     """
-    with silence():
+    with silence_libraries():
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -127,7 +127,7 @@ def quantize_onnx(source: Path, target: Path, kept: Sequence[str]) -> None:
             source,
             target,
             op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=[node.name for node in graph.node if not scopes(node).isdisjoint(kept)],
+            nodes_to_exclude=[node.name for node in graph.node if not read_scopes(node).isdisjoint(kept)],
             weight_type=QuantType.QInt8,
             per_channel=True,
             # Seven bits: on processors without VNNI the sums of products of eight bits overflow.
@@ -135,7 +135,7 @@ def quantize_onnx(source: Path, target: Path, kept: Sequence[str]) -> None:
         )
 
 
-def scopes(node: Any) -> set[str]:
+def read_scopes(node: Any) -> set[str]:
     """The paths of the modules that a node of an ONNX graph belongs to."""
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":

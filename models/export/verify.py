@@ -10,10 +10,10 @@ import numpy as np
 
 from musamma.data.document import Document
 from musamma.data.windows import TokenizedDocument
-from musamma.models.calibration import Logits
+from musamma.models.calibration import WordLogits
 from musamma.models.decoding import PROCLITIC_CLASSES, log_softmax
-from musamma.models.predictor import Predictor, pad
-from musamma.models.runtimes.torch import Batch
+from musamma.models.predictor import Predictor, pad_rows
+from musamma.models.runtimes.runtime import Batch
 
 #: Windows that a comparison should have at least.
 WINDOWS = 200
@@ -31,7 +31,7 @@ _ROWS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parity:
+class ParityReport:
     """How far two predictors agree on the same windows.
 
     Args:
@@ -74,7 +74,9 @@ class Parity:
         return None
 
 
-def excerpts(documents: Iterable[Document], predictor: Predictor, *, windows: int = WINDOWS) -> list[TokenizedDocument]:
+def build_excerpts(
+    documents: Iterable[Document], predictor: Predictor, *, windows: int = WINDOWS
+) -> list[TokenizedDocument]:
     """Texts of very different lengths: whole documents, their lines, and lines cut short.
 
     Args:
@@ -84,7 +86,7 @@ def excerpts(documents: Iterable[Document], predictor: Predictor, *, windows: in
     """
     found: list[TokenizedDocument] = []
     count = 0
-    for encoded in predictor.encoder.tokenize_all(_cut(documents)):
+    for encoded in predictor.document_tokenizer.tokenize_all(_cut(documents)):
         found.append(encoded)
         count += len(encoded.windows)
         if count >= windows:
@@ -92,22 +94,22 @@ def excerpts(documents: Iterable[Document], predictor: Predictor, *, windows: in
     return found
 
 
-def compare(reference: Predictor, exported: Predictor, encoded: Sequence[TokenizedDocument]) -> Parity:
+def compare_predictors(reference: Predictor, exported: Predictor, encoded: Sequence[TokenizedDocument]) -> ParityReport:
     """Compare two predictors with the same tags and tokenizer on documents.
 
     Args:
         reference: the checkpoint's.
         exported: the graph's.
-        encoded: see :func:`excerpts`.
+        encoded: see :func:`build_excerpts`.
     """
     # Without padding the reference needs no mask to be right.
-    ours, alone = logits(reference, encoded, rows=1), logits(exported, encoded, rows=1)
-    theirs = logits(exported, encoded)
+    ours, alone = compute_logits(reference, encoded, rows=1), compute_logits(exported, encoded, rows=1)
+    theirs = compute_logits(exported, encoded)
     agreeing, parted, difference = _differences(ours, theirs)
     _, padding_parted, padding_difference = _differences(theirs, alone)
     found = [_names(reference, encoded, ours), _names(exported, encoded, theirs)]
     total = sum(map(len, found))
-    return Parity(
+    return ParityReport(
         windows=sum(len(item.windows) for item in encoded),
         words=len(agreeing),
         names=len(found[0]),
@@ -121,7 +123,9 @@ def compare(reference: Predictor, exported: Predictor, encoded: Sequence[Tokeniz
     )
 
 
-def logits(predictor: Predictor, encoded: Sequence[TokenizedDocument], *, rows: int = _ROWS) -> list[Logits]:
+def compute_logits(
+    predictor: Predictor, encoded: Sequence[TokenizedDocument], *, rows: int = _ROWS
+) -> list[WordLogits]:
     """The logits of all documents' words, from batches that mix long windows with short ones.
 
     Args:
@@ -129,14 +133,14 @@ def logits(predictor: Predictor, encoded: Sequence[TokenizedDocument], *, rows: 
         encoded: the documents.
         rows: windows a batch.
     """
-    limit, padding = predictor.encoder.max_length, predictor.encoder.tokenizer.pad_token_id or 0
+    limit, padding = predictor.document_tokenizer.max_length, predictor.document_tokenizer.tokenizer.pad_token_id or 0
     windows = [(index, window) for index, item in enumerate(encoded) for window in item.windows]
     windows.sort(key=lambda item: len(item[1].input_ids), reverse=True)
     count = -(-len(windows) // rows)
     groups = [windows[index::count] for index in range(count)]
-    results: list[Logits] = [
+    results: list[WordLogits] = [
         (
-            np.zeros((len(item.words), len(predictor.tags)), dtype=np.float32),
+            np.zeros((len(item.words), len(predictor.tag_set)), dtype=np.float32),
             np.zeros((len(item.words), PROCLITIC_CLASSES), dtype=np.float32) if predictor.runtime.proclitics else None,
         )
         for item in encoded
@@ -145,7 +149,9 @@ def logits(predictor: Predictor, encoded: Sequence[TokenizedDocument], *, rows: 
     def batches() -> Iterator[Batch]:
         for group in groups:
             ids = [window.input_ids for _, window in group]
-            yield Batch(pad(ids, padding, limit=limit), pad([np.ones_like(row) for row in ids], 0, limit=limit))
+            yield Batch(
+                pad_rows(ids, padding, limit=limit), pad_rows([np.ones_like(row) for row in ids], 0, limit=limit)
+            )
 
     for group, (tags, proclitics) in zip(groups, predictor.runtime.stream(batches()), strict=True):
         for row, (index, window) in enumerate(group):
@@ -166,7 +172,7 @@ def _cut(documents: Iterable[Document]) -> Iterator[Document]:
             yield Document(f"{document.id}:{number}", text)
 
 
-def _differences(ours: Sequence[Logits], theirs: Sequence[Logits]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _differences(ours: Sequence[WordLogits], theirs: Sequence[WordLogits]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Whether words' best tags are the same, whether they part beyond a tie, and how far log probabilities differ.
 
     Returns:
@@ -178,7 +184,7 @@ def _differences(ours: Sequence[Logits], theirs: Sequence[Logits]) -> tuple[np.n
 
 
 def _names(
-    predictor: Predictor, encoded: Sequence[TokenizedDocument], found: Sequence[Logits]
+    predictor: Predictor, encoded: Sequence[TokenizedDocument], found: Sequence[WordLogits]
 ) -> set[tuple[int, tuple[int, int, str]]]:
-    documents = (predictor.decoded(item, own, predictor.calibration) for item, own in zip(encoded, found, strict=True))
+    documents = (predictor.decode(item, own, predictor.calibration) for item, own in zip(encoded, found, strict=True))
     return set(chain.from_iterable(((n, span.key) for span in d.spans) for n, d in enumerate(documents)))

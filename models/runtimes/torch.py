@@ -1,59 +1,29 @@
-"""What computes a classifier's logits: PyTorch here; OpenVINO and ONNX Runtime for exported classifiers."""
+"""PyTorch runtime: runs checkpoints on a CPU or GPU."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from musamma.data.errors import InputError
 from musamma.models.classifier import TokenClassifier
+from musamma.models.runtimes.runtime import Batch, BatchLogits
 
-#: Tag logits, (rows, pieces, tags), and proclitic logits, (rows, pieces, classes), or ``None`` without such a head; float32.
-Output = tuple[np.ndarray, np.ndarray | None]
-
-# Batches that a GPU has before it while the one before them is fetched and the next one is cut.
-_AHEAD = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Windows of similar length, padded.
-
-    Args:
-        input_ids: piece ids; int64, (rows, pieces).
-        attention_mask: 1 for pieces, 0 for padding; int64, (rows, pieces).
-    """
-
-    input_ids: np.ndarray
-    attention_mask: np.ndarray
-
-
-class Runtime(Protocol):
-    """A classifier where it runs. Several threads may stream through one."""
-
-    @property
-    def proclitics(self) -> bool:
-        """Whether it has a proclitic head."""
-
-    def stream(self, batches: Iterable[Batch]) -> Iterator[Output]:
-        """The logits of every batch, in order. A few batches are read ahead, so that the next is cut while one is computed."""
-
-    def settings(self) -> dict[str, Any]:
-        """What of the runtime decides the logits, by names that users know."""
+# Batches that a GPU is given before the first of them is fetched, so that the next one is prepared meanwhile.
+_GPU_PENDING = 2
 
 
 class TorchRuntime:
     """A classifier in PyTorch.
 
     Args:
-        classifier: the model, on its device; it is not switched to evaluation mode here.
-        device: where it is.
-        autocast: the type to compute in, ``None`` for the weights' own.
+        classifier: the model, on its device. The runtime does not switch it to evaluation mode.
+        device: the model's device.
+        autocast: the type to compute in; ``None`` for the type of the weights.
     """
 
     def __init__(
@@ -63,53 +33,53 @@ class TorchRuntime:
 
     @property
     def proclitics(self) -> bool:
-        """Whether the classifier has a proclitic head."""
+        """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         return self.classifier.proclitic_head is not None
 
-    def stream(self, batches: Iterable[Batch]) -> Iterator[Output]:
-        """See :class:`Runtime`."""
-        ahead: deque[tuple[torch.Tensor, torch.Tensor | None, torch.cuda.Event | None]] = deque()
-        limit = _AHEAD if self.device.type == "cuda" else 0
+    def stream(self, batches: Iterable[Batch]) -> Iterator[BatchLogits]:
+        """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
+        pending: deque[tuple[torch.Tensor, torch.Tensor | None, torch.cuda.Event | None]] = deque()
+        max_pending = _GPU_PENDING if self.device.type == "cuda" else 0
         for batch in batches:
-            ahead.append(self._launch(batch))
-            if len(ahead) > limit:
-                yield _fetched(*ahead.popleft())
-        while ahead:
-            yield _fetched(*ahead.popleft())
+            pending.append(self._launch(batch))
+            if len(pending) > max_pending:
+                yield _fetch(*pending.popleft())
+        while pending:
+            yield _fetch(*pending.popleft())
 
     def settings(self) -> dict[str, Any]:
-        """See :class:`Runtime`."""
+        """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         return {"runtime": "torch", "device": str(self.device), "bfloat16": self.autocast is not None}
 
     @torch.inference_mode()
     def _launch(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None, torch.cuda.Event | None]:
-        ids, mask = (self._moved(array) for array in (batch.input_ids, batch.attention_mask))
+        ids, mask = (self._to_device(array) for array in (batch.input_ids, batch.attention_mask))
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             tags, proclitics = self.classifier(ids, mask)
-        # On a GPU both copies are queued behind this batch, and before the next one's computation.
-        there = self.device.type == "cuda"
-        tags = tags.float().to("cpu", non_blocking=there)
+        # On a GPU both copies are queued after this batch and before the computation of the next one.
+        on_gpu = self.device.type == "cuda"
+        tags = tags.float().to("cpu", non_blocking=on_gpu)
         if proclitics is not None:
-            proclitics = proclitics.float().to("cpu", non_blocking=there)
+            proclitics = proclitics.float().to("cpu", non_blocking=on_gpu)
         done = None
-        if there:
+        if on_gpu:
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(self.device))
         return tags, proclitics, done
 
-    def _moved(self, array: np.ndarray) -> torch.Tensor:
+    def _to_device(self, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(array)
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
 
-def _fetched(tags: torch.Tensor, proclitics: torch.Tensor | None, done: torch.cuda.Event | None) -> Output:
+def _fetch(tags: torch.Tensor, proclitics: torch.Tensor | None, done: torch.cuda.Event | None) -> BatchLogits:
     if done is not None:
         done.synchronize()
     return tags.numpy(), None if proclitics is None else proclitics.numpy()
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name; the GPU where there is one, if ``name`` is ``None``.
+    """Return the named device; by default the GPU if there is one.
 
     Raises:
         InputError: there is no such device.
@@ -118,13 +88,13 @@ def choose_device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        raise InputError(f"device {name!r}", expected=f"one that is there, such as {', '.join(there)}") from error
+        available = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise InputError(f"device {name!r}", expected=f"an available device, such as {', '.join(available)}") from error
     return device
 
 
 def supports_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware, so that it is faster than float32."""
+    """True if the device multiplies bfloat16 matrices in hardware, so that they are faster than float32 ones."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":

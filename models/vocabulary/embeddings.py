@@ -10,13 +10,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from musamma.data.errors import InputError
-from musamma.models.encoder import word_embedding
-from musamma.models.vocabulary.word_vocabulary import cut_words
+from musamma.models.vocabulary.word_vocabulary import tokenize_words
 
-INITIALS = ("mean", "scaled", "first", "letters")
+INITIALIZATIONS = ("mean", "scaled", "first", "letters")
 
 
-def extend_model(
+def extend_embeddings(
     model: PreTrainedModel, tokenizer: Tokenizer, words: list[str], *, initial: str = "letters"
 ) -> PreTrainedModel:
     """A copy of an encoder with rows for whole words, in the places that :func:`extend_tokenizer` gives them.
@@ -25,13 +24,13 @@ def extend_model(
         model: the encoder.
         tokenizer: its tokenizer, without the words.
         words: the new pieces.
-        initial: see :func:`new_rows`.
+        initial: see :func:`build_rows`.
     """
     extended = copy.deepcopy(model)
     embedding = word_embedding(extended)
     table = embedding.weight.detach()
     start = tokenizer.get_vocab_size(with_added_tokens=False)
-    rows = new_rows(table, tokenizer, words, initial=initial)
+    rows = build_rows(table, tokenizer, words, initial=initial)
     embedding.weight = nn.Parameter(torch.cat([table[:start], rows, table[start:]]))
     embedding.num_embeddings = extended.config.vocab_size = len(embedding.weight)
     if embedding.padding_idx is not None and embedding.padding_idx >= start:
@@ -42,7 +41,7 @@ def extend_model(
     return extended
 
 
-def new_rows(table: torch.Tensor, tokenizer: Tokenizer, words: list[str], *, initial: str) -> torch.Tensor:
+def build_rows(table: torch.Tensor, tokenizer: Tokenizer, words: list[str], *, initial: str) -> torch.Tensor:
     """Embeddings of whole words from those of their parts.
 
     Args:
@@ -57,7 +56,7 @@ def new_rows(table: torch.Tensor, tokenizer: Tokenizer, words: list[str], *, ini
     """
     names = {i: piece for piece, i in tokenizer.get_vocab().items()}
     rows = torch.empty(len(words), table.shape[1], dtype=table.dtype)
-    for number, ids in enumerate(cut_words(tokenizer, words).values()):
+    for number, ids in enumerate(tokenize_words(tokenizer, words).values()):
         weights = torch.ones(len(ids))
         if initial == "first":
             weights = 0.5 ** torch.arange(len(ids))
@@ -69,7 +68,7 @@ def new_rows(table: torch.Tensor, tokenizer: Tokenizer, words: list[str], *, ini
     return rows
 
 
-def one_table(model: PreTrainedModel) -> None:
+def check_single_table(model: PreTrainedModel) -> None:
     """Refuse a model that keeps a second table with a row for each piece, or that has a decoder."""
     own = word_embedding(model)
     if getattr(model.config, "is_encoder_decoder", False):
@@ -83,3 +82,46 @@ def one_table(model: PreTrainedModel) -> None:
                 where=str(model.name_or_path),
                 expected="one table of word embeddings",
             )
+
+
+def word_embedding(model: PreTrainedModel) -> nn.Embedding:
+    """The table of piece embeddings.
+
+    Raises:
+        InputError: pieces are looked up in another way.
+    """
+    embedding = model.get_input_embeddings()
+    if not isinstance(embedding, nn.Embedding):
+        raise InputError(
+            f"pieces are looked up in a {type(embedding).__name__}",
+            where=str(model.name_or_path),
+            expected="one table of word embeddings (torch.nn.Embedding)",
+        )
+    return embedding
+
+
+def trim_embeddings(model: PreTrainedModel, ids: list[int]) -> PreTrainedModel:
+    """A copy of an encoder with the word embeddings of ``ids`` only; special ids in its config are renumbered.
+
+    Raises:
+        InputError: the embedding has fewer rows than the largest id needs.
+    """
+    new = {old: i for i, old in enumerate(ids)}
+    trimmed = copy.deepcopy(model)
+    embedding = word_embedding(trimmed)
+    if ids[-1] >= len(embedding.weight):
+        raise InputError(
+            f"piece id {ids[-1]}",
+            where=str(model.name_or_path),
+            expected=f"ids below {len(embedding.weight)}, the rows of the embedding",
+            remedy="the tokenizer belongs to another model, or pieces were added to it afterwards",
+        )
+    embedding.weight = nn.Parameter(embedding.weight.detach()[torch.tensor(ids)])
+    embedding.num_embeddings = len(ids)
+    if embedding.padding_idx is not None:
+        embedding.padding_idx = new[embedding.padding_idx]
+    trimmed.config.vocab_size = len(ids)
+    for key, value in trimmed.config.to_dict().items():
+        if key.endswith("_token_id") and isinstance(value, int):
+            setattr(trimmed.config, key, new.get(value))
+    return trimmed

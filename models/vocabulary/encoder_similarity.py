@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,10 @@ import torch
 from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedModel
 
-from musamma.models.vocabulary.trim_check import hidden_states, largest
 from musamma.models.vocabulary.word_vocabulary import ARABIC_WORD, split_words
 
+#: One line in so many is held out of the counting.
+HELD_OUT_EVERY = 50
 _LINES, _PIECES = 64, 128
 
 
@@ -69,7 +70,9 @@ class EncoderSimilarity:
     hidden_difference: float
 
 
-def measure_cuts(tokenizers: tuple[Tokenizer, Tokenizer], lines: Sequence[str], unknown: tuple[int, int]) -> Fertility:
+def measure_fertility(
+    tokenizers: tuple[Tokenizer, Tokenizer], lines: Sequence[str], unknown: tuple[int, int]
+) -> Fertility:
     """Cut lines with the old and the new tokenizer and compare.
 
     Args:
@@ -106,7 +109,7 @@ def measure_cuts(tokenizers: tuple[Tokenizer, Tokenizer], lines: Sequence[str], 
     )
 
 
-def measure_states(
+def measure_similarity(
     models: tuple[PreTrainedModel, PreTrainedModel],
     tokenizers: tuple[Tokenizer, Tokenizer],
     lines: Sequence[str],
@@ -194,3 +197,50 @@ def _pooled(line: Encoding, states: torch.Tensor) -> torch.Tensor:
 def _mean(parts: list[torch.Tensor]) -> float | None:
     values = [value for part in parts for value in part.tolist()]
     return sum(values) / len(values) if values else None
+
+
+class LineSplit:
+    """Parts a stream of lines into those to count and an even sample to prove on.
+
+    Args:
+        most: the most lines to hold out.
+        progress: called now and then with the number of lines that were passed on.
+
+    Attributes:
+        lines: what was held out, from all parts of the stream.
+        counted: how many lines were passed on.
+        seen: how many there were.
+    """
+
+    def __init__(self, most: int, progress: Callable[[int], None] | None = None) -> None:
+        self.most, self.progress, self.step = most, progress, HELD_OUT_EVERY
+        self.lines: list[str] = []
+        self.counted = self.seen = 0
+
+    def rest(self, lines: Iterable[str]) -> Iterator[str]:
+        """The lines that are not held out."""
+        for line in lines:
+            self.seen += 1
+            if self.seen % self.step:
+                self.counted += 1
+                if self.progress and self.counted % 10_000 == 0:
+                    self.progress(self.counted)
+                yield line
+                continue
+            self.lines.append(line)
+            if len(self.lines) > self.most:
+                # Every other one goes: the sample stays even, and what goes is still not counted.
+                self.lines, self.step = self.lines[1::2], 2 * self.step
+
+
+@torch.inference_mode()
+def hidden_states(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
+    """Last hidden states of one line, shape (pieces, hidden); a long line is cut."""
+    states: torch.Tensor = model(input_ids=torch.tensor([ids[:_PIECES]])).last_hidden_state[0]
+    return states
+
+
+def largest(states: torch.Tensor) -> float:
+    """The largest absolute number among hidden states; what is no number counts as infinite."""
+    # A state that is no number must fail the comparison, which max() on floats would let pass.
+    return float(states.abs().nan_to_num(nan=torch.inf).max())

@@ -13,22 +13,32 @@ from transformers import AutoTokenizer
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend, install_normalizer
-from musamma.models.encoder import (
+from musamma.models.loading import resolve_model
+from musamma.models.pretrained_encoder import (
     DTYPES,
+    count_weight_bytes,
     load_encoder,
-    made_folder,
+    make_folder,
     save_encoder,
-    weight_bytes,
-    word_embedding,
     wrap_tokenizer,
 )
-from musamma.models.loading import resolve_model
-from musamma.models.vocabulary.embeddings import INITIALS, extend_model, one_table
-from musamma.models.vocabulary.encoder_similarity import EncoderSimilarity, Fertility, measure_cuts, measure_states
+from musamma.models.vocabulary.embeddings import (
+    INITIALIZATIONS,
+    check_single_table,
+    extend_embeddings,
+    trim_embeddings,
+    word_embedding,
+)
+from musamma.models.vocabulary.encoder_similarity import (
+    HELD_OUT_EVERY,
+    EncoderSimilarity,
+    Fertility,
+    LineSplit,
+    measure_fertility,
+    measure_similarity,
+)
 from musamma.models.vocabulary.tokenizer import trim_tokenizer
-from musamma.models.vocabulary.trim import trim_model
-from musamma.models.vocabulary.trim_check import ONE_HELD_OUT_IN, HeldOut
-from musamma.models.vocabulary.word_vocabulary import choose_vocabulary, count_words, extend_tokenizer, unknown_id
+from musamma.models.vocabulary.word_vocabulary import choose_vocabulary, count_words, extend_tokenizer, unknown_piece_id
 
 _NAMED = 20
 _TOLERANCE = 1e-5
@@ -42,7 +52,7 @@ class ExtensionReport:
         source: the encoder that was extended.
         dtype: of the saved weights.
         normalized: whether Musamma's Arabic normaliser was installed first.
-        initial: how the rows of new pieces were made, one of :data:`~musamma.models.vocabulary.embeddings.INITIALS`.
+        initial: how the rows of new pieces were made, one of :data:`~musamma.models.vocabulary.embeddings.INITIALIZATIONS`.
         words_added, pieces_dropped: new pieces and pieces that went.
         pieces_before, pieces_after: rows of the word embedding.
         parameters_before, parameters_after: numbers in the encoder, without a pooler.
@@ -112,7 +122,7 @@ def extend_encoder(
         dtype: of the saved weights; ``config.json`` asks for float32.
         normalize: install Musamma's Arabic normaliser first.
         held_out: the most lines of a text to measure on.
-        initial: how rows of new pieces are made, see :func:`musamma.models.vocabulary.embeddings.new_rows`.
+        initial: how rows of new pieces are made, see :func:`musamma.models.vocabulary.embeddings.build_rows`.
         progress: called now and then with the number of lines counted so far.
 
     Raises:
@@ -122,35 +132,35 @@ def extend_encoder(
     """
     _check(words=words, dtype=dtype, held_out=held_out, initial=initial, output=Path(output))
     model, tokenizer = load_encoder(str(source))
-    one_table(model)
+    check_single_table(model)
     if normalize:
         tokenizer = install_normalizer(tokenizer)
     backend = fast_backend(tokenizer)
     backend.no_truncation()
     backend.no_padding()
-    held = {name: HeldOut(held_out) for name in texts}
+    held = {name: LineSplit(held_out) for name in texts}
     lexicon = count_words(backend, _counted(texts, held, progress))
     lines = [line for one in held.values() for line in one.lines]
     if not lines:
         seen = sum(one.seen for one in held.values())
-        raise InputError(f"{seen} lines of text", where="text", expected=f"at least {ONE_HELD_OUT_IN}, one to hold out")
+        raise InputError(f"{seen} lines of text", where="text", expected=f"at least {HELD_OUT_EVERY}, one to hold out")
     choice = choose_vocabulary(backend, lexicon, words=words, pieces=pieces)
     base = trim_tokenizer(backend, choice.ids)
-    extended = extend_model(trim_model(model, choice.ids), base, choice.words, initial=initial)
-    output = made_folder(output)
+    extended = extend_embeddings(trim_embeddings(model, choice.ids), base, choice.words, initial=initial)
+    output = make_folder(output)
     with tempfile.TemporaryDirectory(dir=output, prefix=".extend-") as name:
         folder = Path(name)
         save_encoder(extended, wrap_tokenizer(tokenizer, extend_tokenizer(base, choice.words)), folder, dtype)
         saved, new = load_encoder(name)[0], fast_backend(AutoTokenizer.from_pretrained(name))
         kept, places = set(choice.ids), new.get_vocab()
         moved = {old: places[piece] for piece, old in backend.get_vocab().items() if old in kept}
-        exact = measure_states((model, extended), (backend, new), lines, moved, most=_NAMED)
+        exact = measure_similarity((model, extended), (backend, new), lines, moved, most=_NAMED)
         if not exact.hidden_difference <= _TOLERANCE:
             raise ThresholdError(
                 f"hidden states differ by {exact.hidden_difference:.3g} where the pieces are the same; "
                 "this model reads piece ids in another way than by their embeddings"
             )
-        tokenizers, unknown = (backend, new), (unknown_id(backend), unknown_id(new))
+        tokenizers, unknown = (backend, new), (unknown_piece_id(backend), unknown_piece_id(new))
         order = sorted(range(len(choice.words)), key=lambda i: -choice.savings[i])[:_NAMED]
         report = ExtensionReport(
             source=str(source),
@@ -163,16 +173,16 @@ def extend_encoder(
             pieces_after=word_embedding(extended).num_embeddings,
             parameters_before=model.num_parameters(),
             parameters_after=extended.num_parameters(),
-            file_bytes_before=weight_bytes(resolve_model(str(source))),
-            file_bytes=weight_bytes(folder) or 0,
+            file_bytes_before=count_weight_bytes(resolve_model(str(source))),
+            file_bytes=count_weight_bytes(folder) or 0,
             lines_counted=sum(one.counted for one in held.values()),
             words_counted=sum(lexicon.counts.values()) + lexicon.forgotten,
             words_forgotten=lexicon.forgotten,
             most_saving=[(choice.words[i], choice.savings[i]) for i in order],
-            files={key: measure_cuts(tokenizers, one.lines, unknown) for key, one in held.items() if one.lines},
-            total=measure_cuts(tokenizers, lines, unknown),
+            files={key: measure_fertility(tokenizers, one.lines, unknown) for key, one in held.items() if one.lines},
+            total=measure_fertility(tokenizers, lines, unknown),
             hidden_difference=exact.hidden_difference,
-            likeness=measure_states((model, saved), tokenizers, lines, moved),
+            likeness=measure_similarity((model, saved), tokenizers, lines, moved),
         )
         write_json(report.to_dict(), folder / "extension.json")
         for file in folder.iterdir():
@@ -184,8 +194,8 @@ def extend_encoder(
 def _check(*, words: int, dtype: str, held_out: int, initial: str, output: Path) -> None:
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r}", where="extend", expected=f"one of {', '.join(DTYPES)}")
-    if initial not in INITIALS:
-        raise InputError(f"initial {initial!r}", where="extend", expected=f"one of {', '.join(INITIALS)}")
+    if initial not in INITIALIZATIONS:
+        raise InputError(f"initial {initial!r}", where="extend", expected=f"one of {', '.join(INITIALIZATIONS)}")
     for name, number in (("words to add", words), ("lines to hold out", held_out)):
         if number < 1:
             raise InputError(f"{number} {name}", where="extend", expected="at least 1")
@@ -194,7 +204,7 @@ def _check(*, words: int, dtype: str, held_out: int, initial: str, output: Path)
 
 
 def _counted(
-    texts: Mapping[str, Iterable[str]], held: Mapping[str, HeldOut], progress: Callable[[int], None] | None
+    texts: Mapping[str, Iterable[str]], held: Mapping[str, LineSplit], progress: Callable[[int], None] | None
 ) -> Iterator[str]:
     """The lines of all texts that are not held out."""
     counted = 0

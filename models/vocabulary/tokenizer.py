@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 from musamma.data.errors import InputError
 
-MODELS = ("Unigram", "WordPiece", "BPE")
+SUPPORTED_MODELS = ("Unigram", "WordPiece", "BPE")
 # What must not become <unk>: Arabic letters, digits and signs (by block: many are of no script), ASCII, Latin-1, punctuation.
 _ALWAYS = regex.compile(
     r"[\p{Arabic}\u0600-\u06FF\u0750-\u077F\u0870-\u08FF\x21-\x7E\xA1-\xFF\u2010-\u2027\u2030-\u203E\u20AC]"
@@ -75,7 +75,7 @@ def choose_pieces(
         raise InputError(f"coverage {coverage}", where="trim", expected="a share above 0, at most 1")
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     parts = _merge_parts(state)
-    kept = required_pieces(tokenizer)
+    kept = find_required_pieces(tokenizer)
     required = len(kept)
     if pieces is not None and pieces < required:
         raise InputError(
@@ -124,10 +124,10 @@ def trim_tokenizer(tokenizer: Tokenizer, ids: list[int]) -> Tokenizer:
         prefix = model.get("continuing_subword_prefix") or ""
         pairs = [_pair(merge) for merge in model["merges"]]
         model["merges"] = [[a, b] for a, b in pairs if a + b.removeprefix(prefix) in model["vocab"]]
-    return renumbered(state, vocabulary, new)
+    return renumber_tokenizer(state, vocabulary, new)
 
 
-def renumbered(state: dict[str, Any], vocabulary: dict[str, int], new: dict[int, int]) -> Tokenizer:
+def renumber_tokenizer(state: dict[str, Any], vocabulary: dict[str, int], new: dict[int, int]) -> Tokenizer:
     """A tokenizer whose model has its new pieces already, with the ids of all else brought into line.
 
     Args:
@@ -154,7 +154,7 @@ def renumbered(state: dict[str, Any], vocabulary: dict[str, int], new: dict[int,
     return made
 
 
-def required_pieces(tokenizer: Tokenizer) -> set[int]:
+def find_required_pieces(tokenizer: Tokenizer) -> set[int]:
     """Ids of the pieces that always stay: special ones, single characters of Arabic text, and what they are merged from."""
     state = tokenizer_state(tokenizer)
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
@@ -172,8 +172,10 @@ def tokenizer_state(tokenizer: Tokenizer) -> dict[str, Any]:
         InputError: it is neither Unigram nor WordPiece nor BPE.
     """
     state: dict[str, Any] = json.loads(tokenizer.to_str())
-    if (kind := state["model"]["type"]) not in MODELS:
-        raise InputError(f"a {kind} tokenizer", where="tokenizer.json", expected=f"one of {', '.join(MODELS)}")
+    if (kind := state["model"]["type"]) not in SUPPORTED_MODELS:
+        raise InputError(
+            f"a {kind} tokenizer", where="tokenizer.json", expected=f"one of {', '.join(SUPPORTED_MODELS)}"
+        )
     return state
 
 

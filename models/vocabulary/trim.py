@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer
 
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend, install_normalizer
-from musamma.models.encoder import DTYPES, load_encoder, made_folder, save_encoder, word_embedding, wrap_tokenizer
+from musamma.models.pretrained_encoder import DTYPES, load_encoder, make_folder, save_encoder, wrap_tokenizer
+from musamma.models.vocabulary.embeddings import trim_embeddings, word_embedding
+from musamma.models.vocabulary.encoder_similarity import HELD_OUT_EVERY, LineSplit
 from musamma.models.vocabulary.tokenizer import choose_pieces, count_pieces, trim_tokenizer
-from musamma.models.vocabulary.trim_check import ONE_HELD_OUT_IN, HeldOut, TrimCheck, prove
+from musamma.models.vocabulary.trim_check import TrimCheck, compare_trimmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +101,20 @@ def trim_encoder(
     backend = fast_backend(tokenizer)
     backend.no_truncation()
     backend.no_padding()
-    held = HeldOut(held_out, progress)
+    held = LineSplit(held_out, progress)
     counts = count_pieces(backend, held.rest(lines))
     if not held.lines:
         raise InputError(
-            f"{held.seen} lines of text", where="text", expected=f"at least {ONE_HELD_OUT_IN}, one to hold out"
+            f"{held.seen} lines of text", where="text", expected=f"at least {HELD_OUT_EVERY}, one to hold out"
         )
     ids = choose_pieces(backend, counts, pieces=pieces, coverage=coverage)
-    trimmed = trim_model(model, ids)
-    output = made_folder(output)
+    trimmed = trim_embeddings(model, ids)
+    output = make_folder(output)
     with tempfile.TemporaryDirectory(dir=output, prefix=".trim-") as name:
         folder = Path(name)
         save_encoder(trimmed, wrap_tokenizer(tokenizer, trim_tokenizer(backend, ids)), folder, dtype)
         saved, saved_tokenizer = load_encoder(name)[0], AutoTokenizer.from_pretrained(name)
-        proof = prove(
+        proof = compare_trimmed(
             (model, trimmed, saved),
             (backend.encode_batch(held.lines), fast_backend(saved_tokenizer).encode_batch(held.lines)),
             ids,
@@ -141,30 +140,3 @@ def trim_encoder(
             file.chmod(0o644)
             file.replace(output / file.name)
     return report
-
-
-def trim_model(model: PreTrainedModel, ids: list[int]) -> PreTrainedModel:
-    """A copy of an encoder with the word embeddings of ``ids`` only; special ids in its config are renumbered.
-
-    Raises:
-        InputError: the embedding has fewer rows than the largest id needs.
-    """
-    new = {old: i for i, old in enumerate(ids)}
-    trimmed = copy.deepcopy(model)
-    embedding = word_embedding(trimmed)
-    if ids[-1] >= len(embedding.weight):
-        raise InputError(
-            f"piece id {ids[-1]}",
-            where=str(model.name_or_path),
-            expected=f"ids below {len(embedding.weight)}, the rows of the embedding",
-            remedy="the tokenizer belongs to another model, or pieces were added to it afterwards",
-        )
-    embedding.weight = nn.Parameter(embedding.weight.detach()[torch.tensor(ids)])
-    embedding.num_embeddings = len(ids)
-    if embedding.padding_idx is not None:
-        embedding.padding_idx = new[embedding.padding_idx]
-    trimmed.config.vocab_size = len(ids)
-    for key, value in trimmed.config.to_dict().items():
-        if key.endswith("_token_id") and isinstance(value, int):
-            setattr(trimmed.config, key, new.get(value))
-    return trimmed

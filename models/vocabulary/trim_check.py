@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from tokenizers import Encoding
 from transformers import PreTrainedModel
 
 from musamma.data.errors import ThresholdError
+from musamma.models.vocabulary.encoder_similarity import hidden_states, largest
 
-ONE_HELD_OUT_IN = 50
-_HIDDEN_LINES, _HIDDEN_PIECES = 32, 128
+_HIDDEN_LINES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class TrimCheck:
             )
 
 
-def prove(
+def compare_trimmed(
     models: tuple[PreTrainedModel, PreTrainedModel, PreTrainedModel],
     encodings: tuple[Sequence[Encoding], Sequence[Encoding]],
     ids: Sequence[int],
@@ -114,53 +113,6 @@ def prove(
         hidden_difference_saved=saved,
         hidden_scale=scale,
     )
-
-
-class HeldOut:
-    """Parts a stream of lines into those to count and an even sample to prove on.
-
-    Args:
-        most: the most lines to hold out.
-        progress: called now and then with the number of lines that were passed on.
-
-    Attributes:
-        lines: what was held out, from all parts of the stream.
-        counted: how many lines were passed on.
-        seen: how many there were.
-    """
-
-    def __init__(self, most: int, progress: Callable[[int], None] | None = None) -> None:
-        self.most, self.progress, self.step = most, progress, ONE_HELD_OUT_IN
-        self.lines: list[str] = []
-        self.counted = self.seen = 0
-
-    def rest(self, lines: Iterable[str]) -> Iterator[str]:
-        """The lines that are not held out."""
-        for line in lines:
-            self.seen += 1
-            if self.seen % self.step:
-                self.counted += 1
-                if self.progress and self.counted % 10_000 == 0:
-                    self.progress(self.counted)
-                yield line
-                continue
-            self.lines.append(line)
-            if len(self.lines) > self.most:
-                # Every other one goes: the sample stays even, and what goes is still not counted.
-                self.lines, self.step = self.lines[1::2], 2 * self.step
-
-
-@torch.inference_mode()
-def hidden_states(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
-    """Last hidden states of one line, shape (pieces, hidden); a long line is cut."""
-    states: torch.Tensor = model(input_ids=torch.tensor([ids[:_HIDDEN_PIECES]])).last_hidden_state[0]
-    return states
-
-
-def largest(states: torch.Tensor) -> float:
-    """The largest absolute number among hidden states; what is no number counts as infinite."""
-    # A state that is no number must fail the comparison, which max() on floats would let pass.
-    return float(states.abs().nan_to_num(nan=torch.inf).max())
 
 
 def _text_pieces(lines: Sequence[Encoding]) -> int:

@@ -17,8 +17,8 @@ from tokenizers import Tokenizer
 from musamma.data.errors import InputError
 from musamma.models.vocabulary.tokenizer import (
     choose_pieces,
-    renumbered,
-    required_pieces,
+    find_required_pieces,
+    renumber_tokenizer,
     tokenizer_state,
     trim_tokenizer,
 )
@@ -31,7 +31,7 @@ ARABIC_WORD = regex.compile(r"▁?[\p{L}&&\p{Arabic}]+", regex.VERSION1)
 _MARGIN = 1e-3
 _ROUNDS = 4
 
-Cuts = dict[str, list[int]]
+PieceIds = dict[str, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class WordVocabulary:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class VocabularyChoice:
     """A new vocabulary.
 
     Args:
@@ -89,13 +89,13 @@ def count_words(tokenizer: Tokenizer, lines: Iterable[str], *, most: int = 2_000
     return WordVocabulary(counts, forgotten)
 
 
-def cut_words(tokenizer: Tokenizer, words: Iterable[str]) -> Cuts:
+def tokenize_words(tokenizer: Tokenizer, words: Iterable[str]) -> PieceIds:
     """Piece ids of each word."""
     model = tokenizer.model
     return {word: [piece.id for piece in model.tokenize(word)] for word in words}
 
 
-def count_uses(lexicon: WordVocabulary, cuts: Cuts, size: int) -> np.ndarray:
+def count_piece_uses(lexicon: WordVocabulary, cuts: PieceIds, size: int) -> np.ndarray:
     """Occurrences by piece id, int64, shape (size,)."""
     uses = np.zeros(size, np.int64)
     for word, ids in cuts.items():
@@ -106,7 +106,7 @@ def count_uses(lexicon: WordVocabulary, cuts: Cuts, size: int) -> np.ndarray:
 
 def choose_vocabulary(
     tokenizer: Tokenizer, lexicon: WordVocabulary, *, words: int, pieces: int | None = None
-) -> Choice:
+) -> VocabularyChoice:
     """The words that become pieces and the pieces that go.
 
     Words are taken by what they save: occurrences times the pieces that they are cut into, less one. The pieces that
@@ -130,31 +130,31 @@ def choose_vocabulary(
             remedy="a word of BPE would need merges of its own; musamma encoder trim takes BPE",
         )
     every = sorted(tokenizer.get_vocab(with_added_tokens=True).values())
-    least, most = len(required_pieces(tokenizer)) + words, len(every) + words
+    least, most = len(find_required_pieces(tokenizer)) + words, len(every) + words
     if pieces is not None and not least <= pieces <= most:
         raise InputError(f"{pieces} pieces", where="extend", expected=f"{least} to {most} with {words} new words")
-    uses = count_uses(lexicon, cut_words(tokenizer, lexicon.counts), every[-1] + 1)
+    uses = count_piece_uses(lexicon, tokenize_words(tokenizer, lexicon.counts), every[-1] + 1)
     if not uses.sum():
         raise InputError("no word was counted", where="text", expected="Arabic text", remedy="check the text files")
     refused: set[str] = set()
-    choice = Choice([], [], [])
+    choice = VocabularyChoice([], [], [])
     for _ in range(_ROUNDS):
         ids = every
         if pieces is not None:
             ids = _filled(choose_pieces(tokenizer, uses, pieces=pieces - words), every, pieces - words)
         base = trim_tokenizer(tokenizer, ids)
-        before = cut_words(base, lexicon.counts)
-        unknown = unknown_id(base)
+        before = tokenize_words(base, lexicon.counts)
+        unknown = unknown_piece_id(base)
         # A Unigram piece may lose against its parts: it is cut, and still there.
         chosen = _most_saving(lexicon, before, words, refused.union(base.get_vocab()), unknown)
         start = base.get_vocab_size(with_added_tokens=False)
         extended = extend_tokenizer(base, chosen)
-        after = cut_words(extended, lexicon.counts)
+        after = tokenize_words(extended, lexicon.counts)
         savings = _savings(lexicon, before, after, chosen, start, unknown)
-        choice = Choice(ids, chosen, savings)
+        choice = VocabularyChoice(ids, chosen, savings)
         harmful = {word for word, saved in zip(chosen, savings, strict=True) if saved <= 0}
         new_uses = np.zeros_like(uses)
-        new_uses[ids] = np.delete(count_uses(lexicon, after, len(ids) + words), np.arange(start, start + words))
+        new_uses[ids] = np.delete(count_piece_uses(lexicon, after, len(ids) + words), np.arange(start, start + words))
         if not harmful and (uses == new_uses).all():
             break
         refused |= harmful
@@ -178,11 +178,11 @@ def extend_tokenizer(tokenizer: Tokenizer, words: list[str]) -> Tokenizer:
     start = len(model["vocab"])
     if model["type"] == "Unigram":
         scores = [score for _, score in model["vocab"]]
-        for word, ids in cut_words(tokenizer, words).items():
+        for word, ids in tokenize_words(tokenizer, words).items():
             model["vocab"].append([word, sum(scores[i] for i in ids) + _MARGIN * len(word)])
     else:
         model["vocab"] |= {word: start + i for i, word in enumerate(words)}
-    return renumbered(state, vocabulary, {i: i if i < start else i + len(words) for i in vocabulary.values()})
+    return renumber_tokenizer(state, vocabulary, {i: i if i < start else i + len(words) for i in vocabulary.values()})
 
 
 def _filled(ids: list[int], every: list[int], number: int) -> list[int]:
@@ -192,7 +192,7 @@ def _filled(ids: list[int], every: list[int], number: int) -> list[int]:
     return sorted([*ids, *(i for i, _ in zip(unused, range(number - len(ids)), strict=False))])
 
 
-def unknown_id(tokenizer: Tokenizer) -> int:
+def unknown_piece_id(tokenizer: Tokenizer) -> int:
     """The id of the unknown piece, -1 where there is none."""
     model = tokenizer_state(tokenizer)["model"]
     if model["type"] == "Unigram":
@@ -201,7 +201,7 @@ def unknown_id(tokenizer: Tokenizer) -> int:
     return -1 if found is None else found
 
 
-def _most_saving(lexicon: WordVocabulary, cuts: Cuts, number: int, refused: set[str], unknown: int) -> list[str]:
+def _most_saving(lexicon: WordVocabulary, cuts: PieceIds, number: int, refused: set[str], unknown: int) -> list[str]:
     saved = [
         (lexicon.counts[word] * (len(ids) - 1), word)
         for word, ids in cuts.items()
@@ -219,7 +219,7 @@ def _most_saving(lexicon: WordVocabulary, cuts: Cuts, number: int, refused: set[
 
 
 def _savings(
-    lexicon: WordVocabulary, before: Cuts, after: Cuts, words: list[str], start: int, unknown: int
+    lexicon: WordVocabulary, before: PieceIds, after: PieceIds, words: list[str], start: int, unknown: int
 ) -> list[int]:
     """Pieces that each new piece saves, over all words that it is in; making a word unknown loses all its letters."""
     savings = [0] * len(words)

@@ -22,9 +22,8 @@ from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.evaluation.reliability import measure_reliability
 from musamma.inference import Tagger
-from musamma.inference.tagger import load_predictor
-from musamma.models.classifier import EncodingOptions, load_classifier, new_classifier
-from musamma.models.loading import load_tokenizer
+from musamma.models.classifier import WindowOptions
+from musamma.models.loading import build_classifier, load_classifier, load_predictor, load_tokenizer
 
 app = typer.Typer()
 app.command()(calibrate)
@@ -43,14 +42,14 @@ SENTENCES = [
 def made(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that finds names of one word in anything and is sure of them: its heads are drawn at random, and wide."""
     torch.manual_seed(5)
-    classifier = new_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
+    classifier = build_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
     torch.nn.init.normal_(classifier.backbone.classifier.weight, std=0.7)
     torch.nn.init.normal_(classifier.proclitic_head.weight, std=0.2)
     with torch.no_grad():
         classifier.backbone.classifier.bias[2::2] -= 60  # names of one word: each tag can be drawn by itself
     folder = tmp_path_factory.mktemp("model")
     tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
-    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
+    classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16))
     return folder
 
 
@@ -72,7 +71,7 @@ def dev(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for (start, end), tag, border in zip(
             encoded.words.tolist(), tags.astype(float), borders.astype(float), strict=True
         ):
-            label = predictor.tags.label_of(int(random.choice(len(tag), p=softmax(tag / CERTAINTY))))
+            label = predictor.tag_set.label_of(int(random.choice(len(tag), p=softmax(tag / CERTAINTY))))
             offsets = proclitic_offsets(document.text, start, end)
             if label:
                 spans.append(Span(int(random.choice(offsets, p=softmax(border[: len(offsets)]))), end, label))
@@ -174,7 +173,7 @@ def test_everything_else_in_the_checkpoint_stays(model, made, dev):
     for file in made.iterdir():
         if file.name != "config.json":
             assert (model / file.name).read_bytes() == file.read_bytes()
-    assert load_classifier(str(model))[1] == EncodingOptions(max_length=64, overlap=16)
+    assert load_classifier(str(model))[1] == WindowOptions(max_length=64, overlap=16)
 
 
 def test_it_can_be_done_again(model, dev):

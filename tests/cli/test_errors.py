@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from musamma.cli.main import run
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
-from musamma.models.classifier import EncodingOptions, new_classifier
-from musamma.models.loading import load_tokenizer
+from musamma.models.classifier import WindowOptions
+from musamma.models.loading import build_classifier, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def model(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     torch.manual_seed(5)
     folder = tmp_path_factory.mktemp("model")
     tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
-    classifier = new_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC"]))
-    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
+    classifier = build_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC"]))
+    classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16))
     return folder
 
 
@@ -238,7 +238,7 @@ def test_a_model_that_is_not_there(fails):
     assert fails(*call, "a.txt").startswith("a.txt: a file; expected a folder with config.json")
     found = fails(*call, "owner/name")
     assert found.startswith(
-        "owner/name: no folder of that name, and the Hugging Face hub cannot be asked (HF_HUB_OFFLINE is"
+        "owner/name: no folder of that name, and the Hugging Face hub cannot be reached (HF_HUB_OFFLINE is"
     )
 
 
@@ -246,7 +246,7 @@ def test_a_device_that_is_not_there(fails, model):
     Path("a.txt").write_text("وصل إلى بغداد", encoding="utf-8")
     for device in ("gpu", "cuda:99"):
         found = fails("predict", "a.txt", "-m", model, "--device", device)
-        assert found.startswith(f"device '{device}'; expected one that is there, such as cpu")
+        assert found.startswith(f"device '{device}'; expected an available device, such as cpu")
 
 
 # What is to be tagged.

@@ -17,12 +17,12 @@ from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.inference import Tagger
 from musamma.models.calibration import Calibration
-from musamma.models.classifier import EncodingOptions, load_classifier, new_classifier
-from musamma.models.export.graph import graph as export_module
-from musamma.models.loading import load_tokenizer
-from musamma.models.optional_packages import forgo_telemetry
+from musamma.models.classifier import WindowOptions
+from musamma.models.export import graph as export_module
+from musamma.models.loading import build_classifier, load_classifier, load_tokenizer
+from musamma.models.optional_packages import disable_telemetry
 
-forgo_telemetry()
+disable_telemetry()
 pytest.importorskip("openvino")
 
 
@@ -30,7 +30,7 @@ pytest.importorskip("openvino")
 def checkpoint(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated checkpoint with a card that finds names in anything, and in which attention matters."""
     torch.manual_seed(5)
-    classifier = new_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
+    classifier = build_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
     torch.nn.init.normal_(classifier.backbone.classifier.weight, std=2)
     torch.nn.init.normal_(classifier.proclitic_head.weight, std=2)
     with torch.no_grad():
@@ -40,7 +40,7 @@ def checkpoint(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("models") / "small"
     tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
     calibration = Calibration(tag_temperature=1.5)
-    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16), calibration=calibration)
+    classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16), calibration=calibration)
     card = "---\nlibrary_name: transformers\n---\n\n# small\n\nA card.\n\n## Data\n\nSome.\n"
     (folder / "README.md").write_text(card, encoding="utf-8")
     return folder
@@ -126,7 +126,7 @@ def test_an_int8_model_that_lost_too_much_is_not_written(call, checkpoint, gold,
     worse, _ = load_classifier(str(checkpoint))
     with torch.no_grad():
         worse.backbone.classifier.weight += 0.5 * torch.randn_like(worse.backbone.classifier.weight)
-    damaged = export_module.convert_openvino(export_module.Graph(worse))
+    damaged = export_module.convert_openvino(export_module.TraceableClassifier(worse))
     monkeypatch.setattr(export_module, "quantize_openvino", lambda model, windows, kept: damaged)
     answer = call("--quantize", "int8", "--dev", gold, "--overwrite")
     refused(answer, "F1 100.00 before", "--max-f1-loss allows 0.3", "without --quantize", status=1)
@@ -135,11 +135,11 @@ def test_an_int8_model_that_lost_too_much_is_not_written(call, checkpoint, gold,
 
 
 def test_a_graph_that_ignores_its_mask_is_refused(call, tmp_path, monkeypatch):
-    class Maskless(export_module.Graph):
+    class Maskless(export_module.TraceableClassifier):
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return super().forward(input_ids, torch.ones_like(attention_mask) + 0 * attention_mask)
 
-    monkeypatch.setattr(export_module, "Graph", Maskless)
+    monkeypatch.setattr(export_module, "TraceableClassifier", Maskless)
     refused(call(), "the exported graph is wrong", "padding changes", status=1)
     assert not list(tmp_path.iterdir())
 

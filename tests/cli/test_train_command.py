@@ -187,7 +187,7 @@ def test_encoders_that_cannot_be_used(fails, recipe, wordpiece_encoder):
         ({"encoder": "empty"}, "empty: the folder is empty; expected a folder with config.json"),
         (
             {"encoder": "owner/arabert"},
-            "owner/arabert: no folder of that name, and the Hugging Face hub cannot be asked",
+            "owner/arabert: no folder of that name, and the Hugging Face hub cannot be reached",
         ),
         (
             {"encoding": {"max_length": 4000, "overlap": 64}},

@@ -11,8 +11,8 @@ from musamma.data.document import Document, Span
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
-from musamma.models.classifier import EncodingOptions, new_classifier
-from musamma.models.loading import load_tokenizer
+from musamma.models.classifier import WindowOptions
+from musamma.models.loading import build_classifier, load_tokenizer
 from musamma.training.dataset import WindowCollator, build_window_dataset, joint_loss
 
 TAGS = TagSet.from_labels(["PER", "LOC", "ORG"])
@@ -49,7 +49,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """A checkpoint folder of each kind of encoder."""
     name = str(request.getfixturevalue(request.param))
     torch.manual_seed(1)
-    classifier = new_classifier(name, TAGS)
+    classifier = build_classifier(name, TAGS)
     tokenizer = install_normalizer(load_tokenizer(name))
     rows, losses = build_window_dataset(
         known, DocumentTokenizer(tokenizer, max_length=64, overlap=16), TAGS, proclitics=True
@@ -64,5 +64,5 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         optimizer.step()
     assert loss.item() < 0.05
     folder = tmp_path_factory.mktemp("checkpoint")
-    classifier.save_pretrained(folder, tokenizer, EncodingOptions(max_length=64, overlap=16))
+    classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16))
     return folder

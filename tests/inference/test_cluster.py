@@ -32,8 +32,8 @@ from musamma.inference.ray.parts_folder import PartsFolder
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunStats
 from musamma.inference.writers import build_output_format
-from musamma.models.classifier import EncodingOptions, new_classifier
-from musamma.models.loading import load_tokenizer
+from musamma.models.classifier import WindowOptions
+from musamma.models.loading import build_classifier, load_tokenizer
 
 ray = pytest.importorskip("ray")
 Nodes = pytest.importorskip("ray.cluster_utils").Cluster
@@ -147,11 +147,11 @@ def test_the_command_writes_what_it_writes_without_a_cluster(
     nodes: Nodes, wordpiece_encoder: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(5)
-    classifier = new_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
+    classifier = build_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
     torch.nn.init.normal_(classifier.backbone.classifier.weight, std=2)
     tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
     model = str(tmp_path / "model")
-    classifier.save_pretrained(Path(model), tokenizer, EncodingOptions(max_length=64, overlap=16))
+    classifier.save_pretrained(Path(model), tokenizer, WindowOptions(max_length=64, overlap=16))
     capsys.readouterr()  # transformers shows how it saves
     common = ["predict", str(archive), "--model", model, "--device", "cpu", "--min-score", "0.5", "--output"]
     spread = ["--engine", "ray", "--address", nodes.address, "--workers", "2", "--shard-size", str(2 * GROUP_SIZE)]

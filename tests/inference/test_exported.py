@@ -16,12 +16,9 @@ from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.inference import Tagger
-from musamma.inference.tagger import load_predictor
-from musamma.models.classifier import load_classifier
 from musamma.models.export.graph import write_export
-from musamma.models.loading import load_tokenizer
-from musamma.models.runtimes.exported import GRAPH_FILES
-from musamma.models.runtimes.torch import Batch
+from musamma.models.loading import load_classifier, load_predictor, load_tokenizer
+from musamma.models.runtimes.runtime import GRAPH_FILES, Batch
 
 SUFFIX = {"openvino": ".bin", "onnx": ".onnx"}
 

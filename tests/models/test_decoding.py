@@ -16,7 +16,7 @@ from musamma.data.document import Document, Span
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, TokenizedDocument, WordTargets, build_targets
-from musamma.models.decoding import PROCLITIC_CLASSES, best_tags, decode, log_softmax
+from musamma.models.decoding import PROCLITIC_CLASSES, decode, find_best_tags, log_softmax
 
 TAGS = TagSet(("LOC", "ORG", "PER"))
 WORDS = st.sampled_from(
@@ -171,7 +171,7 @@ def scores(draw: st.DrawFn) -> np.ndarray:
 @given(table=scores())
 def test_the_best_allowed_sequence_is_found(table: np.ndarray) -> None:
     allowed = TagSet(("A", "B")).allowed()
-    best = best_tags(table, allowed)
+    best = find_best_tags(table, allowed)
     value = {}
     for sequence in itertools.product(range(5), repeat=len(table)):
         if all(allowed[a, b] for a, b in zip((5, *sequence[:-1]), sequence, strict=True)):

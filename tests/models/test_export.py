@@ -25,20 +25,19 @@ from musamma.data.errors import InputError
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
-from musamma.inference.tagger import load_predictor
-from musamma.models.classifier import EncodingOptions, TokenClassifier, new_classifier
-from musamma.models.export.graph import Graph, convert_openvino, save_openvino, write_export
-from musamma.models.export.quantize import kept_layers, samples
-from musamma.models.export.verify import compare, excerpts
-from musamma.models.loading import load_tokenizer
-from musamma.models.optional_packages import forgo_telemetry, require
+from musamma.models.classifier import TokenClassifier, WindowOptions
+from musamma.models.export.graph import TraceableClassifier, convert_openvino, save_openvino, write_export
+from musamma.models.export.quantize import sample_windows, select_float_layers
+from musamma.models.export.verify import build_excerpts, compare_predictors
+from musamma.models.loading import build_classifier, load_predictor, load_tokenizer
+from musamma.models.optional_packages import disable_telemetry, require_packages
 
-forgo_telemetry()
+disable_telemetry()
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
 
 TAGS = TagSet.from_labels(["PER", "LOC"])
-OPTIONS = EncodingOptions(max_length=64, overlap=16)
+OPTIONS = WindowOptions(max_length=64, overlap=16)
 FAMILIES = ["bert", "roberta", "electra", "distilbert"]
 
 
@@ -70,8 +69,8 @@ def classifiers(wordpiece_encoder: Path, unigram_encoder: Path) -> dict[str, tup
         vocab_size=vocabulary, dim=48, n_layers=2, n_heads=4, hidden_dim=96, max_position_embeddings=128, **names
     )
     return {
-        "bert": (widened(new_classifier(str(wordpiece_encoder), TAGS)), wordpiece_encoder),
-        "roberta": (widened(new_classifier(str(unigram_encoder), TAGS)), unigram_encoder),
+        "bert": (widened(build_classifier(str(wordpiece_encoder), TAGS)), wordpiece_encoder),
+        "roberta": (widened(build_classifier(str(unigram_encoder), TAGS)), unigram_encoder),
         "electra": (widened(TokenClassifier(ElectraForTokenClassification(electra))), wordpiece_encoder),
         "distilbert": (
             widened(TokenClassifier(DistilBertForTokenClassification(distilbert), proclitics=False)),
@@ -97,7 +96,7 @@ def case(request, classifiers, tmp_path):
 def parity_of(checkpoint: Path, target: Path, *, windows: int = 60):
     reference = load_predictor(str(checkpoint), device="cpu", bfloat16=False)
     exported = load_predictor(str(target), bfloat16=False)
-    return compare(reference, exported, excerpts(load_khabar("dev"), reference, windows=windows))
+    return compare_predictors(reference, exported, build_excerpts(load_khabar("dev"), reference, windows=windows))
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
@@ -125,7 +124,9 @@ def test_a_graph_says_what_the_checkpoint_says(case, runtime, capfd):
 def test_int8_for_openvino_is_smaller_and_close(case):
     pytest.importorskip("nncf")
     checkpoint, classifier, tokenizer, target = case
-    windows = samples(load_khabar("train")[:3], DocumentTokenizer(tokenizer, max_length=64, overlap=16), limit=12)
+    windows = sample_windows(
+        load_khabar("train")[:3], DocumentTokenizer(tokenizer, max_length=64, overlap=16), limit=12
+    )
     write_export(classifier, OPTIONS, tokenizer, target, runtime="openvino", windows=windows, quantize=True)
     parity = parity_of(checkpoint, target)
     assert parity.words_agreeing > 0.95
@@ -155,10 +156,10 @@ def test_int8_for_onnx_leaves_the_kept_layers_alone(classifiers, tmp_path):
 )
 def test_heads_and_the_first_half_of_the_down_projections_are_kept(classifiers, family, down):
     heads = ["backbone.classifier", "proclitic_head"][: 1 if family == "distilbert" else 2]
-    assert list(kept_layers(classifiers[family][0])) == [down, *heads]
+    assert list(select_float_layers(classifiers[family][0])) == [down, *heads]
 
 
-class Maskless(Graph):
+class Maskless(TraceableClassifier):
     """A graph that takes padding for text."""
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -194,24 +195,26 @@ def test_a_graph_with_other_weights_is_found_out(classifiers, tmp_path):
 def test_samples_are_the_same_every_time_and_need_words(wordpiece_encoder):
     encoder = DocumentTokenizer(tokenizer_of(wordpiece_encoder), max_length=64, overlap=16)
     documents = load_khabar("dev")[:2]
-    first, again = (samples(documents, encoder, limit=5) for _ in range(2))
+    first, again = (sample_windows(documents, encoder, limit=5) for _ in range(2))
     assert len(first) == 5
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one["input_ids"], other["input_ids"])
         assert one["input_ids"].shape == one["attention_mask"].shape
         assert one["input_ids"].shape[0] == 1
     with pytest.raises(InputError, match="without a word"):
-        samples([], encoder)
+        sample_windows([], encoder)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(InputError, match=r"nncf is not installed.*pip install 'musamma\[openvino\]'"):
-        require("nncf", extra="openvino", purpose="quantises")
+        require_packages("nncf", extra="openvino", purpose="quantises")
 
 
 def test_openvino_reports_nothing_and_leaves_the_home_folder_alone(tmp_path):
-    script = "from musamma.models.optional_packages import forgo_telemetry as f; f(); import openvino; openvino.Core()"
+    script = (
+        "from musamma.models.optional_packages import disable_telemetry as f; f(); import openvino; openvino.Core()"
+    )
     subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, "HOME": str(tmp_path), "CI": ""}, check=True, timeout=120
     )

@@ -17,20 +17,20 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, T5Conf
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.normalization import fast_backend, has_normalizer
 from musamma.data.tags import TagSet
-from musamma.models.classifier import new_classifier
-from musamma.models.vocabulary.embeddings import INITIALS, new_rows, one_table
-from musamma.models.vocabulary.encoder_similarity import measure_cuts, measure_states
+from musamma.models.loading import build_classifier
+from musamma.models.vocabulary import extend as extension
+from musamma.models.vocabulary.embeddings import INITIALIZATIONS, build_rows, check_single_table
+from musamma.models.vocabulary.encoder_similarity import measure_fertility, measure_similarity
 from musamma.models.vocabulary.extend import extend_encoder
-from musamma.models.vocabulary.tokenizer import extend as extension
-from musamma.models.vocabulary.tokenizer import required_pieces, trim_tokenizer
+from musamma.models.vocabulary.tokenizer import find_required_pieces, trim_tokenizer
 from musamma.models.vocabulary.word_vocabulary import (
     WordVocabulary,
     choose_vocabulary,
-    count_uses,
+    count_piece_uses,
     count_words,
-    cut_words,
     extend_tokenizer,
     split_words,
+    tokenize_words,
 )
 
 SENTENCES = [
@@ -64,13 +64,13 @@ def names(tokenizer, ids):
 def test_the_words_that_save_most_become_one_piece_each(extended):
     assert len(extended.words) == WORDS == extended.report.words_added
     seen = Counter(word for line in LINES for word in split_words(extended.before, line))
-    cuts = cut_words(extended.before, seen)
+    cuts = tokenize_words(extended.before, seen)
     saving = {word: seen[word] * (len(ids) - 1) for word, ids in cuts.items() if word.lstrip("▁").isalpha()}
     least = min(saving[word] for word in extended.words if word in saving)
     assert least > 0
     # One line in 50 is not counted, so that neighbours in the order may change places.
     assert least >= 0.9 * sorted(saving.values())[-WORDS]
-    assert all(len(ids) == 1 for ids in cut_words(extended.after, extended.words).values())
+    assert all(len(ids) == 1 for ids in tokenize_words(extended.after, extended.words).values())
 
 
 def test_the_folder_is_a_plain_encoder_that_reads_its_words(extended):
@@ -89,7 +89,7 @@ def test_the_folder_is_a_plain_encoder_that_reads_its_words(extended):
 
 
 def test_it_is_an_encoder_to_fine_tune(extended):
-    model = new_classifier(str(extended.folder), TagSet(("LOC", "PER")))
+    model = build_classifier(str(extended.folder), TagSet(("LOC", "PER")))
     assert model.config.vocab_size == extended.report.pieces_after
 
 
@@ -157,7 +157,7 @@ def backend_of(folder):
 @pytest.mark.parametrize("more", [1, 60, -1])
 def test_pieces_are_exactly_as_many(any_encoder, tmp_path, words, more):
     backend = backend_of(any_encoder)
-    least, size = len(required_pieces(backend)) + words, backend.get_vocab_size()
+    least, size = len(find_required_pieces(backend)) + words, backend.get_vocab_size()
     pieces = least + more if more > 0 else size + words - 3
     report = extend_encoder(any_encoder, {"news": LINES}, tmp_path / "out", words=words, pieces=pieces, normalize=False)
     assert report.pieces_after == pieces == len(AutoTokenizer.from_pretrained(tmp_path / "out"))
@@ -172,12 +172,12 @@ def test_pieces_are_exactly_as_many(any_encoder, tmp_path, words, more):
 def test_the_least_used_pieces_go(unigram_encoder):
     backend = backend_of(unigram_encoder)
     lexicon = count_words(backend, LINES)
-    required = required_pieces(backend)
+    required = find_required_pieces(backend)
     pieces = len(required) + 30
     choice = choose_vocabulary(backend, lexicon, words=10, pieces=pieces)
     everything = list(range(backend.get_vocab_size()))
-    uses = count_uses(
-        lexicon, cut_words(extend_tokenizer(trim_tokenizer(backend, everything), choice.words), lexicon.counts),
+    uses = count_piece_uses(
+        lexicon, tokenize_words(extend_tokenizer(trim_tokenizer(backend, everything), choice.words), lexicon.counts),
         backend.get_vocab_size() + 10,
     )  # fmt: skip
     kept = sorted(uses[i] for i in choice.ids if i not in required)
@@ -270,7 +270,7 @@ def test_a_unigram_word_wins_over_its_parts_and_changes_no_longer_word():
 def test_rows_are_made_of_their_parts():
     backend = wordpiece(["[UNK]", "كتا", "##ب"])
     table = torch.tensor([[9.0, 9.0], [6.0, 0.0], [0.0, 2.0]])
-    made = {initial: new_rows(table, backend, ["كتاب"], initial=initial)[0] for initial in INITIALS}
+    made = {initial: build_rows(table, backend, ["كتاب"], initial=initial)[0] for initial in INITIALIZATIONS}
     torch.testing.assert_close(made["mean"], torch.tensor([3.0, 1.0]))
     for initial, direction in {"scaled": (3.0, 1.0), "first": (6.0, 1.0), "letters": (9.0, 1.0)}.items():
         expected = torch.tensor(direction) * 4 / torch.tensor(direction).norm()  # (6 + 2) / 2 long
@@ -291,12 +291,12 @@ def test_the_same_encoder_is_like_itself(any_encoder):
     backend = backend_of(any_encoder)
     model = AutoModel.from_pretrained(any_encoder, add_pooling_layer=False).eval()
     same = {i: i for i in range(backend.get_vocab_size())}
-    likeness = measure_states((model, model), (backend, backend), [*LINES[:9], " "], same, most=4)
+    likeness = measure_similarity((model, model), (backend, backend), [*LINES[:9], " "], same, most=4)
     assert (likeness.lines, likeness.old_cuts, likeness.changed, likeness.hidden_difference) == (4, 4, 0, 0)
     assert likeness.changed_words is None
     assert likeness.other_words == pytest.approx(1) == likeness.sentences
     assert likeness.chance < 0.99
-    cuts = measure_cuts((backend, backend), LINES[:9], (-1, -1))
+    cuts = measure_fertility((backend, backend), LINES[:9], (-1, -1))
     assert cuts.pieces_per_word_before == cuts.pieces_per_word_after > 1
     assert (cuts.cut_finer, cuts.offsets_exact, cuts.lines) == (0, 1, 9)
 
@@ -304,7 +304,7 @@ def test_the_same_encoder_is_like_itself(any_encoder):
 def test_cuts_are_counted_by_hand():
     old = wordpiece(["[UNK]", "كت", "##اب", "في", "بيت"])
     new = wordpiece(["[UNK]", "كتاب", "في", "بي", "##ت"])
-    cuts = measure_cuts((old, new), ["كتاب في", "بيت كتاب غريب"], (0, 0))
+    cuts = measure_fertility((old, new), ["كتاب في", "بيت كتاب غريب"], (0, 0))
     assert (cuts.pieces_per_word_before, cuts.pieces_per_word_after) == (7 / 5, 6 / 5)
     assert (cuts.one_piece_before, cuts.one_piece_after, cuts.cut_finer) == (3 / 5, 4 / 5, 1 / 5)
     assert (cuts.unknown_before, cuts.unknown_after, cuts.offsets_exact) == (1, 1, 1)
@@ -314,21 +314,21 @@ def test_offsets_that_move_are_seen():
     one = wordpiece(["[UNK]", "في", "##ه"])
     two = wordpiece(["[UNK]", "في", "##ه"])
     two.normalizer = normalizers.Replace("ى", "")
-    assert measure_cuts((one, two), ["فيه", "فيىه"], (0, 0)).offsets_exact == 1
+    assert measure_fertility((one, two), ["فيه", "فيىه"], (0, 0)).offsets_exact == 1
     two.normalizer = normalizers.Strip()
     two.pre_tokenizer = pre_tokenizers.Split("ه", "isolated")
-    assert measure_cuts((one, two), ["في", "فيه"], (0, 0)).offsets_exact == 0.5
+    assert measure_fertility((one, two), ["في", "فيه"], (0, 0)).offsets_exact == 0.5
 
 
 def test_an_encoder_that_computes_something_else_fails(unigram_encoder, tmp_path, monkeypatch):
-    real = extension.extend_model
+    real = extension.extend_embeddings
 
     def shuffled(*arguments, **options):
         model = real(*arguments, **options)
         model.get_input_embeddings().weight.data = model.get_input_embeddings().weight.data.flip(0)
         return model
 
-    monkeypatch.setattr(extension, "extend_model", shuffled)
+    monkeypatch.setattr(extension, "extend_embeddings", shuffled)
     with pytest.raises(ThresholdError, match="hidden states differ by"):
         extend_encoder(unigram_encoder, {"a": LINES}, tmp_path / "out", words=3)
     assert list((tmp_path / "out").iterdir()) == []
@@ -375,14 +375,14 @@ def test_kinds_that_cannot_be_extended():
         choose_vocabulary(bpe, WordVocabulary({"في": 1}), words=1)
     size = {"vocab_size": 60, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
     with pytest.raises(InputError, match="a model with a decoder"):
-        one_table(T5Model(T5Config(**size)))
+        check_single_table(T5Model(T5Config(**size)))
     bert = BertModel(
         BertConfig(
             vocab_size=60, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
             max_position_embeddings=60,
         )
     )  # fmt: skip
-    one_table(bert)
+    check_single_table(bert)
     bert.second = nn.Embedding(60, 4)
     with pytest.raises(InputError, match="second is a second table of 60 rows"):
-        one_table(bert)
+        check_single_table(bert)

@@ -19,14 +19,14 @@ from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.data.windows import TokenizedDocument
 from musamma.models.calibration import (
-    BOUNDS,
+    TEMPERATURE_BOUNDS,
     Calibration,
     fit_temperature,
     fit_temperatures,
     read_calibration,
     write_calibration,
 )
-from musamma.models.decoding import PROCLITIC_CLASSES, best_tags, decode, log_softmax
+from musamma.models.decoding import PROCLITIC_CLASSES, decode, find_best_tags, log_softmax
 
 TAGS = TagSet(("LOC", "PER"))
 TEXT = "قال محمد السعيد إن الوفد وصل إلى بيروت وبغداد وبالموصل أمس"
@@ -66,8 +66,8 @@ def test_classes_that_a_row_cannot_have_do_not_count():
 
 def test_extremes_stay_within_the_bounds():
     logits = np.eye(3) * 4
-    assert fit_temperature(logits, np.arange(3)) == pytest.approx(BOUNDS[0], rel=0.1)
-    assert fit_temperature(logits, np.array([1, 2, 0])) == pytest.approx(BOUNDS[1], rel=0.01)
+    assert fit_temperature(logits, np.arange(3)) == pytest.approx(TEMPERATURE_BOUNDS[0], rel=0.1)
+    assert fit_temperature(logits, np.array([1, 2, 0])) == pytest.approx(TEMPERATURE_BOUNDS[1], rel=0.01)
     assert fit_temperature(np.empty((0, 3)), np.empty(0, dtype=np.int64)) == 1.0
 
 
@@ -111,8 +111,8 @@ def test_no_temperature_changes_a_name(seed, tag_temperature, proclitic_temperat
     assert [span.key for span in heated] == [span.key for span in plain]
     assert all(0 <= span.score <= 1 for span in heated if span.score is not None)
     # Nor would it if it were applied before the search.
-    best = best_tags(log_softmax(tags), TAGS.allowed())
-    assert (best_tags(log_softmax(tags / tag_temperature), TAGS.allowed()) == best).all()
+    best = find_best_tags(log_softmax(tags), TAGS.allowed())
+    assert (find_best_tags(log_softmax(tags / tag_temperature), TAGS.allowed()) == best).all()
 
 
 def test_a_score_by_hand():

@@ -26,10 +26,11 @@ from transformers import (
 
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.normalization import has_normalizer
+from musamma.models.vocabulary import trim as trimming
+from musamma.models.vocabulary.encoder_similarity import LineSplit
 from musamma.models.vocabulary.tokenizer import choose_pieces, count_pieces, trim_tokenizer
-from musamma.models.vocabulary.tokenizer import trim as trimming
 from musamma.models.vocabulary.trim import trim_encoder
-from musamma.models.vocabulary.trim_check import HeldOut, TrimCheck
+from musamma.models.vocabulary.trim_check import TrimCheck
 
 ARABIC = [
     "وصل وزير الخارجية الأمريكي جون كيري إلى القاهرة يوم الأحد.",
@@ -259,14 +260,14 @@ def test_fewer_pieces_change_lines_and_fail(unigram_source, tmp_path):
 
 
 def test_a_model_that_computes_something_else_fails(unigram_source, tmp_path, monkeypatch):
-    real = trimming.trim_model
+    real = trimming.trim_embeddings
 
     def shuffled(model, ids):
         trimmed = real(model, ids)
         trimmed.get_input_embeddings().weight.data = trimmed.get_input_embeddings().weight.data.flip(0)
         return trimmed
 
-    monkeypatch.setattr(trimming, "trim_model", shuffled)
+    monkeypatch.setattr(trimming, "trim_embeddings", shuffled)
     with pytest.raises(ThresholdError, match="hidden states differ by"):
         trim_encoder(unigram_source, LINES, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -284,7 +285,7 @@ def test_states_that_are_no_numbers_do_not_pass():
 
 @given(st.integers(0, 3000), st.integers(1, 40))
 def test_held_out_lines_are_spread_and_never_counted(total, most):
-    held = HeldOut(most)
+    held = LineSplit(most)
     lines = [str(i) for i in range(total)]
     counted = list(held.rest(lines))
     assert not set(counted) & set(held.lines)

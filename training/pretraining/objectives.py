@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from musamma.data.errors import InputError
 from musamma.data.windows import IGNORE_INDEX
-from musamma.models.encoder import word_embedding
+from musamma.models.vocabulary.embeddings import word_embedding
 from musamma.training.pretraining.packing import hidden_states
 
 #: Sums and counts by name; each a scalar.

@@ -12,8 +12,8 @@ from huggingface_hub import ModelCardData
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from musamma.data.files import write_json
-from musamma.models.encoder import save_encoder
 from musamma.models.loading import packaged_models
+from musamma.models.pretrained_encoder import save_encoder
 from musamma.training.pretraining.pretrain_config import PretrainConfig
 from musamma.training.run_dir import CARD_FILE
 

@@ -20,8 +20,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallba
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.normalization import install_normalizer
-from musamma.models.classifier import positions
-from musamma.models.encoder import load_encoder, word_embedding
+from musamma.models.classifier import max_positions
+from musamma.models.pretrained_encoder import load_encoder
+from musamma.models.vocabulary.embeddings import word_embedding
 from musamma.training.arguments import steps_of, training_arguments
 from musamma.training.pretraining.masking import (
     HEAD,
@@ -123,7 +124,7 @@ def _encoder(config: PretrainConfig) -> tuple[PreTrainedModel, PreTrainedTokeniz
         InputError: it cannot be loaded, or not be used as configured.
     """
     encoder, tokenizer = load_encoder(config.encoder)
-    limit, rows = positions(encoder), word_embedding(encoder).num_embeddings
+    limit, rows = max_positions(encoder), word_embedding(encoder).num_embeddings
     if limit is not None and config.length > limit:
         raise InputError(
             f"length {config.length}", where=config.encoder, expected=f"at most {limit}, the encoder's positions"

@@ -12,7 +12,7 @@ from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, Rep
 from transformers import AutoTokenizer
 
 from musamma.data.errors import InputError
-from musamma.models import loading as registry
+from musamma.models import loading
 from musamma.models.loading import load_tokenizer, packaged_models, resolve_model
 
 
@@ -20,7 +20,7 @@ from musamma.models.loading import load_tokenizer, packaged_models, resolve_mode
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses that the hub was asked for; it has everything."""
     addresses: list[str] = []
-    monkeypatch.setattr(registry, "get_hf_file_metadata", lambda url, timeout: addresses.append(url))
+    monkeypatch.setattr(loading, "get_hf_file_metadata", lambda url, timeout: addresses.append(url))
     return addresses
 
 
@@ -53,11 +53,11 @@ def test_what_cannot_be_a_model_is_an_error(tmp_path, monkeypatch):
     for name, message in {
         "empty": "empty: the folder is empty; expected a folder with config.json, model.safetensors and tokenizer.json",
         "other": "other: the folder holds no config.json; expected",
-        "run": "run: the folder holds a training run that has not come to its end.*musamma train --resume",
-        "other/model.safetensors": r"other/model\.safetensors: a file; .*give the folder that the file is in",
+        "run": "run: the folder holds an unfinished training run.*resume the run with musamma train",
+        "other/model.safetensors": r"other/model\.safetensors: a file; .*give the folder that holds the file",
         "./nowhere": r"\./nowhere: no such folder; check the path",
         "runs/a/b": "runs/a/b: no such folder; check the path",
-        "arabert": r"arabert: no such model; expected a folder, a hub id \(owner/name\), or a model .*nawah",
+        "arabert": r"arabert: no such model; expected a folder, a hub id \(owner/name\), or a packaged model .*nawah",
     }.items():
         with pytest.raises(InputError, match=f"^{message}"):
             resolve_model(name)
@@ -66,7 +66,7 @@ def test_what_cannot_be_a_model_is_an_error(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (GatedRepoError, r"owner/name: .* granted access; ask for it on the model's page, then run hf auth login"),
+        (GatedRepoError, r"owner/name: .* granted access; request access on the model's page, then run hf auth login"),
         (RepositoryNotFoundError, "owner/name: neither a folder nor a model on the Hugging Face hub; .*check the name"),
         (RemoteEntryNotFoundError, "owner/name: neither a folder nor a model on the Hugging Face hub"),
     ],
@@ -75,7 +75,7 @@ def test_what_the_hub_does_not_give_is_an_error(monkeypatch, error, message):
     def failing(url, timeout):
         raise error.__new__(error)  # it is made from a response, of which nothing is read here
 
-    monkeypatch.setattr(registry, "get_hf_file_metadata", failing)
+    monkeypatch.setattr(loading, "get_hf_file_metadata", failing)
     with pytest.raises(InputError, match=f"^{message}"):
         resolve_model("owner/name")
 
@@ -83,16 +83,16 @@ def test_what_the_hub_does_not_give_is_an_error(monkeypatch, error, message):
 def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(registry, "hf_hub_url", lambda name, file: f"http://127.0.0.1:9/{name}/{file}")
+    monkeypatch.setattr(loading, "hf_hub_url", lambda name, file: f"http://127.0.0.1:9/{name}/{file}")
     start = time.perf_counter()
-    with pytest.raises(InputError, match=r"hub cannot be asked \(ConnectError: .*check the name and the connection"):
+    with pytest.raises(InputError, match=r"hub cannot be reached \(ConnectError: .*check the name and the connection"):
         resolve_model("owner/name")
     assert time.perf_counter() - start < 5
 
 
 def test_offline_a_hub_id_is_looked_for_in_the_cache(wordpiece_encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(InputError, match=r"the Hugging Face hub cannot be asked \(HF_HUB_OFFLINE is set\)"):
+    with pytest.raises(InputError, match=r"the Hugging Face hub cannot be reached \(HF_HUB_OFFLINE is set\)"):
         resolve_model("owner/name")
     repository = tmp_path / "models--owner--name"
     snapshot = repository / "snapshots" / "abc"

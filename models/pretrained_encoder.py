@@ -14,8 +14,7 @@ from transformers import logging as transformers_logging
 
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
-from musamma.models.classifier import load_error
-from musamma.models.loading import load_tokenizer, resolve_model
+from musamma.models.loading import load_tokenizer, loading_error, resolve_model
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -33,7 +32,7 @@ def load_encoder(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     try:
         model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except Exception as error:
-        raise load_error(name, error) from error
+        raise loading_error(name, error) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     if missing := sorted(key for key in info["missing_keys"] if not key.startswith("pooler.")):
@@ -74,12 +73,12 @@ def save_encoder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fol
     write_json({**config, "dtype": "float32"}, folder / "config.json")
 
 
-def weight_bytes(folder: str | Path) -> int | None:
+def count_weight_bytes(folder: str | Path) -> int | None:
     """Size of the ``.safetensors`` files of a folder; ``None`` where there are none."""
     return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors")) or None
 
 
-def made_folder(folder: str | Path) -> Path:
+def make_folder(folder: str | Path) -> Path:
     """The folder, made where it was missing.
 
     Raises:
@@ -90,19 +89,3 @@ def made_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise InputError(str(error.strerror), where=str(folder), remedy="choose a folder that can be written") from None
     return Path(folder)
-
-
-def word_embedding(model: PreTrainedModel) -> nn.Embedding:
-    """The table of piece embeddings.
-
-    Raises:
-        InputError: pieces are looked up in another way.
-    """
-    embedding = model.get_input_embeddings()
-    if not isinstance(embedding, nn.Embedding):
-        raise InputError(
-            f"pieces are looked up in a {type(embedding).__name__}",
-            where=str(model.name_or_path),
-            expected="one table of word embeddings (torch.nn.Embedding)",
-        )
-    return embedding

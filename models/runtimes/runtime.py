@@ -1,0 +1,102 @@
+"""The interface of a runtime, which computes a classifier's logits, and the description of an exported graph.
+
+`torch` runs checkpoints; `openvino` and `onnx` run what ``musamma export`` wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from musamma.data.errors import InputError
+
+#: Tag logits, (rows, pieces, tags), and proclitic logits, (rows, pieces, classes), or ``None`` without that head; float32.
+BatchLogits: TypeAlias = tuple[np.ndarray, np.ndarray | None]
+
+#: The files of an exported graph by runtime; the first one is opened.
+GRAPH_FILES = {"openvino": ("openvino_model.xml", "openvino_model.bin"), "onnx": ("model.onnx",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded windows of similar length.
+
+    Args:
+        input_ids: piece ids; int64, (rows, pieces).
+        attention_mask: 1 for pieces, 0 for padding; int64, (rows, pieces).
+    """
+
+    input_ids: np.ndarray
+    attention_mask: np.ndarray
+
+
+class Runtime(Protocol):
+    """A classifier ready to compute logits. Several threads may stream through one."""
+
+    @property
+    def proclitics(self) -> bool:
+        """True if the classifier has a proclitic head."""
+
+    def stream(self, batches: Iterable[Batch]) -> Iterator[BatchLogits]:
+        """Yield the logits of every batch, in order.
+
+        A runtime reads a few batches ahead, so that the next one is prepared while one is computed.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that influence the logits, under names that users know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphDescription:
+    """The ``musamma.export`` entry in the ``config.json`` of an exported classifier.
+
+    Args:
+        runtime: a key of :data:`GRAPH_FILES`.
+        quantization: ``"int8"``, or ``None``.
+        proclitics: whether the graph also has the proclitic head's output.
+    """
+
+    runtime: str
+    quantization: str | None
+    proclitics: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as it stands in ``config.json``."""
+        return {
+            "format": 1,
+            "runtime": self.runtime,
+            "quantization": self.quantization,
+            "proclitics": self.proclitics,
+        }
+
+
+def read_graph_description(stored: object, *, where: str) -> GraphDescription | None:
+    """Read the export entry of a configuration; ``None`` for a checkpoint that was not exported.
+
+    Args:
+        stored: the ``musamma`` entry of ``config.json``, or ``None``.
+        where: the model, for errors.
+
+    Raises:
+        InputError: the entry is malformed or of an unknown format.
+    """
+    if not isinstance(stored, dict) or "export" not in stored:
+        return None
+    entry = stored["export"]
+    try:
+        if entry["format"] != 1 or entry["runtime"] not in GRAPH_FILES:
+            raise ValueError(entry)
+        return GraphDescription(
+            runtime=entry["runtime"], quantization=entry["quantization"], proclitics=bool(entry["proclitics"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"'musamma.export' in config.json is {entry!r}",
+            where=where,
+            expected=f"'format' 1, with 'runtime' {' or '.join(GRAPH_FILES)}, 'quantization' and 'proclitics'",
+            remedy="export the checkpoint again with musamma export",
+        ) from error
