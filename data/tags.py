@@ -1,4 +1,4 @@
-"""IOB2 tags: the labels of a token classifier, and which of them may follow which."""
+"""Tags of words: the tag set of a classifier (IOB2), and the tag schemes of annotated files."""
 
 from __future__ import annotations
 
@@ -15,34 +15,61 @@ OUTSIDE = "O"
 
 @dataclass(frozen=True)
 class TagSet:
-    """The tags of a label set: ``O``, then ``B-X`` and ``I-X`` of every label, in the labels' order.
+    """The tags of a list of labels: ``O``, then ``B-X`` and ``I-X`` of each label, in the order of the labels.
 
     Args:
-        labels: entity types, without repetition.
+        labels: entity types, each once.
     """
 
     labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels):
-            raise InputError(f"labels {list(self.labels)}", expected="at least one label, none of them twice")
+            raise InputError(f"labels {list(self.labels)}", expected="at least one label, and no label twice")
 
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Tag names by id: ``("O", "B-PER", "I-PER", ...)``."""
-        return (OUTSIDE, *(f"{prefix}-{label}" for label in self.labels for prefix in "BI"))
+    @classmethod
+    def from_labels(cls, labels: Iterable[str]) -> TagSet:
+        """Build the tag set of the labels in alphabetical order, so that the same labels always have the same ids."""
+        return cls(tuple(sorted(set(labels))))
+
+    @classmethod
+    def from_id2label(cls, id2label: Mapping[int, str], *, where: str) -> tuple[TagSet, np.ndarray]:
+        """Build the tag set of a checkpoint, and map its tags to the checkpoint's tag ids.
+
+        Returns:
+            The tag set and an int array ``columns`` of shape (tags,): ``logits[:, columns]`` are in the tag set's order.
+
+        Raises:
+            InputError: the checkpoint's labels are not IOB2, e.g. because it is not an entity recogniser.
+        """
+        ids = {name: index for index, name in id2label.items()}
+        labels = sorted({name[2:] for name in ids if name != OUTSIDE and name[:2] in ("B-", "I-")})
+        tag_set = cls(tuple(labels)) if labels else None
+        if tag_set is None or set(ids) != set(tag_set.tags):
+            raise InputError(
+                f"the labels are {', '.join(map(str, list(ids)[:6]))}{', ...' if len(ids) > 6 else ''}",
+                where=where,
+                expected="IOB2 tags: O, and B-X and I-X for every entity type",
+                remedy="fine-tune the encoder with musamma train",
+            )
+        return tag_set, np.array([ids[tag] for tag in tag_set.tags])
 
     def __len__(self) -> int:
         return 1 + 2 * len(self.labels)
 
     @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags by id: ``("O", "B-PER", "I-PER", ...)``."""
+        return (OUTSIDE, *(f"{prefix}-{label}" for label in self.labels for prefix in "BI"))
+
+    @property
     def id2label(self) -> dict[int, str]:
-        """As in a Hugging Face ``config.json``."""
+        """Tag by id, as in a Hugging Face ``config.json``."""
         return dict(enumerate(self.tags))
 
     @property
     def label2id(self) -> dict[str, int]:
-        """As in a Hugging Face ``config.json``."""
+        """Id by tag, as in a Hugging Face ``config.json``."""
         return {tag: index for index, tag in enumerate(self.tags)}
 
     def begin(self, label: str) -> int:
@@ -54,15 +81,19 @@ class TagSet:
         return 2 + 2 * self.labels.index(label)
 
     def label_of(self, tag: int) -> str | None:
-        """The label of a tag id, ``None`` for ``O``."""
+        """Label of a tag id, ``None`` for ``O``."""
         return None if tag == 0 else self.labels[(tag - 1) // 2]
 
     def is_begin(self, tag: int) -> bool:
-        """Whether a tag id opens a name."""
+        """Whether a tag id starts a name."""
         return tag % 2 == 1
 
-    def allowed(self) -> np.ndarray:
-        """``allowed[a, b]``: whether tag ``b`` may follow tag ``a``; row ``len(self)`` is the start. Bool, (tags + 1, tags)."""
+    def allowed_transitions(self) -> np.ndarray:
+        """Table of the tags that may follow each tag.
+
+        Returns:
+            Bool, (tags + 1, tags): ``[a, b]`` is true if tag ``b`` may follow tag ``a``; the last row is the start of a text.
+        """
         count = len(self)
         table = np.ones((count + 1, count), dtype=bool)
         for label in self.labels:
@@ -71,10 +102,10 @@ class TagSet:
         return table
 
     def check_labels(self, document: Document) -> None:
-        """Fail where the document has a label that is none of these.
+        """Check that the tag set has the labels of all spans of the document.
 
         Raises:
-            InputError: names the document and the span.
+            InputError: a span has another label; names the document and the span.
         """
         for span in document.spans:
             if span.label not in self.labels:
@@ -85,51 +116,24 @@ class TagSet:
                     remedy="add it to 'labels', map it with data.labels, or give training documents that have it",
                 )
 
-    @classmethod
-    def from_labels(cls, labels: Iterable[str]) -> TagSet:
-        """The tag set of the labels, sorted, so that the same labels give the same ids."""
-        return cls(tuple(sorted(set(labels))))
-
-    @classmethod
-    def from_id2label(cls, id2label: Mapping[int, str], *, where: str) -> tuple[TagSet, np.ndarray]:
-        """The tag set of a checkpoint, and the checkpoint's tag id for each of its tags.
-
-        Returns:
-            The tag set and an int array ``columns`` of shape (tags,): ``logits[:, columns]`` are in the tag set's order.
-
-        Raises:
-            InputError: the checkpoint's labels are not IOB2, e.g. because it is no entity recogniser.
-        """
-        ids = {name: index for index, name in id2label.items()}
-        names = [name for name in ids if name != OUTSIDE]
-        labels = sorted({name[2:] for name in names if name[:2] in ("B-", "I-")})
-        tags = cls(tuple(labels)) if labels else None
-        if tags is None or set(ids) != set(tags.tags):
-            raise InputError(
-                f"the labels are {', '.join(map(str, list(ids)[:6]))}{', ...' if len(ids) > 6 else ''}",
-                where=where,
-                expected="IOB2 tags: O, and B-X and I-X for every entity type",
-                remedy="fine-tune the encoder with musamma train",
-            )
-        return tags, np.array([ids[tag] for tag in tags.tags])
-
 
 @dataclass(frozen=True, slots=True)
-class Prefix:
-    """What a tag's prefix says of a name: whether it begins here, and whether it ends here."""
+class TagPrefix:
+    """The meaning of a tag's prefix: whether a name begins at the token, and whether it ends there."""
 
     begins: bool
     ends: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Scheme:
+class TagScheme:
     """A tag scheme.
 
     Args:
-        begin, inside, end, single: its letters; ``end`` and ``single`` are those of ``inside`` and ``begin`` where the scheme
-            does not mark the end of a name.
-        inside_begins: whether a name may begin with ``inside`` (IOB1, where ``begin`` only parts two names of a kind).
+        begin, inside, end, single: the prefixes. Where the scheme does not mark the end of a name, ``end`` equals ``inside`` and
+            ``single`` equals ``begin``.
+        inside_begins: whether a name may begin with ``inside`` (IOB1, where ``begin`` only separates two adjacent names with
+            the same label).
     """
 
     begin: str = "B"
@@ -139,24 +143,29 @@ class Scheme:
     inside_begins: bool = False
 
     @property
-    def letters(self) -> frozenset[str]:
+    def prefixes(self) -> frozenset[str]:
         """The prefixes in use."""
         return frozenset((self.begin, self.inside, self.end, self.single))
 
+    @property
+    def marks_end(self) -> bool:
+        """Whether the last token of a name has a prefix of its own."""
+        return self.end != self.inside
 
-PREFIXES = {
-    "B": Prefix(begins=True, ends=False),
-    "I": Prefix(begins=False, ends=False),
-    "E": Prefix(begins=False, ends=True),
-    "L": Prefix(begins=False, ends=True),
-    "S": Prefix(begins=True, ends=True),
-    "U": Prefix(begins=True, ends=True),
+
+TAG_PREFIXES = {
+    "B": TagPrefix(begins=True, ends=False),
+    "I": TagPrefix(begins=False, ends=False),
+    "E": TagPrefix(begins=False, ends=True),
+    "L": TagPrefix(begins=False, ends=True),
+    "S": TagPrefix(begins=True, ends=True),
+    "U": TagPrefix(begins=True, ends=True),
 }
-SCHEMES = {
-    "iob1": Scheme(inside_begins=True),
-    "iob2": Scheme(),
-    "bioes": Scheme(end="E", single="S"),
-    "bilou": Scheme(end="L", single="U"),
+TAG_SCHEMES = {
+    "iob1": TagScheme(inside_begins=True),
+    "iob2": TagScheme(),
+    "bioes": TagScheme(end="E", single="S"),
+    "bilou": TagScheme(end="L", single="U"),
 }
 
 
@@ -170,78 +179,79 @@ class TokenSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
-    """A tag that cannot stand where it stands: its token's index, and what is wrong."""
+class TagRepair:
+    """A tag that is not valid in its position: the index of its token, and the problem."""
 
     token: int
     problem: str
 
 
 def split_tag(tag: str) -> tuple[str, str] | None:
-    """Prefix and label of a tag, ``("O", "")`` for ``O``, ``None`` for what is no tag."""
+    """Split a tag into prefix and label: ``("O", "")`` for ``O``, ``None`` for a string that is not a tag."""
     if tag == OUTSIDE:
         return OUTSIDE, ""
-    prefix, dash, label = tag.partition("-")
-    return (prefix, label) if dash and label and prefix in PREFIXES else None
+    prefix, hyphen, label = tag.partition("-")
+    return (prefix, label) if hyphen and label and prefix in TAG_PREFIXES else None
 
 
 def decode_tags(
     rows: Sequence[Sequence[str]], *, scheme: str, where: Sequence[str]
-) -> tuple[list[TokenSpan], list[Repair]]:
-    """The names of a sentence.
+) -> tuple[list[TokenSpan], list[TagRepair]]:
+    """Read the names of a sentence from its tags.
 
-    A token may carry several tags, for names inside names. A tag that goes on continues the outermost open name of its
-    label that no other tag of the token continues; a tag with nothing to continue begins a name and is repaired.
+    A token may have several tags, for names inside names. A tag that continues a name continues the outermost open name of its
+    label that no other tag of the token continues. If there is none, it begins a name, which counts as a repair.
 
     Args:
-        rows: the tags of each token; none is like ``O``.
-        scheme: a key of :data:`SCHEMES`.
+        rows: the tags of each token; none means ``O``.
+        scheme: a key of :data:`TAG_SCHEMES`.
         where: file and line of each token, for errors.
 
     Returns:
-        Names by start, longer ones first; names of one extent in the order of their tags. And the repairs.
+        The names by start, longer ones first, names of the same extent in the order of their tags; and the repairs.
 
     Raises:
-        InputError: what should be a tag is none, or none of this scheme.
+        InputError: a string is not a tag, or not a tag of this scheme.
     """
-    table = SCHEMES[scheme]
-    found: list[TokenSpan] = []
-    repairs: list[Repair] = []
-    open_names: list[tuple[str, int]] = []
+    marks_end, inside_begins = TAG_SCHEMES[scheme].marks_end, TAG_SCHEMES[scheme].inside_begins
+    names: list[TokenSpan] = []
+    repairs: list[TagRepair] = []
+    open_names: list[tuple[str, int]] = []  # label and first token
     for index, row in enumerate(rows):
         waiting = open_names
         open_names = []
         begun: list[tuple[str, int, bool]] = []
         for tag in row:
-            prefix, label = _parse(tag, scheme, where[index])
+            prefix, label = _parse_tag(tag, scheme, where[index])
             if prefix == OUTSIDE:
                 continue
-            meaning = PREFIXES[prefix]
-            mate = None if meaning.begins else next((name for name in waiting if name[0] == label), None)
-            if mate is not None:
+            meaning = TAG_PREFIXES[prefix]
+            continued = None if meaning.begins else next((name for name in waiting if name[0] == label), None)
+            if continued is not None:
                 waiting = list(waiting)
-                waiting.remove(mate)
+                waiting.remove(continued)
                 if meaning.ends:
-                    found.append(TokenSpan(mate[1], index + 1, label))
+                    names.append(TokenSpan(continued[1], index + 1, label))
                 else:
-                    open_names.append(mate)
+                    open_names.append(continued)
                 continue
-            if not meaning.begins and not table.inside_begins:
-                repairs.append(Repair(index, f"{tag} continues no {label}"))
+            if not meaning.begins and not inside_begins:
+                repairs.append(TagRepair(index, f"{tag} continues no {label}"))
             begun.append((label, index, meaning.ends))
-        found += [TokenSpan(start, index, label) for label, start in waiting]
-        repairs += [Repair(index - 1, f"{label} is not ended") for label, _ in waiting if table.end != table.inside]
-        found += [TokenSpan(start, index + 1, label) for label, start, ends in begun if ends]
+        names += [TokenSpan(start, index, label) for label, start in waiting]
+        if marks_end:
+            repairs += [TagRepair(index - 1, f"{label} is not ended") for label, _ in waiting]
+        names += [TokenSpan(start, index + 1, label) for label, start, ends in begun if ends]
         open_names += [(label, start) for label, start, ends in begun if not ends]
-    found += [TokenSpan(start, len(rows), label) for label, start in open_names]
-    if table.end != table.inside:
-        repairs += [Repair(len(rows) - 1, f"{label} is not ended") for label, _ in open_names]
-    return sorted(found, key=lambda name: (name.start, -name.end)), repairs
+    names += [TokenSpan(start, len(rows), label) for label, start in open_names]
+    if marks_end:
+        repairs += [TagRepair(len(rows) - 1, f"{label} is not ended") for label, _ in open_names]
+    return sorted(names, key=lambda name: (name.start, -name.end)), repairs
 
 
 def encode_tags(names: Iterable[TokenSpan], length: int, *, scheme: str) -> list[str]:
-    """One tag a token for names without overlap: the inverse of :func:`decode_tags`."""
-    table = SCHEMES[scheme]
+    """Write names without overlap as one tag per token: the inverse of :func:`decode_tags`."""
+    table = TAG_SCHEMES[scheme]
     tags = [OUTSIDE] * length
     previous = None
     for name in sorted(names):
@@ -251,17 +261,21 @@ def encode_tags(names: Iterable[TokenSpan], length: int, *, scheme: str) -> list
         last = name.end - 1
         for index in range(name.start, name.end):
             if index == name.start:
-                letter = begin if index < last or table.single == table.begin else table.single
+                prefix = begin if index < last or table.single == table.begin else table.single
             else:
-                letter = table.inside if index < last else table.end
-            tags[index] = f"{letter}-{name.label}"
+                prefix = table.inside if index < last else table.end
+            tags[index] = f"{prefix}-{name.label}"
         previous = name
     return tags
 
 
 def detect_scheme(sentences: Iterable[Sequence[Sequence[str]]]) -> str:
-    """The scheme of a corpus: BIOES or BILOU by their letters; IOB1 where ``B-`` only parts two names of a kind."""
-    begun_inside = begun_plainly = False
+    """Detect the scheme of a corpus from its tags.
+
+    BIOES and BILOU have prefixes of their own. In IOB1 some name begins with ``I-``, and ``B-`` only separates adjacent names
+    with the same label. Everything else is IOB2.
+    """
+    begins_with_inside = begins_with_begin = False
     for rows in sentences:
         previous: set[str] = set()
         for row in rows:
@@ -271,21 +285,21 @@ def detect_scheme(sentences: Iterable[Sequence[Sequence[str]]]) -> str:
                     return "bioes"
                 if prefix in "LU":
                     return "bilou"
-                begun_inside |= prefix == "I" and label not in previous
-                begun_plainly |= prefix == "B" and label not in previous
+                begins_with_inside |= prefix == "I" and label not in previous
+                begins_with_begin |= prefix == "B" and label not in previous
             previous = {label for prefix, label in parsed if prefix != OUTSIDE}
-    return "iob1" if begun_inside and not begun_plainly else "iob2"
+    return "iob1" if begins_with_inside and not begins_with_begin else "iob2"
 
 
-def _parse(tag: str, scheme: str, where: str) -> tuple[str, str]:
+def _parse_tag(tag: str, scheme: str, where: str) -> tuple[str, str]:
     parsed = split_tag(tag)
-    letters = SCHEMES[scheme].letters
-    if parsed is None or (parsed[0] != OUTSIDE and parsed[0] not in letters):
-        legal = ", ".join(f"{letter}-LABEL" for letter in sorted(letters))
+    prefixes = TAG_SCHEMES[scheme].prefixes
+    if parsed is None or (parsed[0] != OUTSIDE and parsed[0] not in prefixes):
+        valid = ", ".join(f"{prefix}-LABEL" for prefix in sorted(prefixes))
         raise InputError(
-            f"{tag!r} is no tag of {scheme.upper()}",
+            f"{tag!r} is not a tag of {scheme.upper()}",
             where=where,
-            expected=f"O, {legal}",
+            expected=f"O, {valid}",
             remedy="correct the line, or name the file's format and scheme",
         )
     return parsed

@@ -1,16 +1,17 @@
-"""From documents to windows of pieces with tags: the one path that training, evaluation and inference share.
+"""Words, pieces and windows of a document: the input of the encoder in training, evaluation and inference.
 
-A document is cut into words (`musamma.data.arabic`), the tokenizer cuts it into pieces, every piece goes to the word it
-begins in, and a word's first piece carries its tag. A document that is longer than the encoder's input becomes several windows
-that overlap and end at word borders. Every word is *owned* by one window, the one where it stands farthest from a cut edge:
-there its loss is taken, and there its logits are read.
+1. A document is split into words (`musamma.data.arabic`) and the tokenizer splits it into pieces.
+2. Each piece is assigned to the word in which it starts; a word's first piece carries its tag.
+3. A document longer than the encoder's input becomes several overlapping windows, cut at word borders.
+4. Each word is *owned* by one window, the one in which it is farthest from a cut. The word's loss is computed there, and its
+   logits are read there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from threading import Lock
 
 import numpy as np
@@ -22,26 +23,24 @@ from musamma.data.errors import InputError
 from musamma.data.normalization import fast_backend
 from musamma.data.tags import TagSet
 
-#: The label that PyTorch's cross entropy passes over.
+#: The target that PyTorch's cross entropy ignores by default.
 IGNORE_INDEX = -100
 
-# A word of more pieces than this share of a window (a URL, a line without spaces) lends only its first ones to the encoder.
-_LONGEST_WORD_SHARE = 0.25
+#: Longest text, in characters, that is tokenized whole. A longer one is tokenized in sections of this length.
+SECTION_LENGTH = 1 << 17
+#: Characters that a section shares with each neighbour, on either side of their border.
+SECTION_MARGIN = 1 << 10
 
+# Largest share of a window that one word may take. Of a longer word (a URL, a line without spaces) the encoder sees only the
+# first pieces.
+_MAX_WORD_SHARE = 0.25
+# Number of pieces that must agree where two sections are joined.
+_SEAM_PIECES = 16
+# Characters per call of the tokenizer: enough to keep all cores busy.
+_CALL_LENGTH = 1 << 20
 
-@dataclass(frozen=True, slots=True)
-class Misalignment:
-    """An annotated name that tags cannot carry as it stands.
-
-    Args:
-        span: the name as annotated.
-        reason: what stands in the way.
-        replacement: the span trained on in its place, or ``None``.
-    """
-
-    span: Span
-    reason: str
-    replacement: Span | None
+#: A tokenizer without special tokens: for each text, its piece ids and their start and end in it, in code points.
+BatchTokenizer = Callable[[list[str]], Iterable[tuple[Sequence[int], Sequence[tuple[int, int]]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +50,9 @@ class Window:
     Args:
         input_ids: piece ids with the special tokens around them; int64, (pieces,).
         words: indices of the window's words in :attr:`TokenizedDocument.words`; int64, (words,).
-        positions: where each word's first piece stands in ``input_ids``; int64, (words,).
-        owned: which of the words belong to this window; bool, (words,).
+        positions: index in ``input_ids`` of each word's first piece; int64, (words,).
+        owned: whether each word belongs to this window; bool, (words,). Neighbouring windows overlap, so a word may be in
+            several windows, but exactly one of them owns it.
     """
 
     input_ids: np.ndarray
@@ -63,7 +63,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedDocument:
-    """A document, cut into words and windows.
+    """A document with its words and windows.
 
     Args:
         document: the document.
@@ -77,198 +77,34 @@ class TokenizedDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class Misalignment:
+    """An annotated name that word tags cannot represent as annotated.
+
+    Args:
+        span: the name as annotated.
+        reason: why it cannot be represented.
+        replacement: the span trained on in its place, or ``None``.
+    """
+
+    span: Span
+    reason: str
+    replacement: Span | None
+
+
+@dataclass(frozen=True, slots=True)
 class WordTargets:
-    """What the classifier should say of every word of a document.
+    """Training targets of a document's words.
 
     Args:
         tags: tag ids; int64, (words,).
-        proclitics: for a word that opens a name, how many of its letters are proclitics; :data:`IGNORE_INDEX` elsewhere; int64, (words,).
-        misalignments: the names that could not be represented as annotated.
+        proclitics: number of proclitic letters before the name, for a word that starts one; :data:`IGNORE_INDEX` for the
+            other words; int64, (words,).
+        misalignments: names that the tags do not represent as annotated.
     """
 
     tags: np.ndarray
     proclitics: np.ndarray
     misalignments: tuple[Misalignment, ...]
-
-
-class DocumentTokenizer:
-    """Cuts documents into windows of a tokenizer's pieces.
-
-    Args:
-        tokenizer: a fast tokenizer.
-        max_length: longest window in pieces, special tokens included.
-        overlap: pieces that two neighbouring windows share.
-
-    Raises:
-        InputError: the tokenizer is slow, or the lengths cannot be.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 256, overlap: int = 64) -> None:
-        fast_backend(tokenizer)
-        self.tokenizer = tokenizer
-        self._prefix, self._suffix = _special_tokens(tokenizer)
-        self.capacity = max_length - len(self._prefix) - len(self._suffix)
-        if not 0 <= overlap < self.capacity:
-            raise InputError(
-                f"max_length {max_length} and overlap {overlap}",
-                expected=f"0 <= overlap < max_length - {len(self._prefix) + len(self._suffix)} special tokens",
-                remedy="lengthen max_length or shorten overlap",
-            )
-        self.max_length, self.overlap = max_length, overlap
-        # A fast tokenizer must not be set by one thread while another uses it, and its own threads take all cores anyway.
-        self._lock = Lock()
-        self._longest_word = max(1, int(self.capacity * _LONGEST_WORD_SHARE))
-
-    def tokenize(self, document: Document) -> TokenizedDocument:
-        """One document; see :meth:`tokenize_all`."""
-        return next(self.tokenize_all([document]))
-
-    def tokenize_all(self, documents: Iterable[Document], *, batch: int = 256) -> Iterator[TokenizedDocument]:
-        """Documents, in order; the tokenizer sees ``batch`` of them at a time and works on all cores."""
-        chunk: list[Document] = []
-        for document in documents:
-            chunk.append(document)
-            if len(chunk) == batch:
-                yield from self._tokenize_batch(chunk)
-                chunk = []
-        if chunk:
-            yield from self._tokenize_batch(chunk)
-
-    def _tokenize_batch(self, documents: list[Document]) -> Iterator[TokenizedDocument]:
-        pieces = tokenize_texts((document.text for document in documents), self._call_tokenizer)
-        for document, own in zip(documents, pieces, strict=True):
-            words, starts, ends = _assign(document.text, own.offsets)
-            yield TokenizedDocument(document, words, tuple(self._windows(own.ids, starts, ends)))
-
-    def _call_tokenizer(self, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-        with self._lock:
-            return tokenize_batch(self.tokenizer, texts)
-
-    def _windows(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[Window]:
-        ends = np.minimum(ends, starts + self._longest_word)
-        cuts = _cut(ends - starts, self.capacity, self.overlap)
-        for index, (first, last) in enumerate(cuts):
-            # Two windows share the words between the second's first and the first's last; each owns the half away from its edge.
-            low = first if index == 0 else (first + cuts[index - 1][1]) // 2
-            high = last if index == len(cuts) - 1 else (cuts[index + 1][0] + last) // 2
-            words = np.arange(first, last)
-            lengths = (ends - starts)[first:last]
-            pieces = np.concatenate(
-                [ids[start:end] for start, end in zip(starts[first:last], ends[first:last], strict=True)]
-            )
-            yield Window(
-                input_ids=np.concatenate([self._prefix, pieces, self._suffix]),
-                words=words,
-                positions=len(self._prefix) + np.cumsum(lengths) - lengths,
-                owned=(words >= low) & (words < high),
-            )
-
-
-def build_targets(encoded: TokenizedDocument, tags: TagSet, *, proclitics: bool = True) -> WordTargets:
-    """Tags of a document's spans, with an account of what they cannot carry.
-
-    Args:
-        encoded: the document.
-        tags: the tag set.
-        proclitics: whether the classifier can place a border behind proclitics; without it a name begins where its word does.
-
-    Raises:
-        InputError: a span's label is not in ``tags``.
-    """
-    document, words = encoded.document, encoded.words
-    tags.check_labels(document)
-    labels = np.zeros(len(words), dtype=np.int64)
-    letters = np.full(len(words), IGNORE_INDEX, dtype=np.int64)
-    misalignments = []
-    for span in document.spans:
-        # Words that share a character with the name.
-        first = int(np.searchsorted(words[:, 1], span.start, side="right"))
-        last = int(np.searchsorted(words[:, 0], span.end, side="left"))
-        if first >= last:
-            misalignments.append(Misalignment(span, "it covers no word that the tokenizer keeps", None))
-            continue
-        if labels[first:last].any():
-            misalignments.append(Misalignment(span, "another name stands in the same word", None))
-            continue
-        offsets = proclitic_offsets(document.text, *words[first].tolist()) if proclitics else [int(words[first, 0])]
-        count = offsets.index(span.start) if span.start in offsets else 0
-        kept = Span(offsets[count], int(words[last - 1, 1]), span.label)
-        if kept.start != span.start:
-            reason = (
-                "it begins before a word" if span.start < kept.start else "it begins inside a word, behind no proclitic"
-            )
-            misalignments.append(Misalignment(span, reason, kept))
-        elif kept.end != span.end:
-            misalignments.append(
-                Misalignment(span, "it ends inside a word" if span.end < kept.end else "it ends behind a word", kept)
-            )
-        labels[first], labels[first + 1 : last] = tags.begin(span.label), tags.inside(span.label)
-        letters[first] = count
-    return WordTargets(labels, letters, tuple(misalignments))
-
-
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
-    """Ids that the tokenizer puts before and behind a text."""
-    bare = tokenizer("ا", add_special_tokens=False)["input_ids"]
-    full = tokenizer("ا", add_special_tokens=True)["input_ids"]
-    for start in range(len(full) - len(bare) + 1):
-        if full[start : start + len(bare)] == bare:
-            return np.array(full[:start], dtype=np.int64), np.array(full[start + len(bare) :], dtype=np.int64)
-    raise InputError(
-        f"the tokenizer turns 'ا' into {full} with special tokens and {bare} without",
-        where=str(tokenizer.name_or_path),
-        expected="special tokens around the text",
-    )
-
-
-def _assign(text: str, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give every piece to the word it begins in.
-
-    Args:
-        text: the raw text.
-        offsets: start and end of every piece in it, (pieces, 2).
-
-    Returns:
-        Start and end of the words that have pieces, (words, 2); each word's first piece, and the piece after its last, (words,).
-    """
-    spans = chain.from_iterable(match.span() for match in WORD_PATTERN.finditer(text))
-    words = np.fromiter(spans, dtype=np.int64).reshape(-1, 2)
-    if not len(words) or not len(offsets):
-        return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    # The word that ends behind the piece's start: it holds the start, or follows it where the piece begins with a space.
-    owner = np.searchsorted(words[:, 1], offsets[:, 0], side="right")
-    owner = np.minimum(owner, len(words) - 1)
-    owner = np.maximum.accumulate(owner)
-    kept, starts, counts = np.unique(owner, return_index=True, return_counts=True)
-    return words[kept], starts, starts + counts
-
-
-def _cut(lengths: np.ndarray, capacity: int, overlap: int) -> list[tuple[int, int]]:
-    """First word and the word after the last of every window, for words of ``lengths`` pieces."""
-    total = np.concatenate([[0], np.cumsum(lengths)])
-    cuts: list[tuple[int, int]] = []
-    first = 0
-    while first < len(lengths):
-        last = int(np.searchsorted(total, total[first] + capacity, side="right")) - 1
-        cuts.append((first, last))
-        if last == len(lengths):
-            break
-        # The next window begins `overlap` pieces before this one's end, and at least one word further than it.
-        first = max(first + 1, int(np.searchsorted(total, total[last] - overlap, side="left")))
-    return cuts
-
-
-#: Characters of a section.
-SECTION_LENGTH = 1 << 17
-#: Characters that two sections share on either side of their border.
-SECTION_MARGIN = 1 << 10
-# Pieces that must agree where two sections are joined.
-_RUN = 16
-# Characters that the tokenizer is given at a time, so that it can use all cores.
-_CALL = 1 << 20
-
-#: Gives each text's piece ids, and their start and end in it.
-BatchTokenizer = Callable[[list[str]], Iterable[tuple[Sequence[int], Sequence[tuple[int, int]]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,14 +119,122 @@ class Pieces:
     ids: np.ndarray
     offsets: np.ndarray
 
-    def __getitem__(self, part: slice) -> Pieces:
-        return Pieces(self.ids[part], self.offsets[part])
+    def __getitem__(self, selection: slice) -> Pieces:
+        return Pieces(self.ids[selection], self.offsets[selection])
+
+
+class DocumentTokenizer:
+    """Splits documents into windows of a tokenizer's pieces. Threads may share an instance.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        max_length: longest window in pieces, special tokens included.
+        overlap: number of pieces that two neighbouring windows share.
+
+    Raises:
+        InputError: the tokenizer is slow, or the lengths are impossible.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 256, overlap: int = 64) -> None:
+        fast_backend(tokenizer)
+        self.tokenizer = tokenizer
+        self._prefix, self._suffix = _special_tokens(tokenizer)
+        self.capacity = max_length - len(self._prefix) - len(self._suffix)
+        if not 0 <= overlap < self.capacity:
+            raise InputError(
+                f"max_length {max_length} and overlap {overlap}",
+                expected=f"0 <= overlap < max_length - {len(self._prefix) + len(self._suffix)} special tokens",
+                remedy="increase max_length or reduce overlap",
+            )
+        self.max_length, self.overlap = max_length, overlap
+        # A fast tokenizer must not be configured by one thread while another uses it. It uses all cores by itself.
+        self._lock = Lock()
+        self._max_word_pieces = max(1, int(self.capacity * _MAX_WORD_SHARE))
+
+    def tokenize(self, document: Document) -> TokenizedDocument:
+        """Tokenize one document; see :meth:`tokenize_all`."""
+        return next(self.tokenize_all([document]))
+
+    def tokenize_all(self, documents: Iterable[Document], *, batch_size: int = 256) -> Iterator[TokenizedDocument]:
+        """Tokenize documents in order. The tokenizer gets ``batch_size`` of them at a time and uses all cores."""
+        stream = iter(documents)
+        while batch := list(islice(stream, batch_size)):
+            for document, pieces in zip(
+                batch, tokenize_texts((document.text for document in batch), self._tokenize_batch), strict=True
+            ):
+                words, starts, ends = _assign_pieces(document.text, pieces.offsets)
+                yield TokenizedDocument(document, words, tuple(self._windows(pieces.ids, starts, ends)))
+
+    def _tokenize_batch(self, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+        with self._lock:
+            return tokenize_batch(self.tokenizer, texts)
+
+    def _windows(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[Window]:
+        """Windows over words that have the pieces ``ids[start:end]``."""
+        ends = np.minimum(ends, starts + self._max_word_pieces)
+        bounds = _window_bounds(ends - starts, self.capacity, self.overlap)
+        for index, (first, last) in enumerate(bounds):
+            # Two neighbours share the words from the second's first to the first's last. Each owns the half away from its cut.
+            low = first if index == 0 else (first + bounds[index - 1][1]) // 2
+            high = last if index == len(bounds) - 1 else (bounds[index + 1][0] + last) // 2
+            words = np.arange(first, last)
+            lengths = (ends - starts)[first:last]
+            pieces = np.concatenate(
+                [ids[start:end] for start, end in zip(starts[first:last], ends[first:last], strict=True)]
+            )
+            yield Window(
+                input_ids=np.concatenate([self._prefix, pieces, self._suffix]),
+                words=words,
+                positions=len(self._prefix) + np.cumsum(lengths) - lengths,
+                owned=(words >= low) & (words < high),
+            )
+
+
+def build_targets(tokenized: TokenizedDocument, tag_set: TagSet, *, proclitics: bool = True) -> WordTargets:
+    """Build the targets of a document's words from its spans, and list the spans that tags cannot represent.
+
+    Args:
+        tokenized: the document.
+        tag_set: the tag set.
+        proclitics: whether the classifier can start a name behind proclitics; if not, a name starts where its word does.
+
+    Raises:
+        InputError: a span's label is not in ``tag_set``.
+    """
+    document, words = tokenized.document, tokenized.words
+    tag_set.check_labels(document)
+    tags = np.zeros(len(words), dtype=np.int64)
+    letters = np.full(len(words), IGNORE_INDEX, dtype=np.int64)
+    misalignments = []
+    for span in document.spans:
+        # The words that share a character with the name.
+        first = int(np.searchsorted(words[:, 1], span.start, side="right"))
+        last = int(np.searchsorted(words[:, 0], span.end, side="left"))
+        if first >= last:
+            misalignments.append(Misalignment(span, "it covers no word that the tokenizer keeps", None))
+            continue
+        if tags[first:last].any():
+            misalignments.append(Misalignment(span, "another name stands in the same word", None))
+            continue
+        offsets = proclitic_offsets(document.text, *words[first].tolist()) if proclitics else [int(words[first, 0])]
+        count = offsets.index(span.start) if span.start in offsets else 0
+        target = Span(offsets[count], int(words[last - 1, 1]), span.label)
+        if target.start != span.start:
+            before_word = span.start < target.start
+            reason = "it begins before a word" if before_word else "it begins inside a word, behind no proclitic"
+            misalignments.append(Misalignment(span, reason, target))
+        elif target.end != span.end:
+            reason = "it ends inside a word" if span.end < target.end else "it ends behind a word"
+            misalignments.append(Misalignment(span, reason, target))
+        tags[first], tags[first + 1 : last] = tag_set.begin(span.label), tag_set.inside(span.label)
+        letters[first] = count
+    return WordTargets(tags, letters, tuple(misalignments))
 
 
 def tokenize_batch(
     tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-    """Each text's piece ids, without special tokens, and their start and end in it."""
+    """Tokenize texts in one call, without special tokens: for each, the piece ids and their start and end in it."""
     encoding = tokenizer(
         texts,
         add_special_tokens=False,
@@ -299,7 +243,7 @@ def tokenize_batch(
         return_offsets_mapping=True,
         return_attention_mask=False,
         return_token_type_ids=False,
-        # A text that happens to hold "[SEP]" holds five characters, not an instruction.
+        # In a text, "[SEP]" is five characters and not a special token.
         split_special_tokens=True,
         verbose=False,
     )
@@ -309,61 +253,118 @@ def tokenize_batch(
 def tokenize_texts(
     texts: Iterable[str], tokenize: BatchTokenizer, *, section: int = SECTION_LENGTH, margin: int = SECTION_MARGIN
 ) -> Iterator[Pieces]:
-    """The pieces of every text, in order.
+    """Tokenize texts of any length, in order.
 
     Args:
         texts: raw texts.
         tokenize: the tokenizer, without special tokens.
-        section: characters of a section; a text of no more is cut as a whole.
+        section: a text of at most this many characters is tokenized whole; a longer one in sections of this length.
         margin: characters that two sections share on either side of their border, at most a quarter of a section.
     """
-    short: list[str] = []
+    batch: list[str] = []
     size = 0
     for text in texts:
         if len(text) > section:
-            yield from _arrays(tokenize, short)
-            yield _by_sections(text, tokenize, section, margin)
-            short, size = [], 0
+            yield from _tokenize_whole(tokenize, batch)
+            yield _tokenize_sections(text, tokenize, section, margin)
+            batch, size = [], 0
             continue
-        short.append(text)
+        batch.append(text)
         size += len(text)
-        if size >= _CALL:
-            yield from _arrays(tokenize, short)
-            short, size = [], 0
-    yield from _arrays(tokenize, short)
+        if size >= _CALL_LENGTH:
+            yield from _tokenize_whole(tokenize, batch)
+            batch, size = [], 0
+    yield from _tokenize_whole(tokenize, batch)
 
 
-def _arrays(tokenize: BatchTokenizer, texts: list[str]) -> Iterator[Pieces]:
+def _tokenize_whole(tokenize: BatchTokenizer, texts: list[str]) -> Iterator[Pieces]:
     for ids, offsets in tokenize(texts) if texts else ():
         yield Pieces(np.array(ids, dtype=np.int64), np.array(offsets, dtype=np.int64).reshape(-1, 2))
 
 
-def _by_sections(text: str, tokenize: BatchTokenizer, section: int, margin: int) -> Pieces:
-    # The last section is a little longer rather than too short to be joined.
+def _tokenize_sections(text: str, tokenize: BatchTokenizer, section: int, margin: int) -> Pieces:
+    # A rest too short to be joined becomes part of the last section.
     borders = [*range(0, len(text) - margin, section), len(text)]
-    stretches = [(max(0, start - margin), min(len(text), end + margin)) for start, end in pairwise(borders)]
+    ranges = [(max(0, start - margin), min(len(text), end + margin)) for start, end in pairwise(borders)]
     joined: list[Pieces] = []
-    at_once = max(1, _CALL // section)
-    for first in range(0, len(stretches), at_once):
-        some = stretches[first : first + at_once]
-        for (start, _), pieces in zip(some, _arrays(tokenize, [text[a:b] for a, b in some]), strict=True):
+    per_call = max(1, _CALL_LENGTH // section)
+    for first in range(0, len(ranges), per_call):
+        batch = ranges[first : first + per_call]
+        sections = _tokenize_whole(tokenize, [text[start:end] for start, end in batch])
+        for (start, _), pieces in zip(batch, sections, strict=True):
             pieces.offsets[:] += start
             if joined:
-                seam = _seam(joined[-1], pieces, start + margin)
+                seam = _find_seam(joined[-1], pieces, start + margin)
                 if seam is None:
-                    # A tokenizer that looks far ahead or back, or next to nothing but white space.
-                    return next(_arrays(tokenize, [text]))
+                    # The tokenizer depends on distant text, or there is hardly anything but white space.
+                    return next(_tokenize_whole(tokenize, [text]))
                 joined[-1], pieces = joined[-1][: seam[0]], pieces[seam[1] :]
             joined.append(pieces)
     return Pieces(np.concatenate([part.ids for part in joined]), np.concatenate([part.offsets for part in joined]))
 
 
-def _seam(left: Pieces, right: Pieces, border: int) -> tuple[int, int] | None:
-    """Where two sections agree behind their border: how many pieces to take of the left, and to leave of the right."""
+def _find_seam(left: Pieces, right: Pieces, border: int) -> tuple[int, int] | None:
+    """Find where two sections agree behind their border.
+
+    Returns:
+        How many pieces to keep of the left section, and how many to leave out of the right one; ``None`` if they nowhere agree.
+    """
     starts = right.offsets[:, 0]
-    for kept in range(int(np.searchsorted(left.offsets[:, 0], border)), len(left.ids) - _RUN + 1):
-        left_out = int(np.searchsorted(starts, left.offsets[kept, 0]))
-        one, other = left[kept : kept + _RUN], right[left_out : left_out + _RUN]
-        if np.array_equal(one.ids, other.ids) and np.array_equal(one.offsets, other.offsets):
-            return kept, left_out
+    for keep in range(int(np.searchsorted(left.offsets[:, 0], border)), len(left.ids) - _SEAM_PIECES + 1):
+        skip = int(np.searchsorted(starts, left.offsets[keep, 0]))
+        left_run, right_run = left[keep : keep + _SEAM_PIECES], right[skip : skip + _SEAM_PIECES]
+        if np.array_equal(left_run.ids, right_run.ids) and np.array_equal(left_run.offsets, right_run.offsets):
+            return keep, skip
     return None
+
+
+def _assign_pieces(text: str, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Assign each piece to the word in which it starts.
+
+    Args:
+        text: the raw text.
+        offsets: start and end of every piece in it, (pieces, 2).
+
+    Returns:
+        Start and end of the words that have pieces, (words, 2); the first piece of each word, and the piece after its last
+        one, (words,).
+    """
+    spans = chain.from_iterable(match.span() for match in WORD_PATTERN.finditer(text))
+    words = np.fromiter(spans, dtype=np.int64).reshape(-1, 2)
+    if not len(words) or not len(offsets):
+        return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    # The first word that ends after the piece's start contains it, or follows it where the piece starts with a space.
+    word_of_piece = np.searchsorted(words[:, 1], offsets[:, 0], side="right")
+    word_of_piece = np.minimum(word_of_piece, len(words) - 1)
+    word_of_piece = np.maximum.accumulate(word_of_piece)
+    indices, starts, counts = np.unique(word_of_piece, return_index=True, return_counts=True)
+    return words[indices], starts, starts + counts
+
+
+def _window_bounds(lengths: np.ndarray, capacity: int, overlap: int) -> list[tuple[int, int]]:
+    """First word, and word after the last, of each window over words of ``lengths`` pieces."""
+    total = np.concatenate([[0], np.cumsum(lengths)])
+    bounds: list[tuple[int, int]] = []
+    first = 0
+    while first < len(lengths):
+        last = int(np.searchsorted(total, total[first] + capacity, side="right")) - 1
+        bounds.append((first, last))
+        if last == len(lengths):
+            break
+        # The next window starts `overlap` pieces before this one's end, but at least one word after this one's start.
+        first = max(first + 1, int(np.searchsorted(total, total[last] - overlap, side="left")))
+    return bounds
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
+    """Ids that the tokenizer adds before and after a text."""
+    bare = tokenizer("ا", add_special_tokens=False)["input_ids"]
+    full = tokenizer("ا", add_special_tokens=True)["input_ids"]
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return np.array(full[:start], dtype=np.int64), np.array(full[start + len(bare) :], dtype=np.int64)
+    raise InputError(
+        f"the tokenizer turns 'ا' into {full} with special tokens and {bare} without",
+        where=str(tokenizer.name_or_path),
+        expected="special tokens around the text",
+    )

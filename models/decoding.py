@@ -79,7 +79,7 @@ def decode(
     """
     if not len(encoded.words):
         return []
-    best = find_best_tags(tag_logits, tags.allowed())
+    best = find_best_tags(tag_logits, tags.allowed_transitions())
     # Only names' words and the ones behind them are scored: most of a long text is neither.
     scored = best != 0
     scored[1:] |= scored[:-1].copy()

@@ -70,7 +70,7 @@ def test_iob1_is_told_apart_and_needs_no_repair(tmp_path):
 
 
 def test_scheme_can_be_named(tmp_path):
-    with pytest.raises(InputError, match=r"sample\.conll:1: 'S-LOC' is no tag of IOB2"):
+    with pytest.raises(InputError, match=r"sample\.conll:1: 'S-LOC' is not a tag of IOB2"):
         read(tmp_path, "بغداد S-LOC\n", scheme="iob2")
     documents, _ = read(tmp_path, "بغداد S-LOC\n")
     assert names(documents[0]) == [("بغداد", "LOC")]

@@ -170,7 +170,7 @@ def scores(draw: st.DrawFn) -> np.ndarray:
 @settings(deadline=None)
 @given(table=scores())
 def test_the_best_allowed_sequence_is_found(table: np.ndarray) -> None:
-    allowed = TagSet(("A", "B")).allowed()
+    allowed = TagSet(("A", "B")).allowed_transitions()
     best = find_best_tags(table, allowed)
     value = {}
     for sequence in itertools.product(range(5), repeat=len(table)):
@@ -180,7 +180,7 @@ def test_the_best_allowed_sequence_is_found(table: np.ndarray) -> None:
 
 
 def test_an_inside_tag_never_opens_a_name() -> None:
-    allowed = TAGS.allowed()
+    allowed = TAGS.allowed_transitions()
     names = TAGS.tags
     for before, after in itertools.product(range(len(names) + 1), range(len(names))):
         opens = names[after].startswith("I-") and (before == len(names) or names[before][2:] != names[after][2:])
@@ -257,7 +257,7 @@ def test_the_seed_article_is_represented_whole(encoder: DocumentTokenizer, seed_
 
 def test_a_folder_of_windows_is_independent_of_its_neighbours(encoder: DocumentTokenizer, tmp_path: Path) -> None:
     documents = [Document(str(i), text) for i, text in enumerate(["وصل محمد", "", "إلى دمشق " * 50, "😀"])]
-    together = list(encoder.tokenize_all(documents, batch=3))
+    together = list(encoder.tokenize_all(documents, batch_size=3))
     for document, encoded in zip(documents, together, strict=True):
         alone = encoder.tokenize(document)
         assert alone.words.tolist() == encoded.words.tolist()

@@ -111,8 +111,8 @@ def test_no_temperature_changes_a_name(seed, tag_temperature, proclitic_temperat
     assert [span.key for span in heated] == [span.key for span in plain]
     assert all(0 <= span.score <= 1 for span in heated if span.score is not None)
     # Nor would it if it were applied before the search.
-    best = find_best_tags(log_softmax(tags), TAGS.allowed())
-    assert (find_best_tags(log_softmax(tags / tag_temperature), TAGS.allowed()) == best).all()
+    best = find_best_tags(log_softmax(tags), TAGS.allowed_transitions())
+    assert (find_best_tags(log_softmax(tags / tag_temperature), TAGS.allowed_transitions()) == best).all()
 
 
 def test_a_score_by_hand():

@@ -9,7 +9,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import BILOU, IOB1, IOB2, IOBES, Entities
 
 from musamma.data.errors import InputError
-from musamma.data.tags import SCHEMES, TokenSpan, decode_tags, detect_scheme, encode_tags, split_tag
+from musamma.data.tags import TAG_SCHEMES, TokenSpan, decode_tags, detect_scheme, encode_tags, split_tag
 
 REFERENCES = {"iob1": IOB1, "iob2": IOB2, "bioes": IOBES, "bilou": BILOU}
 
@@ -33,7 +33,7 @@ def token_spans(draw, *, adjacent=True):
     return spans, length
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", TAG_SCHEMES)
 @settings(deadline=None)
 @given(case=token_spans())
 def test_decoding_is_the_inverse_of_encoding(scheme, case):
@@ -42,7 +42,7 @@ def test_decoding_is_the_inverse_of_encoding(scheme, case):
     assert decode_tags([[tag] for tag in tags], scheme=scheme, where=["f:1"] * length) == (spans, [])
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", TAG_SCHEMES)
 @settings(deadline=None)
 @given(case=token_spans())
 def test_encoding_is_what_seqeval_reads_strictly(scheme, case):
@@ -102,7 +102,7 @@ def test_columns_may_change_places():
 
 @pytest.mark.parametrize("tag", ["PER", "B_PER", "X-PER", "B-", "b-PER", "S-PER"])
 def test_what_is_no_tag_names_its_line(tag):
-    with pytest.raises(InputError, match=rf"f:2: '{tag}' is no tag of IOB2; expected O, B-LABEL, I-LABEL"):
+    with pytest.raises(InputError, match=rf"f:2: '{tag}' is not a tag of IOB2; expected O, B-LABEL, I-LABEL"):
         names(["O", tag])
 
 
