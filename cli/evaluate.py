@@ -1,229 +1,164 @@
-"""``musamma evaluate``: predictions, or a model, scored against annotated documents."""
+"""``musamma evaluate``: score predictions or models against annotated documents."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from musamma.cli.shared_options import Device
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
-from musamma.data.formats import ReadOptions, read_documents
+from musamma.data.formats import ReadOptions
 from musamma.evaluation import MODES, print_runs, print_scores, spread
-from musamma.evaluation.evaluation_pair import (
-    EvaluationPair,
-    LabelRenaming,
-    count_evaluation_pair,
-    naming_source,
-    read_evaluation_pair,
-    score_evaluation_pair,
-)
-from musamma.evaluation.matching import TAG_MODES
-from musamma.evaluation.significance import bootstrap, resampling_warning
+from musamma.evaluation.system_evaluation import SystemEvaluation, evaluate_system
 
-if TYPE_CHECKING:
-    from musamma.evaluation.significance import Intervals
-
-_HERE = "musamma evaluate"
+_COMMAND = "musamma evaluate"
 
 
 def evaluate(
-    gold: Annotated[str, typer.Argument(metavar="GOLD", help="Annotated documents, in any format that musamma reads.")],
+    gold: Annotated[str, typer.Argument(metavar="GOLD", help="Annotated documents in any supported format.")],
     model: Annotated[
         list[str] | None,
         typer.Option(
             "--model",
             "-m",
-            help="Tag the documents with this model: a name, a folder or a hub id. Repeatable: the seeds of one system.",
+            help="Score this model: a name, a folder or a hub id. Repeat for several seeds of one system.",
         ),
     ] = None,
     predictions: Annotated[
         list[str] | None,
-        typer.Option(help="Score these documents: the same ids and texts as the gold. Repeatable as --model is."),
+        typer.Option(
+            help="Score these documents, with the ids and texts of GOLD. Repeat for several seeds of one system."
+        ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all scores to this file.")] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a report with slices and errors into this folder.")
+        Path | None, typer.Option(metavar="DIR", help="Write a report with slices and errors to this folder.")
     ] = None,
     training: Annotated[
         str | None,
-        typer.Option(help="What the model was trained on, for the report: names seen there and unseen ones."),
+        typer.Option(help="Training documents of the model: the report then scores seen and unseen names separately."),
     ] = None,
     intervals: Annotated[bool, typer.Option("--intervals", help="Print confidence intervals of F1.")] = False,
     resamples: Annotated[
-        int, typer.Option(min=0, help="Resamples that intervals are taken from; 0 for a report without intervals.")
+        int, typer.Option(min=0, help="Number of resamples for intervals; 0 for a report without intervals.")
     ] = 10_000,
     mode: Annotated[
         list[str] | None,
-        typer.Option(help=f"Score this mode besides strict; repeatable. By default all: {', '.join(MODES)}."),
+        typer.Option(help=f"Score this mode as well as strict; repeatable. Default: {', '.join(MODES)}."),
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Rename labels first: the name of a map, or a YAML or JSON file.")
+        str | None, typer.Option(help="Rename labels before scoring: name of a label map, or a YAML or JSON file.")
     ] = None,
     gold_labels: Annotated[
-        str | None, typer.Option(help="The same for gold and training documents alone, in place of --labels.")
+        str | None, typer.Option(help="Label map for the gold and training documents only; overrides --labels.")
     ] = None,
     predicted_labels: Annotated[
-        str | None, typer.Option(help="The same for the predictions alone, in place of --labels.")
+        str | None, typer.Option(help="Label map for the predictions only; overrides --labels.")
     ] = None,
     tags: Annotated[
         bool,
         typer.Option(
             "--tags",
-            help="GOLD is a CoNLL file: count the IOB modes on the tags as they stand in it, and on those of the"
-            " predictions if they are one too.",
+            help="Count the IOB modes on the tags of the CoNLL file GOLD as they stand, and on those of the predictions"
+            " if they are CoNLL too.",
         ),
     ] = False,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Count documents without a prediction as empty ones.")
+        bool, typer.Option("--allow-missing", help="Count documents without a prediction as documents without names.")
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="Where the model runs: cpu, cuda, cuda:1 ...; the GPU where there is one.")
-    ] = None,
+    device: Device = None,
     sentences: Annotated[
-        int, typer.Option(min=0, help="CoNLL: sentences that make a document; 0 for all of a file.")
+        int, typer.Option(min=0, help="CoNLL: number of sentences per document; 0 for the whole file.")
     ] = 1,
 ) -> None:
-    """Score a model, or predictions made before, against annotated documents.
+    """Score a model, or existing predictions, against annotated documents.
 
-    The headline is strict: a name counts if its first character, its last character and its label are right.
+    The main score is strict: a name is correct if its first character, last character and label are correct.
     """
-    kind, systems = _systems(model, predictions)
-    _check(report=report, training=training, intervals=intervals, resamples=resamples)
-    options = ReadOptions(sentences=sentences)
-    modes = mode or list(MODES)
-    # What is resampled are spans; the tags of a file cannot be, and their modes are not to be mistaken for those of spans.
-    span_modes = [name for name in modes if not tags or name not in TAG_MODES]
-    scores, bounds, records, notes = [], [], [], []
-    for number, system in enumerate(systems, 1):
-        ours, theirs = LabelRenaming.by(gold_labels or labels), LabelRenaming.by(predicted_labels or labels)
-        sides = read_evaluation_pair(
+    kind, systems = _check_systems(model, predictions)
+    _check_options(report=report, training=training, intervals=intervals, resamples=resamples)
+    evaluations = [
+        evaluate_system(
             gold,
-            system if kind == "predictions" else partial(_tagged, model=system, device=device),
-            gold_labels=ours,
-            predicted_labels=theirs,
-            own_tags=tags,
-            options=options,
+            system if kind == "predictions" else partial(_tag_documents, model=system, device=device),
+            system=system,
+            gold_labels=gold_labels or labels,
+            predicted_labels=predicted_labels or labels,
+            modes=mode or list(MODES),
+            tags=tags,
+            missing_as_empty=allow_missing,
+            intervals=intervals,
+            resamples=resamples,
+            report=report if report is None or len(systems) == 1 else report / f"{number}-{Path(system).stem}",
+            training=training,
+            options=ReadOptions(sentences=sentences),
         )
-        if report is not None or intervals:
-            sides = sides.held()
-        found = None
-        with naming_source(system):
-            scores.append(score_evaluation_pair(sides, modes=modes, missing_as_empty=allow_missing))
-            left_out = {"gold": ours.left_out, "predictions": theirs.left_out}
-            if report is not None:
-                found = _report(
-                    sides,
-                    report if len(systems) == 1 else report / f"{number}-{Path(system).stem}",
-                    system=system,
-                    training=_training(training, LabelRenaming.by(gold_labels or labels), options),
-                    modes=span_modes,
-                    resamples=resamples,
-                    missing_as_empty=allow_missing,
-                )
-            elif intervals:
-                found = _intervals(sides, modes=span_modes, resamples=resamples, missing_as_empty=allow_missing)
-        bounds.append(found[0] if found and intervals else None)
-        if found and intervals and found[1]:
-            notes.append(found[1])
-        for side, count in left_out.items():
-            if count:
-                name = side if side == "gold" or len(systems) == 1 else system
-                notes.append(f"{name}: {count} names left out by the label map")
-        shown = _bounds_record(*found, resamples) if found and intervals else {}
-        records.append({kind: system, **scores[-1].to_dict(), **shown, "left_out_by_labels": left_out})
+        for number, system in enumerate(systems, 1)
+    ]
+    records = [{kind: system, **evaluation.to_dict()} for system, evaluation in zip(systems, evaluations, strict=True)]
+    scores = [evaluation.scores for evaluation in evaluations]
+    bounds = [evaluation.intervals for evaluation in evaluations]
+    notes = _format_notes(systems, evaluations)
     if len(systems) == 1:
         print_scores(scores[0], Console(), intervals=bounds[0], notes=notes)
         record = {"gold": gold, **records[0]}
     else:
-        together = spread(scores)
-        print_runs(systems, scores, together, Console(), intervals=bounds, notes=notes)
-        record = {"gold": gold, "systems": records, **together.to_dict()}
+        seed_scores = spread(scores)
+        print_runs(systems, scores, seed_scores, Console(), intervals=bounds, notes=notes)
+        record = {"gold": gold, "systems": records, **seed_scores.to_dict()}
     if json_file is not None:
         write_json(record, json_file)
 
 
-def _systems(model: list[str] | None, predictions: list[str] | None) -> tuple[str, list[str]]:
-    """Whether models or predictions are scored, and which."""
+def _check_systems(model: list[str] | None, predictions: list[str] | None) -> tuple[str, list[str]]:
+    """Return ``model`` or ``predictions`` and the systems given by that option."""
     if bool(model) == bool(predictions):
         raise InputError(
             "both --model and --predictions" if model else "neither --model nor --predictions",
-            where=_HERE,
+            where=_COMMAND,
             expected="exactly one of them",
         )
     systems = model or predictions or []
-    if twice := [system for system, count in Counter(systems).items() if count > 1]:
-        raise InputError(f"{twice[0]!r} comes twice", where=_HERE, expected="every run once")
+    if repeated := [system for system, count in Counter(systems).items() if count > 1]:
+        raise InputError(f"{repeated[0]!r} is given twice", where=_COMMAND, expected="each run once")
     return "model" if model else "predictions", systems
 
 
-def _check(*, report: Path | None, training: str | None, intervals: bool, resamples: int) -> None:
+def _check_options(*, report: Path | None, training: str | None, intervals: bool, resamples: int) -> None:
     if training is not None and report is None:
         raise InputError(
-            "--training without --report", where=_HERE, expected="a report that shows it", remedy="add --report DIR"
+            "--training without --report", where=_COMMAND, expected="a report to show it in", remedy="add --report DIR"
         )
     if intervals and not resamples:
-        raise InputError("--intervals with --resamples 0", where=_HERE, expected="1 or more resamples")
+        raise InputError("--intervals with --resamples 0", where=_COMMAND, expected="1 or more resamples")
     if report is not None and report.exists() and not report.is_dir():
         raise InputError(
-            "a file", where=str(report), expected="a folder for the report", remedy="name another --report"
+            "a file", where=str(report), expected="a folder for the report", remedy="choose another --report"
         )
 
 
-def _training(path: str | None, renaming: LabelRenaming, options: ReadOptions) -> Iterable[Document] | None:
-    return None if path is None else renaming.documents(read_documents(path, options=options), source=path)
+def _format_notes(systems: list[str], evaluations: list[SystemEvaluation]) -> list[str]:
+    """Return the lines below the tables: warnings on intervals, and names left out by label maps."""
+    notes = []
+    for system, evaluation in zip(systems, evaluations, strict=True):
+        if evaluation.warning:
+            notes.append(evaluation.warning)
+        for side, count in evaluation.left_out.items():
+            if count:
+                name = side if side == "gold" or len(systems) == 1 else system
+                notes.append(f"{name}: {count} names left out by the label map")
+    return notes
 
 
-def _report(
-    sides: EvaluationPair,
-    folder: Path,
-    *,
-    system: str,
-    training: Iterable[Document] | None,
-    modes: list[str],
-    resamples: int,
-    missing_as_empty: bool,
-) -> tuple[Mapping[str, Intervals], str | None]:
-    """Write the report of a run, and give the intervals it came to and what is to be said of them."""
-    from musamma.evaluation.analysis import analyse
-    from musamma.evaluation.report import write_report
-
-    analysis = analyse(
-        sides.gold,
-        sides.predicted,
-        system=system,
-        training=training,
-        modes=modes,
-        resamples=resamples,
-        missing_as_empty=missing_as_empty,
-        sentences=sides.sentences,
-    )
-    write_report(analysis, folder)
-    return analysis.intervals, analysis.note
-
-
-def _intervals(
-    sides: EvaluationPair, *, modes: list[str], resamples: int, missing_as_empty: bool
-) -> tuple[Mapping[str, Intervals], str | None]:
-    table = count_evaluation_pair(sides, modes=modes, missing_as_empty=missing_as_empty)
-    return bootstrap(table, resamples=resamples), resampling_warning(table, sentences=sides.sentences)
-
-
-def _bounds_record(bounds: Mapping[str, Intervals], note: str | None, resamples: int) -> dict[str, Any]:
-    return {
-        "intervals": {row: found.to_dict() for row, found in bounds.items()},
-        "resamples": resamples,
-        "note": note,
-    }
-
-
-def _tagged(documents: Iterable[Document], *, model: str, device: str | None) -> Iterator[Document]:
+def _tag_documents(documents: Iterable[Document], *, model: str, device: str | None) -> Iterator[Document]:
     from musamma.inference import Tagger
     from musamma.inference.progress_bar import show_progress
 

@@ -178,7 +178,7 @@ def test_a_model_tags_the_documents_without_seeing_their_names(files, tmp_path, 
                 yield by_id[document.id]
 
     inference, progress = ModuleType("musamma.inference"), ModuleType("musamma.inference.progress_bar")
-    inference.Tagger, progress.counted = Tagger, iter
+    inference.Tagger, progress.show_progress = Tagger, iter
     monkeypatch.setitem(sys.modules, "musamma.inference", inference)
     monkeypatch.setitem(sys.modules, "musamma.inference.progress_bar", progress)
     gold, predicted = files
@@ -273,11 +273,11 @@ def test_a_report_is_written_for_every_run(files, tmp_path):
     [
         (
             ["--training", "gold.jsonl"],
-            "--training without --report; expected a report that shows it; add --report DIR",
+            "--training without --report; expected a report to show it in; add --report DIR",
         ),
         (["--intervals", "--resamples", "0"], "--intervals with --resamples 0; expected 1 or more"),
         (["--report", "gold.jsonl"], "gold.jsonl: a file; expected a folder for the report"),
-        (["--predictions", "predicted.jsonl"], "'predicted.jsonl' comes twice; expected every run once"),
+        (["--predictions", "predicted.jsonl"], "'predicted.jsonl' is given twice; expected each run once"),
         (["--training", "none.jsonl", "--report", "new"], "none.jsonl"),
         (["--training", "other.conll", "--report", "new"], "training documents with names of other labels: PERS"),
         (["--intervals", "--resamples", "1"], "1 resamples; expected 40 or more"),
