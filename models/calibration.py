@@ -1,6 +1,7 @@
-"""What a checkpoint knows about its own scores: temperatures, and the score from which each label's names can be trusted.
+"""Calibration of a checkpoint's scores: temperatures, and per label the lowest score at which names can be trusted.
 
-It stands in ``config.json`` under ``musamma``, beside what belongs to encoding. A checkpoint without it has temperatures of 1.
+The calibration is stored in ``config.json`` under ``musamma``, beside the window options. A checkpoint without it has
+temperatures of 1.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, TokenizedDocument, build_targets
 from musamma.models.decoding import PROCLITIC_CLASSES, log_softmax
 
-#: Where a temperature is looked for. A model that is right about every word of the development set has no finite best one.
+#: Range in which a temperature is searched. A model that is right about every word has no finite best temperature.
 TEMPERATURE_BOUNDS = (0.1, 10.0)
 
-#: Of every word: its tags' logits, (words, tags), and its borders', (words, proclitic classes), ``None`` without that head.
+#: Logits of a document's words: of tags, (words, tags), and of proclitics, (words, proclitic classes), or ``None`` without
+#: that head.
 WordLogits: TypeAlias = tuple[np.ndarray, np.ndarray | None]
 
 _KEY = "calibration"
@@ -32,15 +34,15 @@ _KEY = "calibration"
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How scores are made from logits, and which of them are enough.
+    """Temperatures that turn logits into scores, and thresholds on those scores.
 
     Args:
-        tag_temperature: what tag logits are divided by before they become scores; above 1 for a model too sure of itself.
-        proclitic_temperature: the same for the proclitic head's.
-        thresholds: by label, the smallest score from which its names reached ``precision``; ``None`` where none did.
-        precision: the precision that was wanted.
-        documents: documents that it was fitted on.
-        names: gold names in them.
+        tag_temperature: divisor of the tag logits; above 1 for an overconfident model.
+        proclitic_temperature: divisor of the proclitic logits.
+        thresholds: by label, the lowest score from which names reached ``precision``; ``None`` if no score did.
+        precision: the target precision.
+        documents: number of documents that the calibration was fitted on.
+        names: number of gold names in them.
         ece_before: expected calibration error of the names' scores on them, with temperatures of 1.
         ece_after: the same with these temperatures.
     """
@@ -55,7 +57,7 @@ class Calibration:
     ece_after: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The calibration as it stands in ``config.json``."""
+        """Return the calibration as it stands in ``config.json``."""
         return {
             "tag_temperature": self.tag_temperature,
             "proclitic_temperature": self.proclitic_temperature,
@@ -68,61 +70,64 @@ class Calibration:
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
-    """The temperature that makes the gold classes most likely (Guo et al. 2017, "On calibration of modern neural networks").
+    """Find the temperature that makes the gold classes most likely.
 
-    The mean negative log likelihood of ``softmax(logits / T)`` is convex in 1/T, so there is one minimum within :data:`TEMPERATURE_BOUNDS`.
+    Method: Guo et al. 2017, "On calibration of modern neural networks". The mean negative log likelihood of
+    ``softmax(logits / T)`` is convex in 1/T, so there is one minimum within :data:`TEMPERATURE_BOUNDS`.
 
     Args:
         logits: (rows, classes); ``-inf`` for a class that a row cannot have.
-        gold: the right class of every row, int64, (rows,).
+        gold: the gold class of every row, int64, (rows,).
 
     Returns:
-        The temperature; 1.0 without a row.
+        The temperature; 1.0 if there are no rows.
     """
     if not len(gold):
         return 1.0
-    from scipy.optimize import minimize_scalar  # half a second to load, and tagging does without it
+    from scipy.optimize import minimize_scalar  # takes half a second to load; tagging does not need it
 
     rows = np.arange(len(gold))
-    table = logits.astype(np.float64)
+    values = logits.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        return -float(log_softmax(table / math.exp(log_temperature))[rows, gold].mean())
+        return -float(log_softmax(values / math.exp(log_temperature))[rows, gold].mean())
 
     best = minimize_scalar(loss, bounds=tuple(map(math.log, TEMPERATURE_BOUNDS)), method="bounded")
     return round(math.exp(best.x), 4)
 
 
-def fit_temperatures(classified: Iterable[tuple[TokenizedDocument, WordLogits]], tags: TagSet) -> tuple[float, float]:
-    """The temperatures of both heads, from annotated documents.
+def fit_temperatures(
+    classified: Iterable[tuple[TokenizedDocument, WordLogits]], tag_set: TagSet
+) -> tuple[float, float]:
+    """Fit the temperatures of both heads on annotated documents.
 
     Args:
-        classified: the documents and what the classifier says of their words: :meth:`Predictor.classify`.
-        tags: the tag set.
+        classified: the documents with the logits of their words, from :meth:`Predictor.classify`.
+        tag_set: the tag set.
 
     Returns:
-        The tag head's, fitted on the tags of all words, and the proclitic head's, fitted on the words that open a name and
-        allow more than one border.
+        The temperature of the tag head, fitted on the tags of all words, and that of the proclitic head, fitted on the
+        words that open a name and allow more than one border.
 
     Raises:
-        InputError: a document has a label that is not in ``tags``.
+        InputError: a document has a label that is not in ``tag_set``.
     """
-    tag_rows, tag_gold = [np.empty((0, len(tags)))], [np.empty(0, np.int64)]
+    tag_rows, tag_gold = [np.empty((0, len(tag_set)))], [np.empty(0, np.int64)]
     border_rows = [np.empty((0, PROCLITIC_CLASSES))]
     border_gold: list[int] = []
-    for item, (tag_logits, proclitic_logits) in classified:
-        goal = build_targets(item, tags, proclitics=proclitic_logits is not None)
+    for tokenized, (tag_logits, proclitic_logits) in classified:
+        targets = build_targets(tokenized, tag_set, proclitics=proclitic_logits is not None)
         tag_rows.append(tag_logits)
-        tag_gold.append(goal.tags)
+        tag_gold.append(targets.tags)
         if proclitic_logits is None:
             continue
-        for word in np.flatnonzero(goal.proclitics != IGNORE_INDEX):
-            borders = len(proclitic_offsets(item.document.text, *item.words[word].tolist()))
+        for word in np.flatnonzero(targets.proclitics != IGNORE_INDEX):
+            borders = len(proclitic_offsets(tokenized.document.text, *tokenized.words[word].tolist()))
             if borders > 1:
                 row = proclitic_logits[word].astype(np.float64)
                 row[borders:] = -np.inf
                 border_rows.append(row[None])
-                border_gold.append(int(goal.proclitics[word]))
+                border_gold.append(int(targets.proclitics[word]))
     return (
         fit_temperature(np.concatenate(tag_rows), np.concatenate(tag_gold)),
         fit_temperature(np.concatenate(border_rows), np.array(border_gold, dtype=np.int64)),
@@ -130,15 +135,15 @@ def fit_temperatures(classified: Iterable[tuple[TokenizedDocument, WordLogits]],
 
 
 def read_calibration(stored: object, labels: Sequence[str], *, where: str) -> Calibration:
-    """The calibration of a checkpoint, from what its ``config.json`` holds under ``musamma``.
+    """Read the calibration from the ``musamma`` entry of a checkpoint's ``config.json``.
 
     Args:
-        stored: that object, or ``None`` in a checkpoint of another tool.
+        stored: the entry, or ``None`` for a checkpoint of another tool.
         labels: the model's labels.
-        where: the checkpoint, for the message of an error.
+        where: the checkpoint, for errors.
 
     Raises:
-        InputError: the calibration cannot be.
+        InputError: the calibration is malformed.
     """
     record = stored.get(_KEY) if isinstance(stored, Mapping) else None
     if record is None:
@@ -146,14 +151,14 @@ def read_calibration(stored: object, labels: Sequence[str], *, where: str) -> Ca
     try:
         fitted_on = record.get("fitted_on") or {}
         return Calibration(
-            _number(record, "tag_temperature", 0.01, 100.0),
-            _number(record, "proclitic_temperature", 0.01, 100.0),
-            _thresholds(record.get("thresholds") or {}, labels),
-            None if record.get("precision") is None else _number(record, "precision", 0.0, 1.0),
+            _read_number(record, "tag_temperature", 0.01, 100.0),
+            _read_number(record, "proclitic_temperature", 0.01, 100.0),
+            _read_thresholds(record.get("thresholds") or {}, labels),
+            None if record.get("precision") is None else _read_number(record, "precision", 0.0, 1.0),
             int(fitted_on.get("documents", 0)),
             int(fitted_on.get("names", 0)),
             *(
-                None if record.get(key) is None else _number(record, key, 0.0, 1.0)
+                None if record.get(key) is None else _read_number(record, key, 0.0, 1.0)
                 for key in ("ece_before", "ece_after")
             ),
         )
@@ -163,37 +168,39 @@ def read_calibration(stored: object, labels: Sequence[str], *, where: str) -> Ca
             f"'musamma.{_KEY}' in config.json: {reason}",
             where=where,
             expected="what musamma calibrate writes",
-            remedy="run musamma calibrate again, or delete the key to have scores as the model gives them",
+            remedy="run musamma calibrate again, or delete the key to use the model's own scores",
         ) from error
 
 
 def write_calibration(calibration: Calibration, folder: Path) -> None:
-    """Put a calibration into a checkpoint's ``config.json``; every other key keeps its value.
+    """Write a calibration into a checkpoint's ``config.json``; every other key keeps its value.
 
     Raises:
-        InputError: the file is not there, is no JSON object, or cannot be written.
+        InputError: the file does not exist, is not a JSON object, or cannot be written.
     """
     path = folder / "config.json"
     try:
-        # Not orjson, which makes floats of integers that are longer than a machine word.
+        # Not orjson, which turns integers longer than a machine word into floats.
         record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {error}", where=str(path), remedy="copy the checkpoint anew") from error
     if not isinstance(record, dict):
         raise InputError(f"a JSON {type(record).__name__}", where=str(path), expected="an object")
-    own = record.get("musamma")
-    record["musamma"] = {**(own if isinstance(own, dict) else {}), _KEY: calibration.to_dict()}
-    with atomic_write(path, remedy="give --output FOLDER that can be written") as partial:
+    stored = record.get("musamma")
+    record["musamma"] = {**(stored if isinstance(stored, dict) else {}), _KEY: calibration.to_dict()}
+    with atomic_write(path, remedy="give an `output` that can be written") as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _thresholds(record: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float | None]:
-    if strange := sorted(set(record) - set(labels)):
-        raise ValueError(f"a threshold for {strange[0]!r}, which is none of the model's labels ({', '.join(labels)})")
-    return {label: None if value is None else _number(record, label, 0.0, 1.0) for label, value in record.items()}
+def _read_thresholds(record: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float | None]:
+    if unknown := sorted(set(record) - set(labels)):
+        raise ValueError(
+            f"a threshold for {unknown[0]!r}, which is not one of the model's labels ({', '.join(labels)})"
+        )
+    return {label: None if value is None else _read_number(record, label, 0.0, 1.0) for label, value in record.items()}
 
 
-def _number(record: Mapping[str, Any], key: str, low: float, high: float) -> float:
+def _read_number(record: Mapping[str, Any], key: str, low: float, high: float) -> float:
     value = record[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ValueError(f"{key!r} is {value!r}, not a number from {low:g} to {high:g}")

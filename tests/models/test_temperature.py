@@ -165,7 +165,7 @@ def test_checkpoints_without_one_have_temperatures_of_one(stored):
         ({"tag_temperature": float("nan")}, "'tag_temperature' is nan"),
         ({"proclitic_temperature": "1"}, "'proclitic_temperature' is '1'"),
         ({"proclitic_temperature": True}, "'proclitic_temperature' is True"),
-        ({"thresholds": {"ORG": 0.5}}, r"a threshold for 'ORG', which is none of the model's labels \(LOC, PER\)"),
+        ({"thresholds": {"ORG": 0.5}}, r"a threshold for 'ORG', which is not one of the model's labels \(LOC, PER\)"),
         ({"thresholds": {"LOC": 1.5}}, "'LOC' is 1.5"),
         ({"thresholds": [0.5]}, "in config.json: "),
         ({"fitted_on": 3}, "in config.json: "),
