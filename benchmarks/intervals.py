@@ -65,8 +65,8 @@ def table(counts: np.ndarray) -> CountTable:
 
 def truth(population: np.ndarray) -> dict[str, np.ndarray]:
     """Precision, recall and F1 of the superpopulation by row."""
-    layout = MetricLayout.of(table(population[:1]))
-    figures = layout.figures(population.sum(axis=0).T)
+    layout = MetricLayout.for_table(table(population[:1]))
+    figures = layout.metrics(population.sum(axis=0).T)
     return {row: figures[:, index] for index, row in enumerate(layout.rows)}
 
 

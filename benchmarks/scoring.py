@@ -24,8 +24,8 @@ from seqeval.scheme import IOB2
 
 from musamma.data.document import Document, Span
 from musamma.evaluation import MODES, Scorer, score_documents, score_tags
-from musamma.evaluation.matching import iob2_tags, whitespace_words
 from musamma.evaluation.pairing import pair_documents
+from musamma.evaluation.word_boundaries import iob2_tags, whitespace_words
 
 _LABELS = ("PER", "LOC", "ORG", "MISC")
 _TEXT = "أعلن المتحدث باسم الأمم المتحدة ستيفان دوجاريك وبالموصل أن الوفد، وصل إلى «بيروت» من بغداد للجيش العراقي أمس"

@@ -169,8 +169,7 @@ def measure(systems: Sequence[System], texts: Texts, *, rounds: int) -> list[Res
 def scores(gold: list[Document], system: System) -> tuple[dict[str, float], Counter[str]]:
     """F1 by mode, and what was changed of the names on the way."""
     from musamma.evaluation import score_documents
-    from musamma.evaluation.counts import STRICT
-    from musamma.evaluation.matching import WHOLE_WORD
+    from musamma.evaluation.matching import STRICT, WHOLE_WORD
 
     bare = [document.with_spans(()) for document in gold]
     found = system.find([document.text for document in bare])

@@ -38,7 +38,7 @@ from transformers.utils import logging
 from musamma.data.document import Document
 from musamma.data.formats import read_documents
 from musamma.data.tags import TagSet
-from musamma.evaluation.matching import iob2_tags
+from musamma.evaluation.word_boundaries import iob2_tags
 from musamma.models.loading import load_tokenizer, resolve_model
 from musamma.models.runtimes.torch import supports_bfloat16
 from musamma.training import finetune as script

@@ -14,8 +14,9 @@ from musamma.data.files import write_json
 from musamma.data.formats import ReadOptions
 from musamma.evaluation import MODES
 from musamma.evaluation import significance as resampling
-from musamma.evaluation.counts import MACRO, STRICT, CountTable
+from musamma.evaluation.counts import MACRO, CountTable
 from musamma.evaluation.evaluation_pair import LabelRenaming, count_evaluation_pair, naming_source, read_evaluation_pair
+from musamma.evaluation.matching import STRICT
 from musamma.evaluation.score_tables import print_table, table_of
 from musamma.evaluation.significance import Comparison
 
@@ -50,7 +51,7 @@ def compare(
     predicted_labels: Annotated[
         str | None, typer.Option(help="The same for both predictions alone, in place of --labels.")
     ] = None,
-    allow_missing: Annotated[
+    missing_as_empty: Annotated[
         bool, typer.Option("--allow-missing", help="Count documents without a prediction as empty ones.")
     ] = False,
     sentences: Annotated[
@@ -66,11 +67,11 @@ def compare(
     tables: dict[str, CountTable] = {}
     left_out: dict[str, int] = {}
     for side, predictions in (("first", first), ("second", second)):
-        ours, theirs = LabelRenaming.by(gold_labels or labels), LabelRenaming.by(predicted_labels or labels)
+        ours, theirs = LabelRenaming.load(gold_labels or labels), LabelRenaming.load(predicted_labels or labels)
         sides = read_evaluation_pair(gold, predictions, gold_labels=ours, predicted_labels=theirs, options=options)
         with naming_source(predictions):
-            tables[side] = count_evaluation_pair(sides, modes=mode or MODES, missing_as_empty=allow_missing)
-        left_out |= {"gold": ours.left_out, side: theirs.left_out}
+            tables[side] = count_evaluation_pair(sides, modes=mode or MODES, missing_as_empty=missing_as_empty)
+        left_out |= {"gold": ours.dropped, side: theirs.dropped}
     comparisons = resampling.compare_systems(
         tables["first"], tables["second"], resamples=resamples, level=_LEVEL, seed=seed
     )

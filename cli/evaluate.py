@@ -71,7 +71,7 @@ def evaluate(
             " if they are CoNLL too.",
         ),
     ] = False,
-    allow_missing: Annotated[
+    missing_as_empty: Annotated[
         bool, typer.Option("--allow-missing", help="Count documents without a prediction as documents without names.")
     ] = False,
     device: Device = None,
@@ -94,7 +94,7 @@ def evaluate(
             predicted_labels=predicted_labels or labels,
             modes=mode or list(MODES),
             tags=tags,
-            missing_as_empty=allow_missing,
+            missing_as_empty=missing_as_empty,
             intervals=intervals,
             resamples=resamples,
             report=report if report is None or len(systems) == 1 else report / f"{number}-{Path(system).stem}",

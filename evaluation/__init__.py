@@ -1,8 +1,9 @@
-"""Scoring: documents against documents, tags against tags, in several modes that are counted side by side."""
+"""Scoring of documents and of tags, in several modes at once."""
 
-from musamma.evaluation.counts import Average, Counts, Losses, ModeScores, Scores
+from musamma.evaluation.conll_tags import score_tags
+from musamma.evaluation.counts import Counts
 from musamma.evaluation.matching import MODES
-from musamma.evaluation.metrics import Scorer, score_documents, score_tags
+from musamma.evaluation.metrics import Average, Losses, ModeScores, Scorer, Scores, score_documents
 from musamma.evaluation.partial_credit import PartialCounts, PartialScores
 from musamma.evaluation.score_tables import print_runs, print_scores
 from musamma.evaluation.seeds import SeedScores, spread

@@ -12,9 +12,8 @@ from sklearn.metrics import cohen_kappa_score
 from musamma.data.arabic import word_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.evaluation.counts import Scores
 from musamma.evaluation.matching import CORRECT, NamePair, pair_names
-from musamma.evaluation.metrics import Scorer
+from musamma.evaluation.metrics import Scorer, Scores
 from musamma.evaluation.pairing import pair_documents
 
 _OUTSIDE = "O"

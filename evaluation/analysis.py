@@ -1,52 +1,49 @@
-"""One system on one test set, all of it: scores with intervals, slices, mistakes, calibration."""
+"""Full analysis of one system on one test set: scores with intervals, slices, errors, reliability of the scores of names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.evaluation.counts import SLICE_PREFIX, CountTable, Scores, count_table
+from musamma.evaluation.counts import SLICE_PREFIX, CountTable, CountTableBuilder
 from musamma.evaluation.error_analysis import ErrorAnalysis, analyse_errors
-from musamma.evaluation.matching import CORRECT, NamePair, pair_names
-from musamma.evaluation.metrics import MODES, Scorer
-from musamma.evaluation.pairing import PredictionError, pair_documents
-from musamma.evaluation.partial_credit import PartialScores
-from musamma.evaluation.reliability import Reliability, measure_reliability
+from musamma.evaluation.matching import MODES, NamePair, match_names, pair_matches
+from musamma.evaluation.metrics import Scorer, Scores
+from musamma.evaluation.pairing import pair_documents
+from musamma.evaluation.reliability import Reliability, reliability_of_pairs
 from musamma.evaluation.significance import Intervals, bootstrap, resampling_warning
 from musamma.evaluation.slices import Slice, Slicer, count_slices, score_slices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """What can be said of a system from its predictions for a test set.
+    """The analysis of a system's predictions for a test set.
 
     Args:
-        system: what to call it.
-        document_pairs: the documents as annotated and as predicted, in the order of the gold; ``None`` for a prediction that is missing
-            and counts as one without names.
-        name_pairs: what became of every name, document by document.
-        scores: the figures in every mode that was asked for.
-        partial: partial credit by schema, the same as ``scores.partial``.
+        system: the name of the system.
+        document_pairs: the annotated and predicted documents, in the order of the gold; a missing prediction is ``None`` and
+            counts as one without names.
+        name_pairs: the gold names and the predicted names, paired, document by document.
+        scores: the scores in every requested mode, partial credit included.
         table: the counts of every document: modes, their labels, slices.
-        intervals: by row of ``table``, and ``MODE/macro``; empty without resamples.
-        slices: the strict figures of parts of the names.
-        errors: the errors.
-        reliability: how far the scores of predicted names can be trusted; ``None`` where none has a score.
-        resamples: how many resamples the intervals come from.
+        intervals: by row of ``table`` and ``MODE/macro``; empty without resamples.
+        slices: the strict scores of parts of the names.
+        errors: the errors in detail.
+        reliability: how well the scores of predicted names fit their precision; ``None`` if no name has a score.
+        resamples: number of resamples behind the intervals.
         seed: of the resampling.
-        note: what has to be known to read the intervals, see :func:`musamma.evaluation.significance.resampling_warning`.
+        note: a warning about the intervals, see :func:`musamma.evaluation.significance.resampling_warning`.
     """
 
     system: str
     document_pairs: tuple[tuple[Document, Document | None], ...]
     name_pairs: tuple[NamePair, ...]
     scores: Scores
-    partial: Mapping[str, PartialScores]
     table: CountTable
-    intervals: Mapping[str, Intervals]
+    intervals: dict[str, Intervals]
     slices: tuple[Slice, ...]
     errors: ErrorAnalysis
     reliability: Reliability | None
@@ -55,7 +52,7 @@ class Analysis:
     note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The analysis as JSON: no text but errors in their context, and of these no more than fifty of a kind."""
+        """Return the analysis as JSON: no text except for errors in context, at most fifty of each kind."""
         return {
             "system": self.system,
             "documents": len(self.document_pairs),
@@ -63,7 +60,7 @@ class Analysis:
             "intervals": {
                 row: intervals.to_dict()
                 for row, intervals in self.intervals.items()
-                if not row.startswith(SLICE_PREFIX)  # The slices have theirs.
+                if not row.startswith(SLICE_PREFIX)  # Slices hold their own intervals.
             },
             "resampling": {"resamples": self.resamples, "seed": self.seed, "note": self.note},
             "slices": [part.to_dict() for part in self.slices],
@@ -84,88 +81,65 @@ def analyse(
     missing_as_empty: bool = False,
     sentences: int = 0,
 ) -> Analysis:
-    """Analyse the predictions of a system; all documents are held in memory.
+    """Analyse the predictions of a system. All documents are kept in memory.
 
     Args:
         gold: the annotated documents.
-        predictions: the predicted ones, in any order, on the same texts; with scores or without.
-        system: what to call the system.
-        training: the documents that it was trained on, to tell names seen in training from others.
-        modes: the modes to score, of :data:`musamma.evaluation.MODES`; ``strict`` is always scored.
-        resamples: how many resamples the intervals come from; 0 for no intervals.
+        predictions: the predicted documents, in any order, on the same texts, with or without scores.
+        system: the name of the system.
+        training: the system's training documents, to separate names seen in training from others.
+        modes: some of :data:`musamma.evaluation.MODES`; ``strict`` is always scored.
+        resamples: number of resamples for the intervals; 0 for no intervals.
         seed: of the resampling.
-        missing_as_empty: count gold documents without a prediction as documents in which nothing was found.
-        sentences: how many sentences of a file make a document; 0 for whole documents.
+        missing_as_empty: count gold documents without a prediction as predicted without names.
+        sentences: number of sentences of a file that make a document; 0 for whole documents.
 
     Raises:
-        InputError: there is no document; one is missing, surplus, comes twice or differs in its text; a mode is unknown; a
-            score lies outside [0, 1]; the training documents have no label of the gold.
+        InputError: there is no document; a document is missing, unknown to the gold, repeated or different in its text; a mode
+            is unknown; a score is outside [0, 1]; the training documents have no label of the gold.
     """
-    gold, modes = list(gold), tuple(modes)
+    gold = list(gold)
     scorer = Scorer(modes=modes)
-    predicted = {
-        document.id: other for document, other in pair_documents(gold, predictions, missing_as_empty=missing_as_empty)
-    }
+    table_builder = CountTableBuilder(scorer.modes)
+    paired = pair_documents(gold, predictions, missing_as_empty=missing_as_empty)
+    predicted = {document.id: prediction for document, prediction in paired}
     if not gold:
         raise InputError("no gold document", expected="at least one to score")
-    pairs = tuple((document, predicted[document.id]) for document in gold)
-    cases: list[NamePair] = []
-    for document, prediction in pairs:
-        scorer.add(document, prediction)
-        cases += pair_names(document, prediction.spans if prediction is not None else ())
-    scores = scorer.scores()
+    document_pairs = tuple((document, predicted[document.id]) for document in gold)
+    name_pairs: list[NamePair] = []
+    for document, prediction in document_pairs:
+        spans = prediction.spans if prediction is not None else ()
+        matches = match_names(document.text, document.spans, spans, modes=scorer.modes)
+        scorer.add_matches(document, prediction, matches)
+        table_builder.add(document.id, matches.modes)
+        name_pairs += pair_matches(document, matches)
     slicer = Slicer(training=training)
-    _check_training(slicer.trained_labels, gold)
-    table = count_table(pairs, modes=modes).join(count_slices(pairs, slicer))
+    _check_training_labels(slicer.training_labels, gold)
+    table = table_builder.table().join(count_slices(document_pairs, slicer))
     intervals = bootstrap(table, resamples=resamples, seed=seed) if resamples else {}
     return Analysis(
         system=system,
-        document_pairs=pairs,
-        name_pairs=tuple(cases),
-        scores=scores,
-        partial=scores.partial,
+        document_pairs=document_pairs,
+        name_pairs=tuple(name_pairs),
+        scores=scorer.scores(),
         table=table,
         intervals=intervals,
         slices=score_slices(table, intervals),
-        errors=analyse_errors(pairs, cases),
-        reliability=reliability_of_pairs(cases),
+        errors=analyse_errors(document_pairs, name_pairs),
+        reliability=reliability_of_pairs(name_pairs),
         resamples=resamples,
         seed=seed,
         note=resampling_warning(table, sentences=sentences) if resamples else None,
     )
 
 
-def _check_training(trained: Sequence[str] | None, gold: Iterable[Document]) -> None:
-    annotated = {span.label for document in gold for span in document.spans}
-    if trained is None or not annotated or not annotated.isdisjoint(trained):
+def _check_training_labels(training_labels: Sequence[str] | None, gold: Iterable[Document]) -> None:
+    gold_labels = {span.label for document in gold for span in document.spans}
+    if training_labels is None or not gold_labels or not gold_labels.isdisjoint(training_labels):
         return
+    names = f"names of other labels: {', '.join(training_labels)}" if training_labels else "no name"
     raise InputError(
-        f"training documents with {'no name' if not trained else 'names of other labels: ' + ', '.join(trained)}",
-        expected=f"labels of the gold: {', '.join(sorted(annotated))}",
-        remedy="give what the system was trained on, with its labels renamed as those of the gold",
+        f"training documents with {names}",
+        expected=f"labels of the gold: {', '.join(sorted(gold_labels))}",
+        remedy="give the system's training documents, with their labels renamed like those of the gold",
     )
-
-
-def reliability_of_pairs(cases: Iterable[NamePair]) -> Reliability | None:
-    """How far the scores of the predicted names can be trusted, by strict correctness; ``None`` where none has a score.
-
-    Names without a score are left out; ``count`` of the outcome says how many had one.
-
-    Raises:
-        PredictionError: a score lies outside [0, 1].
-    """
-    scored: list[float] = []
-    correct: list[bool] = []
-    for case in cases:
-        if case.predicted is None or case.predicted.score is None:
-            continue
-        if not 0 <= case.predicted.score <= 1:
-            raise PredictionError(
-                f"score {case.predicted.score} of the name [{case.predicted.start}, {case.predicted.end})",
-                where=f"document {case.document!r}",
-                expected="a confidence in [0, 1]",
-                remedy="rescale the scores or leave them out",
-            )
-        scored.append(case.predicted.score)
-        correct.append(case.kind == CORRECT)
-    return measure_reliability(scored, correct) if scored else None

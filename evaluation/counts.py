@@ -1,25 +1,84 @@
-"""What scoring gives: counts, and the precision, recall and F1 that follow from them."""
+"""Counts of names: true and false ones, by label, and by document and row; precision, recall and F1 follow from them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, astuple, dataclass
+from operator import itemgetter
+from typing import Self
 
 import numpy as np
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.evaluation.matching import MODES, STRICT, match_names
+from musamma.evaluation.matching import MODES, MatchedLabels, match_names, select_modes
+from musamma.evaluation.word_boundaries import SpanKey
 
-if TYPE_CHECKING:  # Partial credit is counted from these figures in turn.
-    from musamma.evaluation.partial_credit import PartialScores
+#: Indices of the last axis of a count table: names predicted correctly, predicted names, gold names.
+TRUE_POSITIVE, PREDICTED, GOLD = 0, 1, 2
+
+#: Prefix of the name of a row that counts a slice of the names.
+SLICE_PREFIX = "slice:"
+
+#: Suffix of the row of the unweighted mean over a mode's labels. That row is computed and never counted.
+MACRO = "macro"
+
+#: Number of labels to collect before counting: ``Counter.update`` costs more per call than per label.
+_BATCH = 1000
+
+_label = itemgetter(2)
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """Names found and missed. Every ratio with nothing below the line is 0.0.
+class NameCounts(ABC):
+    """Precision, recall and F1 of counted names; a ratio with denominator 0 is 0.0."""
+
+    @property
+    @abstractmethod
+    def points(self) -> float:
+        """Number of names predicted correctly; a name predicted partly may count as a part."""
+
+    @property
+    @abstractmethod
+    def support(self) -> int:
+        """Number of gold names."""
+
+    @property
+    @abstractmethod
+    def predicted(self) -> int:
+        """Number of predicted names."""
+
+    @property
+    def precision(self) -> float:
+        """Points per predicted name, in [0, 1]."""
+        return self.points / self.predicted if self.predicted else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Points per gold name, in [0, 1]."""
+        return self.points / self.support if self.support else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall, in [0, 1]."""
+        precision, recall = self.precision, self.recall
+        return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Return precision, recall, F1, support and the counts, as JSON."""
+        ratios = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
+        return {**ratios, "support": self.support, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Counts(NameCounts):
+    """Names predicted correctly, predicted wrongly and missed.
 
     Args:
         tp: gold names that were predicted.
@@ -32,181 +91,66 @@ class Counts:
     fn: int = 0
 
     @property
+    def points(self) -> int:
+        """Number of gold names that were predicted."""
+        return self.tp
+
+    @property
     def support(self) -> int:
-        """How many names there are in the gold."""
+        """Number of gold names."""
         return self.tp + self.fn
 
     @property
     def predicted(self) -> int:
-        """How many names were predicted."""
+        """Number of predicted names."""
         return self.tp + self.fp
 
-    @property
-    def precision(self) -> float:
-        """Share of the predicted names that are gold, in [0, 1]."""
-        return self.tp / self.predicted if self.predicted else 0.0
 
-    @property
-    def recall(self) -> float:
-        """Share of the gold names that were predicted, in [0, 1]."""
-        return self.tp / self.support if self.support else 0.0
+class LabelTally:
+    """Counts of names by label, added up over documents."""
 
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall, in [0, 1]."""
-        precision, recall = self.precision, self.recall
-        return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    def __init__(self) -> None:
+        self._counters: tuple[Counter[str], Counter[str], Counter[str]] = Counter(), Counter(), Counter()
+        self._uncounted: tuple[list[str], list[str], list[str]] = [], [], []
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+    def add(self, gold: Iterable[str], predicted: Iterable[str], matched: Iterable[str]) -> None:
+        """Count the labels of gold, predicted and matched names."""
+        for uncounted, labels in zip(self._uncounted, (gold, predicted, matched), strict=True):
+            uncounted.extend(labels)
+            if len(uncounted) > _BATCH:
+                self._count()
 
-    def to_dict(self) -> dict[str, float | int]:
-        """Precision, recall, F1, support and the counts, as JSON."""
-        ratios = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
-        return {**ratios, "support": self.support, "tp": self.tp, "fp": self.fp, "fn": self.fn}
+    def add_sets(self, gold: set[SpanKey], predicted: set[SpanKey]) -> None:
+        """Count two sets of names (start, end, label); names in both are matched."""
+        self.add(map(_label, gold), map(_label, predicted), map(_label, gold & predicted))
 
-
-@dataclass(frozen=True, slots=True)
-class Average:
-    """Unweighted means over labels; ``support`` is the number of gold names of all labels."""
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-    def to_dict(self) -> dict[str, float | int]:
-        """The figures, as JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class ModeScores:
-    """The figures of one mode.
-
-    Args:
-        per_label: counts of every label that stands in the gold or in the predictions, sorted by label.
-    """
-
-    per_label: Mapping[str, Counts]
-
-    @property
-    def micro(self) -> Counts:
-        """All labels counted together."""
-        return sum(self.per_label.values(), Counts())
-
-    @property
-    def macro(self) -> Average:
-        """The mean over labels, also those without gold names, as in seqeval; 0.0 where there is no label."""
-        rows = list(self.per_label.values()) or [Counts()]
-        return Average(
-            precision=float(np.mean([row.precision for row in rows])),
-            recall=float(np.mean([row.recall for row in rows])),
-            f1=float(np.mean([row.f1 for row in rows])),
-            support=self.micro.support,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Micro, macro and per-label figures, as JSON."""
-        labels = {label: counts.to_dict() for label, counts in self.per_label.items()}
-        return {"micro": self.micro.to_dict(), "macro": self.macro.to_dict(), "per_label": labels}
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """Names of one side that a mode could not represent.
-
-    Args:
-        nested: names inside names, which the modes leave to the layers; see :class:`Scores`.
-        shared_words: whitespace-separated words that hold characters of more than one name.
-        dropped_iob: names that the IOB modes leave out: an earlier name has the tag of one of their words, or
-            they cover no word at all.
-        merged_whole_word: names that became the same as another one by widening both to whole words.
-    """
-
-    nested: int = 0
-    shared_words: int = 0
-    dropped_iob: int = 0
-    merged_whole_word: int = 0
-
-    def __add__(self, other: Losses) -> Losses:
-        return Losses(
-            self.nested + other.nested,
-            self.shared_words + other.shared_words,
-            self.dropped_iob + other.dropped_iob,
-            self.merged_whole_word + other.merged_whole_word,
-        )
-
-    def to_dict(self) -> dict[str, int]:
-        """The counts, as JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """The figures of every mode that was asked for.
-
-    Args:
-        modes: figures by mode name, see :data:`musamma.evaluation.MODES`.
-        documents: how many gold documents were scored (sentences, where tags alone were scored).
-        missing: gold documents without a prediction that were scored as if nothing had been found in them.
-        gold_losses: what the modes could not represent of the gold.
-        predicted_losses: what the modes could not represent of the predictions.
-        partial: partial credit by schema, see :data:`musamma.evaluation.partial_credit.SCHEMAS`; empty where tags alone were scored.
-        layers: strict figures by layer: ``outermost``, which the modes score, and where either side has names inside names
-            also ``nested``, those alone, and ``all``, whatever layer a name stands in. Empty where tags alone were scored.
-    """
-
-    modes: Mapping[str, ModeScores]
-    documents: int
-    missing: int = 0
-    gold_losses: Losses = field(default_factory=Losses)
-    predicted_losses: Losses = field(default_factory=Losses)
-    partial: Mapping[str, PartialScores] = field(default_factory=dict)
-    layers: Mapping[str, ModeScores] = field(default_factory=dict)
-
-    @property
-    def strict(self) -> ModeScores:
-        """The character-exact figures, the headline. ``KeyError`` where tags alone were scored."""
-        return self.modes[STRICT]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON: the strict figures at the top level, the other modes under names of their own."""
-        record: dict[str, Any] = self.strict.to_dict() if STRICT in self.modes else {}
-        record |= {name: scores.to_dict() for name, scores in self.modes.items() if name != STRICT}
-        if self.partial:
-            record["semeval"] = {name: scores.to_dict() for name, scores in self.partial.items()}
-        if self.layers:
-            record["layers"] = {name: scores.to_dict() for name, scores in self.layers.items()}
-        return record | {
-            "documents": self.documents,
-            "missing": self.missing,
-            "losses": {"gold": self.gold_losses.to_dict(), "predictions": self.predicted_losses.to_dict()},
+    def counts(self) -> dict[str, Counts]:
+        """Return the counts so far for every label of the gold or the predictions, sorted by label."""
+        self._count()
+        gold, predicted, matched = self._counters
+        return {
+            label: Counts(tp := matched[label], predicted[label] - tp, gold[label] - tp)
+            for label in sorted(gold.keys() | predicted.keys())
         }
 
-
-#: What the last axis of a table holds.
-TRUE_POSITIVE, PREDICTED, GOLD = 0, 1, 2
-
-#: Begins the name of a row that holds a slice of the names.
-SLICE_PREFIX = "slice:"
-
-#: The row that stands for the unweighted mean over the labels of a mode; it is computed, never counted.
-MACRO = "macro"
+    def _count(self) -> None:
+        for counter, uncounted in zip(self._counters, self._uncounted, strict=True):
+            counter.update(uncounted)
+            uncounted.clear()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CountTable:
-    """Names found, predicted and annotated, for every document and row.
+    """Counts of names for every document and row.
 
     Args:
-        documents: the ids of the documents, each once.
-        rows: the names of the rows, each once: a mode (``strict``), a mode and a label (``strict/PER``), or a slice
+        documents: the ids of the documents, unique.
+        rows: the names of the rows, unique: a mode (``strict``), a mode and a label (``strict/PER``), or a slice
             (``slice:DIMENSION=VALUE``).
-        counts: float64, (documents, rows, 3): found (right) names, predicted names, gold names.
+        counts: float64, (documents, rows, 3): names predicted correctly, predicted names, gold names.
 
     Raises:
-        ValueError: a name comes twice, or the shape of ``counts`` is another one.
+        ValueError: an id or a row is repeated, or ``counts`` has another shape.
     """
 
     documents: tuple[str, ...]
@@ -215,44 +159,44 @@ class CountTable:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "counts", np.asarray(self.counts, dtype=np.float64))
-        for what, names in (("document", self.documents), ("row", self.rows)):
+        for axis, names in (("document", self.documents), ("row", self.rows)):
             if len(set(names)) < len(names):
-                raise ValueError(f"a {what} comes twice in a count table")
+                raise ValueError(f"a {axis} comes twice in a count table")
         if self.counts.shape != (shape := (len(self.documents), len(self.rows), 3)):
             raise ValueError(f"counts of shape {self.counts.shape}; expected {shape}: documents, rows, 3")
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The rows that count a mode's names of all labels."""
+        """The rows that count all labels of a mode together."""
         return tuple(row for row in self.rows if "/" not in row and not row.startswith(SLICE_PREFIX))
 
     def labels_of(self, mode: str) -> tuple[str, ...]:
-        """The rows of a mode's labels."""
+        """Return the rows of a mode's labels."""
         return tuple(row for row in self.rows if row.startswith(f"{mode}/"))
 
     def total(self, row: str) -> Counts:
-        """The counts of a row over all documents.
+        """Return the counts of a row over all documents.
 
         Raises:
             KeyError: there is no such row.
         """
         if row not in self.rows:
             raise KeyError(row)
-        found, predicted, gold = (round(count) for count in self.counts[:, self.rows.index(row)].sum(axis=0))
-        return Counts(found, predicted - found, gold - found)
+        correct, predicted, gold = (round(count) for count in self.counts[:, self.rows.index(row)].sum(axis=0))
+        return Counts(correct, predicted - correct, gold - correct)
 
     def join(self, other: CountTable) -> CountTable:
-        """The rows of both tables side by side, the documents in this one's order.
+        """Return the rows of both tables side by side, with the documents in the order of this one.
 
         Raises:
-            InputError: the tables are not over the same documents.
-            ValueError: a row stands in both.
+            InputError: the tables have different documents.
+            ValueError: a row is in both.
         """
         counts = other.in_order_of(self.documents).counts
         return CountTable(self.documents, self.rows + other.rows, np.concatenate([self.counts, counts], axis=1))
 
     def in_order_of(self, documents: tuple[str, ...]) -> CountTable:
-        """The same table with its documents in another order.
+        """Return the same table with its documents in another order.
 
         Raises:
             InputError: they are not the same documents.
@@ -267,71 +211,88 @@ class CountTable:
         return CountTable(documents, self.rows, self.counts[[position[document] for document in documents]])
 
     def with_rows(self, rows: tuple[str, ...]) -> CountTable:
-        """These rows, which hold all of the table's; those that it has not count nothing."""
+        """Return the table with these rows, which include all of its own; new rows count nothing."""
         position = {row: index for index, row in enumerate(rows)}
         counts = np.zeros((len(self.documents), len(rows), 3))
         counts[:, [position[row] for row in self.rows]] = self.counts
         return CountTable(self.documents, rows, counts)
 
 
+class CountTableBuilder:
+    """Builds a count table from one compared document after another.
+
+    Args:
+        modes: the modes to count, in the order of the rows.
+    """
+
+    def __init__(self, modes: Iterable[str]) -> None:
+        self._modes = tuple(modes)
+        self._documents: list[str] = []
+        # For every mode and label, the index of the document of every name: correct, predicted, gold.
+        self._occurrences: dict[tuple[str, str], tuple[array[int], array[int], array[int]]] = {}
+
+    def add(self, document: str, modes: Mapping[str, MatchedLabels]) -> None:
+        """Count one document.
+
+        Args:
+            document: its id.
+            modes: the labels of its names by mode, see :func:`musamma.evaluation.matching.match_names`.
+
+        Raises:
+            InputError: a label is called ``macro``, the name of the mean over labels.
+        """
+        index = len(self._documents)
+        self._documents.append(document)
+        for mode, labels in modes.items():
+            columns = ((TRUE_POSITIVE, labels.matched), (PREDICTED, labels.predicted), (GOLD, labels.gold))
+            for column, names in columns:
+                for label in names:
+                    if (mode, label) not in self._occurrences:
+                        _check_label(label, document)
+                        self._occurrences[mode, label] = array("I"), array("I"), array("I")
+                    self._occurrences[mode, label][column].append(index)
+
+    def table(self) -> CountTable:
+        """Return the table of the documents so far: mode by mode a row for the mode, then one for each label."""
+        labels = {mode: sorted(label for other, label in self._occurrences if other == mode) for mode in self._modes}
+        rows = [row for mode in self._modes for row in (mode, *(f"{mode}/{label}" for label in labels[mode]))]
+        counts = np.zeros((len(self._documents), len(rows), 3))
+        for (mode, label), columns in self._occurrences.items():
+            for column, indices in enumerate(columns):
+                by_document = np.bincount(indices, minlength=len(self._documents))
+                counts[:, rows.index(f"{mode}/{label}"), column] = by_document
+                counts[:, rows.index(mode), column] += by_document
+        return CountTable(tuple(self._documents), tuple(rows), counts)
+
+
 def count_table(pairs: Iterable[tuple[Document, Document | None]], *, modes: Iterable[str] = MODES) -> CountTable:
     """Count every document by itself, in the modes of :class:`musamma.evaluation.metrics.Scorer`.
 
-    The sums over documents are the scorer's counts, of outermost names. Rows come mode by mode: the mode, then each label
-    that stands in the gold or in the predictions of any document. The pairs are streamed; the table takes 24 bytes a
-    document and row.
+    The sums over documents are the scorer's counts of outermost names. The rows are, mode by mode, the mode and then each
+    label of the gold or the predictions of any document. The pairs are streamed; the table takes 24 bytes per document and
+    row.
 
     Args:
-        pairs: documents as annotated and as predicted, see :func:`musamma.evaluation.pairing.pair_documents`; ``None``
-            for a prediction counts as one without names.
-        modes: the modes to count, of :data:`musamma.evaluation.MODES`; ``strict`` is always counted.
+        pairs: annotated and predicted documents, see :func:`musamma.evaluation.pairing.pair_documents`. A prediction that
+            is ``None`` counts as one without names.
+        modes: some of :data:`musamma.evaluation.MODES`; ``strict`` is always counted.
 
     Raises:
-        InputError: a mode is unknown, or a label is called ``macro``, which is the name of the mean over labels.
+        InputError: a mode is unknown, or a label is called ``macro``, the name of the mean over labels.
     """
-    wanted = {STRICT, *modes}
-    if unknown := sorted(wanted - set(MODES)):
-        raise InputError(f"mode {unknown[0]!r}", expected=f"one of {', '.join(MODES)}")
-    chosen = [mode for mode in MODES if mode in wanted]
-    documents: list[str] = []
-    # For every mode and label the number of its document, once a name: found, predicted, gold.
-    met: dict[tuple[str, str], tuple[array[int], array[int], array[int]]] = {}
-    for number, (gold, prediction) in enumerate(pairs):
+    selected = select_modes(modes)
+    builder = CountTableBuilder(selected)
+    for gold, prediction in pairs:
         predicted = prediction.spans if prediction is not None else ()
-        documents.append(gold.id)
-        for mode, labels in match_names(gold.text, gold.spans, predicted, modes=chosen).modes.items():
-            for column, names in ((TRUE_POSITIVE, labels.found), (PREDICTED, labels.predicted), (GOLD, labels.gold)):
-                for label in names:
-                    if (mode, label) not in met:
-                        _check_label(label, gold.id)
-                        met[mode, label] = array("I"), array("I"), array("I")
-                    met[mode, label][column].append(number)
-    labels_of = {mode: sorted(label for other, label in met if other == mode) for mode in chosen}
-    rows = [row for mode in chosen for row in (mode, *(f"{mode}/{label}" for label in labels_of[mode]))]
-    counts = np.zeros((len(documents), len(rows), 3))
-    for (mode, label), columns in met.items():
-        for column, numbers in enumerate(columns):
-            counted = np.bincount(numbers, minlength=len(documents))
-            counts[:, rows.index(f"{mode}/{label}"), column] = counted
-            counts[:, rows.index(mode), column] += counted
-    return CountTable(tuple(documents), tuple(rows), counts)
-
-
-def _check_label(label: str, document: str) -> None:
-    if label == MACRO:
-        raise InputError(
-            f"a name of the label {label!r}",
-            where=f"document {document!r}",
-            expected="labels that are not the name of an average",
-            remedy="rename it with --labels",
-        )
+        builder.add(gold.id, match_names(gold.text, gold.spans, predicted, modes=selected).modes)
+    return builder.table()
 
 
 def align_tables(first: CountTable, second: CountTable) -> tuple[CountTable, CountTable]:
-    """Both tables with the documents of the first and the rows of both, where what one has not is nothing.
+    """Give both tables the documents of the first and the rows of both; rows that one lacks count nothing there.
 
     Raises:
-        InputError: they are not over the same documents, modes and gold names.
+        InputError: the tables differ in documents, modes or gold names.
     """
     if unshared := sorted(set(first.modes) ^ set(second.modes)):
         raise InputError(f"mode {unshared[0]!r} was counted on one side only", expected="the same modes on both sides")
@@ -341,52 +302,66 @@ def align_tables(first: CountTable, second: CountTable) -> tuple[CountTable, Cou
     differing = np.argwhere(first.counts[..., GOLD] != second.counts[..., GOLD])
     if len(differing):
         document, row = differing[0]
-        ours, theirs = (table.counts[document, row, GOLD] for table in (first, second))
+        in_first, in_second = (table.counts[document, row, GOLD] for table in (first, second))
         raise InputError(
-            f"{ours:g} gold names of {rows[row]!r} for the first system, {theirs:g} for the second",
+            f"{in_first:g} gold names of {rows[row]!r} for the first system, {in_second:g} for the second",
             where=f"document {first.documents[document]!r}",
-            expected="predictions that were counted against the same gold",
+            expected="predictions counted against the same gold",
         )
     return first, second
 
 
 @dataclass(frozen=True, slots=True)
 class MetricLayout:
-    """Rows with the means over labels behind them; arrays are (3 counts or figures, rows, ...), whatever comes last.
+    """The rows of arrays of metrics: those of a count table, then the means over labels.
+
+    The arrays have the shape (3, rows, ...). The first axis holds the three counts, or precision, recall and F1; the last
+    one holds documents, resamples or nothing.
 
     Args:
-        rows: the rows of the table, then ``MODE/macro`` by mode.
-        means: by mode, its row and those of its labels.
+        rows: the rows of the table, then ``MODE/macro`` for each mode.
+        macros: for each mode, the index of its row and those of its labels.
     """
 
     rows: tuple[str, ...]
-    means: tuple[tuple[int, list[int]], ...]
+    macros: tuple[tuple[int, list[int]], ...]
 
     @classmethod
-    def of(cls, table: CountTable) -> MetricLayout:
+    def for_table(cls, table: CountTable) -> MetricLayout:
+        """Return the layout of a table's metrics."""
         position = {row: index for index, row in enumerate(table.rows)}
-        means = tuple((position[mode], [position[row] for row in table.labels_of(mode)]) for mode in table.modes)
-        return cls((*table.rows, *(f"{mode}/{MACRO}" for mode in table.modes)), means)
+        macros = tuple((position[mode], [position[row] for row in table.labels_of(mode)]) for mode in table.modes)
+        return cls((*table.rows, *(f"{mode}/{MACRO}" for mode in table.modes)), macros)
 
-    def counts(self, table: CountTable) -> np.ndarray:
-        """The counts, (3 counts, rows of the table, documents), the documents in the order of their ids."""
+    def count_array(self, table: CountTable) -> np.ndarray:
+        """Return the counts as (3, rows of the table, documents), with the documents in the order of their ids."""
         order = sorted(range(len(table.documents)), key=table.documents.__getitem__)
         return np.ascontiguousarray(table.counts[order].transpose(2, 1, 0))
 
-    def figures(self, totals: np.ndarray) -> np.ndarray:
-        """Precision, recall and F1 of counts, with the means."""
-        found, predicted, gold = totals[TRUE_POSITIVE], totals[PREDICTED], totals[GOLD]
-        ratios = np.stack([_ratio(found, predicted), _ratio(found, gold), _ratio(2 * found, predicted + gold)])
+    def metrics(self, counts: np.ndarray) -> np.ndarray:
+        """Return precision, recall and F1 of counts, means over labels included."""
+        correct, predicted, gold = counts[TRUE_POSITIVE], counts[PREDICTED], counts[GOLD]
+        ratios = np.stack([_ratio(correct, predicted), _ratio(correct, gold), _ratio(2 * correct, predicted + gold)])
         present = predicted + gold > 0
-        means = [_ratio(ratios[:, labels].sum(axis=1), present[labels].sum(axis=0)) for _, labels in self.means]
+        means = [_ratio(ratios[:, labels].sum(axis=1), present[labels].sum(axis=0)) for _, labels in self.macros]
         return np.concatenate([ratios, *(mean[:, None] for mean in means)], axis=1)
 
-    def names(self, counts: np.ndarray) -> np.ndarray:
-        """How many names stand below the line of each figure: predicted ones, gold ones, their mean."""
+    def denominators(self, counts: np.ndarray) -> np.ndarray:
+        """Return the number of names in the denominator of each metric: predicted names, gold names, their mean."""
         below = np.stack([counts[PREDICTED], counts[GOLD], (counts[PREDICTED] + counts[GOLD]) / 2])
-        return np.concatenate([below, below[:, [mode for mode, _ in self.means]]], axis=1)
+        return np.concatenate([below, below[:, [mode for mode, _ in self.macros]]], axis=1)
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    below = np.broadcast_to(below, above.shape)
-    return np.divide(above, below, out=np.zeros(above.shape), where=below > 0)
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    denominator = np.broadcast_to(denominator, numerator.shape)
+    return np.divide(numerator, denominator, out=np.zeros(numerator.shape), where=denominator > 0)
+
+
+def _check_label(label: str, document: str) -> None:
+    if label == MACRO:
+        raise InputError(
+            f"a name with the label {label!r}",
+            where=f"document {document!r}",
+            expected="labels other than the name of the average over labels",
+            remedy="rename the label with `labels`",
+        )

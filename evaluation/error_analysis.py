@@ -192,7 +192,7 @@ def find_costly_forms(documents: Mapping[str, Document], cases: Iterable[NamePai
 def _example(text: str, case: NamePair) -> ErrorExample:
     gold, predicted = case.gold, case.predicted
     end = max(span.end for span in (gold, predicted) if span is not None)
-    before, after = surroundings(text, case.position, end)
+    before, after = surroundings(text, case.start, end)
     ours, theirs = (text[span.start : span.end] if span is not None else "" for span in (gold, predicted))
     return ErrorExample(case.document, case.kind, gold, predicted, ours, theirs, before, after)
 

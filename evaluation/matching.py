@@ -1,165 +1,46 @@
-"""Which names of one document are found, mode by mode."""
+"""Match the gold and predicted names of a document: by mode, and in pairs that show the kind of every error."""
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from musamma.data.arabic import is_proclitic
 from musamma.data.document import Document, Span
+from musamma.data.errors import not_one_of
+from musamma.evaluation.word_boundaries import SpanKey, WordAlignedNames, align_to_words
 
 STRICT = "strict"
 PROCLITIC, WHOLE_WORD, OVERLAP = "proclitic", "whole_word", "overlap"
 IOB2_STRICT, CONLLEVAL = "iob2_strict", "conlleval"
 
-#: The modes: character-exact (always scored), exact but for proclitics, exact by whole words, two readings of IOB2 tags,
-#: any overlap.
+#: The scoring modes: exact characters (always scored), exact except for proclitics, exact by whole words, two readings of
+#: IOB2 tags, any overlap.
 MODES = (STRICT, PROCLITIC, WHOLE_WORD, IOB2_STRICT, CONLLEVAL, OVERLAP)
 
-#: The modes that are counted on IOB2 tags.
+#: The modes counted on IOB2 tags.
 TAG_MODES = (IOB2_STRICT, CONLLEVAL)
+
+CORRECT, WRONG_LABEL, PROCLITIC_BORDER = "correct", "label", "proclitic"
+WRONG_BORDER, WRONG_LABEL_AND_BORDER = "border", "label_and_border"
+MISSED, SPURIOUS = "missed", "spurious"
+
+#: The kinds of pairs, from right to wrong. Of two possible partners a name takes the one whose kind comes first.
+PAIR_KINDS = (CORRECT, WRONG_LABEL, PROCLITIC_BORDER, WRONG_BORDER, WRONG_LABEL_AND_BORDER, MISSED, SPURIOUS)
 
 _label = itemgetter(2)
 
 
-class MatchedLabels(NamedTuple):
-    """The labels of a document's names in one mode, one a name: of the gold, of the predictions, of those found."""
-
-    gold: Sequence[str]
-    predicted: Sequence[str]
-    found: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """One document compared.
-
-    Args:
-        modes: the labels by mode.
-        gold_rest: the gold names that were not found exactly, sorted.
-        predicted_rest: the predicted names that are not gold exactly, sorted.
-        gold_widened: the gold names by whole words.
-        predicted_widened: the predicted names by whole words.
-    """
-
-    modes: dict[str, MatchedLabels]
-    gold_rest: Sequence[Span]
-    predicted_rest: Sequence[Span]
-    gold_widened: WordAlignedNames
-    predicted_widened: WordAlignedNames
-
-
-def match_names(text: str, gold: Sequence[Span], predicted: Sequence[Span], *, modes: Collection[str]) -> Matches:
-    """Compare the names of a text in every mode.
-
-    A name that is found exactly overlaps no other name of either side, so that the modes that forgive borders look at the
-    rest alone.
-
-    Args:
-        text: the raw text.
-        gold: its annotated names, sorted, without overlap.
-        predicted: its predicted names, the same.
-        modes: of :data:`MODES`.
-    """
-    ours = {(span.start, span.end, span.label) for span in gold}
-    theirs = {(span.start, span.end, span.label) for span in predicted}
-    both = ours & theirs
-    gold_rest = [s for s in gold if (s.start, s.end, s.label) not in both] if len(both) < len(ours) else ()
-    predicted_rest = [s for s in predicted if (s.start, s.end, s.label) not in both] if len(both) < len(theirs) else ()
-    borders: dict[tuple[int, int], tuple[int, int] | None] = {}
-    gold_widened = align_to_words(text, gold, known=borders)
-    predicted_widened = align_to_words(text, predicted, known=borders) if gold_rest or predicted_rest else gold_widened
-    sides = [span.label for span in gold], [span.label for span in predicted]
-    exact = list(map(_label, both))
-    found: dict[str, MatchedLabels] = {}
-    for mode in modes:
-        if mode == STRICT:
-            found[mode] = MatchedLabels(*sides, exact)
-        elif mode == PROCLITIC:
-            found[mode] = MatchedLabels(*sides, exact + match_behind_proclitics(text, gold_rest, predicted_rest))
-        elif mode == OVERLAP:
-            found[mode] = MatchedLabels(*sides, exact + match_overlapping(gold_rest, predicted_rest))
-        elif mode == WHOLE_WORD:
-            found[mode] = _of_sets(gold_widened.whole_word, predicted_widened.whole_word)
-        else:
-            # Tags made from spans are valid IOB2, which the strict and the lenient reading agree on.
-            found[mode] = _of_sets(set(gold_widened.iob), set(predicted_widened.iob))
-    return Matches(found, gold_rest, predicted_rest, gold_widened, predicted_widened)
-
-
-def match_behind_proclitics(text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
-    """The labels of the names that both sides end alike and begin alike but for proclitic letters.
-
-    Args:
-        text: the raw text.
-        gold: names, sorted, without overlap; no two of a side end together, so that each has one partner at most.
-        predicted: the same.
-    """
-    if not gold or not predicted:
-        return []
-    by_end = {(span.end, span.label): span for span in predicted}
-    partners = ((span, by_end.get((span.end, span.label))) for span in gold)
-    return [span.label for span, other in partners if other is not None and differ_by_proclitic(text, span, other)]
-
-
-def match_overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
-    """The largest one-to-one matching of gold and predicted names that share a label and a character.
-
-    Args:
-        gold: names, sorted, without overlap.
-        predicted: the same.
-
-    Returns:
-        The label of every pair.
-    """
-    found = []
-    waiting: dict[str, list[Span]] = {}
-    for span in predicted:
-        waiting.setdefault(span.label, []).append(span)
-    position = dict.fromkeys(waiting, 0)
-    # Neither side overlaps itself, so taking the leftmost partner each time gives as many pairs as can be.
-    for span in gold:
-        candidates = waiting.get(span.label, [])
-        index = position.get(span.label, 0)
-        while index < len(candidates) and candidates[index].end <= span.start:
-            index += 1
-        if index < len(candidates) and candidates[index].start < span.end:
-            found.append(span.label)
-            index += 1
-        if candidates:
-            position[span.label] = index
-    return found
-
-
-def _of_sets(gold: set[SpanKey], predicted: set[SpanKey]) -> MatchedLabels:
-    return MatchedLabels(*(list(map(_label, chunks)) for chunks in (gold, predicted, gold & predicted)))
-
-
-CORRECT, WRONG_LABEL, PROCLITIC_BORDER, WRONG_BORDER, WRONG_LABEL_AND_BORDER = (
-    "correct",
-    "label",
-    "proclitic",
-    "border",
-    "label_and_border",
-)
-MISSED, SPURIOUS = "missed", "spurious"
-
-#: The kinds of case, from right to wrong; of two possible partners a name takes the one whose kind comes first.
-PAIR_KINDS = (CORRECT, WRONG_LABEL, PROCLITIC_BORDER, WRONG_BORDER, WRONG_LABEL_AND_BORDER, MISSED, SPURIOUS)
-
-
 @dataclass(frozen=True, slots=True)
 class NamePair:
-    """A gold name and the predicted name that was paired with it; one of them is ``None`` where there is no partner.
+    """A gold name and the predicted name paired with it; one of them is ``None`` if the other has no partner.
 
     Args:
         document: the document's id.
-        kind: one of :data:`PAIR_KINDS`. ``proclitic``: right but for proclitic letters at the start; ``border``: the right
-            label, sharing a character; ``label``: the right borders.
+        kind: one of :data:`PAIR_KINDS`. ``proclitic``: right except for proclitic letters at the start; ``border``: the
+            right label and at least one common character; ``label``: the right borders.
         gold: the annotated name.
         predicted: the predicted name.
     """
@@ -170,181 +51,266 @@ class NamePair:
     predicted: Span | None
 
     @property
-    def position(self) -> int:
-        """Where the case begins in the text."""
+    def start(self) -> int:
+        """Offset of the first character of either name."""
         return min(span.start for span in (self.gold, self.predicted) if span is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The case as a JSON object."""
-        sides = {"gold": self.gold, "predicted": self.predicted}
+        """Return the pair as a JSON object."""
+        spans = {"gold": self.gold, "predicted": self.predicted}
         return {
             "document": self.document,
             "kind": self.kind,
-            **{name: span.to_dict() for name, span in sides.items() if span is not None},
+            **{side: span.to_dict() for side, span in spans.items() if span is not None},
         }
 
 
-def pair_names(gold: Document, predicted: Sequence[Span]) -> list[NamePair]:
-    """Pair the names of a document with the names predicted for it, one to one.
+class MatchedLabels(NamedTuple):
+    """The labels of a document's names in one mode: of all gold, all predicted and all matched names."""
 
-    Exact pairs are made first, then those of the other kinds in the order of :data:`PAIR_KINDS`, with the larger common part
-    first, then the earlier one.
+    gold: Sequence[str]
+    predicted: Sequence[str]
+    matched: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The gold and predicted names of one document, compared.
 
     Args:
-        gold: the annotated document; its outermost names are compared.
-        predicted: names of the same text, sorted, without overlap.
+        modes: the labels by mode.
+        gold: all annotated names, sorted.
+        predicted: all predicted names, sorted.
+        exact: the names that are the same on both sides.
+        unmatched_gold: the gold names outside ``exact``, sorted.
+        unmatched_predicted: the predicted names outside ``exact``, sorted.
+        gold_words: the gold names by whole words.
+        predicted_words: the predicted names by whole words.
+    """
+
+    modes: dict[str, MatchedLabels]
+    gold: Sequence[Span]
+    predicted: Sequence[Span]
+    exact: set[SpanKey]
+    unmatched_gold: Sequence[Span]
+    unmatched_predicted: Sequence[Span]
+    gold_words: WordAlignedNames
+    predicted_words: WordAlignedNames
+
+
+def select_modes(modes: Iterable[str]) -> tuple[str, ...]:
+    """Return the named modes and ``strict``, in the order of :data:`MODES`.
+
+    Raises:
+        InputError: a mode is unknown.
+    """
+    selected = {STRICT, *modes}
+    if unknown := sorted(selected - set(MODES)):
+        raise not_one_of("mode", unknown[0], MODES)
+    return tuple(mode for mode in MODES if mode in selected)
+
+
+def match_names(text: str, gold: Sequence[Span], predicted: Sequence[Span], *, modes: Collection[str]) -> Matches:
+    """Compare the names of a text in several modes.
+
+    A name that both sides have overlaps no other name of either side, so the modes that tolerate other borders compare only
+    the rest.
+
+    Args:
+        text: the raw text.
+        gold: its annotated names, sorted, without overlap.
+        predicted: its predicted names, likewise.
+        modes: some of :data:`MODES`.
+    """
+    exact, unmatched_gold, unmatched_predicted = _split_exact(gold, predicted)
+    cache: dict[tuple[int, int], tuple[int, int] | None] = {}
+    gold_words = align_to_words(text, gold, cache=cache)
+    same = not unmatched_gold and not unmatched_predicted
+    predicted_words = gold_words if same else align_to_words(text, predicted, cache=cache)
+    labels = [span.label for span in gold], [span.label for span in predicted]
+    exact_labels = list(map(_label, exact))
+    by_mode: dict[str, MatchedLabels] = {}
+    for mode in modes:
+        if mode == STRICT:
+            by_mode[mode] = MatchedLabels(*labels, exact_labels)
+        elif mode == PROCLITIC:
+            forgiven = _match_behind_proclitics(text, unmatched_gold, unmatched_predicted)
+            by_mode[mode] = MatchedLabels(*labels, exact_labels + forgiven)
+        elif mode == OVERLAP:
+            overlapping = match_overlapping(unmatched_gold, unmatched_predicted)
+            by_mode[mode] = MatchedLabels(*labels, exact_labels + overlapping)
+        elif mode == WHOLE_WORD:
+            by_mode[mode] = _match_sets(gold_words.whole_word, predicted_words.whole_word)
+        else:
+            # Tags made from spans are valid IOB2, which the strict and the lenient reading agree on.
+            by_mode[mode] = _match_sets(set(gold_words.iob2), set(predicted_words.iob2))
+    return Matches(by_mode, gold, predicted, exact, unmatched_gold, unmatched_predicted, gold_words, predicted_words)
+
+
+def pair_names(document: Document, predicted: Sequence[Span]) -> list[NamePair]:
+    """Pair the outermost names of a document with the names predicted for it, one to one.
+
+    Exact pairs come first, then those of the other kinds in the order of :data:`PAIR_KINDS`. Within a kind, the pair with
+    more common characters comes first, then the earlier one.
+
+    Args:
+        document: the annotated document.
+        predicted: predicted names of the same text, sorted, without overlap.
 
     Returns:
-        The cases in the order of the text; every name of either side stands in exactly one.
+        The pairs in the order of the text. Every name of either side is in exactly one.
     """
-    pairs = sorted(
-        (PAIR_KINDS.index(kind), -common, ours, theirs)
-        for ours, theirs, kind, common in _candidates(gold.text, gold.spans, predicted)
+    return _pair(document, document.spans, predicted, *_split_exact(document.spans, predicted))
+
+
+def pair_matches(document: Document, matches: Matches) -> list[NamePair]:
+    """Pair the names of a document that were compared by :func:`match_names`, as :func:`pair_names` does."""
+    return _pair(
+        document,
+        matches.gold,
+        matches.predicted,
+        matches.exact,
+        matches.unmatched_gold,
+        matches.unmatched_predicted,
     )
-    partner_of: dict[int, int] = {}
-    taken: set[int] = set()
-    cases = []
-    for rank, _, ours, theirs in pairs:
-        if ours not in partner_of and theirs not in taken:
-            partner_of[ours] = theirs
-            taken.add(theirs)
-            cases.append(NamePair(gold.id, PAIR_KINDS[rank], gold.spans[ours], predicted[theirs]))
-    cases += [NamePair(gold.id, MISSED, span, None) for index, span in enumerate(gold.spans) if index not in partner_of]
-    cases += [NamePair(gold.id, SPURIOUS, None, span) for index, span in enumerate(predicted) if index not in taken]
-    return sorted(cases, key=lambda case: (case.position, PAIR_KINDS.index(case.kind)))
+
+
+def match_overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
+    """Find the largest one-to-one matching of gold and predicted names that share a label and a character.
+
+    Args:
+        gold: names, sorted, without overlap.
+        predicted: names, likewise.
+
+    Returns:
+        The label of every pair.
+    """
+    matched = []
+    by_label: dict[str, list[Span]] = {}
+    for span in predicted:
+        by_label.setdefault(span.label, []).append(span)
+    next_candidate = dict.fromkeys(by_label, 0)
+    # Neither side overlaps itself, so always taking the leftmost partner gives the largest matching.
+    for span in gold:
+        candidates = by_label.get(span.label, [])
+        index = next_candidate.get(span.label, 0)
+        while index < len(candidates) and candidates[index].end <= span.start:
+            index += 1
+        if index < len(candidates) and candidates[index].start < span.end:
+            matched.append(span.label)
+            index += 1
+        if candidates:
+            next_candidate[span.label] = index
+    return matched
 
 
 def differ_by_proclitic(text: str, one: Span, other: Span) -> bool:
-    """Whether two names end together and the longer one has nothing but proclitic letters (و ف ب ل ك س) before the other."""
+    """Tell whether two names end together and start apart by proclitic letters only (و ف ب ل ك س)."""
     if one.end != other.end or one.start == other.start:
         return False
     return is_proclitic(text[min(one.start, other.start) : max(one.start, other.start)])
 
 
-def _candidates(text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> Iterator[tuple[int, int, str, int]]:
-    """Index of the gold name, of the predicted name, kind of case and common characters, of all that share a character."""
-    first = 0
-    for ours, span in enumerate(gold):
-        while first < len(predicted) and predicted[first].end <= span.start:
-            first += 1
-        for theirs in range(first, len(predicted)):
-            other = predicted[theirs]
-            if other.start >= span.end:
-                break
-            yield ours, theirs, _kind(text, span, other), min(span.end, other.end) - max(span.start, other.start)
-
-
-def _kind(text: str, gold: Span, predicted: Span) -> str:
-    same = (gold.start, gold.end) == (predicted.start, predicted.end)
-    if gold.label != predicted.label:
-        return WRONG_LABEL if same else WRONG_LABEL_AND_BORDER
-    if same:
-        return CORRECT
-    return PROCLITIC_BORDER if differ_by_proclitic(text, gold, predicted) else WRONG_BORDER
-
-
-SpanKey = tuple[int, int, str]
-
-_WORD = re.compile(r"\S+")
-
-
-class WordAlignedNames(NamedTuple):
-    """The names of a text by whole words: chunks (start, end, label), the offsets those of words.
+def overlapping_pairs(gold: Sequence[Span], predicted: Sequence[Span]) -> Iterator[tuple[int, int]]:
+    """Yield the indices of every gold name and predicted name that share a character, in the order of the gold.
 
     Args:
-        whole_word: one chunk a name; those that fall on the same words with the same label are one. A name of
-            nothing but whitespace touches no word and keeps its own borders.
-        iob: the chunks that IOB2 tags can hold, one tag a word: of names that share a word, the first.
-        shared_words: how many words hold characters of more than one name.
+        gold: names, sorted, without overlap.
+        predicted: names, likewise.
     """
-
-    whole_word: set[SpanKey]
-    iob: list[SpanKey]
-    shared_words: int
-
-
-def whitespace_words(text: str) -> list[tuple[int, int]]:
-    """Start and end of every whitespace-separated word of a text, in code points."""
-    return [match.span() for match in _WORD.finditer(text)]
-
-
-def enclosing_words(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """The borders of the words that ``text[start:end]`` reaches into; ``None`` where it is all whitespace."""
-    while start < end and text[start].isspace():
-        start += 1
-    while start < end and text[end - 1].isspace():
-        end -= 1
-    if start == end:
-        return None
-    while start and not text[start - 1].isspace():
-        start -= 1
-    while end < len(text) and not text[end].isspace():
-        end += 1
-    return start, end
+    first = 0
+    for gold_index, span in enumerate(gold):
+        while first < len(predicted) and predicted[first].end <= span.start:
+            first += 1
+        for predicted_index in range(first, len(predicted)):
+            if predicted[predicted_index].start >= span.end:
+                break
+            yield gold_index, predicted_index
 
 
-def align_to_words(
-    text: str, spans: Sequence[Span], *, known: dict[tuple[int, int], tuple[int, int] | None] | None = None
-) -> WordAlignedNames:
-    """The names of a text by whole words.
+def common_characters(one: Span, other: Span) -> int:
+    """Number of characters that two overlapping names share."""
+    return min(one.end, other.end) - max(one.start, other.start)
+
+
+def _split_exact(
+    gold: Sequence[Span], predicted: Sequence[Span]
+) -> tuple[set[SpanKey], Sequence[Span], Sequence[Span]]:
+    """Return the names that both sides have, the other gold names and the other predicted names."""
+    # Tuples built in place, without a property call per name.
+    gold_keys = {(span.start, span.end, span.label) for span in gold}
+    predicted_keys = {(span.start, span.end, span.label) for span in predicted}
+    exact = gold_keys & predicted_keys
+    return (
+        exact,
+        [s for s in gold if (s.start, s.end, s.label) not in exact] if len(exact) < len(gold_keys) else (),
+        [s for s in predicted if (s.start, s.end, s.label) not in exact] if len(exact) < len(predicted_keys) else (),
+    )
+
+
+def _match_behind_proclitics(text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
+    """Return the labels of the names that differ by proclitic letters only.
 
     Args:
         text: the raw text.
-        spans: its names, sorted, without overlap, as a document has them.
-        known: what :func:`enclosing_words` gave on this text before, which is looked up and added to: most names of one annotation
-            are in the other too.
+        gold: names, sorted, without overlap. No two end together, so each has at most one partner.
+        predicted: names, likewise.
     """
-    known = {} if known is None else known
-    whole_word: set[SpanKey] = set()
-    iob: list[SpanKey] = []
-    shared: set[int] = set()
-    taken = reach = 0
-    for span in spans:
-        given = span.start, span.end
-        if given not in known:
-            known[given] = enclosing_words(text, *given)
-        if (borders := known[given]) is None:
-            whole_word.add(span.key)
-            continue
-        start, end = borders
-        whole_word.add((start, end, span.label))
-        # Spans do not overlap, so the only word that one shares with those before it is its first.
-        if start < reach:
-            shared.add(start)
-        reach = end
-        if start >= taken:
-            iob.append((start, end, span.label))
-            taken = end
-    return WordAlignedNames(whole_word, iob, len(shared))
+    if not gold or not predicted:
+        return []
+    by_end = {(span.end, span.label): span for span in predicted}
+    partners = ((span, by_end.get((span.end, span.label))) for span in gold)
+    return [
+        span.label for span, partner in partners if partner is not None and differ_by_proclitic(text, span, partner)
+    ]
 
 
-def iob2_tags(text: str, spans: Sequence[Span]) -> list[str]:
-    """One IOB2 tag for every whitespace-separated word of a text; see :func:`tag_words`."""
-    return tag_words(whitespace_words(text), spans)
+def _match_sets(gold: set[SpanKey], predicted: set[SpanKey]) -> MatchedLabels:
+    return MatchedLabels(*(list(map(_label, names)) for names in (gold, predicted, gold & predicted)))
 
 
-def tag_words(borders: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[str]:
-    """One IOB2 tag for every word.
+def _pair(
+    document: Document,
+    gold: Sequence[Span],
+    predicted: Sequence[Span],
+    exact: set[SpanKey],
+    unmatched_gold: Sequence[Span],
+    unmatched_predicted: Sequence[Span],
+) -> list[NamePair]:
+    predicted_by_key = {span.key: span for span in predicted} if exact else {}
+    pairs = [
+        NamePair(document.id, CORRECT, span, predicted_by_key[span.key])
+        for span in gold
+        if span.key in predicted_by_key
+    ]
+    candidates = []
+    for gold_index, predicted_index in overlapping_pairs(unmatched_gold, unmatched_predicted):
+        one, other = unmatched_gold[gold_index], unmatched_predicted[predicted_index]
+        rank = PAIR_KINDS.index(_kind(document.text, one, other))
+        candidates.append((rank, -common_characters(one, other), gold_index, predicted_index))
+    paired_gold: set[int] = set()
+    paired_predicted: set[int] = set()
+    for rank, _, gold_index, predicted_index in sorted(candidates):
+        if gold_index not in paired_gold and predicted_index not in paired_predicted:
+            paired_gold.add(gold_index)
+            paired_predicted.add(predicted_index)
+            one, other = unmatched_gold[gold_index], unmatched_predicted[predicted_index]
+            pairs.append(NamePair(document.id, PAIR_KINDS[rank], one, other))
+    pairs += [
+        NamePair(document.id, MISSED, span, None)
+        for index, span in enumerate(unmatched_gold)
+        if index not in paired_gold
+    ]
+    pairs += [
+        NamePair(document.id, SPURIOUS, None, span)
+        for index, span in enumerate(unmatched_predicted)
+        if index not in paired_predicted
+    ]
+    return sorted(pairs, key=lambda pair: (pair.start, PAIR_KINDS.index(pair.kind)))
 
-    A word can carry one tag: where several names share a word, the first takes it, and those that need it too
-    are left out whole. A name that lies only in part within the words is tagged as far as they go.
 
-    Args:
-        borders: start and end of every word, in code points, in order.
-        spans: the names of the text, sorted, without overlap.
-    """
-    tags = ["O"] * len(borders)
-    if not borders:
-        return tags
-    reaching = bisect_right(spans, borders[0][0], key=lambda span: span.end)
-    beyond = bisect_left(spans, borders[-1][1], key=lambda span: span.start)
-    first = 0
-    for span in spans[reaching:beyond]:
-        while first < len(borders) and borders[first][1] <= span.start:
-            first += 1
-        after = first
-        while after < len(borders) and borders[after][0] < span.end:
-            after += 1
-        if first < after and tags[first] == "O":
-            tags[first:after] = [f"B-{span.label}"] + [f"I-{span.label}"] * (after - first - 1)
-    return tags
+def _kind(text: str, gold: Span, predicted: Span) -> str:
+    same_borders = (gold.start, gold.end) == (predicted.start, predicted.end)
+    if gold.label != predicted.label:
+        return WRONG_LABEL if same_borders else WRONG_LABEL_AND_BORDER
+    return PROCLITIC_BORDER if differ_by_proclitic(text, gold, predicted) else WRONG_BORDER

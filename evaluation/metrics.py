@@ -1,148 +1,218 @@
-"""Scoring: what was predicted against what was annotated, in several modes at once."""
+"""Scores of predicted documents: precision, recall and F1 in several modes at once."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
-from operator import itemgetter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
 
 from musamma.data.document import Document, Span
-from musamma.data.errors import InputError
-from musamma.evaluation.conll_tags import lenient_chunks, strict_chunks
-from musamma.evaluation.counts import STRICT, Counts, Losses, ModeScores, Scores
-from musamma.evaluation.matching import CONLLEVAL, IOB2_STRICT, MODES, SpanKey, WordAlignedNames, match_names
+from musamma.evaluation.counts import Counts, LabelTally
+from musamma.evaluation.matching import MODES, STRICT, Matches, match_names, select_modes
 from musamma.evaluation.pairing import pair_documents
-from musamma.evaluation.partial_credit import PartialTally
+from musamma.evaluation.partial_credit import PartialScores, PartialTally
+from musamma.evaluation.word_boundaries import SpanKey, WordAlignedNames
 
-#: The layers of annotation with names inside names: the outermost names, those inside them, and both together.
+#: The layers of annotation with nested names: the outermost names, those inside them, and both together.
 OUTERMOST, NESTED, ALL = "outermost", "nested", "all"
 
-#: Labels that wait before they are counted: a call of ``Counter.update`` for a few takes longer than the counting.
-_BATCH = 1000
 
-_label = itemgetter(2)
+@dataclass(frozen=True, slots=True)
+class Average:
+    """Unweighted means over labels; ``support`` is the number of gold names of all labels."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Return the metrics as JSON."""
+        return asdict(self)
 
 
-class LabelTally:
-    """Names counted by label: those found, those predicted, those in the gold."""
+@dataclass(frozen=True, slots=True)
+class ModeScores:
+    """The scores of one mode.
 
-    def __init__(self) -> None:
-        self._counters: tuple[Counter[str], Counter[str], Counter[str]] = Counter(), Counter(), Counter()
-        self._waiting: tuple[list[str], list[str], list[str]] = [], [], []
+    Args:
+        per_label: counts of every label of the gold or the predictions, sorted by label.
+    """
 
-    def add_sets(self, gold: set[SpanKey], predicted: set[SpanKey]) -> None:
-        """Count two sets of chunks (start, end, label); what is in both is found."""
-        self.add(map(_label, gold), map(_label, predicted), map(_label, gold & predicted))
+    per_label: Mapping[str, Counts]
 
-    def add(self, gold: Iterable[str], predicted: Iterable[str], found: Iterable[str]) -> None:
-        """Count the labels of gold, predicted and found names."""
-        for waiting, labels in zip(self._waiting, (gold, predicted, found), strict=True):
-            waiting.extend(labels)
-            if len(waiting) > _BATCH:
-                self._count()
+    @property
+    def micro(self) -> Counts:
+        """All labels counted together."""
+        return sum(self.per_label.values(), Counts())
 
-    def scores(self) -> ModeScores:
-        """The figures so far."""
-        self._count()
-        gold, predicted, found = self._counters
-        return ModeScores(
-            {
-                label: Counts(tp := found[label], predicted[label] - tp, gold[label] - tp)
-                for label in sorted(gold.keys() | predicted.keys())
-            }
+    @property
+    def macro(self) -> Average:
+        """The mean over labels, including those without gold names, as in seqeval; 0.0 if there is no label."""
+        rows = list(self.per_label.values()) or [Counts()]
+        return Average(
+            precision=float(np.mean([row.precision for row in rows])),
+            recall=float(np.mean([row.recall for row in rows])),
+            f1=float(np.mean([row.f1 for row in rows])),
+            support=self.micro.support,
         )
 
-    def _count(self) -> None:
-        for counter, waiting in zip(self._counters, self._waiting, strict=True):
-            counter.update(waiting)
-            waiting.clear()
+    def to_dict(self) -> dict[str, Any]:
+        """Return micro, macro and per-label metrics as JSON."""
+        labels = {label: counts.to_dict() for label, counts in self.per_label.items()}
+        return {"micro": self.micro.to_dict(), "macro": self.macro.to_dict(), "per_label": labels}
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Names of one side that a mode could not represent.
+
+    Args:
+        nested: nested names, which are scored as a layer instead of in the modes; see :class:`Scores`.
+        shared_words: whitespace-separated words that hold characters of more than one name.
+        dropped_iob: names missing from the IOB2 tags: an earlier name has the tag of one of their words, or they cover no
+            word.
+        merged_whole_word: names that became equal to another one when both were extended to whole words.
+    """
+
+    nested: int = 0
+    shared_words: int = 0
+    dropped_iob: int = 0
+    merged_whole_word: int = 0
+
+    @classmethod
+    def count(cls, spans: Sequence[Span], nested: Sequence[Span], words: WordAlignedNames) -> Losses:
+        """Count the losses of one side of a document.
+
+        Args:
+            spans: its outermost names.
+            nested: its nested names.
+            words: the outermost names by whole words.
+        """
+        return cls(
+            nested=len(nested),
+            shared_words=words.shared_words,
+            dropped_iob=len(spans) - len(words.iob2),
+            merged_whole_word=len(spans) - len(words.whole_word),
+        )
+
+    def __add__(self, other: Losses) -> Losses:
+        return Losses(
+            self.nested + other.nested,
+            self.shared_words + other.shared_words,
+            self.dropped_iob + other.dropped_iob,
+            self.merged_whole_word + other.merged_whole_word,
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts as JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The scores of a system in every requested mode.
+
+    Args:
+        modes: scores by mode, see :data:`musamma.evaluation.MODES`.
+        documents: number of gold documents (of sentences, if tags alone were scored).
+        missing: gold documents without a prediction, scored as if no name had been predicted.
+        gold_losses: gold names that a mode could not represent.
+        predicted_losses: predicted names that a mode could not represent.
+        partial: partial credit by schema, see :data:`musamma.evaluation.partial_credit.SCHEMAS`; empty if tags alone were
+            scored.
+        layers: strict scores by layer: ``outermost``, the names the modes score; if either side has nested names also
+            ``nested``, these alone, and ``all``, both together. Empty if tags alone were scored.
+    """
+
+    modes: Mapping[str, ModeScores]
+    documents: int
+    missing: int = 0
+    gold_losses: Losses = field(default_factory=Losses)
+    predicted_losses: Losses = field(default_factory=Losses)
+    partial: Mapping[str, PartialScores] = field(default_factory=dict)
+    layers: Mapping[str, ModeScores] = field(default_factory=dict)
+
+    @property
+    def strict(self) -> ModeScores:
+        """The character-exact scores, the headline. ``KeyError`` if tags alone were scored."""
+        return self.modes[STRICT]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON: the strict scores at the top level, the other modes under their names."""
+        record: dict[str, Any] = self.strict.to_dict() if STRICT in self.modes else {}
+        record |= {name: scores.to_dict() for name, scores in self.modes.items() if name != STRICT}
+        if self.partial:
+            record["semeval"] = {name: scores.to_dict() for name, scores in self.partial.items()}
+        if self.layers:
+            record["layers"] = {name: scores.to_dict() for name, scores in self.layers.items()}
+        return record | {
+            "documents": self.documents,
+            "missing": self.missing,
+            "losses": {"gold": self.gold_losses.to_dict(), "predictions": self.predicted_losses.to_dict()},
+        }
 
 
 class Scorer:
-    """Scores documents as they come; holds counts only.
+    """Scores one document after another and keeps counts only.
 
     Args:
-        modes: the modes to score, of :data:`MODES`; ``strict`` is always scored.
+        modes: some of :data:`MODES`; ``strict`` is always scored.
 
     Raises:
         InputError: a mode is unknown.
     """
 
     def __init__(self, *, modes: Iterable[str] = MODES) -> None:
-        wanted = {STRICT, *modes}
-        if unknown := sorted(wanted - set(MODES)):
-            raise InputError(f"mode {unknown[0]!r}", expected=f"one of {', '.join(MODES)}")
-        self._tallies = {mode: LabelTally() for mode in MODES if mode in wanted}
+        self._tallies = {mode: LabelTally() for mode in select_modes(modes)}
         self._partial = PartialTally()
         self._nested, self._all = LabelTally(), LabelTally()
         self._documents = self._missing = 0
         self._gold_losses = self._predicted_losses = Losses()
 
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes that are scored, in the order of :data:`MODES`."""
+        return tuple(self._tallies)
+
     def add(self, gold: Document, prediction: Document | None) -> None:
-        """Score one document; ``None`` for a prediction that is missing and counts as empty."""
-        predicted, inner = (prediction.spans, prediction.nested) if prediction is not None else ((), ())
+        """Score one document; a prediction that is missing is ``None`` and counts as empty."""
+        predicted = prediction.spans if prediction is not None else ()
+        self.add_matches(gold, prediction, match_names(gold.text, gold.spans, predicted, modes=self.modes))
+
+    def add_matches(self, gold: Document, prediction: Document | None, matches: Matches) -> None:
+        """Score one document whose outermost names were compared in the modes of this scorer."""
+        predicted, predicted_nested = (prediction.spans, prediction.nested) if prediction is not None else ((), ())
         self._documents += 1
         self._missing += prediction is None
-        matches = match_names(gold.text, gold.spans, predicted, modes=self._tallies)
         for mode, labels in matches.modes.items():
             self._tallies[mode].add(*labels)
-        self._partial.add(matches.gold_rest, matches.predicted_rest)
-        if gold.nested or inner:
-            self._nested.add_sets(_keys(gold.nested), _keys(inner))
-            self._all.add_sets(_keys(gold.spans) | _keys(gold.nested), _keys(predicted) | _keys(inner))
+        self._partial.add(matches.unmatched_gold, matches.unmatched_predicted)
+        if gold.nested or predicted_nested:
+            self._nested.add_sets(_keys(gold.nested), _keys(predicted_nested))
+            self._all.add_sets(_keys(gold.spans) | _keys(gold.nested), _keys(predicted) | _keys(predicted_nested))
         else:
             self._all.add(*matches.modes[STRICT])
-        self._gold_losses += _losses(gold.spans, gold.nested, matches.gold_widened)
-        self._predicted_losses += _losses(predicted, inner, matches.predicted_widened)
+        self._gold_losses += Losses.count(gold.spans, gold.nested, matches.gold_words)
+        self._predicted_losses += Losses.count(predicted, predicted_nested, matches.predicted_words)
 
     def scores(self) -> Scores:
-        """The figures of all documents so far."""
-        modes = {mode: tally.scores() for mode, tally in self._tallies.items()}
+        """Return the scores of all documents so far."""
+        modes = {mode: ModeScores(tally.counts()) for mode, tally in self._tallies.items()}
         layers = {OUTERMOST: modes[STRICT]}
-        if (nested := self._nested.scores()).per_label:
-            layers |= {NESTED: nested, ALL: self._all.scores()}
+        if nested := self._nested.counts():
+            layers |= {NESTED: ModeScores(nested), ALL: ModeScores(self._all.counts())}
         return Scores(
             modes=modes,
             documents=self._documents,
             missing=self._missing,
             gold_losses=self._gold_losses,
             predicted_losses=self._predicted_losses,
-            partial=self._partial.scores(modes[STRICT]),
+            partial=self._partial.scores(modes[STRICT].per_label),
             layers=layers,
         )
-
-
-class TagScorer:
-    """Scores sentences of IOB2 tags as they come, by both readings; holds counts only."""
-
-    def __init__(self) -> None:
-        self._strict, self._lenient = LabelTally(), LabelTally()
-        self._sentences = 0
-
-    def add(self, gold: Sequence[str], predicted: Sequence[str], *, where: str) -> None:
-        """Score one sentence; ``where`` names it in an error.
-
-        Raises:
-            InputError: the sides differ in length, or a tag is not IOB2.
-        """
-        if len(gold) != len(predicted):
-            raise InputError(
-                f"{len(gold)} gold tags and {len(predicted)} predicted ones",
-                where=where,
-                expected="one a word on both sides",
-            )
-        try:
-            self._strict.add_sets(set(strict_chunks(gold)), set(strict_chunks(predicted)))
-            self._lenient.add_sets(set(lenient_chunks(gold)), set(lenient_chunks(predicted)))
-        except InputError as error:
-            raise InputError(error.found, where=where, expected=error.expected, remedy=error.remedy) from None
-        self._sentences += 1
-
-    def scores(self) -> Scores:
-        """The figures so far; ``documents`` is the number of sentences."""
-        modes = {IOB2_STRICT: self._strict.scores(), CONLLEVAL: self._lenient.scores()}
-        return Scores(modes=modes, documents=self._sentences)
 
 
 def score_documents(
@@ -152,19 +222,18 @@ def score_documents(
     modes: Iterable[str] = MODES,
     missing_as_empty: bool = False,
 ) -> Scores:
-    """Score predictions against the gold, matched by id.
+    """Score predicted documents against gold documents of the same id.
 
-    Both are streamed; see :func:`musamma.evaluation.pairing.pair_documents` for what is held.
+    Both are streamed; :func:`musamma.evaluation.pairing.pair_documents` says what is kept in memory.
 
     Args:
-        gold: the annotated documents. The modes compare the outermost names; names inside names (``nested``) are scored
-            as a layer of their own.
+        gold: the annotated documents. The modes compare the outermost names; nested names are scored as a layer.
         predictions: the predicted documents, in any order, on the same texts.
-        modes: the modes to score, of :data:`MODES`; ``strict`` is always scored.
-        missing_as_empty: count gold documents without a prediction as documents in which nothing was found.
+        modes: some of :data:`MODES`; ``strict`` is always scored.
+        missing_as_empty: count gold documents without a prediction as predicted without names.
 
     Raises:
-        InputError: a document is missing, surplus, comes twice or differs in its text; a mode is unknown.
+        InputError: a document is missing, unknown to the gold, repeated or different in its text; a mode is unknown.
     """
     scorer = Scorer(modes=modes)
     for document, prediction in pair_documents(gold, predictions, missing_as_empty=missing_as_empty):
@@ -172,42 +241,5 @@ def score_documents(
     return scorer.scores()
 
 
-def score_tags(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> Scores:
-    """Score sequences of IOB2 tags as they stand, whether valid or not.
-
-    Args:
-        gold: the tags of every sentence, one a word: ``O``, ``B-label`` or ``I-label``.
-        predicted: the same for the same sentences in the same order.
-
-    Returns:
-        The figures of two modes: ``iob2_strict``, where an ``I-`` that continues nothing is no name, and
-        ``conlleval``, where it opens one. ``documents`` is the number of sentences.
-
-    Raises:
-        InputError: the two sides differ in sentences or words, or a tag is not IOB2.
-    """
-    scorer = TagScorer()
-    for number, (ours, theirs) in enumerate(zip_longest(gold, predicted), 1):
-        where = f"sentence {number}"
-        if ours is None or theirs is None:
-            side = "gold" if ours is None else "predicted"
-            raise InputError(
-                f"the {side} tags end after {number - 1} sentences",
-                where=where,
-                expected="as many on both sides",
-            )
-        scorer.add(ours, theirs, where=where)
-    return scorer.scores()
-
-
 def _keys(spans: Sequence[Span]) -> set[SpanKey]:
     return {span.key for span in spans}
-
-
-def _losses(spans: Sequence[Span], nested: Sequence[Span], widened: WordAlignedNames) -> Losses:
-    return Losses(
-        nested=len(nested),
-        shared_words=widened.shared_words,
-        dropped_iob=len(spans) - len(widened.iob),
-        merged_whole_word=len(spans) - len(widened.whole_word),
-    )

@@ -1,4 +1,4 @@
-"""Gold documents and their predictions, brought together by id as both are read."""
+"""Pair gold documents and predicted documents by id while both are read."""
 
 from __future__ import annotations
 
@@ -10,77 +10,77 @@ from musamma.data.errors import InputError
 
 
 class PredictionError(InputError):
-    """Predictions that do not fit the gold; whoever knows the file that they come from may name it."""
+    """Predictions that do not fit the gold. The caller that knows their file may add its name."""
 
 
 def pair_documents(
     gold: Iterable[Document], predictions: Iterable[Document], *, missing_as_empty: bool = False
 ) -> Iterator[tuple[Document, Document | None]]:
-    """Pairs of a gold document and its prediction, of the same id and the same text.
+    """Yield every gold document with the prediction of the same id and the same text.
 
-    Both sides are read in step, and only what still waits for its other half is held, besides the ids. In the
-    same order that is one document at a time.
+    Both sides are read in step. In memory are the ids and the documents that still wait for their partner: one at a time if
+    both sides have the same order.
 
     Args:
         gold: the annotated documents.
-        predictions: the predicted ones, in any order.
-        missing_as_empty: a gold document without a prediction comes at the end, with ``None``.
+        predictions: the predicted documents, in any order.
+        missing_as_empty: yield a gold document without a prediction at the end, with ``None``.
 
     Raises:
-        InputError: a gold id comes twice.
-        PredictionError: a document has no other half, differs in its text, or a predicted id comes twice.
+        InputError: a gold id is repeated.
+        PredictionError: a document has no partner or another text, or a predicted id is repeated.
     """
     waiting_gold: dict[str, Document] = {}
     waiting_predictions: dict[str, Document] = {}
-    seen_gold: set[str] = set()
-    seen_predictions: set[str] = set()
-    gold_side, predicted_side = iter(gold), iter(predictions)
-    gold_left = predictions_left = True
-    while gold_left or predictions_left:
-        document = next(gold_side, None) if gold_left else None
+    gold_ids: set[str] = set()
+    predicted_ids: set[str] = set()
+    gold_documents, predicted_documents = iter(gold), iter(predictions)
+    more_gold = more_predictions = True
+    while more_gold or more_predictions:
+        document = next(gold_documents, None) if more_gold else None
         if document is None:
-            gold_left = False
+            more_gold = False
         else:
-            _note(document, seen_gold, "the gold", InputError)
+            _check_unique(document, gold_ids, "the gold", InputError)
             if (prediction := waiting_predictions.pop(document.id, None)) is not None:
-                yield _checked(document, prediction)
+                yield _check_texts(document, prediction)
             else:
                 waiting_gold[document.id] = document
-        prediction = next(predicted_side, None) if predictions_left else None
+        prediction = next(predicted_documents, None) if more_predictions else None
         if prediction is None:
-            predictions_left = False
+            more_predictions = False
         else:
-            _note(prediction, seen_predictions, "the predictions", PredictionError)
+            _check_unique(prediction, predicted_ids, "the predictions", PredictionError)
             if (document := waiting_gold.pop(prediction.id, None)) is not None:
-                yield _checked(document, prediction)
-            elif not gold_left:
-                raise _surplus(prediction.id, 1)
+                yield _check_texts(document, prediction)
+            elif not more_gold:
+                raise _not_in_gold(prediction.id, 1)
             else:
                 waiting_predictions[prediction.id] = prediction
     if waiting_predictions:
-        raise _surplus(next(iter(waiting_predictions)), len(waiting_predictions))
+        raise _not_in_gold(next(iter(waiting_predictions)), len(waiting_predictions))
     if waiting_gold and not missing_as_empty:
         raise PredictionError(
-            f"no prediction for document {next(iter(waiting_gold))!r}" + _others(len(waiting_gold)),
+            f"no prediction for document {next(iter(waiting_gold))!r}" + _and_more(len(waiting_gold)),
             expected="a prediction for every gold document",
-            remedy="predict the whole file, or count missing documents as empty with --allow-missing",
+            remedy="predict the whole file, or count missing documents as empty with `missing_as_empty=True`",
         )
     for document in waiting_gold.values():
         yield document, None
 
 
 def take_ids_in_order(gold: Iterable[Document], predictions: Iterable[Document]) -> Iterator[Document]:
-    """The predictions under the ids of the gold documents, one after another, where files hold no ids of their own.
+    """Give predictions the ids of the gold documents, one after another, for files that hold no ids.
 
     Predictions beyond the last gold document keep their ids.
     """
     ids = (document.id for document in gold)
     for prediction in predictions:
-        identifier = next(ids, None)
-        yield prediction if identifier is None else replace(prediction, id=identifier)
+        gold_id = next(ids, None)
+        yield prediction if gold_id is None else replace(prediction, id=gold_id)
 
 
-def _note(document: Document, seen: set[str], side: str, error: type[InputError]) -> None:
+def _check_unique(document: Document, seen: set[str], side: str, error: type[InputError]) -> None:
     if document.id in seen:
         raise error(
             f"id {document.id!r} comes twice in {side}",
@@ -91,27 +91,27 @@ def _note(document: Document, seen: set[str], side: str, error: type[InputError]
     seen.add(document.id)
 
 
-def _checked(gold: Document, prediction: Document) -> tuple[Document, Document]:
+def _check_texts(gold: Document, prediction: Document) -> tuple[Document, Document]:
     if gold.text == prediction.text:
         return gold, prediction
-    ours, theirs = gold.text, prediction.text
-    shorter = min(len(ours), len(theirs))
-    at = next((index for index in range(shorter) if ours[index] != theirs[index]), shorter)
+    text, other = gold.text, prediction.text
+    shorter = min(len(text), len(other))
+    at = next((index for index in range(shorter) if text[index] != other[index]), shorter)
     raise PredictionError(
-        f"the texts differ from character {at} on: gold {ours[at : at + 20]!r}, predicted {theirs[at : at + 20]!r}",
+        f"the texts differ from character {at} on: gold {text[at : at + 20]!r}, predicted {other[at : at + 20]!r}",
         where=f"document {gold.id!r}",
-        expected="predictions on the very text of the gold, for offsets mean nothing on another one",
+        expected="predictions on the exact text of the gold, since offsets are meaningless on another text",
         remedy="predict from the gold file itself",
     )
 
 
-def _surplus(identifier: str, count: int) -> PredictionError:
+def _not_in_gold(identifier: str, count: int) -> PredictionError:
     return PredictionError(
-        f"a prediction for document {identifier!r}, which is not in the gold" + _others(count),
+        f"a prediction for document {identifier!r}, which is not in the gold" + _and_more(count),
         expected="predictions for gold documents only",
         remedy="score against the file that was tagged",
     )
 
 
-def _others(count: int) -> str:
+def _and_more(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""

@@ -1,8 +1,8 @@
-"""Whether a score means what it says: reliability of scores, and the score from which a label's names can be trusted."""
+"""Reliability of the scores of predicted names, and the score from which a label's names are precise enough."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,18 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from musamma.data.errors import InputError
+from musamma.evaluation.matching import CORRECT, NamePair
+from musamma.evaluation.pairing import PredictionError
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Predicted names whose scores are close.
+    """Predicted names with similar scores.
 
     Args:
-        low: their scores are above this (the first bin: from 0 on).
-        high: and up to this.
-        count: how many there are.
-        confidence: the mean of their scores; 0.0 without any.
-        precision: the share of them that is right; 0.0 without any.
+        low: their scores are above this (the first bin includes 0).
+        high: and at most this.
+        count: number of names.
+        confidence: mean of their scores; 0.0 without names.
+        precision: share of correct names; 0.0 without names.
     """
 
     low: float
@@ -32,24 +34,25 @@ class ReliabilityBin:
 
     @property
     def gap(self) -> float:
-        """How much the scores promise beyond what they keep; negative where they promise less."""
+        """Mean score minus precision: positive if the scores are too high."""
         return self.confidence - self.precision
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How far the scores of predicted names are from the share of them that is right.
+    """The distance of the scores of predicted names from the share of these names that is correct.
 
     Args:
-        bins: of equal width over [0, 1], empty ones too.
-        ece: expected calibration error (Guo et al. 2017): the mean gap of ``bins`` without its sign, weighted by count.
-        ace: the same over bins of equal mass (Nguyen and O'Connor 2015), where scores crowd near 1; equal scores stay together.
-        brier: mean squared difference of score and outcome (Brier 1950); the lower, the better calibrated *and* the sharper.
-        count: predicted names.
+        bins: bins of equal width over [0, 1], including empty ones.
+        ece: expected calibration error (Guo et al. 2017): the mean absolute gap of ``bins``, weighted by count.
+        ace: the same over bins of equal mass (Nguyen and O'Connor 2015), since scores are concentrated near 1; equal scores
+            stay in one bin.
+        brier: mean squared difference of score and outcome (Brier 1950); lower if better calibrated *and* sharper.
+        count: number of predicted names.
         confidence: mean score.
-        precision: the share that is right.
+        precision: share of correct names.
 
-    Without any name all figures are 0.0.
+    Without names all figures are 0.0.
     """
 
     bins: tuple[ReliabilityBin, ...]
@@ -61,7 +64,7 @@ class Reliability:
     precision: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON."""
+        """Return the figures as JSON."""
         return {**asdict(self), "bins": [asdict(part) for part in self.bins]}
 
 
@@ -70,10 +73,10 @@ class Threshold:
     """The score from which a label's predicted names are precise enough.
 
     Args:
-        value: keep names whose score is at least this; ``None`` where no score is shown to be enough.
-        precision: the share of the kept names that is right; of all where ``value`` is ``None``.
-        recall: the share of the gold names that is kept and right; of all where ``value`` is ``None``.
-        support: gold names of the label.
+        value: retain names with at least this score; ``None`` if no score is shown to be high enough.
+        precision: share of the retained names that is correct; of all names if ``value`` is ``None``.
+        recall: share of the gold names that is retained and correct; of all names if ``value`` is ``None``.
+        support: number of gold names of the label.
     """
 
     value: float | None
@@ -83,34 +86,59 @@ class Threshold:
 
 
 def measure_reliability(scores: ArrayLike, correct: ArrayLike, *, bins: int = 10) -> Reliability:
-    """Compare the scores of predicted names with what became of them.
+    """Compare the scores of predicted names with their correctness.
 
     Args:
         scores: probabilities; (names,).
-        correct: whether each name is strictly right; bool or 0 and 1, (names,).
-        bins: how many bins, of equal width and of equal mass.
+        correct: True or 1 for each name that is strictly correct; (names,).
+        bins: number of bins of equal width, and of equal mass.
 
     Raises:
-        InputError: the two differ in length, a score is no probability, or there is no bin.
+        InputError: the inputs differ in length, a score is not a probability, or ``bins`` is below 1.
     """
-    score, right = _checked(scores, correct)
+    score, outcome = _check_scores(scores, correct)
     if bins < 1:
-        raise InputError(f"bins {bins}", expected="a number from 1")
+        raise InputError(f"bins {bins}", expected="1 or more")
     edges = np.linspace(0.0, 1.0, bins + 1)
-    parts = _bins(score, right, edges)
+    equal_width = _bins(score, outcome, edges)
     ordered = np.sort(score)
-    # The last score of every share of the sorted names; where scores are equal, shares merge.
+    # The last score of each equal share of the sorted names; shares that end in equal scores merge.
     cuts = np.round(np.arange(1, bins) * len(score) / bins).astype(np.int64)
-    masses = np.unique(np.concatenate([[0.0], ordered[cuts[cuts > 0] - 1], [1.0]]))
+    equal_mass = np.unique(np.concatenate([[0.0], ordered[cuts[cuts > 0] - 1], [1.0]]))
     return Reliability(
-        bins=parts,
-        ece=_gap(parts),
-        ace=_gap(_bins(score, right, masses)),
-        brier=_mean((score - right) ** 2),
+        bins=equal_width,
+        ece=_mean_gap(equal_width),
+        ace=_mean_gap(_bins(score, outcome, equal_mass)),
+        brier=_mean((score - outcome) ** 2),
         count=len(score),
         confidence=_mean(score),
-        precision=_mean(right),
+        precision=_mean(outcome),
     )
+
+
+def reliability_of_pairs(pairs: Iterable[NamePair]) -> Reliability | None:
+    """Measure the reliability of the scores in paired names, by strict correctness; ``None`` if no name has a score.
+
+    Names without a score are ignored; ``count`` of the result is the number of names with one.
+
+    Raises:
+        PredictionError: a score is outside [0, 1].
+    """
+    scores: list[float] = []
+    correct: list[bool] = []
+    for pair in pairs:
+        if pair.predicted is None or pair.predicted.score is None:
+            continue
+        if not 0 <= pair.predicted.score <= 1:
+            raise PredictionError(
+                f"score {pair.predicted.score} of the name [{pair.predicted.start}, {pair.predicted.end})",
+                where=f"document {pair.document!r}",
+                expected="a confidence in [0, 1]",
+                remedy="rescale the scores or leave them out",
+            )
+        scores.append(pair.predicted.score)
+        correct.append(pair.kind == CORRECT)
+    return measure_reliability(scores, correct) if scores else None
 
 
 def find_thresholds(
@@ -120,41 +148,41 @@ def find_thresholds(
     *,
     precision: float,
     support: Mapping[str, int],
-    least: int = 10,
+    min_names: int = 10,
 ) -> dict[str, Threshold]:
-    """The smallest score of each label from which its names reach a precision.
+    """Find the lowest score of each label from which its names reach a precision.
 
-    A threshold is taken from few names and would be chosen for their luck: what counts is not the share that is right among the
-    names from a score on, but the lower end of its Wilson interval (1927) of one standard error (z = 1, one-sided 84 %), for at
-    least ``least`` names.
+    A threshold chosen by the plain share of correct names would be chosen for its luck, since the names are few. The lower
+    bound of the share's Wilson interval (1927) at one standard error (z = 1, one-sided 84 %) must reach the precision, for at
+    least ``min_names`` names.
 
     Args:
-        scores: of the predicted names of a development set; (names,).
-        correct: whether each is strictly right; (names,).
-        labels: the label of each; (names,).
-        precision: the wanted share of right names, in (0, 1).
-        support: gold names by label; every label in it gets an answer, as does every predicted one.
-        least: the fewest predicted names that can show anything.
+        scores: the scores of the predicted names of a development set; (names,).
+        correct: True or 1 for each name that is strictly correct; (names,).
+        labels: the label of each name; (names,).
+        precision: the target share of correct names, in (0, 1).
+        support: number of gold names by label. Every label in it gets a threshold, as does every predicted label.
+        min_names: the smallest number of predicted names that can show a precision.
 
     Returns:
-        By label, sorted.
+        The thresholds by label, sorted.
 
     Raises:
-        InputError: the inputs differ in length, a score is no probability, or the precision cannot be wanted.
+        InputError: the inputs differ in length, a score is not a probability, or ``precision`` is outside (0, 1).
     """
-    score, right = _checked(scores, correct)
+    score, outcome = _check_scores(scores, correct)
     if len(labels) != len(score):
-        raise InputError(f"{len(score)} scores and {len(labels)} labels", expected="one label a name")
+        raise InputError(f"{len(score)} scores and {len(labels)} labels", expected="one label per name")
     check_precision(precision)
     names = np.array(labels, dtype=object)
     return {
-        label: _threshold(score[names == label], right[names == label], precision, support.get(label, 0), least)
+        label: _threshold(score[names == label], outcome[names == label], precision, support.get(label, 0), min_names)
         for label in sorted({*labels, *support})
     }
 
 
 def check_precision(precision: float) -> None:
-    """Fail where a precision cannot be wanted of :func:`find_thresholds`.
+    """Check that a precision can be a target of :func:`find_thresholds`.
 
     Raises:
         InputError: it is not in (0, 1).
@@ -167,44 +195,49 @@ def check_precision(precision: float) -> None:
         )
 
 
-def wilson_lower_bound(right: ArrayLike, count: ArrayLike, *, z: float = 1.0) -> np.ndarray:
-    """The lower end of Wilson's score interval (1927) of a share.
+def wilson_lower_bound(successes: ArrayLike, trials: ArrayLike, *, z: float = 1.0) -> np.ndarray:
+    """Return the lower bound of Wilson's score interval (1927) of a share.
 
     Args:
-        right: successes.
-        count: trials, at least 1 each; of the same shape.
-        z: half the interval's width in standard errors.
+        successes: number of successes.
+        trials: number of trials, at least 1 each; of the same shape.
+        z: half the width of the interval in standard errors.
     """
-    n = np.asarray(count, dtype=np.float64)
-    share = np.asarray(right, dtype=np.float64) / n
+    n = np.asarray(trials, dtype=np.float64)
+    share = np.asarray(successes, dtype=np.float64) / n
     margin = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return (share + z**2 / (2 * n) - margin) / (1 + z**2 / n)
 
 
-def _threshold(score: np.ndarray, right: np.ndarray, precision: float, support: int, least: int) -> Threshold:
+def _threshold(score: np.ndarray, outcome: np.ndarray, precision: float, support: int, min_names: int) -> Threshold:
     order = np.argsort(-score)
-    score, hits = score[order], np.cumsum(right[order])
+    score, correct = score[order], np.cumsum(outcome[order])
     count = np.arange(1, len(score) + 1)
-    # A threshold cannot part equal scores.
+    # A threshold cannot separate equal scores.
     ends = np.append(score[1:] != score[:-1], True)[: len(score)]
-    reached = np.flatnonzero(ends & (count >= least) & (wilson_lower_bound(hits, count) >= precision))
+    reached = np.flatnonzero(ends & (count >= min_names) & (wilson_lower_bound(correct, count) >= precision))
     value = float(score[reached[-1]]) if len(reached) else None
-    kept = int(reached[-1]) + 1 if len(reached) else len(score)
-    found = float(hits[kept - 1]) if kept else 0.0
-    return Threshold(value, found / kept if kept else 0.0, found / support if support else 0.0, support)
+    retained = int(reached[-1]) + 1 if len(reached) else len(score)
+    retained_correct = float(correct[retained - 1]) if retained else 0.0
+    return Threshold(
+        value,
+        precision=retained_correct / retained if retained else 0.0,
+        recall=retained_correct / support if support else 0.0,
+        support=support,
+    )
 
 
-def _bins(score: np.ndarray, right: np.ndarray, edges: np.ndarray) -> tuple[ReliabilityBin, ...]:
-    """Names by score in bins that are open below and closed above; ``edges`` are ascending."""
-    at = np.searchsorted(edges[1:-1], score, side="left")
-    parts = []
+def _bins(score: np.ndarray, outcome: np.ndarray, edges: np.ndarray) -> tuple[ReliabilityBin, ...]:
+    """Sort names by score into bins that are open below and closed above; ``edges`` are ascending."""
+    bin_of = np.searchsorted(edges[1:-1], score, side="left")
+    bins = []
     for index, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
-        inside = at == index
-        parts.append(ReliabilityBin(low, high, int(inside.sum()), _mean(score[inside]), _mean(right[inside])))
-    return tuple(parts)
+        inside = bin_of == index
+        bins.append(ReliabilityBin(low, high, int(inside.sum()), _mean(score[inside]), _mean(outcome[inside])))
+    return tuple(bins)
 
 
-def _gap(bins: Sequence[ReliabilityBin]) -> float:
+def _mean_gap(bins: Sequence[ReliabilityBin]) -> float:
     count = sum(part.count for part in bins)
     return sum(part.count * abs(part.gap) for part in bins) / count if count else 0.0
 
@@ -213,15 +246,15 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _checked(scores: ArrayLike, correct: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    score, right = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(correct, dtype=np.float64).ravel()
-    if len(score) != len(right):
-        raise InputError(f"{len(score)} scores and {len(right)} outcomes", expected="one outcome a name")
-    # Written so that NaN is outside too.
+def _check_scores(scores: ArrayLike, correct: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    score, outcome = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(correct, dtype=np.float64).ravel()
+    if len(score) != len(outcome):
+        raise InputError(f"{len(score)} scores and {len(outcome)} outcomes", expected="one outcome per name")
+    # This form of the condition also catches NaN.
     if (outside := score[~((score >= 0.0) & (score <= 1.0))]).size:
         raise InputError(
             f"score {outside[0]:g}",
             expected="probabilities from 0 to 1",
             remedy="turn the system's scores into probabilities, or leave them out",
         )
-    return score, right
+    return score, outcome

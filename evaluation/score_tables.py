@@ -9,7 +9,8 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
-from musamma.evaluation.counts import Average, Counts, Losses, Scores
+from musamma.evaluation.counts import Counts
+from musamma.evaluation.metrics import Average, Losses, Scores
 from musamma.evaluation.partial_credit import SEMEVAL_STRICT, PartialCounts
 from musamma.evaluation.seeds import SeedScores, Spread
 from musamma.evaluation.significance import Intervals

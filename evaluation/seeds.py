@@ -8,7 +8,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from musamma.data.errors import InputError
-from musamma.evaluation.counts import STRICT, Average, Counts, ModeScores, Scores
+from musamma.evaluation.counts import Counts
+from musamma.evaluation.matching import STRICT
+from musamma.evaluation.metrics import Average, ModeScores, Scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,14 +83,14 @@ def bootstrap(
         InputError: ``resamples`` or ``level`` cannot be.
     """
     _check(resamples, level)
-    layout = MetricLayout.of(table)
-    counts = layout.counts(table)
-    names = layout.names(counts)
+    layout = MetricLayout.for_table(table)
+    counts = layout.count_array(table)
+    names = layout.denominators(counts)
     documents = (names > 0).sum(axis=-1)
     draws = _draws(len(table.documents), resamples, seed)
-    replicates = _replicates(lambda drawn: layout.figures(counts @ drawn), draws, resamples)
+    replicates = _replicates(lambda drawn: layout.metrics(counts @ drawn), draws, resamples)
     ends = percentile_interval(replicates, documents, level)
-    figures = layout.figures(counts.sum(axis=-1))
+    figures = layout.metrics(counts.sum(axis=-1))
     right, wrong = figures == 1, figures == 0
     with np.errstate(divide="ignore"):
         bounds = 1 - ((1 - level) / 2) ** (1 / names.sum(axis=-1))
@@ -136,14 +136,14 @@ def compare_systems(
     """
     _check(resamples, level)
     first, second = align_tables(first, second)
-    layout = MetricLayout.of(first)
+    layout = MetricLayout.for_table(first)
     chosen = layout.rows if rows is None else tuple(rows)
     if unknown := [row for row in chosen if row not in layout.rows]:
         raise InputError(f"row {unknown[0]!r}", expected=f"one of {', '.join(layout.rows)}")
-    ours, theirs = layout.counts(first), layout.counts(second)
+    ours, theirs = layout.count_array(first), layout.count_array(second)
 
     def difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return layout.figures(other)[_F1] - layout.figures(one)[_F1]
+        return layout.metrics(other)[_F1] - layout.metrics(one)[_F1]
 
     totals = ours.sum(axis=-1), theirs.sum(axis=-1)
     observed = difference(*totals)
@@ -157,11 +157,11 @@ def compare_systems(
     p_values = (extreme.sum(axis=-1) + 1) / (resamples + 1)
     draws = _draws(len(first.documents), resamples, seed)
     replicates = _replicates(lambda drawn: difference(ours @ drawn, theirs @ drawn), draws, resamples)
-    documents = (layout.names(ours + theirs)[_F1] > 0).sum(axis=-1)
+    documents = (layout.denominators(ours + theirs)[_F1] > 0).sum(axis=-1)
     ends = percentile_interval(replicates, documents, level)
     ends[documents < 2] = -1.0, 1.0
     ends = np.clip(widen_macro_intervals(ends, observed, layout), -1.0, 1.0)
-    figures = [layout.figures(total)[_F1] for total in totals]
+    figures = [layout.metrics(total)[_F1] for total in totals]
     found = {
         row: Comparison(
             row=row,
@@ -311,7 +311,7 @@ def widen_macro_intervals(ends: np.ndarray, figures: np.ndarray, layout: MetricL
     """
     widened = ends.copy()
     reach = ends - figures[..., None]
-    for index, (_, labels) in enumerate(layout.means, ends.shape[-2] - len(layout.means)):
+    for index, (_, labels) in enumerate(layout.macros, ends.shape[-2] - len(layout.macros)):
         if labels:
             together = np.sqrt((reach[..., labels, :] ** 2).sum(axis=-2)) / len(labels)
             mean = figures[..., index]

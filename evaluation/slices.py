@@ -171,7 +171,7 @@ class Slicer:
                     self._trained[strip_marks(document.surface(span))][span.label] += 1
 
     @property
-    def trained_labels(self) -> tuple[str, ...] | None:
+    def training_labels(self) -> tuple[str, ...] | None:
         """The labels of the training documents, sorted; ``None`` without such documents."""
         if self._trained is None:
             return None

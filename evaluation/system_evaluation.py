@@ -10,7 +10,6 @@ from typing import Any
 from musamma.data.document import Document
 from musamma.data.formats import ReadOptions, read_documents
 from musamma.data.formats.options import DEFAULT_READ_OPTIONS
-from musamma.evaluation.counts import Scores
 from musamma.evaluation.evaluation_pair import (
     LabelRenaming,
     count_evaluation_pair,
@@ -19,6 +18,7 @@ from musamma.evaluation.evaluation_pair import (
     score_evaluation_pair,
 )
 from musamma.evaluation.matching import MODES, TAG_MODES
+from musamma.evaluation.metrics import Scores
 from musamma.evaluation.significance import Intervals, bootstrap, resampling_warning
 
 
@@ -85,24 +85,24 @@ def evaluate_system(
     Raises:
         InputError: the input cannot be read, or gold and predictions do not belong together.
     """
-    gold_renaming, predicted_renaming = LabelRenaming.by(gold_labels), LabelRenaming.by(predicted_labels)
+    gold_renaming, predicted_renaming = LabelRenaming.load(gold_labels), LabelRenaming.load(predicted_labels)
     pair = read_evaluation_pair(
         gold,
         predictions,
         gold_labels=gold_renaming,
         predicted_labels=predicted_renaming,
-        own_tags=tags,
+        tags=tags,
         options=options,
     )
     if report is not None or intervals:
-        pair = pair.held()  # The documents are read more than once.
+        pair = pair.in_memory()  # The documents are read more than once.
     # Documents are resampled by their spans, so modes counted on the tags of a file have no intervals.
     span_modes = [mode for mode in modes if not tags or mode not in TAG_MODES]
     bounds: Mapping[str, Intervals] | None = None
     warning = None
     with naming_source(system):
         scores = score_evaluation_pair(pair, modes=modes, missing_as_empty=missing_as_empty)
-        left_out = {"gold": gold_renaming.left_out, "predictions": predicted_renaming.left_out}
+        left_out = {"gold": gold_renaming.dropped, "predictions": predicted_renaming.dropped}
         if report is not None:
             from musamma.evaluation.analysis import analyse
             from musamma.evaluation.report import write_report
@@ -131,4 +131,4 @@ def evaluate_system(
 
 
 def _read_training(path: str, labels: str | None, options: ReadOptions) -> Iterable[Document]:
-    return LabelRenaming.by(labels).documents(read_documents(path, options=options), source=path)
+    return LabelRenaming.load(labels).rename_documents(read_documents(path, options=options), source=path)

@@ -11,9 +11,9 @@ from rich import box
 from rich.table import Table
 
 from musamma.data.document import Document
-from musamma.evaluation.counts import STRICT, CountTable, count_table
+from musamma.evaluation.counts import CountTable, count_table
 from musamma.evaluation.evaluation_pair import LabelRenaming
-from musamma.evaluation.matching import CONLLEVAL, OVERLAP, PROCLITIC, WHOLE_WORD
+from musamma.evaluation.matching import CONLLEVAL, OVERLAP, PROCLITIC, STRICT, WHOLE_WORD
 from musamma.evaluation.pairing import pair_documents
 from musamma.evaluation.significance import Intervals, bootstrap
 
@@ -89,10 +89,10 @@ def score(
     Raises:
         InputError: as :func:`musamma.evaluation.pairing.pair_documents`, or a label is not in the map.
     """
-    predicted = list(renaming.documents(predictions))
+    predicted = list(renaming.rename_documents(predictions))
     counts = count_table(pair_documents(gold, predicted), modes=SHOWN)
     changes = sum((Counter(document.meta.get(CHANGES, {})) for document in predicted), Counter())
-    return Row(name, counts, bootstrap(counts, resamples=resamples), speed, changes, renaming.left_out)
+    return Row(name, counts, bootstrap(counts, resamples=resamples), speed, changes, renaming.dropped)
 
 
 def screen(rows: Sequence[Row], *, title: str) -> Table:

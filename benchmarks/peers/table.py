@@ -32,9 +32,9 @@ from musamma.data.files import atomic_write
 from musamma.data.formats import ReadOptions, guess_format, read_documents
 from musamma.evaluation.counts import count_table
 from musamma.evaluation.evaluation_pair import LabelRenaming
-from musamma.evaluation.matching import whitespace_words
 from musamma.evaluation.pairing import take_ids_in_order
 from musamma.evaluation.significance import bootstrap, resampling_warning
+from musamma.evaluation.word_boundaries import whitespace_words
 
 #: What a kind of peer imports, and how to get it.
 NEEDS: Mapping[str, tuple[str, str]] = {
@@ -177,7 +177,7 @@ def check(systems: Sequence[System], labels: Mapping[str, str]) -> None:
     for key, value in labels.items():
         if key not in known:
             raise InputError(f"--labels for {key!r}", expected=f"a system: {', '.join(sorted(known))}")
-        LabelRenaming.by(value)
+        LabelRenaming.load(value)
 
 
 def compare(systems: Sequence[System], labels: Mapping[str, str], options: argparse.Namespace) -> int:
@@ -187,7 +187,7 @@ def compare(systems: Sequence[System], labels: Mapping[str, str], options: argpa
         InputError: the gold cannot be read, or no system could be scored.
     """
     read = ReadOptions(sentences=options.sentences)
-    gold = list(LabelRenaming.by(options.gold_labels).documents(read_documents(options.gold, options=read)))
+    gold = list(LabelRenaming.load(options.gold_labels).rename_documents(read_documents(options.gold, options=read)))
     bootstrap(
         count_table(()), resamples=options.resamples
     )  # Too few are an error, to be told of before hours of tagging.
@@ -199,7 +199,7 @@ def compare(systems: Sequence[System], labels: Mapping[str, str], options: argpa
             package, remedy = NEEDS[system.kind]
             print(f"{system.name}: the package {package} is not installed; {remedy}", file=sys.stderr)
             continue
-        renaming = LabelRenaming.by(labels.get(system.name) or labels.get(system.kind))
+        renaming = LabelRenaming.load(labels.get(system.name) or labels.get(system.kind))
         speed = None
         try:
             if system.kind == FILE:

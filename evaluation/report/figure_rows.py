@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from musamma.evaluation.counts import GOLD, PREDICTED, SLICE_PREFIX, STRICT, Average, Counts
+from musamma.evaluation.counts import GOLD, PREDICTED, SLICE_PREFIX, Counts
+from musamma.evaluation.matching import STRICT
+from musamma.evaluation.metrics import Average
 from musamma.evaluation.significance import FEW_DOCUMENTS, Interval, Intervals
 
 if TYPE_CHECKING:  # An analysis is only read here.

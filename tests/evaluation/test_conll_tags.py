@@ -7,7 +7,7 @@ import pytest
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts
-from musamma.evaluation.tag_files import locate_tags, read_tagged_sentences, score_conll_tags
+from musamma.evaluation.conll_tags import locate_tags, read_tagged_sentences, score_conll_tags
 
 GOLD = """\ufeffفرانكفورت B-LOC
 (د O

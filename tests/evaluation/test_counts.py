@@ -66,8 +66,8 @@ def test_the_sums_are_the_scorers_counts(made: list[tuple[Document, Document | N
         assert {row: table.total(row) for row in table.labels_of(mode)} == {
             f"{mode}/{label}": counts for label, counts in figures.per_label.items()
         }
-    layout = MetricLayout.of(table)
-    computed = layout.figures(layout.counts(table).sum(axis=-1))
+    layout = MetricLayout.for_table(table)
+    computed = layout.metrics(layout.count_array(table).sum(axis=-1))
     for mode, figures in scores.modes.items():
         for row, expected in ((mode, figures.micro), (f"{mode}/macro", figures.macro)):
             ratios = computed[:, layout.rows.index(row)]
@@ -134,10 +134,10 @@ def test_what_cannot_be_is_an_error() -> None:
 
 def test_a_label_without_names_is_not_part_of_the_mean() -> None:
     """As in the scorer, which does not know such a label: one drawn sample of documents may lack it."""
-    layout = MetricLayout.of(CountTable(("a",), ("strict", "strict/GPE", "strict/PER"), np.zeros((1, 3, 3))))
+    layout = MetricLayout.for_table(CountTable(("a",), ("strict", "strict/GPE", "strict/PER"), np.zeros((1, 3, 3))))
     assert layout.rows == ("strict", "strict/GPE", "strict/PER", "strict/macro")
     totals = np.array([[[2, 4, 8], [2, 4, 8], [0, 0, 0]], [[2, 4, 8], [2, 4, 8], [0, 1, 0]], np.zeros((3, 3))]).T
-    precision, recall, f1 = layout.figures(totals)[:, -1]
+    precision, recall, f1 = layout.metrics(totals)[:, -1]
     assert precision.tolist() == [0.5, 0.25, 0.0]
     assert recall.tolist() == [0.25, 0.125, 0.0]
     assert f1.tolist() == pytest.approx([1 / 3, 1 / 6, 0.0])

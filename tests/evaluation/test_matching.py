@@ -59,7 +59,7 @@ def spans() -> st.SearchStrategy[tuple[Span, ...]]:
 def test_the_kinds(gold: list[Span], predicted: list[Span], kinds: list[str]) -> None:
     cases = pair_names(Document("a", TEXT, tuple(gold)), predicted)
     assert [case.kind for case in cases] == kinds
-    assert [case.position for case in cases] == sorted(case.position for case in cases)
+    assert [case.start for case in cases] == sorted(case.start for case in cases)
 
 
 def test_a_partner_is_chosen_by_kind_then_by_the_larger_part_then_by_place() -> None:

@@ -17,7 +17,8 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import MODES, Counts, Losses, ModeScores, Scorer, score_documents, score_tags
 from musamma.evaluation.conll_tags import lenient_chunks
-from musamma.evaluation.matching import iob2_tags, match_overlapping, whitespace_words
+from musamma.evaluation.matching import match_overlapping
+from musamma.evaluation.word_boundaries import iob2_tags, whitespace_words
 
 TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل وبالموصل"
 WORDS = [

@@ -131,7 +131,7 @@ def test_few_names_show_nothing_however_right_they_are():
 )
 def test_a_threshold_is_the_smallest_score_that_reaches_the_precision(names, wanted):
     scores, correct, labels = [list(part) for part in zip(*names, strict=True)] or ([], [], [])
-    found = find_thresholds(scores, correct, labels, precision=wanted, support={"A": 500, "B": 500}, least=5)
+    found = find_thresholds(scores, correct, labels, precision=wanted, support={"A": 500, "B": 500}, min_names=5)
     for label, threshold in found.items():
         own = [(score, right) for score, right, other in names if other == label]
         enough = []

@@ -12,7 +12,8 @@ from scipy.stats import binomtest, norm, permutation_test, t
 from scipy.stats import bootstrap as scipy_bootstrap
 
 from musamma.data.errors import InputError
-from musamma.evaluation.counts import Counts, CountTable, ModeScores
+from musamma.evaluation import Counts, ModeScores
+from musamma.evaluation.counts import CountTable
 from musamma.evaluation.significance import Interval, adjust_holm, bootstrap, compare_systems, resampling_warning
 
 LABELS = ("GPE", "PER")

@@ -14,7 +14,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts, score_documents, score_tags
 from musamma.evaluation.conll_tags import lenient_chunks, strict_chunks
-from musamma.evaluation.matching import align_to_words, enclosing_words, iob2_tags, tag_words, whitespace_words
+from musamma.evaluation.word_boundaries import align_to_words, enclosing_words, iob2_tags, tag_words, whitespace_words
 
 LABELS = ("PER", "LOC", "ORG", "MISC")
 ANY_TAG = st.sampled_from(["O", *(f"{prefix}-{label}" for prefix in "BI" for label in LABELS)])
@@ -112,7 +112,7 @@ def test_tags_hold_the_names_that_have_a_tag_of_their_own(document):
     tags, borders = iob2_tags(document.text, document.spans), whitespace_words(document.text)
     assert len(tags) == len(document.text.split())
     read = [(borders[start][0], borders[end - 1][1], label) for start, end, label in strict_chunks(tags)]
-    assert read == align_to_words(document.text, document.spans).iob
+    assert read == align_to_words(document.text, document.spans).iob2
     assert list(strict_chunks(tags)) == list(lenient_chunks(tags))
 
 
