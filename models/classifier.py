@@ -1,10 +1,10 @@
-"""The token classifier: a Hugging Face model for the tags and a small second head for the proclitics before a name.
+"""The token classifier: a Hugging Face model for the tags, and a small second head for the proclitics before a name.
 
-A piece of an XLM-R-style vocabulary often holds a proclitic and the letters behind it together, so tags on pieces alone cannot
-say where a name begins. The second head says, at the first piece of a name, how many leading letters of its word are proclitics.
+A piece of an XLM-R-style vocabulary often holds a proclitic together with the letters after it, so tags on pieces alone cannot
+say where a name begins. At the first piece of a name, the second head says how many leading letters of the word are proclitics.
 
-On disk it is a plain Hugging Face checkpoint that `AutoModelForTokenClassification` loads; the head's two tensors lie beside it in
-``proclitic_head.safetensors``, and what belongs to decoding stands in ``config.json`` under ``musamma``.
+On disk it is a plain Hugging Face checkpoint that `AutoModelForTokenClassification` loads. The two tensors of the proclitic head
+are stored beside it in ``proclitic_head.safetensors``, window options and calibration in ``config.json`` under ``musamma``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import (
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from musamma.data.errors import InputError
 from musamma.models.calibration import Calibration
@@ -31,11 +27,11 @@ HEAD_FILE = "proclitic_head.safetensors"
 
 @dataclass(frozen=True)
 class WindowOptions:
-    """How documents are cut for this model; kept in its ``config.json``.
+    """Options for cutting documents into windows, stored in a checkpoint's ``config.json``.
 
     Args:
-        max_length: longest window in pieces, special tokens included.
-        overlap: pieces that neighbouring windows share.
+        max_length: length of the longest window in pieces, special tokens included.
+        overlap: number of pieces that neighbouring windows share.
     """
 
     max_length: int = 256
@@ -47,7 +43,7 @@ class TokenClassifier(nn.Module):
 
     Args:
         backbone: the Hugging Face model.
-        proclitics: whether to have the proclitic head; without it names begin where words do.
+        proclitics: whether to add the proclitic head; without it names begin where words do.
     """
 
     def __init__(self, backbone: PreTrainedModel, *, proclitics: bool = True) -> None:
@@ -63,7 +59,7 @@ class TokenClassifier(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits of every piece; only those of words' first pieces are trained.
+        """Compute the logits of every piece; only those of first pieces of words are trained.
 
         Args:
             input_ids: piece ids, padded; (windows, pieces).
@@ -98,11 +94,11 @@ class TokenClassifier(nn.Module):
         *,
         calibration: Calibration | None = None,
     ) -> None:
-        """Write a checkpoint folder: a plain Hugging Face one, with the head, the encoding and the calibration beside it."""
+        """Write a checkpoint folder: a plain Hugging Face checkpoint with the proclitic head, window options and calibration."""
         folder = Path(folder)
-        own: dict[str, Any] = {"format": 1, "encoding": asdict(options)}
-        # None is not written: a calibration that was loaded with the weights may not be theirs any more.
-        self.config.musamma = own if calibration is None else {**own, "calibration": calibration.to_dict()}
+        stored: dict[str, Any] = {"format": 1, "encoding": asdict(options)}
+        # A calibration loaded with the weights is dropped: it may no longer fit them.
+        self.config.musamma = stored if calibration is None else {**stored, "calibration": calibration.to_dict()}
         self.backbone.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         if self.proclitic_head is not None:
@@ -111,30 +107,30 @@ class TokenClassifier(nn.Module):
 
 
 def max_positions(model: PreTrainedModel) -> int | None:
-    """The most pieces that the encoder takes at a time, special tokens included; ``None`` without such a limit."""
+    """Return the maximum number of pieces an encoder takes at a time, special tokens included; ``None`` if unlimited."""
     limit = getattr(model.config, "max_position_embeddings", None)
     for name, module in model.named_modules():
-        # RoBERTa numbers its positions from the one behind the padding's.
+        # RoBERTa numbers its positions from the one after the padding's.
         if name.endswith(".position_embeddings") and getattr(module, "padding_idx", None) is not None and limit:
             return int(limit - module.padding_idx - 1)
     return limit
 
 
 def read_window_options(config: PreTrainedConfig, where: str, *, limit: int | None = None) -> WindowOptions:
-    """How documents are cut for a checkpoint, as its configuration says; by default where it says nothing.
+    """Read the window options from a checkpoint's configuration; defaults where it has none.
 
     Args:
         config: the configuration.
         where: the checkpoint, for errors.
-        limit: the most pieces that its encoder takes.
+        limit: the maximum number of pieces of the encoder.
 
     Raises:
-        InputError: what it says cannot be read.
+        InputError: the stored options are malformed.
     """
     options = WindowOptions()
     if (stored := getattr(config, "musamma", None)) is not None:
         try:
-            # A checkpoint of another tool that was calibrated here has no encoding of its own.
+            # A checkpoint of another tool that was calibrated here has no window options.
             if (encoding := stored.get("encoding")) is not None:
                 options = WindowOptions(max_length=int(encoding["max_length"]), overlap=int(encoding["overlap"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -142,7 +138,7 @@ def read_window_options(config: PreTrainedConfig, where: str, *, limit: int | No
                 f"'musamma' in config.json is {stored!r}",
                 where=where,
                 expected="'encoding' with 'max_length' and 'overlap'",
-                remedy="copy the checkpoint anew, or delete the key to cut documents by default",
+                remedy="copy the checkpoint anew, or delete the key to use the defaults",
             ) from error
     if limit is not None and options.max_length > limit:
         options = WindowOptions(max_length=limit, overlap=min(options.overlap, limit // 4))

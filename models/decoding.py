@@ -1,4 +1,4 @@
-"""From logits to spans: constrained decoding over whole documents, and confidence."""
+"""Decoding logits to names: the best tag sequence, the border after a proclitic, and the score of each name."""
 
 from __future__ import annotations
 
@@ -13,74 +13,37 @@ from musamma.data.windows import TokenizedDocument
 PROCLITIC_CLASSES = MAX_PROCLITIC_LETTERS + 1
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log probabilities along the last axis."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def find_best_tags(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """The best sequence of tags in which every tag may follow the one before (Viterbi, 1967).
-
-    Args:
-        scores: logits or log probabilities of every tag at every word: what is added to all of a word's changes
-            nothing; (words, tags).
-        allowed: :meth:`TagSet.allowed`; (tags + 1, tags).
-
-    Returns:
-        Tag ids; int64, (words,).
-    """
-    greedy = scores.argmax(axis=1)
-    previous = np.concatenate([[len(allowed) - 1], greedy[:-1]])
-    if allowed[previous, greedy].all():
-        return greedy  # the best of all sequences is an allowed one
-    penalty = np.where(allowed, 0.0, -np.inf)
-    best = scores[0] + penalty[-1]
-    # A text may have a million words.
-    back = np.zeros(scores.shape, dtype=np.min_scalar_type(scores.shape[1]))
-    for word in range(1, len(scores)):
-        paths = best[:, None] + penalty[:-1]
-        back[word] = paths.argmax(axis=0)
-        # Kept near zero: a sum over a long text would round the differences away.
-        best = paths.max(axis=0) - best.max() + scores[word]
-    tags = np.empty(len(scores), dtype=np.int64)
-    tags[-1] = best.argmax()
-    for word in range(len(scores) - 1, 0, -1):
-        tags[word - 1] = back[word, tags[word]]
-    return tags
-
-
 def decode(
-    encoded: TokenizedDocument,
+    tokenized: TokenizedDocument,
     tag_logits: np.ndarray,
     proclitic_logits: np.ndarray | None,
-    tags: TagSet,
+    tag_set: TagSet,
     *,
     tag_temperature: float = 1.0,
     proclitic_temperature: float = 1.0,
 ) -> list[Span]:
-    """The names of a document.
+    """Decode the names of a document.
 
-    Temperatures act on scores alone. The best sequence is the same at every temperature, as what normalises a word's logits is
-    shared by all sequences; not to rescale them before the search keeps it the same where rounding would decide.
+    Temperatures affect scores only. The best sequence is the same at every temperature, because the normaliser of a word's
+    logits is shared by all sequences; searching on unscaled logits keeps it the same where rounding would decide.
 
     Args:
-        encoded: the document.
-        tag_logits: the classifier's logits of every word's first piece; (words, tags).
-        proclitic_logits: the proclitic head's; (words, :data:`PROCLITIC_CLASSES`), or ``None`` without such a head.
-        tags: the tag set.
-        tag_temperature: what tag logits are divided by before they become probabilities.
-        proclitic_temperature: the same for the proclitic head's.
+        tokenized: the document.
+        tag_logits: tag logits of the first piece of every word; (words, tags).
+        proclitic_logits: proclitic logits of the same pieces; (words, :data:`PROCLITIC_CLASSES`), or ``None`` without that
+            head.
+        tag_set: the tag set.
+        tag_temperature: divisor of the tag logits before they become probabilities.
+        proclitic_temperature: divisor of the proclitic logits.
 
     Returns:
         Spans without overlap, in order. ``score`` is the probability that the whole name is right, as far as the words' tags
-        can say: the product of the probabilities of its tags, of the next word not going on with it, and of the border that
-        was placed.
+        can tell: the product of the probabilities of its tags, of the next word not continuing it, and of its first border.
     """
-    if not len(encoded.words):
+    if not len(tokenized.words):
         return []
-    best = find_best_tags(tag_logits, tags.allowed_transitions())
-    # Only names' words and the ones behind them are scored: most of a long text is neither.
+    best = find_best_tags(tag_logits, tag_set.allowed_transitions())
+    # Score only the words of names and the words after them: most words of a long text are neither.
     scored = best != 0
     scored[1:] |= scored[:-1].copy()
     row = np.cumsum(scored) - 1
@@ -96,20 +59,78 @@ def decode(
         score = confidence[row[first] : row[last - 1] + 1].sum()
         if last < len(best):
             score += np.logaddexp.reduce(np.delete(scores[row[last]], best[first] + 1))
-        start = int(encoded.words[first, 0])
+        start = int(tokenized.words[first, 0])
         if proclitic_logits is not None:
-            # Only borders that the word's letters allow are in question.
-            offsets = proclitic_offsets(encoded.document.text, *encoded.words[first].tolist())
-            borders = log_softmax(proclitic_logits[first, : len(offsets)].astype(np.float64) / proclitic_temperature)
-            count = int(borders.argmax())
-            start, score = offsets[count], score + borders[count]
+            start, border_score = choose_proclitic_border(
+                tokenized, first, proclitic_logits[first], temperature=proclitic_temperature
+            )
+            score = score + border_score
         spans.append(
             Span(
                 start,
-                int(encoded.words[last - 1, 1]),
-                tags.label_of(int(best[first])) or "",
-                # Rounding may leave a sum of probabilities a little above 1.
+                int(tokenized.words[last - 1, 1]),
+                tag_set.label_of(int(best[first])) or "",
+                # Rounding may leave a sum of probabilities slightly above 1.
                 round(min(1.0, float(np.exp(score))), 6),
             )
         )
     return spans
+
+
+def choose_proclitic_border(
+    tokenized: TokenizedDocument, word: int, logits: np.ndarray, *, temperature: float = 1.0
+) -> tuple[int, float]:
+    """Choose where a name begins in its first word: at the word's start or after one or two proclitic letters.
+
+    Only borders that the word's letters allow are considered.
+
+    Args:
+        tokenized: the document.
+        word: index of the name's first word.
+        logits: proclitic logits of that word; (:data:`PROCLITIC_CLASSES`,).
+        temperature: divisor of the logits.
+
+    Returns:
+        The offset in the text, and the border's log probability.
+    """
+    offsets = proclitic_offsets(tokenized.document.text, *tokenized.words[word].tolist())
+    scores = log_softmax(logits[: len(offsets)].astype(np.float64) / temperature)
+    letters = int(scores.argmax())
+    return offsets[letters], scores[letters]
+
+
+def find_best_tags(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Find the best sequence of tags in which every tag may follow the one before (Viterbi, 1967).
+
+    Args:
+        scores: logits or log probabilities of every tag at every word; (words, tags). A constant added to all scores of a
+            word changes nothing.
+        allowed: :meth:`TagSet.allowed_transitions`; (tags + 1, tags).
+
+    Returns:
+        Tag ids; int64, (words,).
+    """
+    greedy = scores.argmax(axis=1)
+    previous = np.concatenate([[len(allowed) - 1], greedy[:-1]])
+    if allowed[previous, greedy].all():
+        return greedy  # the best sequence of all is an allowed one
+    penalty = np.where(allowed, 0.0, -np.inf)
+    best = scores[0] + penalty[-1]
+    # The smallest integer type: a text may have a million words.
+    back = np.zeros(scores.shape, dtype=np.min_scalar_type(scores.shape[1]))
+    for word in range(1, len(scores)):
+        paths = best[:, None] + penalty[:-1]
+        back[word] = paths.argmax(axis=0)
+        # Keep the scores near zero: over a long text, rounding of the sum would lose the differences.
+        best = paths.max(axis=0) - best.max() + scores[word]
+    tags = np.empty(len(scores), dtype=np.int64)
+    tags[-1] = best.argmax()
+    for word in range(len(scores) - 1, 0, -1):
+        tags[word - 1] = back[word, tags[word]]
+    return tags
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return log probabilities along the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

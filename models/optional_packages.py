@@ -1,4 +1,4 @@
-"""Optional packages: whether they are there, what they must not send, and what they must not print."""
+"""Optional packages: check that they are installed, disable their telemetry, silence their output."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from importlib.util import find_spec
 
 from transformers import logging as transformers_logging
 
-from musamma.data.errors import InputError
+from musamma.data.errors import not_installed
 
 
 def require_packages(*packages: str, extra: str, purpose: str) -> None:
-    """Fail early where an optional package is missing.
+    """Check that optional packages are installed.
 
     Args:
         packages: names as they are imported.
-        extra: the extra of this package that brings them.
+        extra: the extra of this package that installs them.
         purpose: what they do here, to follow "which".
 
     Raises:
@@ -28,21 +28,21 @@ def require_packages(*packages: str, extra: str, purpose: str) -> None:
     """
     for name in packages:
         if find_spec(name) is None:
-            raise InputError(f"{name} is not installed, which {purpose}", remedy=f"pip install 'musamma[{extra}]'")
+            raise not_installed(name, extra=extra, purpose=purpose)
 
 
 def disable_telemetry() -> None:
-    """Keep OpenVINO and NNCF from reporting to Intel that they are used, and from keeping an id in the home folder.
+    """Keep OpenVINO and NNCF from reporting their use to Intel and from storing an id in the home folder.
 
-    They do so from their first import on, where nobody has opted out, and do without where their package for it is
-    missing. So this has to come before that import; what is loaded already is left alone.
+    Unless the user has opted out, they do so from their first import on, and skip it if their telemetry package is missing.
+    So this must be called before that import; a package that is loaded already is left alone.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: "not there", to Python
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: Python finds no such module
 
 
 @contextmanager
 def silence_libraries() -> Iterator[None]:
-    """Show what libraries print, log and warn of only on a terminal, and there on stderr."""
+    """Show the output, log messages and warnings of libraries only on a terminal, and there on stderr."""
     sink = sys.stderr if sys.stderr.isatty() else io.StringIO()
     verbosity, disabled = transformers_logging.get_verbosity(), logging.root.manager.disable
     with warnings.catch_warnings(), redirect_stdout(sink), redirect_stderr(sink):
