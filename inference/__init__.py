@@ -1,4 +1,4 @@
-"""Tagging: from articles to articles with names, from Python and in bulk."""
+"""Tagging: from Python, in bulk, on a cluster and as a service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Tagger"]
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to load: a wrong path is told of without it.
+    # torch takes seconds to load. `musamma predict` reports errors in paths before that.
     if name == "Tagger":
         from musamma.inference.tagger import Tagger
 

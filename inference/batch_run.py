@@ -1,9 +1,10 @@
-"""Batch inference: records in, tagged documents out, group by group, so that a run can stop anywhere and go on."""
+"""Batch inference: read records, tag them and write them group by group, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -13,75 +14,205 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import document_path
 from musamma.data.import_audit import ImportAudit
+from musamma.inference.inputs import Inputs, first_table, read_inputs
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.records import Record
-from musamma.inference.resumable_file import Output
-from musamma.inference.run_state import RunStats, update_digest
-from musamma.inference.writers import OutputFormat
+from musamma.inference.resumable_file import CHOOSE_OUTPUT, Output, ResumableFile, StandardOutput
+from musamma.inference.run_state import START_OVER, RunStats, update_digest
+from musamma.inference.writers import OutputFormat, build_output_format, check_brat_folder
 
-#: Records that are tagged, written and noted together; fewer where they are long.
+#: Maximum number of records in a group. A group is tagged, written and recorded as one step.
 GROUP_SIZE = 256
-#: Bytes of such a group, but for its last record.
+#: A group ends with the record that reaches this number of bytes.
 GROUP_BYTES = 4 * 2**20
+
+# Formats that are written as a whole at the end, so not to standard output.
+_FILES_ONLY = ("parquet", "brat")
 
 
 class GroupTagger(Protocol):
-    """What is needed of a tagger."""
+    """The part of a tagger that a batch run uses."""
 
-    def tag_groups(self, group_records: Iterable[list[Document]]) -> Iterator[tuple[list[Document], int]]:
-        """Groups of documents with the names found in them, in order, and how many names were left out for their score."""
+    def tag_groups(self, groups: Iterable[list[Document]]) -> Iterator[tuple[list[Document], int]]:
+        """Tag groups of documents, in order; with each group comes the number of names left out because of their score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedTagger:
-    """A tagger, and all that decides what comes out.
+    """A tagger with its settings.
 
     Args:
         tagger: the tagger.
-        settings: what a resumed run must share with the one before, by a name that users know.
+        settings: everything that decides its output, by names that users know. A resumed run must have the same.
     """
 
     tagger: GroupTagger
     settings: Mapping[str, Any]
 
 
+def load_tagger(
+    model: str,
+    *,
+    device: str | None = None,
+    batch_tokens: int | None = None,
+    min_score: float = 0.0,
+    label_min_scores: Mapping[str, float] | None = None,
+    thresholds: bool = False,
+    with_settings: bool = True,
+) -> LoadedTagger:
+    """Load a :class:`musamma.inference.Tagger` for a batch run.
+
+    Args:
+        model, device, batch_tokens, min_score, label_min_scores, thresholds: see :class:`musamma.inference.Tagger`.
+        with_settings: include its settings, which reads all files of the model once more.
+    """
+    # Imported here so that errors in inputs and outputs are reported before torch is loaded, which takes seconds.
+    from musamma.inference.tagger import Tagger
+
+    tagger = Tagger(
+        model,
+        device=device,
+        batch_tokens=batch_tokens,
+        min_score=min_score,
+        label_min_scores=label_min_scores,
+        thresholds=thresholds,
+    )
+    return LoadedTagger(tagger=tagger, settings=tagger.settings() if with_settings else {})
+
+
+def run_settings(inputs: Inputs, *, format: str, packing: str | None) -> dict[str, Any]:
+    """Return the settings of a run apart from those of its tagger. A resumed run must have the same."""
+    return {
+        "inputs": list(inputs.names),
+        "text column": inputs.text_column,
+        "id column": inputs.id_column,
+        "format": format,
+        "packing": packing,
+    }
+
+
+def tag_inputs(
+    inputs: Inputs,
+    load: Callable[[], LoadedTagger],
+    *,
+    format: str,
+    packing: str | None,
+    audit: ImportAudit,
+    progress_bar: ProgressBar,
+    skip: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> tuple[RunStats, RunStats]:
+    """Tag inputs in this process and write them to ``inputs.output``, or to standard output if that is ``None``.
+
+    Args:
+        inputs: the inputs and the output.
+        load: loads the tagger; called once, when the first group of records has been read.
+        format: the format to write, see :func:`musamma.inference.writers.build_output_format`.
+        packing: ``gzip``, ``zstd`` or ``None``.
+        audit: counts what the format cannot hold.
+        progress_bar: shows the progress.
+        skip: store records that are not documents in ``OUTPUT.rejects.jsonl`` instead of stopping at the first one.
+        resume: continue an unfinished output; without one, start from the beginning.
+        overwrite: delete an unfinished output.
+
+    Returns:
+        The stats of the output as a whole, and those of the runs that this one resumed.
+
+    Raises:
+        InputError: an input, the output or the model cannot be used, or a record is not a document.
+    """
+    check_output(inputs, format=format)
+    table = first_table(inputs) if format == "parquet" else None
+    output_format = build_output_format(format, packing=packing, audit=audit, table=table)
+    with closing(read_inputs(inputs)) as read:
+        records = reject_bad_file_names(read) if format == "brat" else read
+        if inputs.output is None:
+            done = tag_records(records, load, StandardOutput(), output_format, audit=audit, progress_bar=progress_bar)
+            return done, RunStats()
+        settings = run_settings(inputs, format=format, packing=packing)
+        with ResumableFile(Path(inputs.output), resume=resume, overwrite=overwrite) as output, _naming_rest(output):
+            before = output.stats
+            done = tag_records(
+                records,
+                load,
+                output,
+                output_format,
+                audit=audit,
+                progress_bar=progress_bar,
+                settings=settings,
+                skip=skip,
+            )
+            return done, before
+
+
+def check_output(inputs: Inputs, *, format: str) -> None:
+    """Check that the output can be written in a format and does not replace an input.
+
+    Raises:
+        InputError: it cannot, or does.
+    """
+    if inputs.output is None:
+        if format in _FILES_ONLY:
+            raise InputError(
+                f"`format={format!r}` to standard output", expected="a file to write", remedy="give an `output`"
+            )
+        return
+    path = Path(inputs.output)
+    for name in inputs.names:
+        # The annotation of the input would be lost.
+        if Path(name).is_file() and Path(name).resolve() == path.resolve():
+            raise InputError("an input is also the output", where=inputs.output, remedy="choose another `output`")
+    if format == "brat":
+        check_brat_folder(path)
+    elif path.is_dir():
+        raise InputError(
+            "a folder",
+            where=inputs.output,
+            expected="a file to write",
+            remedy=f"{CHOOSE_OUTPUT}, or give `format='brat'`",
+        )
+
+
 def tag_records(
     records: Iterable[Record],
     load: Callable[[], LoadedTagger],
     output: Output,
-    layout: OutputFormat,
+    output_format: OutputFormat,
     *,
     audit: ImportAudit,
     progress_bar: ProgressBar,
+    settings: Mapping[str, Any] | None = None,
     skip: bool = False,
 ) -> RunStats:
-    """Tag what was read and write it. What a run before has done is read again and compared, but not tagged again.
+    """Tag records and write them. Records of a resumed run are read and compared again, but not tagged again.
 
     Args:
-        records: what was read; always from the first on.
-        load: gives the tagger, called when the first group has been read.
-        output: where to write.
-        layout: how.
-        audit: where the layout counts what it cannot hold.
-        progress_bar: shows how far it has come.
-        skip: put lines that are no documents aside, instead of stopping at the first.
+        records: all records, from the first one on.
+        load: loads the tagger; called once, when the first group of records has been read.
+        output: the destination.
+        output_format: the format.
+        audit: receives the counts of what the format cannot hold, those of a resumed run included.
+        progress_bar: shows the progress.
+        settings: what a resumed run must share beside the settings of the tagger.
+        skip: pass records that are not documents to ``output.reject`` instead of stopping at the first one.
 
     Returns:
-        What was done, by this run and the ones that it goes on from.
+        The stats of the output as a whole.
 
     Raises:
-        InputError: a record is no document, the settings or the records are not those of the run before, or the output
-            cannot be written. Whole groups stay written.
+        InputError: a record is not a document, the settings or the records differ from those of the resumed run, or the
+            output cannot be written. Complete groups stay written.
     """
     before = stats = output.stats
     for kind, count in before.lost.items():
         audit.add(kind, count=count)
-    run = _Reading(records, load, output, layout, skip=skip)
-    loaded = run.start()
-    tagged_groups = loaded.tagger.tag_groups(run.to_tag()) if loaded else iter(())
+    reader = _GroupReader(records, load, output, output_format, settings=settings or {}, skip=skip)
+    loaded = reader.start()
+    tagged_groups = loaded.tagger.tag_groups(reader.new_groups()) if loaded else iter(())
     for tagged, left_out in tagged_groups:
-        group, digest = run.pending.popleft()
-        data = layout.encode(tagged)
+        group, digest = reader.pending.popleft()
+        data = output_format.encode(tagged)
         stats = stats.with_group(group, tagged, digest=digest, left_out=left_out)
         output.append(data, replace(stats, lost={kind: count for kind, count in audit.kinds.items() if count}))
         stats = output.stats
@@ -91,18 +222,18 @@ def tag_records(
             names=stats.names,
             rejected=stats.rejected,
         )
-    if run.error is not None:
-        raise run.error
-    output.finish(layout)
+    if reader.error is not None:
+        raise reader.error
+    output.finish(output_format)
     return stats
 
 
-class _Reading:
-    """The groups of records as they are read, a few ahead of the one that is written.
+class _GroupReader:
+    """Reads groups of records, a few ahead of the group being written.
 
     Attributes:
-        pending: groups that are being tagged, each with the fingerprint of all records up to its last.
-        error: what ended the reading before its time; what was read before is tagged and written first.
+        pending: groups being tagged, each with the digest of all records up to its last.
+        error: the error that ended reading early. Groups read before it are tagged and written first.
     """
 
     def __init__(
@@ -110,53 +241,55 @@ class _Reading:
         records: Iterable[Record],
         load: Callable[[], LoadedTagger],
         output: Output,
-        layout: OutputFormat,
+        output_format: OutputFormat,
         *,
+        settings: Mapping[str, Any],
         skip: bool,
     ) -> None:
-        self._groups, self._load, self._output, self._layout = group_records(records, skip=skip), load, output, layout
+        self._groups, self._load, self._settings = group_records(records, skip=skip), load, settings
+        self._output, self._output_format = output, output_format
         self._before = output.stats
         self._first: list[Record] | None = None
         self.pending: deque[tuple[list[Record], str]] = deque()
         self.error: InputError | None = None
 
     def start(self) -> LoadedTagger | None:
-        """The tagger, loaded when the first group has been read; ``None`` if there is none."""
+        """Read the first group, load the tagger and begin the output; ``None`` if there are no records."""
         self._first = next(self._groups, None)
         if self._first is None:
             if self._before.records:
-                raise _changed(self._before)
+                raise _input_changed(self._before)
             return None
         loaded = self._load()
-        self._output.begin(loaded.settings, self._layout)
+        self._output.begin({**self._settings, **loaded.settings}, self._output_format)
         return loaded
 
-    def to_tag(self) -> Iterator[list[Document]]:
-        """The documents of every group that a run before has not done; its groups are compared with what it read."""
+    def new_groups(self) -> Iterator[list[Document]]:
+        """Yield the documents of each group that the resumed run did not write; compare the groups it did write."""
         try:
-            before, seen, digest = self._before, 0, ""
+            before, read, digest = self._before, 0, ""
             for group in chain([self._first or []], self._groups):
-                seen, digest = seen + len(group), update_digest(digest, group)
+                read, digest = read + len(group), update_digest(digest, group)
                 self._output.reject([record for record in group if record.error is not None])
-                if seen <= before.records:
-                    if seen == before.records and digest != before.digest:
-                        raise _changed(before)
+                if read <= before.records:
+                    if read == before.records and digest != before.digest:
+                        raise _input_changed(before)
                     continue
-                if seen - len(group) < before.records:
-                    raise _changed(before)
+                if read - len(group) < before.records:
+                    raise _input_changed(before)
                 self.pending.append((group, digest))
                 yield [record.document for record in group if record.document is not None]
-            if seen < before.records:
-                raise _changed(before)
+            if read < before.records:
+                raise _input_changed(before)
         except InputError as error:
             self.error = error
 
 
 def group_records(records: Iterable[Record], *, skip: bool = False) -> Iterator[list[Record]]:
-    """Records in groups, which depend on nothing but the records.
+    """Yield records in groups. The borders depend on nothing but the records.
 
     Raises:
-        InputError: a record is no document, and is not to be skipped.
+        InputError: a record is not a document and ``skip`` is false.
     """
     group: list[Record] = []
     size = 0
@@ -173,21 +306,36 @@ def group_records(records: Iterable[Record], *, skip: bool = False) -> Iterator[
 
 
 def reject_bad_file_names(records: Iterable[Record]) -> Iterator[Record]:
-    """The records; a document whose id cannot be the name of a file becomes an error."""
+    """Yield records; a document whose id cannot name a file becomes an error."""
     for record in records:
         if record.document is not None:
             try:
                 document_path(Path(), record.document.id)
             except InputError as error:
-                found = InputError(error.found, where=record.where, expected=error.expected, remedy=error.remedy)
-                record = replace(record, document=None, error=found)
+                record = replace(record, document=None, error=error.replace(where=record.where))
         yield record
 
 
-def _changed(before: RunStats) -> InputError:
+@contextmanager
+def _naming_rest(output: ResumableFile) -> Iterator[None]:
+    """Add to an error how many documents are kept, and how to continue."""
+    try:
+        yield
+    except InputError as error:
+        if not output.stats.records or START_OVER in str(error):
+            raise
+        remedy = f"{output.stats.documents:,} documents are kept in {output.path}"
+        if error.remedy:
+            remedy = f"{error.remedy}; {remedy}"
+        if "`resume=True`" not in remedy:
+            remedy += ", and `resume=True` continues from there"
+        raise error.replace(remedy=remedy) from error
+
+
+def _input_changed(before: RunStats) -> InputError:
     return InputError(
-        f"the first {before.records:,} documents of the input are not those that the run was begun with",
-        where="--resume",
-        expected="the same input; only what has not been read yet may change",
-        remedy="give the same input, or begin anew with --overwrite",
+        f"the first {before.records:,} documents of the input are not those the run was started with",
+        where="`resume=True`",
+        expected="the same input; only records that have not been read yet may differ",
+        remedy=f"give the same input, or {START_OVER}",
     )

@@ -1,4 +1,4 @@
-"""Progress on standard error, where somebody looks."""
+"""Progress on standard error, if it is a terminal."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from musamma.data.document import Document
 
 
 def show_progress(documents: Iterable[Document]) -> Iterator[Document]:
-    """The documents, with their count and rate on stderr; nothing where stderr is no terminal."""
+    """Yield documents and show their number and rate."""
     return iter(tqdm(documents, unit=" documents", file=sys.stderr, disable=not sys.stderr.isatty()))
 
 
 class ProgressBar:
-    """How far a run through its inputs has come: bytes read, documents a second, names, and the time left.
+    """The progress of a batch run: bytes read, documents a second, names and the time left.
 
     Args:
-        total: bytes of the inputs; ``None`` where it is not known, and then there is no time left to tell.
+        total: bytes of the inputs. ``None`` if unknown; then the time left is not shown.
     """
 
     def __init__(self, total: int | None) -> None:
@@ -42,18 +42,18 @@ class ProgressBar:
         self._bar.close()
 
     def show(self, *, read: int, documents: int, names: int, rejected: int) -> None:
-        """Tell of the run so far.
+        """Update the bar.
 
         Args:
-            read: bytes of the inputs.
-            documents: how many have been tagged by this process.
-            names: how many were found in all.
-            rejected: lines that are no documents.
+            read: bytes of the inputs read so far.
+            documents: documents tagged by this process.
+            names: names written in all.
+            rejected: records that are not documents.
         """
         if self._bar.disable:
             return
         elapsed = self._bar.format_dict["elapsed"]
         rate = documents / elapsed if elapsed else 0.0
-        shown = {"documents": f"{documents:,}", "documents/s": f"{rate:.1f}", "names": f"{names:,}"}
-        self._bar.set_postfix(shown | ({"rejected": rejected} if rejected else {}), refresh=False)
+        postfix = {"documents": f"{documents:,}", "documents/s": f"{rate:.1f}", "names": f"{names:,}"}
+        self._bar.set_postfix(postfix | ({"rejected": rejected} if rejected else {}), refresh=False)
         self._bar.update(read - self._bar.n)

@@ -1,4 +1,4 @@
-"""The output of a run while it is unfinished: what is written, its journal, and the lines that were rejected."""
+"""Outputs of a batch run: a file that an interrupted run can be resumed from, and standard output."""
 
 from __future__ import annotations
 
@@ -11,111 +11,127 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, not_writable
+from musamma.data.files import fsync_folder
 from musamma.inference.inputs import REJECTS
 from musamma.inference.records import Record
-from musamma.inference.run_state import RunState, RunStats, read_state, sync_folder, write_state
+from musamma.inference.run_state import (
+    START_OVER,
+    RunState,
+    RunStats,
+    complete_output,
+    read_state,
+    unfinished_output,
+    write_state,
+)
 from musamma.inference.writers import OutputFormat
+
+CHOOSE_OUTPUT = "choose an `output` that can be written"
 
 
 class Output(Protocol):
-    """Where a run writes to."""
+    """The destination of a run.
+
+    Attributes:
+        stats: what this run and the ones it resumes have written.
+    """
 
     stats: RunStats
 
-    def begin(self, settings: Mapping[str, Any], layout: OutputFormat) -> None:
-        """Take a run up, or go on with it."""
+    def begin(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
+        """Start the output, or continue an unfinished one."""
 
     def reject(self, records: list[Record]) -> None:
-        """Keep lines that are no documents."""
+        """Store records that are not documents."""
 
     def append(self, data: bytes, stats: RunStats) -> None:
-        """Keep tagged documents, with what has been done by now."""
+        """Store encoded documents together with the stats up to them."""
 
-    def finish(self, layout: OutputFormat) -> None:
-        """Make the whole of it."""
+    def finish(self, output_format: OutputFormat) -> None:
+        """Complete the output."""
 
 
 class StandardOutput:
-    """Standard output, which nothing can be taken back from."""
+    """Standard output. It cannot be resumed and stores no rejected records."""
 
     def __init__(self) -> None:
         self.stats = RunStats()
 
-    def begin(self, settings: Mapping[str, Any], layout: OutputFormat) -> None:
+    def begin(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
         """Write the head."""
-        sys.stdout.buffer.write(layout.head)
+        sys.stdout.buffer.write(output_format.head)
 
     def reject(self, records: list[Record]) -> None:
-        """There is no place for rejects; a run to standard output stops at the first."""
+        """Do nothing: a run to standard output stops at the first rejected record."""
 
     def append(self, data: bytes, stats: RunStats) -> None:
-        """Write at once, for whoever reads on."""
+        """Write and flush, so that the next program of a pipeline can proceed."""
         self.stats = stats
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
-    def finish(self, layout: OutputFormat) -> None:
+    def finish(self, output_format: OutputFormat) -> None:
         """Write the tail."""
-        sys.stdout.buffer.write(layout.tail)
+        sys.stdout.buffer.write(output_format.tail)
         sys.stdout.buffer.flush()
 
 
 class ResumableFile:
-    """``OUTPUT.part`` with its journal ``OUTPUT.part.json``; of rejected lines, ``OUTPUT.rejects.jsonl.part``.
+    """An output file or folder that is written as ``OUTPUT.part`` and renamed when it is complete.
 
-    As a context it closes them. A run that fails before the first documents are written leaves nothing behind.
+    The state of the run is saved in ``OUTPUT.part.json``, rejected records in ``OUTPUT.rejects.jsonl.part``. Use it as a
+    context manager, which closes these files. A run that fails before its first documents are written leaves none of them.
 
     Args:
-        target: the file or folder that there will be at the end.
-        resume: go on with what an earlier run has left; from the start where it left nothing.
-        overwrite: remove what an earlier run has left.
+        target: the finished file or folder.
+        resume: continue an unfinished output; without one, start from the beginning.
+        overwrite: delete an unfinished output.
+
+    Attributes:
+        path: ``OUTPUT.part``.
+        state_path: ``OUTPUT.part.json``.
+        rejects_path: ``OUTPUT.rejects.jsonl``.
+        stats: what this run and the ones it resumes have written.
 
     Raises:
-        InputError: there is something left and neither was asked for, or it cannot be gone on with or written.
+        InputError: there is an unfinished output and neither option is given, or it cannot be resumed or written.
     """
 
     def __init__(self, target: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.target = target
-        self.path, self.journal = _beside(target, ".part"), _beside(target, ".part.json")
-        self.rejects = _beside(target, REJECTS)
-        self._rejects_part = _beside(self.rejects, ".part")
+        self.path, self.state_path, self.rejects_path = (_beside(target, s) for s in (".part", ".part.json", REJECTS))
+        self._rejects_part = _beside(self.rejects_path, ".part")
         self._file: BinaryIO | None = None
         self._rejects_file: BinaryIO | None = None
         self._settings: Mapping[str, Any] = {}
-        self._before: RunState | None = None
         if overwrite:
-            self._remove()
-        if resume and self.journal.exists() and self.path.exists():
-            self._before = read_state(self.journal)
-            if self.path.stat().st_size < self._before.stats.bytes:
+            self._delete()
+        self._previous = self._read_previous(resume=resume)
+        self.stats = self._previous.stats if self._previous else RunStats()
+
+    def _read_previous(self, *, resume: bool) -> RunState | None:
+        """Read the state of the run to be resumed; ``None`` if this run starts from the beginning."""
+        if resume and self.state_path.exists() and self.path.exists():
+            state = read_state(self.state_path)
+            if self.path.stat().st_size < state.stats.bytes:
                 raise InputError(
                     f"{self.path.stat().st_size:,} bytes",
                     where=str(self.path),
-                    expected=f"the {self._before.stats.bytes:,} of its journal",
-                    remedy="begin anew with --overwrite",
+                    expected=f"the {state.stats.bytes:,} bytes that {self.state_path.name} records",
+                    remedy=START_OVER,
                 )
-        elif self.path.exists() and not (resume and not self.path.stat().st_size):
-            raise InputError(
-                "an unfinished output" + (" without its journal" if resume else ""),
-                where=str(self.path),
-                expected="none",
-                remedy="begin anew with --overwrite"
-                + ("" if resume else ", or go on with it with --resume and what it was begun with"),
-            )
-        elif resume and target.exists():
-            raise InputError(
-                "the output is there and whole",
-                where=str(target),
-                expected=f"an unfinished {self.path.name}",
-                remedy="--overwrite tags everything again",
-            )
-        self.stats = self._before.stats if self._before else RunStats()
+            return state
+        # A run killed while it loads the model leaves an empty file and no state: nothing to lose.
+        if self.path.exists() and not (resume and not self.path.stat().st_size):
+            raise unfinished_output(self.path, missing_state=self.state_path.name if resume else None)
+        if resume and self.target.exists():
+            raise complete_output(self.target, expected=f"an unfinished {self.path.name}")
+        return None
 
     def __enter__(self) -> ResumableFile:
-        with self._writing(self.target):
+        with self._reporting(self.target):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("r+b" if self._before else "wb")
+            self._file = self.path.open("r+b" if self._previous else "wb")
         return self
 
     def __exit__(
@@ -126,88 +142,103 @@ class ResumableFile:
                 try:
                     file.close()
                 except OSError:
-                    # What could not be flushed is behind what the journal tells of.
+                    # Bytes that could not be flushed are beyond the length in the saved state.
                     continue
         if error is not None and not self.stats.records:
-            self._remove()
+            self._delete()
 
-    def begin(self, settings: Mapping[str, Any], layout: OutputFormat) -> None:
-        """Compare the settings with those of the run before, and cut the output behind its last whole group; or write the head.
+    def begin(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
+        """Write the head. A resumed output is cut after its last complete group instead.
 
         Raises:
-            InputError: they differ, or the output cannot be written.
+            InputError: the settings differ from those of the resumed run, or the output cannot be written.
         """
         self._settings = settings
-        if self._before:
-            self._before.check_settings(settings, where=str(self.journal))
-            with self._writing(self.path):
-                self._opened.truncate(self.stats.bytes)
-                self._opened.seek(self.stats.bytes)
+        if self._previous:
+            self._previous.check_settings(settings, where=str(self.state_path))
+            with self._reporting(self.path):
+                self._open_file.truncate(self.stats.bytes)
+                self._open_file.seek(self.stats.bytes)
         else:
-            # First, so that what is written is never without its journal.
-            with self._writing(self.path):
-                write_state(RunState(settings=self._settings, stats=self.stats), self.journal)
+            # Before the head, so that output on disk always has a state.
+            with self._reporting(self.path):
+                write_state(RunState(settings=settings, stats=self.stats), self.state_path)
         if not self.stats.bytes:
-            self.append(layout.head, self.stats)
+            self.append(output_format.head, self.stats)
 
     def reject(self, records: list[Record]) -> None:
-        """Keep lines that are no documents. A resumed run meets those of the run before again."""
-        with self._writing(self._rejects_part):
+        """Store records that are not documents. A resumed run stores those of the previous run again."""
+        with self._reporting(self._rejects_part):
             if self._rejects_file is None and records:
                 self._rejects_file = self._rejects_part.open("wb")
             if self._rejects_file is not None:
                 self._rejects_file.writelines(record.to_reject() for record in records)
 
     def append(self, data: bytes, stats: RunStats) -> None:
-        """Have data on disk, and then the journal that tells of them."""
-        with self._writing(self.path):
-            self._opened.write(data)
+        """Flush data to disk, then save the state that includes them."""
+        with self._reporting(self.path):
+            self._open_file.write(data)
             for file in (self._file, self._rejects_file):
                 if file is not None:
                     file.flush()
                     os.fsync(file.fileno())
-            stats = replace(stats, bytes=self._opened.tell())
-            write_state(RunState(settings=self._settings, stats=stats), self.journal)
+            stats = replace(stats, bytes=self._open_file.tell())
+            write_state(RunState(settings=self._settings, stats=stats), self.state_path)
         self.stats = stats
 
-    def finish(self, layout: OutputFormat) -> None:
-        """Write the tail, and make the output that was asked for of all; only now is it under its name."""
-        with self._writing(self.path):
-            # Members and frames are whole in themselves: their tail is for an output without any.
-            self._opened.write(layout.tail if layout.head or not self.stats.bytes else b"")
-            self._opened.flush()
-            os.fsync(self._opened.fileno())
-            self._opened.close()
+    def finish(self, output_format: OutputFormat) -> None:
+        """Write the tail, convert the file to its final form and give it its final name."""
+        with self._reporting(self.path):
+            # Without a head, the tail is only for an output that would be empty: a gzip file has at least one member.
+            self._open_file.write(output_format.tail if output_format.head or not self.stats.bytes else b"")
+            self._open_file.flush()
+            os.fsync(self._open_file.fileno())
+            self._open_file.close()
             if self._rejects_file is None:
-                self.rejects.unlink(missing_ok=True)  # those of the output that is replaced
+                self.rejects_path.unlink(missing_ok=True)  # It belongs to the output that is replaced.
             else:
                 self._rejects_file.close()
-                self._rejects_part.replace(self.rejects)
-            layout.finish(self.path, self.target)
-            sync_folder(self.target.parent)
-            self.journal.unlink()
+                self._rejects_part.replace(self.rejects_path)
+            output_format.finish(self.path, self.target)
+            fsync_folder(self.target.parent)
+            self.state_path.unlink()
 
     @property
-    def _opened(self) -> BinaryIO:
+    def _open_file(self) -> BinaryIO:
         assert self._file is not None, "used outside its context"
         return self._file
 
-    def _remove(self) -> None:
-        for path in (self.path, self.journal, _beside(self.journal, ".new"), self._rejects_part):
+    def _delete(self) -> None:
+        for path in (self.path, self.state_path, _beside(self.state_path, ".new"), self._rejects_part):
             try:
                 path.unlink(missing_ok=True)
             except OSError:
-                continue  # such as a file in the place of its folder, which is told of when it is written
+                continue  # For example a file in place of the parent folder; opening the output reports it.
 
     @contextmanager
-    def _writing(self, path: Path) -> Iterator[None]:
+    def _reporting(self, path: Path) -> Iterator[None]:
+        """Raise errors of the file system as :class:`InputError`."""
         try:
             yield
         except OSError as error:
-            remedy = (
-                "make room, and go on with --resume" if self.stats.records else "choose an --output that can be written"
-            )
-            raise InputError(str(error.strerror or error), where=str(error.filename or path), remedy=remedy) from error
+            remedy = "free some space, and continue with `resume=True`" if self.stats.records else CHOOSE_OUTPUT
+            raise not_writable(path, error, remedy=remedy) from error
+
+
+def unfinished_part(target: Path) -> tuple[Path, RunStats] | None:
+    """Return the path and the stats of the unfinished output of an interrupted run, or ``None`` if there is none.
+
+    Args:
+        target: the finished file or folder, which does not exist yet.
+
+    Raises:
+        InputError: the state of the run cannot be read.
+    """
+    state_path = _beside(target, ".part.json")
+    if not state_path.exists():
+        return None
+    stats = read_state(state_path).stats
+    return (_beside(target, ".part"), stats) if stats.records else None
 
 
 def _beside(path: Path, suffix: str) -> Path:

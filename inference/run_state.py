@@ -1,8 +1,7 @@
-"""How far a run has come: the small file beside its unfinished output, which a resumed run goes on from."""
+"""The state of a batch run: what it has done so far, saved beside the unfinished output so that the run can be resumed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import blake2b
@@ -13,23 +12,30 @@ import orjson
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.data.files import format_json, write_durably
 from musamma.inference.records import Record
+
+#: The remedy of errors about an unfinished run that cannot be resumed.
+START_OVER = "start over with `overwrite=True`"
+
+# Keys of the file. The second one is an earlier name of the field; unfinished runs of earlier releases have it.
+_SETTINGS, _STATS = "settings", "account"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStats:
-    """What a run has done. Always ``records == documents + rejected``.
+    """The counts of a run. Always ``records == documents + rejected``.
 
     Args:
-        records: text files, lines and rows that were read.
-        documents: how many of them were tagged and written.
-        rejected: how many were no document.
-        names: names that were written.
-        words: words of the tagged texts, as spaces part them.
-        left_out: names that were left out for their score.
-        lost: what the format could not hold, by kind.
+        records: text files, lines and rows read.
+        documents: records tagged and written.
+        rejected: records that are not documents.
+        names: names written.
+        words: whitespace-separated words of the tagged texts.
+        left_out: names left out because of their score.
+        lost: number of items the output format could not hold, by kind.
         bytes: length of the unfinished output.
-        digest: a fingerprint of all records, in order.
+        digest: digest of all records, in order.
     """
 
     records: int = 0
@@ -43,7 +49,7 @@ class RunStats:
     digest: str = ""
 
     def with_group(self, group: list[Record], tagged: list[Document], *, digest: str, left_out: int) -> RunStats:
-        """With one more group of records, and the documents that they became."""
+        """Return these stats plus those of one group of records and the documents tagged from it."""
         return replace(
             self,
             records=self.records + len(group),
@@ -58,86 +64,69 @@ class RunStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """A run: what it was called with, and what it has done.
+    """The settings and the stats of a run.
 
     Args:
-        settings: what has to be the same for the run to go on.
-        stats: what was done.
+        settings: everything that must be the same when the run is resumed.
+        stats: what the run has done.
     """
 
     settings: Mapping[str, Any]
     stats: RunStats
 
     def check_settings(self, settings: Mapping[str, Any], *, where: str) -> None:
-        """Compare with the settings of a run that wants to go on.
+        """Compare with the settings of the resuming run.
 
         Raises:
-            InputError: they differ; names each difference.
+            InputError: they differ. The message names each difference.
         """
         keys = sorted(set(settings) | set(self.settings))
         if changed := [key for key in keys if settings.get(key) != self.settings.get(key)]:
             before, now = (
-                ", ".join(f"{key} {_short(source.get(key))}" for key in changed) for source in (self.settings, settings)
+                ", ".join(f"{key} {_format_setting(source.get(key))}" for key in changed)
+                for source in (self.settings, settings)
             )
             raise InputError(
-                f"the run was begun with {before} and is to go on with {now}",
+                f"the run was started with {before} and is resumed with {now}",
                 where=where,
-                expected="the same",
-                remedy="give what it was begun with, or begin anew with --overwrite",
+                expected="the same settings",
+                remedy=f"give the settings it was started with, or {START_OVER}",
             )
 
 
 def read_state(path: Path) -> RunState:
-    """The journal of a file.
+    """Read the state of a run.
 
     Raises:
-        InputError: it cannot be read or is none.
+        InputError: the file cannot be read or does not hold a state.
     """
     try:
         content = orjson.loads(path.read_bytes())
-        known = {item.name for item in fields(RunStats)}
-        account = {key: value for key, value in content["account"].items() if key in known}
-        if set(account) != known:
-            raise KeyError(", ".join(sorted(known - set(account))))
-        return RunState(settings=dict(content["settings"]), stats=RunStats(**account))
+        names = {item.name for item in fields(RunStats)}
+        stats = {key: value for key, value in content[_STATS].items() if key in names}
+        if set(stats) != names:
+            raise KeyError(", ".join(sorted(names - set(stats))))
+        return RunState(settings=dict(content[_SETTINGS]), stats=RunStats(**stats))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"no journal of a run: {error}",
+            f"not the state of a run: {error}",
             where=str(path),
-            expected="what musamma predict wrote",
-            remedy="begin anew with --overwrite",
+            expected="a file written by musamma predict",
+            remedy=START_OVER,
         ) from error
 
 
-def write_state(journal: RunState, path: Path) -> None:
-    """Put a journal in the place of the one before it, so that a power cut leaves one of both.
+def write_state(state: RunState, path: Path) -> None:
+    """Replace the saved state of a run. After a power cut the file holds the old or the new state, complete.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        # The key is from the time before the field was renamed: unfinished runs of those releases go on.
-        content = {"settings": dict(journal.settings), "account": asdict(journal.stats)}
-        file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk, where the system can be asked to."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    write_durably(format_json({_SETTINGS: dict(state.settings), _STATS: asdict(state.stats)}), path)
 
 
 def update_digest(digest: str, records: Iterable[Record]) -> str:
-    """The fingerprint of all records up to these, from that of the ones before them."""
+    """Compute the digest of all records up to these from the digest of the records before them."""
     hashed = blake2b(digest.encode(), digest_size=16)
     for record in records:
         content = record.content()
@@ -146,18 +135,23 @@ def update_digest(digest: str, records: Iterable[Record]) -> str:
     return hashed.hexdigest()
 
 
-def checkpoint_digest(folder: Path) -> str:
-    """The fingerprint of a checkpoint: what of it decides the outcome."""
-    hashed = blake2b(digest_size=16)
-    for pattern in ("config.json", "token*.json", "*.safetensors", "openvino_model.*", "*.onnx"):
-        for path in sorted(folder.glob(pattern)):
-            with path.open("rb") as file:
-                hashed.update(path.name.encode())
-                while block := file.read(2**20):
-                    hashed.update(block)
-    return hashed.hexdigest()
+def unfinished_output(path: Path, *, missing_state: str | None = None) -> InputError:
+    """Return the error about an unfinished output in the way; ``missing_state`` names the state file if it is missing."""
+    return InputError(
+        f"an unfinished output without its {missing_state}" if missing_state else "an unfinished output",
+        where=str(path),
+        expected="no unfinished output",
+        remedy=START_OVER if missing_state else f"{START_OVER}, or continue it with `resume=True` and its settings",
+    )
 
 
-def _short(value: Any) -> str:
-    shown = orjson.dumps(value).decode()
-    return shown if len(shown) <= 80 else shown[:77] + "..."
+def complete_output(path: Path, *, expected: str) -> InputError:
+    """Return the error about a complete output in the way."""
+    return InputError(
+        "the output is complete", where=str(path), expected=expected, remedy="`overwrite=True` tags everything again"
+    )
+
+
+def _format_setting(value: Any) -> str:
+    formatted = orjson.dumps(value).decode()
+    return formatted if len(formatted) <= 80 else formatted[:77] + "..."

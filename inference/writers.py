@@ -1,4 +1,4 @@
-"""What tagging writes: JSON lines, CoNLL, Parquet, brat, or a page to look at, each in pieces that can be put together."""
+"""Output formats of tagging: JSON lines, CoNLL, Parquet, brat and an HTML page, each written piece by piece."""
 
 from __future__ import annotations
 
@@ -15,15 +15,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from musamma.data.document import Document, Span
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, not_one_of
 from musamma.data.formats import brat
 from musamma.data.formats.conll import to_conll
 from musamma.data.formats.options import WriteOptions
 from musamma.data.import_audit import ImportAudit
 from musamma.data.records import parse_json
+from musamma.inference.inputs import PACKINGS
 from musamma.inference.records import dump
 
-# Tokens as the tagger sees words: of two names in "بغداد/الموصل" none is lost.
+_BY_SUFFIX = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".conll": "conll",
+    ".html": "html",
+}
+# Formats that can be packed.
+_PACKABLE = ("jsonl", "conll")
+# Tokens are the tagger's words, so that both names in "بغداد/الموصل" are written.
 _CONLL = WriteOptions(split_punctuation=True)
 _SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string()), ("score", pa.float64())])
 _COLUMNS = (("id", pa.string()), ("text", pa.string()), ("spans", pa.list_(_SPAN)))
@@ -33,13 +43,13 @@ _ROW_GROUP = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFormat:
-    """How documents become a file.
+    """The way documents become a file.
 
     Args:
-        head: what it begins with.
-        encode: the bytes of some documents; those of all of them, in order, stand between head and tail.
-        tail: what it ends with.
-        finish: makes of the whole of these bytes, in a file of their own, the file or folder that was asked for.
+        head: the bytes before the first document.
+        encode: returns the bytes of some documents. Concatenated in order they form the body of the file.
+        tail: the bytes after the last document.
+        finish: converts a file of head, body and tail (first argument) to the final file or folder (second argument).
     """
 
     head: bytes
@@ -48,73 +58,119 @@ class OutputFormat:
     finish: Callable[[Path, Path], None]
 
 
+def choose_format(output: str | None, format: str | None = None) -> tuple[str, str | None]:
+    """Choose the format and the packing (``gzip``, ``zstd`` or ``None``) of an output by its suffixes.
+
+    Args:
+        output: the file to write; ``None`` for standard output.
+        format: the format, if it is not to be chosen by suffix. The default without a suffix is ``jsonl``.
+
+    Raises:
+        InputError: the suffix is unknown, or the format cannot be packed.
+    """
+    path = Path(output or "")
+    packing = PACKINGS.get(path.suffix.lower())
+    suffix = Path(path.stem if packing else path.name).suffix.lower()
+    if format is None and suffix and suffix not in _BY_SUFFIX:
+        raise not_one_of("suffix", suffix, _BY_SUFFIX, where=output, remedy="rename the file, or give a `format`")
+    chosen = format or _BY_SUFFIX.get(suffix, "jsonl")
+    if packing and chosen not in _PACKABLE:
+        raise InputError(
+            f"{chosen} packed as {path.suffix.lower()}",
+            where=output,
+            expected=f"no {path.suffix.lower()}, or one of {', '.join(_PACKABLE)}",
+        )
+    return chosen, packing
+
+
 def build_output_format(
     format: str, *, packing: str | None, audit: ImportAudit, table: pa.Schema | None
 ) -> OutputFormat:
-    """The layout of a format.
+    """Build an output format.
 
     Args:
         format: ``jsonl``, ``conll``, ``html``, ``parquet`` or ``brat``.
-        packing: ``gzip`` or ``zstd``; each piece is then a member or frame of its own.
-        audit: where to count what the format cannot hold.
-        table: further columns of the first input, which Parquet keeps as they are.
+        packing: ``gzip`` or ``zstd``. Every call of ``encode`` then returns a complete gzip member or Zstandard frame.
+        audit: counts what the format cannot hold.
+        table: further columns of the first input, which Parquet keeps as columns.
+
+    Raises:
+        InputError: there is no such format.
     """
 
-    def conll(documents: list[Document]) -> bytes:
-        return "".join(_conll(document, audit) for document in documents).encode()
+    def encode_conll(documents: list[Document]) -> bytes:
+        return "".join(_format_conll(document, audit) for document in documents).encode()
 
     match format:
         case "jsonl":
-            return OutputFormat(head=b"", encode=_packed(_lines, packing), tail=pack(b"", packing), finish=_rename)
+            encode = _packing_encoder(_encode_json_lines, packing)
+            return OutputFormat(head=b"", encode=encode, tail=pack(b"", packing), finish=_rename)
         case "conll":
-            return OutputFormat(head=b"", encode=_packed(conll, packing), tail=pack(b"", packing), finish=_rename)
+            encode = _packing_encoder(encode_conll, packing)
+            return OutputFormat(head=b"", encode=encode, tail=pack(b"", packing), finish=_rename)
         case "html":
-            return OutputFormat(head=HEAD.encode(), encode=_articles, tail=TAIL.encode(), finish=_rename)
+            return OutputFormat(head=HEAD.encode(), encode=_encode_articles, tail=TAIL.encode(), finish=_rename)
         case "brat":
-            return OutputFormat(head=b"", encode=_lines, tail=b"", finish=_write_folder)
+            return OutputFormat(head=b"", encode=_encode_json_lines, tail=b"", finish=_write_brat_folder)
         case "parquet":
-            return _parquet(table)
+            return _build_parquet(table)
         case _:
-            raise InputError(f"format {format!r}", expected="jsonl, conll, html, parquet or brat")
+            raise not_one_of("format", format, ("jsonl", "conll", "html", "parquet", "brat"))
 
 
 def pack(data: bytes, packing: str | None) -> bytes:
-    """Bytes as a whole gzip member or Zstandard frame; the same for the same bytes."""
+    """Compress bytes to one gzip member or Zstandard frame, which is the same for the same bytes."""
     if packing == "gzip":
         return gzip.compress(data, mtime=0)
     return pa.Codec(packing).compress(data, asbytes=True) if packing else data
 
 
-def _packed(encode: Callable[[list[Document]], bytes], packing: str | None) -> Callable[[list[Document]], bytes]:
+def _packing_encoder(
+    encode: Callable[[list[Document]], bytes], packing: str | None
+) -> Callable[[list[Document]], bytes]:
     return lambda documents: pack(encode(documents), packing) if documents else b""
-
-
-def _lines(documents: list[Document]) -> bytes:
-    return b"".join(dump(document.to_dict()) + b"\n" for document in documents)
-
-
-def _articles(documents: list[Document]) -> bytes:
-    return "".join(map(format_article, documents)).encode()
-
-
-def _conll(document: Document, audit: ImportAudit) -> str:
-    audit.add("lost_id")
-    audit.add("lost_meta", count=len(document.meta))
-    audit.add("lost_score", count=sum(span.score is not None for span in document.spans))
-    return to_conll(document, options=_CONLL, audit=audit)
 
 
 def _rename(part: Path, target: Path) -> None:
     part.replace(target)
 
 
-def _write_folder(part: Path, target: Path) -> None:
-    """JSON lines as a brat folder, which appears when it is whole.
+# JSON lines, CoNLL and brat
+
+
+def _encode_json_lines(documents: list[Document]) -> bytes:
+    return b"".join(dump(document.to_dict()) + b"\n" for document in documents)
+
+
+def _format_conll(document: Document, audit: ImportAudit) -> str:
+    audit.add("lost_id")
+    audit.add("lost_meta", count=len(document.meta))
+    audit.add("lost_score", count=sum(span.score is not None for span in document.spans))
+    return to_conll(document, options=_CONLL, audit=audit)
+
+
+def check_brat_folder(target: Path) -> None:
+    """Check that a brat folder can be made.
 
     Raises:
-        InputError: the folder is there and not empty, or an id cannot name a file.
+        InputError: there is a file, or a folder that is not empty.
     """
-    check_folder(target)
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise InputError(
+            "a file" if target.is_file() else "a folder with files in it",
+            where=str(target),
+            expected="a new or an empty folder",
+            remedy="delete it, or choose another `output`",
+        )
+
+
+def _write_brat_folder(part: Path, target: Path) -> None:
+    """Convert JSON lines to a brat folder, which appears under its name when it is complete.
+
+    Raises:
+        InputError: the folder exists and is not empty, or an id cannot name a file.
+    """
+    check_brat_folder(target)
     new = target.with_name(target.name + ".part.new")
     rmtree(new, ignore_errors=True)
     new.mkdir()
@@ -126,33 +182,24 @@ def _write_folder(part: Path, target: Path) -> None:
     part.unlink()
 
 
-def check_folder(target: Path) -> None:
-    """Fail where a folder cannot be written anew.
-
-    Raises:
-        InputError: something is there.
-    """
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        found = "a file" if target.is_file() else "a folder with files in it"
-        raise InputError(
-            found, where=str(target), expected="a folder to be made", remedy="choose another --output or remove it"
-        )
+# Parquet
 
 
-def _parquet(table: pa.Schema | None) -> OutputFormat:
-    # Arrow's stream format can be cut and continued at every batch; a Parquet file cannot, its index stands at the end.
-    taken = {name for name, _ in (*_COLUMNS, _META)} | {"nested"}
-    kept = [field.remove_metadata().with_nullable(True) for field in table or () if field.name not in taken]
-    schema = pa.schema([*map(pa.field, *zip(*_COLUMNS, strict=True)), *kept, pa.field(*_META)])
-    names = {field.name for field in kept}
+def _build_parquet(table: pa.Schema | None) -> OutputFormat:
+    # The unfinished file is in Arrow's stream format, which can be cut after any batch and continued. A Parquet file
+    # cannot: its index stands at the end.
+    reserved = {name for name, _ in (*_COLUMNS, _META)} | {"nested"}
+    further = [field.remove_metadata().with_nullable(True) for field in table or () if field.name not in reserved]
+    schema = pa.schema([*map(pa.field, *zip(*_COLUMNS, strict=True)), *further, pa.field(*_META)])
+    names = {field.name for field in further}
 
     def encode(documents: list[Document]) -> bytes:
-        rows = [_row(document, names) for document in documents]
+        rows = [_parquet_row(document, names) for document in documents]
         try:
             return pa.RecordBatch.from_pylist(rows, schema=schema).serialize().to_pybytes() if rows else b""
         except pa.ArrowException as error:
             raise InputError(
-                f"a cell of another type than the first table's column: {error}",
+                f"a cell of another type than the column of the first table: {error}",
                 where=f"documents {documents[0].id!r} to {documents[-1].id!r}",
                 expected="tables with the same columns",
                 remedy="tag them one by one, or write JSONL",
@@ -161,7 +208,8 @@ def _parquet(table: pa.Schema | None) -> OutputFormat:
     return OutputFormat(head=schema.serialize().to_pybytes(), encode=encode, tail=b"", finish=_write_parquet)
 
 
-def _row(document: Document, names: set[str]) -> dict[str, Any]:
+def _parquet_row(document: Document, names: set[str]) -> dict[str, Any]:
+    """Return the cells of a document; entries of ``meta`` with one of these names have columns of their own."""
     columns = {name: value for name, value in document.meta.items() if name in names}
     rest = {name: value for name, value in document.meta.items() if name not in names}
     return {
@@ -180,21 +228,23 @@ def _write_parquet(part: Path, target: Path) -> None:
         pa.ipc.open_stream(file) as stream,
         pq.ParquetWriter(new, stream.schema) as writer,
     ):
-        held: list[pa.RecordBatch] = []
+        batches: list[pa.RecordBatch] = []
         rows = 0
         for batch in stream:
-            held.append(batch)
+            batches.append(batch)
             rows += batch.num_rows
             if rows >= _ROW_GROUP:
-                writer.write_table(pa.Table.from_batches(held, stream.schema))
-                held, rows = [], 0
-        if held:
-            writer.write_table(pa.Table.from_batches(held, stream.schema))
+                writer.write_table(pa.Table.from_batches(batches, stream.schema))
+                batches, rows = [], 0
+        if batches:
+            writer.write_table(pa.Table.from_batches(batches, stream.schema))
     new.replace(target)
     part.unlink()
 
 
-#: The look of articles and of their names, labels' colours included.
+# HTML
+
+#: The style of articles and names, with the colours of the labels.
 STYLE = """body{font:1.15rem/2.1 "Noto Naskh Arabic","Amiri","Segoe UI",Tahoma,serif;max-width:48rem;margin:0 auto;padding:1rem;color:#1c1c1c;background:#fff}
 article{border-bottom:1px solid #ccc;padding-bottom:1rem}h2{font:600 .9rem/1.6 system-ui,sans-serif;color:#555;direction:ltr;text-align:right}
 .text{white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:plaintext}
@@ -212,9 +262,9 @@ TAIL = "</body></html>\n"
 
 
 def format_page(documents: Iterable[Document]) -> Iterator[str]:
-    """The page, in parts: each name marked with its label in words and colour, its score in the tooltip.
+    """Yield the page in pieces. Each name is marked with its label in words and colour; a tooltip shows its score.
 
-    Text from documents is escaped, every id, name and label is isolated from the writing direction around it, and the page
+    Text from documents is escaped, every id, name and label is isolated from the surrounding writing direction, and the page
     forbids scripts.
     """
     yield HEAD
@@ -224,27 +274,31 @@ def format_page(documents: Iterable[Document]) -> Iterator[str]:
 
 
 def format_article(document: Document) -> str:
-    """What stands between the page's head and tail for one document."""
-    return f"<article><h2><bdi>{escape(document.id)}</bdi></h2><div class=text>{''.join(_parts(document))}</div></article>\n"
+    """Format one document as an element of the page."""
+    return f"<article><h2><bdi>{escape(document.id)}</bdi></h2><div class=text>{''.join(_text_parts(document))}</div></article>\n"
 
 
-def _parts(document: Document) -> Iterator[str]:
+def _encode_articles(documents: list[Document]) -> bytes:
+    return "".join(map(format_article, documents)).encode()
+
+
+def _text_parts(document: Document) -> Iterator[str]:
     position = 0
     for span in document.spans:
-        yield _text(document.text[position : span.start])
-        yield _mark(document, span)
+        yield _escape_text(document.text[position : span.start])
+        yield _format_name(document, span)
         position = span.end
-    yield _text(document.text[position:])
+    yield _escape_text(document.text[position:])
 
 
-def _text(text: str) -> str:
-    # A browser makes a line feed of a carriage return, unless it is written as a number.
+def _escape_text(text: str) -> str:
+    # A browser turns a carriage return into a line feed unless it is written as a number.
     return escape(text).replace("\r", "&#13;")
 
 
-def _mark(document: Document, span: Span) -> str:
-    # A label is free text too: as a class only its letters count.
+def _format_name(document: Document, span: Span) -> str:
+    # A label may hold any character; its class consists of its letters and digits.
     name = "".join(c for c in span.label if c.isalnum())
     title = "" if span.score is None else f' title="{span.score:.3f}"'
-    surface, label = _text(document.surface(span)), escape(span.label)
+    surface, label = _escape_text(document.surface(span)), escape(span.label)
     return f'<mark class="{escape(name)}"{title}><bdi>{surface}</bdi><small><bdi>{label}</bdi></small></mark>'

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
-from musamma.inference.batch_run import LoadedTagger, tag_records
+from musamma.inference.batch_run import LoadedTagger, run_settings, tag_records
 from musamma.inference.inputs import Inputs, first_table
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.ray.parts_folder import PART_FORMATS, PartsFolder, sum_stats
@@ -93,12 +93,7 @@ def tag_on_cluster(
     for name, count in (("--workers", cluster.workers), ("cpus", cluster.cpus)):
         if count is not None and count < 1:
             raise InputError(f"{name} {count}", expected="1 or more")
-    asked: dict[str, Any] = {
-        "inputs": list(inputs.names),
-        "text column": inputs.text_column,
-        "id column": inputs.id_column,
-    }
-    asked |= {"format": folder.format, "packing": folder.packing, "shard size": size}
+    asked = run_settings(inputs, format=folder.format, packing=folder.packing) | {"shard size": size}
     folder.check(asked, resume=resume, overwrite=overwrite)
     shards = list(cut_shards(inputs, size=size, skip=skip))
     folder.open(asked, overwrite=overwrite)

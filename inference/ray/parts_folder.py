@@ -12,9 +12,10 @@ from uuid import uuid4
 import orjson
 
 from musamma.data.errors import InputError
+from musamma.data.files import fsync_folder
 from musamma.inference.inputs import REJECTS
 from musamma.inference.ray.shards import Shard
-from musamma.inference.run_state import RunState, RunStats, read_state, sync_folder, write_state
+from musamma.inference.run_state import RunState, RunStats, complete_output, read_state, unfinished_output, write_state
 
 _SUFFIXES = {None: "", "gzip": ".gz", "zstd": ".zst"}
 PART_FORMATS = ("jsonl", "parquet", "conll")
@@ -74,22 +75,11 @@ class PartsFolder:
         if overwrite:
             return
         if (self.path / SUCCESS_FILE).exists():
-            raise InputError(
-                "the output is there and whole",
-                where=where,
-                expected="an unfinished one" if resume else "a folder to be made",
-                remedy="--overwrite tags everything again",
-            )
+            raise complete_output(self.path, expected="an unfinished output" if resume else "a new folder")
         if self._begun.exists() and resume:
             read_state(self._begun).check_settings(asked, where=str(self._begun))
         elif self._entries():
-            raise InputError(
-                "an unfinished output" + (" without its _run.json" if resume else ""),
-                where=where,
-                expected="none",
-                remedy="begin anew with --overwrite"
-                + ("" if resume else ", or go on with it with --resume and what it was begun with"),
-            )
+            raise unfinished_output(self.path, missing_state=self._begun.name if resume else None)
 
     def open(self, asked: Mapping[str, Any], *, overwrite: bool) -> None:
         """Begin a run, or go on with the one before, as :meth:`check` allowed.
@@ -156,12 +146,12 @@ class PartsFolder:
         told = attempt / "journal.json"
         write_state(journal, told)
         told.replace(self.journal(number))
-        sync_folder(self._work)
+        fsync_folder(self._work)
         rejects = made.with_name(made.name + REJECTS)
         if rejects.exists():
             rejects.replace(self.rejects(number))
         made.replace(self.part(number))
-        sync_folder(self.path)
+        fsync_folder(self.path)
         shutil.rmtree(attempt, ignore_errors=True)
 
     def finish(self, stats: RunStats, *, shards: int, settings: Mapping[str, Any]) -> None:
@@ -172,7 +162,7 @@ class PartsFolder:
         new = self._work / SUCCESS_FILE
         new.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         new.replace(self.path / SUCCESS_FILE)
-        sync_folder(self.path)
+        fsync_folder(self.path)
         self._begun.unlink()
         shutil.rmtree(self._work, ignore_errors=True)
 

@@ -281,9 +281,9 @@ def test_a_folder_that_cannot_be_written(refused, model, monkeypatch):
 
 def test_scores_and_labels_that_cannot_be(made):
     for options, message in (
-        ({"min_score": 1.2}, "least score 1.2; expected a number from 0 to 1"),
-        ({"label_min_scores": {"PER": -1}}, "least score -1"),
-        ({"label_min_scores": {"GPE": 0.5}}, "a least score for 'GPE'; expected one of its labels: LOC, ORG, PER"),
+        ({"min_score": 1.2}, "minimum score 1.2; expected a number from 0 to 1"),
+        ({"label_min_scores": {"PER": -1}}, "minimum score -1"),
+        ({"label_min_scores": {"GPE": 0.5}}, "a minimum score for 'GPE'; expected one of its labels: LOC, ORG, PER"),
         ({"thresholds": True}, "the checkpoint has no thresholds; .*; run musamma calibrate DEV --model"),
     ):
         with pytest.raises(InputError, match=message):

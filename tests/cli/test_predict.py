@@ -268,7 +268,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_bytes(model, archive
     assert run(arguments) == 2
     assert f"{output.name}.part: an unfinished output; " in capsys.readouterr().err
     assert run([*arguments, "--resume", "--batch-tokens", "99"]) == 2
-    assert "begun with batch tokens 4096 and is to go on with batch tokens 99;" in capsys.readouterr().err
+    assert "started with batch tokens 4096 and is resumed with batch tokens 99;" in capsys.readouterr().err
     assert run([*arguments, "--resume"]) == 0
     assert capsys.readouterr().err.startswith("2,000 documents, ")
     assert run([*arguments[:-1], str(whole)]) == 0
@@ -284,7 +284,7 @@ def test_a_bad_line_in_both_modes(model, archive, tmp_path, capsys):
     assert run(arguments) == 2
     assert re.fullmatch(
         rf"musamma: {archive}:300: broken JSON: .*; 256 documents are kept in .*out.jsonl.gz.part, "
-        r"and --resume goes on from there\n",
+        r"and --resume continues from there\n",
         capsys.readouterr().err,
     )
     assert run([*arguments, "--resume", "--on-error", "skip"]) == 0
@@ -313,7 +313,7 @@ def test_ctrl_c_says_what_is_kept(model, archive, tmp_path, capsys, monkeypatch)
     assert run(["predict", str(archive), "-m", model, "--device", "cpu", "-o", str(tmp_path / "out.jsonl")]) == 130
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        f"256 documents are kept in {tmp_path}/out.jsonl.part; --resume goes on from there",
+        f"256 documents are kept in {tmp_path}/out.jsonl.part; --resume continues from there",
         "musamma: interrupted",
     ]
 
@@ -353,7 +353,7 @@ def test_a_brat_folder(call, expected, tmp_path):
         (["--engine", "ray", "-o", "out", "-f", "html"], "--engine ray with --format html; expected one of "),
         (["-f", "parquet"], "--format parquet to standard output; "),
         (["-f", "brat"], "--format brat to standard output; "),
-        (["-o", "o.jsonl", "--resume", "--overwrite"], "--resume and --overwrite; expected one of both"),
+        (["-o", "o.jsonl", "--resume", "--overwrite"], "--resume and --overwrite; expected only one of them"),
         (["-o", "o.html.gz"], "o.html.gz: html packed as .gz; expected no .gz, or one of jsonl, conll"),
         (["-o", "o.xml.gz"], "o.xml.gz: suffix '.xml'; expected one of .jsonl"),
     ],

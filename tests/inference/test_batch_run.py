@@ -146,11 +146,11 @@ def stopped(archive: Path, target: Path, **options: Any) -> None:
 def test_a_leftover_is_an_error_that_says_how_to_go_on(tmp_path, archive):
     stopped(archive, tmp_path / "out")
     with pytest.raises(
-        InputError, match=r"out\.part: an unfinished output; .*--overwrite, or go on with it with --resume"
+        InputError, match=r"out\.part: an unfinished output; .*`overwrite=True`, or continue it with `resume=True`"
     ):
         tag(archive, tmp_path / "out")
     assert tag(archive, tmp_path / "out", overwrite=True).records == COUNT
-    with pytest.raises(InputError, match=r"out: the output is there and whole; expected an unfinished out\.part"):
+    with pytest.raises(InputError, match=r"out: the output is complete; expected an unfinished out\.part"):
         tag(archive, tmp_path / "out", resume=True)
     assert tag(archive, tmp_path / "out").records == COUNT  # replaced as a whole
 
@@ -159,10 +159,12 @@ def test_a_leftover_is_an_error_that_says_how_to_go_on(tmp_path, archive):
 def test_a_journal_that_is_none(tmp_path, archive, content):
     stopped(archive, tmp_path / "out")
     (tmp_path / "out.part.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"out\.part\.json: no journal of a run: .*; begin anew with --overwrite"):
+    with pytest.raises(
+        InputError, match=r"out\.part\.json: not the state of a run: .*; start over with `overwrite=True`"
+    ):
         tag(archive, tmp_path / "out", resume=True)
     (tmp_path / "out.part.json").unlink()
-    with pytest.raises(InputError, match=r"out\.part: an unfinished output without its journal; "):
+    with pytest.raises(InputError, match=r"out\.part: an unfinished output without its out\.part\.json; "):
         tag(archive, tmp_path / "out", resume=True)
 
 
@@ -193,7 +195,9 @@ def test_a_kill_before_anything_is_tagged(tmp_path, archive, format, monkeypatch
 def test_an_output_shorter_than_its_journal_says(tmp_path, archive):
     stopped(archive, tmp_path / "out")
     os.truncate(tmp_path / "out.part", 10)
-    with pytest.raises(InputError, match=r"out\.part: 10 bytes; expected the [\d,]+ of its journal"):
+    with pytest.raises(
+        InputError, match=r"out\.part: 10 bytes; expected the [\d,]+ bytes that out\.part\.json records"
+    ):
         tag(archive, tmp_path / "out", resume=True)
 
 
@@ -202,7 +206,7 @@ def test_other_settings_are_named(tmp_path, archive):
     before = contents(tmp_path)
     with pytest.raises(
         InputError,
-        match=r'begun with device "cpu", model "a" and is to go on with device "cuda", model "b"; expected the same',
+        match=r'started with device "cpu", model "a" and is resumed with device "cuda", model "b"; expected the same settings',
     ):
         tag(archive, tmp_path / "out", resume=True, settings={"model": "b", "device": "cuda", "format": "jsonl"})
     assert contents(tmp_path) == before
@@ -221,9 +225,7 @@ def test_an_input_that_has_changed_is_an_error(tmp_path, archive, change: Callab
     stopped(archive, tmp_path / "out")
     before = contents(tmp_path / "out.part")
     archive.write_bytes(b"".join(change(archive.read_bytes().splitlines(keepends=True))))
-    with pytest.raises(
-        InputError, match="the first 8 documents of the input are not those that the run was begun with"
-    ):
+    with pytest.raises(InputError, match="the first 8 documents of the input are not those the run was started with"):
         tag(archive, tmp_path / "out", resume=True)
     assert contents(tmp_path / "out.part") == before
 
@@ -256,7 +258,9 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tmp_path, archive):
     size = (tmp_path / "whole").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size * 2 // 3, hard))
     try:
-        with pytest.raises(InputError, match=r"out\.part: File too large; make room, and go on with --resume$"):
+        with pytest.raises(
+            InputError, match=r"out\.part: File too large; free some space, and continue with `resume=True`$"
+        ):
             tag(archive, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -238,13 +238,13 @@ def test_a_run_that_stops_goes_on(
     with pytest.raises(Stopped):
         call(finder(made="so"), progress_bar=StoppingMeter(None))
     assert not (out / "_SUCCESS.json").exists()
-    with pytest.raises(InputError, match=r"an unfinished output; .* or go on with it with --resume"):
+    with pytest.raises(InputError, match=r"an unfinished output; .* or continue it with `resume=True`"):
         call(finder(made="so"))
-    with pytest.raises(InputError, match="begun with shard size 256 and is to go on with shard size 512"):
+    with pytest.raises(InputError, match="started with shard size 256 and is resumed with shard size 512"):
         call(finder(made="so"), resume=True, size=512)
     parts = {path: path.stat().st_mtime_ns for path in out.glob("part-*")}
     assert 2 <= len(parts) < 7
-    with pytest.raises(InputError, match=r'worker on .*begun with made "so" and is to go on with made "otherwise"'):
+    with pytest.raises(InputError, match=r'worker on .*started with made "so" and is resumed with made "otherwise"'):
         call(finder(made="otherwise"), resume=True)
     text = archive.read_text(encoding="utf-8")
     archive.write_text(text.replace("نعم", "لا"), encoding="utf-8")
@@ -258,7 +258,7 @@ def test_a_run_that_stops_goes_on(
     assert joined(out) == (tmp_path / "local.jsonl").read_bytes()
     assert done.documents == COUNT
     for options in ({}, {"resume": True}):
-        with pytest.raises(InputError, match=r"the output is there and whole; .*--overwrite tags everything again"):
+        with pytest.raises(InputError, match=r"the output is complete; .*`overwrite=True` tags everything again"):
             call(finder(), **options)
 
 

@@ -15,7 +15,7 @@ from musamma.data.document import Document, Span, format_json_line, read_jsonl
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
 from musamma.data.import_audit import ImportAudit
-from musamma.inference.writers import OutputFormat, build_output_format, check_folder, format_page, pack
+from musamma.inference.writers import OutputFormat, build_output_format, check_brat_folder, format_page, pack
 
 TEXT = "أعلن (داعش)-الموصل\r\nوصل محمد السعيد وببغداد 😀"
 SPANS = (
@@ -91,9 +91,9 @@ def test_brat_is_a_folder(tmp_path):
     for document in DOCUMENTS:
         assert again[document.id].text == document.text
         assert [span.key for span in again[document.id].spans] == [span.key for span in document.spans]
-    with pytest.raises(InputError, match=r"out: a folder with files in it; expected a folder to be made"):
-        check_folder(path)
-    check_folder(tmp_path / "new")
+    with pytest.raises(InputError, match=r"out: a folder with files in it; expected a new or an empty folder"):
+        check_brat_folder(path)
+    check_brat_folder(tmp_path / "new")
 
 
 def test_parquet_keeps_what_a_table_had(tmp_path):
@@ -128,5 +128,5 @@ def test_parquet_joins_pieces_to_row_groups(tmp_path, monkeypatch):
 
 
 def test_a_format_that_is_none():
-    with pytest.raises(InputError, match="format 'xml'; expected jsonl, conll, html, parquet or brat"):
+    with pytest.raises(InputError, match="format 'xml'; expected one of jsonl, conll, html, parquet, brat"):
         of("xml")
