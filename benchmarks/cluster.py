@@ -134,7 +134,7 @@ def main() -> None:
                     cluster=ClusterOptions(address=nodes.address),
                     audit=ImportAudit(),
                     progress_bar=progress_bar,
-                    size=given.size,
+                    shard_size=given.size,
                 )
             seconds = time.perf_counter() - began
         finally:

@@ -155,7 +155,7 @@ def predict(
                     cluster=ClusterOptions(address=address, workers=workers, gpus=int(device == "cuda")),
                     audit=audit,
                     progress_bar=progress_bar,
-                    size=shard_size or SHARD_RECORDS,
+                    shard_size=shard_size or SHARD_RECORDS,
                     skip=on_error is OnError.skip,
                     resume=resume,
                     overwrite=overwrite,

@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if "," in (pipes := os.environ.get(VARIABLE, "")):
         requests, reports, _ = pipes.split(",")
         config.pluginmanager.register(_Server(config, int(requests), int(reports)))
+        config.addinivalue_line("markers", "xdist_group(name): without a meaning here, where xdist is not loaded")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -217,6 +218,8 @@ class _Server:
             os.set_inheritable(pipe, False)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            raise session.Interrupted("errors during collection")
         items = {item.nodeid: item for item in session.items}
         with open(self._requests, "rb") as requests:  # noqa: PTH123  a pipe
             for line in requests:

@@ -1,7 +1,8 @@
-"""A tagging run spread over a cluster: Ray Data deals out the shards, actors that hold the model tag them."""
+"""Batch tagging on a Ray cluster: Ray Data distributes the shards to worker processes that hold the model."""
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import pickle
@@ -9,16 +10,15 @@ import socket
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from socket import gethostname
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, not_installed, not_one_of
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.batch_run import LoadedTagger, run_settings, tag_records
 from musamma.inference.inputs import Inputs, first_table
@@ -30,19 +30,24 @@ from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunState, RunStats
 from musamma.inference.writers import build_output_format
 
-# In which a cluster's address has to answer.
-_SECONDS = 10.0
+#: Workers that one shard may crash before the run is abandoned: its documents are then likely to be the cause.
+MAX_ATTEMPTS = 5
+
+# Seconds in which the address of a cluster must accept a connection.
+_CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """Where to run.
+    """Where a run takes place and how many processes it uses.
 
     Args:
-        address: of a Ray cluster; by default the one in ``RAY_ADDRESS``, one that was started here, or one that is started for this run.
-        workers: how many processes hold the model; by default as many as there is room for.
-        cpus: cores, and threads, of each.
-        gpus: graphics cards of each.
+        address: ``host:port`` of a Ray cluster. By default the cluster in ``RAY_ADDRESS``; without that the one this process is
+            connected to, one that runs on this machine, or one that is started for this run. A process that is connected to
+            Ray already cannot use another cluster: a different address is an error.
+        workers: processes that hold the model; by default as many as the cluster has room for.
+        cpus: cores, and threads, per worker.
+        gpus: GPUs per worker.
     """
 
     address: str | None = None
@@ -59,76 +64,72 @@ def tag_on_cluster(
     cluster: ClusterOptions,
     audit: ImportAudit,
     progress_bar: ProgressBar,
-    size: int = SHARD_RECORDS,
+    shard_size: int = SHARD_RECORDS,
     skip: bool = False,
     resume: bool = False,
     overwrite: bool = False,
 ) -> tuple[RunStats, RunStats]:
-    """Tag the input on a cluster, a file of the folder for each shard of it.
+    """Tag the input on a cluster and write one file per shard into a folder.
 
     Args:
-        inputs: what is to be tagged; its ``output`` is the folder.
-        load: gives the tagger; called by each worker, which it is sent to.
-        folder: where to write; like the inputs and the model, on storage that all nodes share.
+        inputs: the input; its ``output`` is the folder.
+        load: loads the tagger; it is sent to every worker and called there.
+        folder: the output; like the inputs and the model, on storage that all nodes share.
         cluster: where to run.
-        audit: where to count what the format cannot hold.
-        progress_bar: shows how far it has come.
-        size: records of a shard.
-        skip: put lines that are no documents aside, instead of stopping at the first.
-        resume: go on with what an earlier run has left; from the start where it left nothing.
-        overwrite: remove what an earlier run has left.
+        audit: counts what the output format cannot represent.
+        progress_bar: shows the progress.
+        shard_size: minimum number of records per shard.
+        skip: write records that are not documents to the rejects instead of stopping at the first.
+        resume: continue an unfinished run; starts from the beginning if there is none.
+        overwrite: remove the output of an earlier run.
 
     Returns:
-        What was done in all, and by the runs before.
+        The statistics of the whole run, and those of the earlier runs that it continues.
 
     Raises:
-        InputError: a record is no document, the folder or the cluster cannot be used, ray is not installed, or a worker cannot
-            load the model or sees other files.
-        RuntimeError: a shard brings its workers down again and again, or Ray gave up.
+        InputError: a record is not a document, the folder or the cluster cannot be used, Ray is not installed, or a worker
+            cannot load the model or reads other files.
+        RuntimeError: a shard crashes its workers repeatedly, or Ray failed.
     """
-    if find_spec("ray") is None:
-        raise InputError("ray is not installed", where="--engine ray", remedy="pip install 'musamma[ray]'")
-    if folder.format not in PART_FORMATS:
-        raise InputError(f"--engine ray with --format {folder.format}", expected=f"one of {', '.join(PART_FORMATS)}")
-    for name, count in (("--workers", cluster.workers), ("cpus", cluster.cpus)):
-        if count is not None and count < 1:
-            raise InputError(f"{name} {count}", expected="1 or more")
-    asked = run_settings(inputs, format=folder.format, packing=folder.packing) | {"shard size": size}
-    folder.check(asked, resume=resume, overwrite=overwrite)
-    shards = list(cut_shards(inputs, size=size, skip=skip))
-    folder.open(asked, overwrite=overwrite)
-    journals = folder.done(shards)
-    before = sum_stats(journal.stats for journal in journals.values())
-    settings = next((dict(journal.settings) for journal in journals.values()), None)
-    bytes_of = {shard.number: shard.read - (shards[shard.number - 1].read if shard.number else 0) for shard in shards}
-    job = WorkerConfig(
+    _check_options(folder, cluster)
+    settings = run_settings(inputs, format=folder.format, packing=folder.packing) | {"shard size": shard_size}
+    folder.check_start(settings, resume=resume, overwrite=overwrite)
+    shards = list(cut_shards(inputs, size=shard_size, skip=skip))
+    folder.start(settings, overwrite=overwrite)
+    finished = folder.read_finished(shards)
+    stats_by_shard = {number: state.stats for number, state in finished.items()}
+    before = sum_stats(stats_by_shard.values())
+    tagger_settings = next((dict(state.settings) for state in finished.values()), None)
+    config = WorkerConfig(
         inputs=inputs,
         load=load,
         folder=folder,
-        base=str(Path.cwd()),
+        working_folder=str(Path.cwd()),
         table=first_table(inputs) if folder.format == "parquet" else None,
-        settings=settings,
+        settings=tagger_settings,
         cpus=cluster.cpus,
     )
-    stats_by_shard = {number: journal.stats for number, journal in journals.items()}
-    read = sum(bytes_of[number] for number in stats_by_shard)
-    missing = [shard for shard in shards if shard.number not in stats_by_shard]
+    shard_bytes = {
+        shard.number: shard.read - (shards[shard.number - 1].read if shard.number else 0) for shard in shards
+    }
+    bytes_read = sum(shard_bytes[number] for number in stats_by_shard)
     try:
-        with closing(_tag_shards(missing, job, cluster)) as results:
-            for number, journal in results:
-                if settings is None:
-                    settings = dict(journal.settings)
-                if journal.settings != settings:
-                    folder.part(number).unlink()
-                    check_same_settings(settings, journal.settings)
-                stats_by_shard[number] = journal.stats
-                read += bytes_of[number]
-                done = sum_stats(stats_by_shard.values())
+        missing = [shard for shard in shards if shard.number not in stats_by_shard]
+        with closing(_tag_shards(missing, config, cluster)) as results:
+            for number, state in results:
+                if tagger_settings is None:
+                    tagger_settings = dict(state.settings)
+                if state.settings != tagger_settings:
+                    folder.part_path(number).unlink()
+                    check_same_settings(tagger_settings, state.settings)
+                stats_by_shard[number] = state.stats
+                bytes_read += shard_bytes[number]
+                total = sum_stats(stats_by_shard.values())
                 progress_bar.show(
-                    read=read,
-                    documents=done.documents - before.documents,
-                    names=done.names,
-                    rejected=done.rejected,
+                    read=bytes_read,
+                    documents=total.documents - before.documents,
+                    names=total.names,
+                    rejected=total.rejected,
                 )
     except BaseException:
         if not stats_by_shard:
@@ -136,248 +137,197 @@ def tag_on_cluster(
             with suppress(OSError):
                 folder.path.rmdir()
         raise
-    done = sum_stats(stats_by_shard[shard.number] for shard in shards)
-    for kind, count in done.lost.items():
+    total = sum_stats(stats_by_shard[shard.number] for shard in shards)
+    for kind, count in total.lost.items():
         audit.add(kind, count=count)
-    folder.finish(done, shards=len(shards), settings=asked | (settings or {}))
-    return done, before
+    folder.finish(total, shards=len(shards), settings=settings | (tagger_settings or {}))
+    return total, before
+
+
+def _check_options(folder: PartsFolder, cluster: ClusterOptions) -> None:
+    if find_spec("ray") is None:
+        raise not_installed("ray", extra="ray", where="`engine='ray'`")
+    if folder.format not in PART_FORMATS:
+        raise not_one_of("format", folder.format, PART_FORMATS, where="`engine='ray'`")
+    for name, count in (("`workers`", cluster.workers), ("cpus", cluster.cpus)):
+        if count is not None and count < 1:
+            raise InputError(f"{name} {count}", expected="1 or more")
 
 
 def _tag_shards(
-    shards: list[Shard], job: WorkerConfig, cluster: ClusterOptions
+    shards: list[Shard], config: WorkerConfig, cluster: ClusterOptions
 ) -> Generator[tuple[int, RunState], None, None]:
-    """Have shards tagged; number and journal of each, as they are done."""
+    """Tag shards on the cluster; yield the number and state of each in the order in which they finish."""
     if not shards:
         return
-    with _ray_connection(cluster) as ray:
+    with _connected_ray(cluster) as ray:
         from ray.data import ActorPoolStrategy
 
         workers = min(cluster.workers or _count_fitting_workers(ray, cluster), len(shards))
         rows = [{"shard": pickle.dumps(shard)} for shard in shards]
-        # An actor that dies is started again, somewhere, and what it was given is done again: Ray Data's default, without end.
-        told = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        # By default Ray Data restarts a worker that dies, on any node, and repeats its row, without a limit.
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             ShardWorker,
-            fn_constructor_args=(job,),
+            fn_constructor_args=(config,),
             compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
             num_cpus=cluster.cpus,
             num_gpus=cluster.gpus or None,
         )
         try:
-            for row in told.iter_rows():
-                yield _parse_result(orjson.loads(row["told"]))
+            for row in results.iter_rows():
+                yield _parse_result(orjson.loads(row["result"]))
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             lines = str(cause).strip().splitlines()
-            raise RuntimeError(f"Ray gave up: {lines[-1] if lines else type(cause).__name__}") from error
+            raise RuntimeError(f"Ray failed: {lines[-1] if lines else type(cause).__name__}") from error
 
 
-def _parse_result(told: dict[str, Any]) -> tuple[int, RunState]:
-    if "failed" in told:
-        raise RuntimeError(told["failed"])
-    if "found" in told:
-        raise InputError(told["found"], where=told["where"], expected=told["expected"], remedy=told["remedy"])
-    return told["number"], RunState(settings=told["settings"], stats=RunStats(**told["stats"]))
-
-
-@contextmanager
-def _ray_connection(cluster: ClusterOptions) -> Iterator[Any]:
-    """Ray, quiet; what was started or connected here is left at the end."""
-    if (cluster.address or os.environ.get("RAY_ADDRESS", "")).startswith("ray://"):
-        raise InputError(
-            "a ray:// address",
-            where="--address",
-            expected="host:port of the cluster, from one of its nodes",
-            remedy="run the command there, such as with ray job submit",
-        )
-    # Read when Ray is imported and handed to what it starts.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")  # of workers that died, on standard output
-    import ray
-    import ray.data
-
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    shown = context.enable_progress_bars, context.print_on_execution_start
-    context.enable_progress_bars = context.print_on_execution_start = False
-    ours = not ray.is_initialized()
-    try:
-        if ours:
-            try:
-                _check_address_answers(cluster.address)
-                with _silenced_stderr():
-                    ray.init(
-                        address=cluster.address,
-                        include_dashboard=False,
-                        log_to_driver=False,
-                        logging_level=logging.ERROR,
-                    )
-            except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-                raise InputError(
-                    f"no Ray cluster: {' '.join(str(error).split())}",
-                    where=f"--address {cluster.address}",
-                    expected="host:port of one that runs",
-                    remedy="start it with ray start --head, or leave --address out to run here",
-                ) from error
-        yield ray
-    finally:
-        context.enable_progress_bars, context.print_on_execution_start = shown
-        if ours:
-            ray.shutdown()
-
-
-def _check_address_answers(address: str | None) -> None:
-    """Fail where nobody answers: Ray would go on trying for many minutes."""
-    host, _, port = (address or "").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_SECONDS).close()
-
-
-@contextmanager
-def _silenced_stderr() -> Iterator[None]:
-    """Nothing on stderr, from libraries in C++ neither: Ray's says there that it has been told to be quiet."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)
+def _parse_result(result: dict[str, Any]) -> tuple[int, RunState]:
+    if "abandoned" in result:
+        raise RuntimeError(result["abandoned"])
+    if "input_error" in result:
+        raise InputError(**result["input_error"])
+    return result["number"], RunState(settings=result["settings"], stats=RunStats(**result["stats"]))
 
 
 def _count_fitting_workers(ray: Any, cluster: ClusterOptions) -> int:
-    """How many workers there is room for."""
-    there = ray.cluster_resources()
-    wanted = {"CPU": cluster.cpus, "GPU": cluster.gpus}
-    for name, count in wanted.items():
-        if count > there.get(name, 0):
+    """Return how many workers the cluster has resources for."""
+    available = ray.cluster_resources()
+    required = {"CPU": cluster.cpus, "GPU": cluster.gpus}
+    for name, count in required.items():
+        if count > available.get(name, 0):
             raise InputError(
-                f"{there.get(name, 0):g} {name} in the cluster",
-                expected=f"{count} a worker",
-                remedy="add nodes, or give --workers to wait for them",
+                f"{available.get(name, 0):g} {name} in the cluster",
+                expected=f"{count} per worker",
+                remedy="add nodes, or set `workers` to wait for them",
             )
-    return min(int(there[name] // count) for name, count in wanted.items() if count)
+    return min(int(available[name] // count) for name, count in required.items() if count)
 
 
-#: Workers that one shard may bring down before the run is given up: its documents are then what kills them.
-MAX_ATTEMPTS = 5
+# In the worker processes.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What every worker has to know.
+    """The settings of every worker.
 
     Args:
-        inputs: what is tagged.
-        load: gives the tagger.
-        folder: where to write.
-        base: the folder that relative paths are meant from.
-        table: further columns of the first input.
-        settings: what the parts that are there were made with; ``None`` where there are none.
+        inputs: the input.
+        load: loads the tagger.
+        folder: the output.
+        working_folder: the folder that relative paths refer to.
+        table: the additional columns of the first input.
+        settings: the settings that the finished parts were made with; ``None`` if there are none.
         cpus: threads of a worker.
     """
 
     inputs: Inputs
     load: Callable[[], LoadedTagger]
     folder: PartsFolder
-    base: str
+    working_folder: str
     table: pa.Schema | None
     settings: Mapping[str, Any] | None
     cpus: int
 
 
 class ShardWorker:
-    """Tags shards, one after the other, with the model that it holds; what Ray makes an actor of."""
+    """Tags one shard after another with a model that it loads once. Ray runs it as an actor."""
 
-    def __init__(self, job: WorkerConfig) -> None:
-        self.job = job
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
         self._loaded: LoadedTagger | None = None
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
-        """Tag a shard: one row in, one row out. Errors of the input come back as rows: Ray would show where they were raised."""
+        """Tag the shard of a row and return its result.
+
+        Errors of the input are part of the result: Ray would add the traceback to an exception.
+        """
+        result: dict[str, Any]
         try:
             shard: Shard = pickle.loads(row["shard"])
-            journal = self.tag(shard)
-            told = {"number": shard.number, "settings": journal.settings, "stats": journal.stats}
+            state = self.tag(shard)
+            result = {"number": shard.number, "settings": state.settings, "stats": asdict(state.stats)}
         except InputError as error:
-            told = {"found": error.found, "where": error.where, "expected": error.expected, "remedy": error.remedy}
+            details = {key: getattr(error, key) for key in ("found", "where", "expected", "remedy")}
+            result = {"input_error": details}
         except _AbandonedShard as error:
-            told = {"failed": str(error)}
-        return {"told": orjson.dumps(told)}
+            result = {"abandoned": str(error)}
+        return {"result": orjson.dumps(result)}
 
     def tag(self, shard: Shard) -> RunState:
-        """Tag a shard and publish it.
+        """Tag a shard and publish its part.
 
         Raises:
-            InputError: the model cannot be loaded, its settings are not those of the run, the records are not those of the shard,
-                or the output cannot be written.
+            InputError: the model cannot be loaded, its settings differ from those of the run, the records differ from those of
+                the shard, or the output cannot be written.
         """
-        with suppress(FileNotFoundError):  # Absolute paths can do without.
-            os.chdir(self.job.base)
-        folder = self.job.folder
-        name = folder.part(shard.number).name
-        if folder.attempts(shard.number) >= MAX_ATTEMPTS:
+        with suppress(FileNotFoundError):  # not needed for absolute paths
+            os.chdir(self.config.working_folder)
+        folder = self.config.folder
+        name = folder.part_path(shard.number).name
+        if folder.count_attempts(shard.number) >= MAX_ATTEMPTS:
+            first = shard.ranges[0]
             raise _AbandonedShard(
-                f"{name} has brought {MAX_ATTEMPTS} workers down: {shard.pieces[0].path}, {shard.records:,} records from "
-                f"number {shard.pieces[0].first + 1:,} on; give workers more memory, or tag these without --engine ray"
+                f"{name} crashed {MAX_ATTEMPTS} workers: {first.path}, {shard.records:,} records from record "
+                f"{first.first + 1:,} on; give workers more memory, or tag these records without `engine='ray'`"
             )
         audit = ImportAudit(source=name, limit=1)
         errors: list[InputError] = []
         try:
-            attempt = folder.attempt(shard.number)
-            written = build_output_format(folder.format, packing=folder.packing, audit=audit, table=self.job.table)
+            attempt = folder.start_attempt(shard.number)
+            output_format = build_output_format(
+                folder.format, packing=folder.packing, audit=audit, table=self.config.table
+            )
             with (
                 ProgressBar(None) as progress_bar,
-                ResumableFile(attempt / name) as part,
-                closing(read_shard(shard, self.job.inputs)) as read,
+                ResumableFile(attempt / name) as output,
+                closing(read_shard(shard, self.config.inputs)) as shard_records,
             ):
-                records = _collect_first_error(read, errors)
+                records = _keep_first_error(shard_records, errors)
                 stats = tag_records(
-                    records, self._load, part, written, audit=audit, progress_bar=progress_bar, skip=True
+                    records, self._load, output, output_format, audit=audit, progress_bar=progress_bar, skip=True
                 )
             if stats.digest != shard.digest:
-                seen = f": {errors[0]}" if errors and not shard.rejected else ""
+                reason = f": {errors[0]}" if errors and not shard.rejected else ""
                 raise InputError(
-                    f"{gethostname()} reads other records for {name} than were read first{seen}",
-                    expected="the same files on every node, unchanged while the run lasts",
-                    remedy="put inputs on storage that all nodes share, and go on with --resume",
+                    f"{socket.gethostname()} reads other records for {name} than the first reading found{reason}",
+                    expected="the same files on every node, unchanged during the run",
+                    remedy="put the inputs on storage that all nodes share, and continue with `resume=True`",
                 )
-            journal = RunState(settings=_through_json(self._load().settings), stats=stats)
-            folder.publish(shard.number, journal, attempt)
+            state = RunState(settings=_through_json(self._load().settings), stats=stats)
+            folder.publish(shard.number, state, attempt)
         except OSError as error:
             raise InputError(
                 str(error.strerror or error),
-                where=f"{error.filename or folder.path} on {gethostname()}",
+                where=f"{error.filename or folder.path} on {socket.gethostname()}",
                 expected="a folder that all nodes can write to",
-                remedy="make room or choose another --output",
+                remedy="free some space or choose another `output`",
             ) from error
-        return journal
+        return state
 
     def _load(self) -> LoadedTagger:
         if self._loaded is None:
-            os.environ["OMP_NUM_THREADS"] = str(self.job.cpus)
-            self._loaded = self.job.load()
+            os.environ["OMP_NUM_THREADS"] = str(self.config.cpus)
+            self._loaded = self.config.load()
             if (torch := sys.modules.get("torch")) is not None:
-                torch.set_num_threads(self.job.cpus)
-            if self.job.settings is not None:
-                check_same_settings(self.job.settings, _through_json(self._loaded.settings))
+                torch.set_num_threads(self.config.cpus)
+            if self.config.settings is not None:
+                check_same_settings(self.config.settings, _through_json(self._loaded.settings))
         return self._loaded
 
 
 class _AbandonedShard(RuntimeError):
-    """A shard that is given up."""
+    """A shard that crashed too many workers."""
 
 
-def check_same_settings(settings: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Compare a worker's settings with those of the parts that are there."""
-    RunState(settings=settings, stats=RunStats()).check_settings(own, where=f"worker on {gethostname()}")
+def check_same_settings(settings: Mapping[str, Any], worker_settings: Mapping[str, Any]) -> None:
+    """Raise an :class:`InputError` if a worker's settings differ from those of the finished parts."""
+    RunState(settings=settings, stats=RunStats()).check_settings(
+        worker_settings, where=f"worker on {socket.gethostname()}"
+    )
 
 
-def _collect_first_error(records: Iterator[Record], errors: list[InputError]) -> Iterator[Record]:
+def _keep_first_error(records: Iterator[Record], errors: list[InputError]) -> Iterator[Record]:
     for record in records:
         if record.error is not None and not errors:
             errors.append(record.error)
@@ -385,5 +335,122 @@ def _collect_first_error(records: Iterator[Record], errors: list[InputError]) ->
 
 
 def _through_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they come back from JSON, to compare them."""
+    """Return settings as they are read back from JSON, for comparison."""
     return dict(orjson.loads(orjson.dumps(dict(settings))))
+
+
+# The connection to Ray.
+
+
+@contextmanager
+def _connected_ray(cluster: ClusterOptions) -> Iterator[Any]:
+    """Yield the module ``ray``, connected and silent; end the connection afterwards if it was made here.
+
+    Raises:
+        InputError: nothing answers at the address, or this process is connected to another cluster.
+    """
+    environment_address = os.environ.get("RAY_ADDRESS") or None
+    address = cluster.address or environment_address
+    where = (
+        "`address`" if address is None else f"`address={address!r}`" if cluster.address else f"RAY_ADDRESS={address}"
+    )
+    if address is not None and address.startswith("ray://"):
+        raise InputError(
+            "a ray:// address",
+            where=where,
+            expected="host:port of the cluster, from one of its nodes",
+            remedy="run the command there, such as with ray job submit",
+        )
+    # Ray reads these when it is imported and passes them on to the processes it starts.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")  # messages of workers that died, on standard output
+    import ray
+    import ray.data
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    previous = context.enable_progress_bars, context.print_on_execution_start
+    context.enable_progress_bars = context.print_on_execution_start = False
+    connect = not ray.is_initialized()
+    try:
+        if connect:
+            _connect(ray, cluster.address, address, where=where)
+        else:
+            _check_connection(ray, address, where=where)
+        yield ray
+    finally:
+        context.enable_progress_bars, context.print_on_execution_start = previous
+        if connect:
+            ray.shutdown()
+
+
+def _connect(ray: Any, parameter: str | None, address: str | None, *, where: str) -> None:
+    """Connect to the cluster at ``address``, which is ``parameter`` or comes from ``RAY_ADDRESS``; start one without either."""
+    try:
+        # Ray itself would retry an address where nothing answers for many minutes.
+        host, _, port = (address or "").rpartition(":")
+        if host and port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+        with _silenced_stderr():
+            ray.init(address=parameter, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise InputError(
+            f"no Ray cluster: {' '.join(str(error).split())}",
+            where=where,
+            expected="host:port of a running cluster",
+            remedy="start one with ray start --head, or leave out `address` to run on this machine",
+        ) from error
+
+
+def _check_connection(ray: Any, address: str | None, *, where: str) -> None:
+    """Raise an :class:`InputError` if the existing connection leads to another cluster than the address names.
+
+    Without an address, or with ``auto``, any existing connection is the one to use.
+    """
+    connected = ray.get_runtime_context().gcs_address
+    if address is None or address == "auto" or _is_same_address(address, connected):
+        return
+    raise InputError(
+        f"this process is connected to the Ray cluster at {connected}",
+        where=where,
+        expected="that address, or no connection",
+        remedy="call ray.shutdown() first, or leave out `address` to use that cluster",
+    )
+
+
+def _is_same_address(address: str, connected: str) -> bool:
+    """Return whether two ``host:port`` name the same port of the same machine."""
+    host, _, port = address.rpartition(":")
+    connected_host, _, connected_port = connected.rpartition(":")
+    return port == connected_port and not _resolve(host).isdisjoint(_resolve(connected_host))
+
+
+def _resolve(host: str) -> set[str]:
+    """Return the IP addresses of a host; those of this machine, as Ray announces it, if one is a loopback address."""
+    host = host.strip("[]")
+    try:
+        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return {host}
+    if any(ipaddress.ip_address(address).is_loopback for address in addresses):
+        import ray.util
+
+        addresses.add(ray.util.get_node_ip_address())
+    return addresses
+
+
+@contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """Discard what is written to file descriptor 2: Ray's C++ code reports there that logging is off."""
+    original = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(original, 2)
+        os.close(null)
+        os.close(original)

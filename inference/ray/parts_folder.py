@@ -1,4 +1,4 @@
-"""A folder of outputs, one of each shard: what of it is done, and what becomes of it when all is."""
+"""The output folder of a run on a cluster: one part per shard, the state of the parts, and the steps from start to finish."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from uuid import uuid4
 
 import orjson
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, not_writable
 from musamma.data.files import fsync_folder
 from musamma.inference.inputs import REJECTS
 from musamma.inference.ray.shards import Shard
 from musamma.inference.run_state import RunState, RunStats, complete_output, read_state, unfinished_output, write_state
 
-_SUFFIXES = {None: "", "gzip": ".gz", "zstd": ".zst"}
 PART_FORMATS = ("jsonl", "parquet", "conll")
 SUCCESS_FILE = "_SUCCESS.json"
+_SUFFIXES = {None: "", "gzip": ".gz", "zstd": ".zst"}
 
 
 @dataclass(frozen=True, slots=True)
 class PartsFolder:
-    """``part-00000.jsonl`` and so on, with their rejects beside them and, until all are there, ``_run.json`` and ``_run/``.
+    """A folder of ``part-00000.jsonl`` and so on, with their rejects and, until the run is finished, ``_run.json`` and ``_run/``.
 
-    A part appears under its name when it is whole, and after the journal that tells of it: what is there is done. Whoever makes
-    one writes to a folder of its own first, so that two that make the same part do not meet.
+    A part gets its name when it is complete and its state has been written: a part that exists is finished. Every attempt to make
+    a part writes to a folder of its own, so two workers that make the same part do not interfere.
 
     Args:
         path: the folder.
-        format: ``jsonl``, ``parquet`` or ``conll``.
+        format: one of :data:`PART_FORMATS`.
         packing: ``gzip``, ``zstd`` or ``None``.
     """
 
@@ -39,161 +39,172 @@ class PartsFolder:
     format: str
     packing: str | None = None
 
-    def part(self, number: int) -> Path:
-        """Where the documents of a shard go."""
+    # Files of the folder.
+
+    def part_path(self, number: int) -> Path:
+        """Return the file for the documents of a shard."""
         return self.path / f"part-{number:05d}.{self.format}{_SUFFIXES[self.packing]}"
 
-    def rejects(self, number: int) -> Path:
-        """Where its lines that are no documents go."""
+    def rejects_path(self, number: int) -> Path:
+        """Return the file for the records of a shard that are not documents."""
         return self.path / f"part-{number:05d}{REJECTS}"
 
-    def journal(self, number: int) -> Path:
-        """What tells of it until all are there."""
-        return self._work / f"part-{number:05d}.json"
+    def state_path(self, number: int) -> Path:
+        """Return the file for the state of a part; removed when the run is finished."""
+        return self._run_folder / f"part-{number:05d}.json"
 
-    def check(self, asked: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-        """See whether a run can begin here, or go on with the one before. Nothing is written.
+    @property
+    def _run_path(self) -> Path:
+        return self.path / "_run.json"
+
+    @property
+    def _run_folder(self) -> Path:
+        return self.path / "_run"
+
+    def _entries(self) -> list[Path]:
+        return list(self.path.iterdir()) if self.path.is_dir() else []
+
+    # Start and resume.
+
+    def check_start(self, settings: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+        """Check that a run can start here or continue the one before. Writes nothing.
 
         Args:
-            asked: what a resumed run must share with the one before.
-            resume: go on with what an earlier run has left; from the start where it left nothing.
-            overwrite: whatever an earlier run has left will be removed.
+            settings: the settings that a resumed run must share with the one before.
+            resume: continue an unfinished run; starts from the beginning if there is none.
+            overwrite: the output of an earlier run will be removed.
 
         Raises:
-            InputError: what is there is not asked for, or was begun with something else.
+            InputError: the folder holds something that neither option allows for, or the settings differ.
         """
         where = str(self.path)
         if self.path.exists() and not self.path.is_dir():
-            raise InputError("a file", where=where, expected="a folder to write", remedy="choose another --output")
+            raise InputError("a file", where=where, expected="a folder to write", remedy="choose another `output`")
         if any(not entry.name.startswith(("_run", "part-", SUCCESS_FILE)) for entry in self._entries()):
             raise InputError(
                 "a folder with other files in it",
                 where=where,
-                expected="a folder to be made",
-                remedy="choose another --output",
+                expected="a new folder",
+                remedy="choose another `output`",
             )
         if overwrite:
             return
         if (self.path / SUCCESS_FILE).exists():
             raise complete_output(self.path, expected="an unfinished output" if resume else "a new folder")
-        if self._begun.exists() and resume:
-            read_state(self._begun).check_settings(asked, where=str(self._begun))
+        if self._run_path.exists() and resume:
+            read_state(self._run_path).check_settings(settings, where=str(self._run_path))
         elif self._entries():
-            raise unfinished_output(self.path, missing_state=self._begun.name if resume else None)
+            raise unfinished_output(self.path, missing_state=self._run_path.name if resume else None)
 
-    def open(self, asked: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Begin a run, or go on with the one before, as :meth:`check` allowed.
+    def start(self, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Start a run or continue the one before, after :meth:`check_start`.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: the folder cannot be written.
         """
         try:
             if overwrite:
                 self.remove()
             self.path.mkdir(parents=True, exist_ok=True)
-            write_state(RunState(settings=asked, stats=RunStats()), self._begun)
-            self._work.mkdir(exist_ok=True)
-            for attempt in self._work.glob("attempt-*"):
+            write_state(RunState(settings=settings, stats=RunStats()), self._run_path)
+            self._run_folder.mkdir(exist_ok=True)
+            for attempt in self._run_folder.glob("attempt-*"):
                 shutil.rmtree(attempt)
         except OSError as error:
-            raise InputError(
-                str(error.strerror or error),
-                where=str(error.filename or self.path),
-                remedy="choose an --output that can be written",
-            ) from error
+            raise not_writable(self.path, error, remedy="choose an `output` that can be written") from error
 
-    def done(self, shards: Iterable[Shard]) -> dict[int, RunState]:
-        """The journals of the parts that are there, by number; all of them made with the same settings.
+    def read_finished(self, shards: Iterable[Shard]) -> dict[int, RunState]:
+        """Return the states of the finished parts by number; all were made with the same settings.
 
         Raises:
-            InputError: one was made of other records than those of its shard.
+            InputError: a part was made from other records than those of its shard.
         """
-        found: dict[int, RunState] = {}
+        finished: dict[int, RunState] = {}
         for shard in shards:
-            if not self.part(shard.number).exists() or not self.journal(shard.number).exists():
+            part = self.part_path(shard.number)
+            if not part.exists() or not self.state_path(shard.number).exists():
                 continue
-            journal = read_state(self.journal(shard.number))
-            if journal.stats.digest != shard.digest:
+            state = read_state(self.state_path(shard.number))
+            if state.stats.digest != shard.digest:
                 raise InputError(
-                    f"the input of {self.part(shard.number).name} is not what it was made of",
-                    where="--resume",
-                    expected="the same input; only what has not been tagged yet may change",
-                    remedy="give the same input, or begin anew with --overwrite",
+                    f"the input of {part.name} has changed",
+                    where="`resume=True`",
+                    expected="the same input; only records that are not tagged yet may change",
+                    remedy="give the same input, or start again with `overwrite=True`",
                 )
-            if found and journal.settings != next(iter(found.values())).settings:
-                self.part(shard.number).unlink()  # A run that was stopped before it could tell of it.
+            if finished and state.settings != next(iter(finished.values())).settings:
+                part.unlink()  # the run was stopped before it could report the difference
                 continue
-            found[shard.number] = journal
-        return found
+            finished[shard.number] = state
+        return finished
 
-    def attempt(self, number: int) -> Path:
-        """A new folder to make a part in."""
-        path = self._work / f"attempt-{number:05d}-{uuid4().hex}"
+    # Parts.
+
+    def start_attempt(self, number: int) -> Path:
+        """Create and return a new folder in which to make a part."""
+        path = self._run_folder / f"attempt-{number:05d}-{uuid4().hex}"
         path.mkdir(parents=True)
         return path
 
-    def attempts(self, number: int | None = None) -> int:
-        """How many of them were left unfinished."""
-        return sum(1 for _ in self._work.glob(f"attempt-{'*' if number is None else f'{number:05d}-*'}"))
+    def count_attempts(self, number: int | None = None) -> int:
+        """Return the number of unfinished attempts at a part, or at all parts."""
+        return sum(1 for _ in self._run_folder.glob(f"attempt-{'*' if number is None else f'{number:05d}-*'}"))
 
-    def publish(self, number: int, journal: RunState, attempt: Path) -> None:
-        """Put a part that was made in a folder of its own under its name.
+    def publish(self, number: int, state: RunState, attempt: Path) -> None:
+        """Move a part from the folder of its attempt to its final name, after its state and rejects.
 
         Raises:
-            OSError: it cannot be moved.
+            OSError: a file cannot be moved.
         """
-        made = attempt / self.part(number).name
-        told = attempt / "journal.json"
-        write_state(journal, told)
-        told.replace(self.journal(number))
-        fsync_folder(self._work)
-        rejects = made.with_name(made.name + REJECTS)
+        part = attempt / self.part_path(number).name
+        new_state = attempt / "journal.json"
+        write_state(state, new_state)
+        new_state.replace(self.state_path(number))
+        fsync_folder(self._run_folder)
+        rejects = part.with_name(part.name + REJECTS)
         if rejects.exists():
-            rejects.replace(self.rejects(number))
-        made.replace(self.part(number))
+            rejects.replace(self.rejects_path(number))
+        part.replace(self.part_path(number))
         fsync_folder(self.path)
         shutil.rmtree(attempt, ignore_errors=True)
 
+    # The end of a run.
+
     def finish(self, stats: RunStats, *, shards: int, settings: Mapping[str, Any]) -> None:
-        """Say that all parts are there, and remove what told of them."""
-        content = asdict(stats) | {"shards": shards, "retried": self.attempts(), "settings": dict(settings)}
-        for key in ("bytes", "digest"):  # of single parts
+        """Write ``_SUCCESS.json`` and remove the state of the run.
+
+        Args:
+            stats: the statistics of all parts.
+            shards: number of parts.
+            settings: what the parts were made with.
+        """
+        content = asdict(stats) | {"shards": shards, "retried": self.count_attempts(), "settings": dict(settings)}
+        for key in ("bytes", "digest"):  # defined for single parts only
             del content[key]
-        new = self._work / SUCCESS_FILE
+        new = self._run_folder / SUCCESS_FILE
         new.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         new.replace(self.path / SUCCESS_FILE)
         fsync_folder(self.path)
-        self._begun.unlink()
-        shutil.rmtree(self._work, ignore_errors=True)
-
-    @property
-    def _begun(self) -> Path:
-        return self.path / "_run.json"
-
-    @property
-    def _work(self) -> Path:
-        return self.path / "_run"
+        self._run_path.unlink()
+        shutil.rmtree(self._run_folder, ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove all that a run has left, or written."""
-        # What tells that parts are whole goes first: a stop in between leaves an unfinished output.
+        """Remove all files of a run, finished or not."""
+        # The file that marks the parts as complete goes first: an interruption then leaves an unfinished output.
         for path in (self.path / SUCCESS_FILE, *self.path.glob("part-[0-9]*")):
             path.unlink(missing_ok=True)
-        shutil.rmtree(self._work, ignore_errors=True)
+        shutil.rmtree(self._run_folder, ignore_errors=True)
         for path in self.path.glob("_run.json*"):
             path.unlink()
 
-    def _entries(self) -> list[Path]:
-        return list(self.path.iterdir()) if self.path.is_dir() else []
 
-
-def sum_stats(all_stats: Iterable[RunStats]) -> RunStats:
-    """The all_stats of several parts as one, but for bytes and fingerprint."""
-    whole = RunStats()
-    summed = [item.name for item in fields(RunStats) if item.name not in ("lost", "digest", "bytes")]
-    for stats in all_stats:
-        lost = dict(whole.lost)
+def sum_stats(parts: Iterable[RunStats]) -> RunStats:
+    """Return the sum of the statistics of several parts, without ``bytes`` and ``digest``."""
+    total = RunStats()
+    names = [item.name for item in fields(RunStats) if item.name not in ("lost", "digest", "bytes")]
+    for stats in parts:
+        lost = dict(total.lost)
         for kind, count in stats.lost.items():
             lost[kind] = lost.get(kind, 0) + count
-        whole = replace(whole, lost=lost, **{name: getattr(whole, name) + getattr(stats, name) for name in summed})
-    return whole
+        total = replace(total, lost=lost, **{name: getattr(total, name) + getattr(stats, name) for name in names})
+    return total

@@ -1,4 +1,4 @@
-"""Runs on a cluster of two nodes on this machine: the same comes out as without one, whoever is killed on the way."""
+"""Runs on a cluster of two nodes on this machine: the output is that of a run without a cluster, whichever process dies."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from musamma.cli.main import run
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
-from musamma.data.normalization import install_normalizer
-from musamma.data.tags import TagSet
 from musamma.inference.batch_run import GROUP_SIZE, LoadedTagger, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
 from musamma.inference.progress_bar import ProgressBar
@@ -32,54 +29,59 @@ from musamma.inference.ray.parts_folder import PartsFolder
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunStats
 from musamma.inference.writers import build_output_format
-from musamma.models.classifier import WindowOptions
-from musamma.models.loading import build_classifier, load_tokenizer
+from tests.support import write_random_checkpoint
 
 ray = pytest.importorskip("ray")
 Nodes = pytest.importorskip("ray.cluster_utils").Cluster
 
 pytestmark = [
+    # Ray keeps a connection per process, and a test that kills nodes may bring down its own.
+    pytest.mark.own_process(timeout=240),
     pytest.mark.xdist_group("ray"),
-    # Ray Data warns of settings of its own that it sets to their default itself.
+    # Ray Data warns about settings that it sets to their defaults itself.
     pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context"),
 ]
 COUNT = 6 * GROUP_SIZE + 17
+Run = Callable[..., tuple[RunStats, RunStats]]
 
 
-class Finder:
-    """Finds every Baghdad; ``meets`` is called with each document."""
+class FakeTagger:
+    """Finds every Baghdad, and calls ``on_document`` with each document."""
 
-    def __init__(self, meets: Callable[[Document], None]) -> None:
-        self.meets = meets
+    def __init__(self, on_document: Callable[[Document], None]) -> None:
+        self.on_document = on_document
 
     def tag_groups(self, groups: Iterable[list[Document]]) -> Iterator[tuple[list[Document], int]]:
         for group in groups:
-            yield [self.tagged(document) for document in group], len(group)
+            yield [self.tag(document) for document in group], len(group)
 
-    def tagged(self, document: Document) -> Document:
-        self.meets(document)
-        spans = [Span(found.start(), found.end(), "LOC", 0.5) for found in re.finditer("بغداد", document.text)]
+    def tag(self, document: Document) -> Document:
+        self.on_document(document)
+        spans = [Span(match.start(), match.end(), "LOC", 0.5) for match in re.finditer("بغداد", document.text)]
         return document.with_spans(spans)
 
 
-def finder(meets: Callable[[Document], None] = lambda document: None, **settings: Any) -> Callable[[], LoadedTagger]:
-    return lambda: LoadedTagger(tagger=Finder(meets), settings=settings)
+def fake_tagger(
+    on_document: Callable[[Document], None] = lambda document: None, **settings: Any
+) -> Callable[[], LoadedTagger]:
+    return lambda: LoadedTagger(tagger=FakeTagger(on_document), settings=settings)
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
+    """A cluster of two nodes of one core."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
-        # A node that does not answer is given up in seconds, but not one that waits for a core: a process falls with its node.
+        # A node that does not answer is given up after 10 s: soon enough for the test, late enough on a busy machine.
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_health_check_failure_threshold", "20")
         patch.delenv("RAY_ADDRESS", raising=False)
-        cluster = Nodes(initialize_head=True, head_node_args=small | {"include_dashboard": False})
+        cluster = Nodes(initialize_head=True, head_node_args=node | {"include_dashboard": False})
         try:
-            cluster.add_node(**small)
+            cluster.add_node(**node)
             yield cluster
         finally:
             cluster.shutdown()
@@ -94,187 +96,173 @@ def archive(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def call(nodes: Nodes, archive: Path, tmp_path: Path) -> Callable[..., tuple[RunStats, RunStats]]:
-    """Runs on the cluster."""
+def tag(nodes: Nodes, archive: Path, tmp_path: Path) -> Run:
+    """Tags on the cluster."""
 
-    def called(
+    def run_on_cluster(
         load: Callable[[], LoadedTagger],
         *,
-        source: Path = archive,
         format: str = "jsonl",
-        packing: str | None = None,
         workers: int = 2,
+        address: str | None = nodes.address,
         progress_bar: ProgressBar | None = None,
         **options: Any,
     ) -> tuple[RunStats, RunStats]:
         return tag_on_cluster(
-            Inputs(names=(str(source),), output=str(tmp_path / "out")),
+            Inputs(names=(str(archive),), output=str(tmp_path / "out")),
             load,
-            PartsFolder(tmp_path / "out", format, packing),
-            cluster=ClusterOptions(address=nodes.address, workers=workers),
+            PartsFolder(tmp_path / "out", format),
+            cluster=ClusterOptions(address=address, workers=workers),
             audit=ImportAudit(),
             progress_bar=progress_bar or ProgressBar(None),
-            **{"size": GROUP_SIZE, **options},
+            **{"shard_size": GROUP_SIZE, **options},
         )
 
-    return called
+    return run_on_cluster
 
 
-def locally(load: Callable[[], LoadedTagger], source: Path, target: Path, *, packing: str | None = None) -> RunStats:
-    """A run without a cluster."""
+def tag_locally(load: Callable[[], LoadedTagger], source: Path, target: Path) -> RunStats:
+    """Tag without a cluster."""
     audit = ImportAudit()
-    written = build_output_format("jsonl", packing=packing, audit=audit, table=None)
+    output_format = build_output_format("jsonl", packing=None, audit=audit, table=None)
     with (
         ProgressBar(None) as progress_bar,
-        ResumableFile(target) as part,
+        ResumableFile(target) as output,
         closing(read_inputs(Inputs(names=(str(source),)))) as records,
     ):
-        return tag_records(records, load, part, written, audit=audit, progress_bar=progress_bar, skip=True)
+        return tag_records(records, load, output, output_format, audit=audit, progress_bar=progress_bar, skip=True)
 
 
-def joined(folder: Path, pattern: str = "part-[0-9][0-9][0-9][0-9][0-9].jsonl*") -> bytes:
-    """What the parts hold, in their order; there is nothing else in the folder but what tells that it is whole."""
+def join_parts(folder: Path, pattern: str = "part-[0-9][0-9][0-9][0-9][0-9].jsonl*") -> bytes:
+    """Return the concatenated parts of a finished folder, which holds nothing else."""
     assert (folder / "_SUCCESS.json").exists()
     assert not [path.name for path in folder.iterdir() if not path.name.startswith(("part-", "_SUCCESS"))]
     return b"".join(path.read_bytes() for path in sorted(folder.glob(pattern)))
 
 
-def told(folder: Path) -> dict[str, Any]:
+def read_success(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "_SUCCESS.json").read_bytes())
 
 
-def test_the_command_writes_what_it_writes_without_a_cluster(
+def test_the_command_writes_the_same_as_without_a_cluster(
     nodes: Nodes, wordpiece_encoder: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.manual_seed(5)
-    classifier = build_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
-    torch.nn.init.normal_(classifier.backbone.classifier.weight, std=2)
-    tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
-    model = str(tmp_path / "model")
-    classifier.save_pretrained(Path(model), tokenizer, WindowOptions(max_length=64, overlap=16))
-    capsys.readouterr()  # transformers shows how it saves
+    model = str(write_random_checkpoint(tmp_path / "model", wordpiece_encoder, proclitic_std=None))
+    capsys.readouterr()  # transformers shows a progress bar when it saves
     common = ["predict", str(archive), "--model", model, "--device", "cpu", "--min-score", "0.5", "--output"]
-    spread = ["--engine", "ray", "--address", nodes.address, "--workers", "2", "--shard-size", str(2 * GROUP_SIZE)]
+    on_ray = ["--engine", "ray", "--address", nodes.address, "--workers", "2", "--shard-size", str(2 * GROUP_SIZE)]
 
     assert run([*common, str(tmp_path / "local.jsonl.zst")]) == 0
-    account = capsys.readouterr().err
-    assert run([*common, str(tmp_path / "out.jsonl.zst"), *spread]) == 0
-    assert [re.sub(r", [\d,]+ words/s", "", said) for said in (capsys.readouterr().err, account)] == [
-        re.sub(r", [\d,]+ words/s", "", account)
-    ] * 2
-    assert re.match(rf"{COUNT:,} documents, [\d,]+ names, 0 rejected, ", account)
-    assert "names below their threshold left out" in account
-    assert joined(tmp_path / "out.jsonl.zst") == (tmp_path / "local.jsonl.zst").read_bytes()
+    summary = re.sub(r", [\d,]+ words/s", "", capsys.readouterr().err)
+    assert run([*common, str(tmp_path / "out.jsonl.zst"), *on_ray]) == 0
+    assert re.sub(r", [\d,]+ words/s", "", capsys.readouterr().err) == summary
+    assert re.match(rf"{COUNT:,} documents, [\d,]+ names, 0 rejected", summary)
+    assert "names below their threshold left out" in summary
+    assert join_parts(tmp_path / "out.jsonl.zst") == (tmp_path / "local.jsonl.zst").read_bytes()
     assert len(list((tmp_path / "out.jsonl.zst").glob("part-*"))) == 4
-    assert told(tmp_path / "out.jsonl.zst")["settings"]["model"] == model
+    assert read_success(tmp_path / "out.jsonl.zst")["settings"]["model"] == model
 
 
-def test_a_worker_that_is_killed(call: Callable[..., tuple[RunStats, RunStats]], archive: Path, tmp_path: Path) -> None:
+def test_the_shard_of_a_killed_worker_is_tagged_again(tag: Run, archive: Path, tmp_path: Path) -> None:
     flag = tmp_path / "killed"
 
-    def meets(document: Document) -> None:
+    def on_document(document: Document) -> None:
         if document.id == f"م/{2 * GROUP_SIZE + 100}" and not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    done, _ = call(finder(meets, made="so"))
+    done, _ = tag(fake_tagger(on_document, made="so"))
     assert flag.exists()
-    locally(finder(), archive, tmp_path / "local.jsonl")
-    assert joined(tmp_path / "out") == (tmp_path / "local.jsonl").read_bytes()
-    content = told(tmp_path / "out")
+    tag_locally(fake_tagger(), archive, tmp_path / "local.jsonl")
+    assert join_parts(tmp_path / "out") == (tmp_path / "local.jsonl").read_bytes()
+    content = read_success(tmp_path / "out")
     assert (content["records"], content["documents"], content["shards"], content["retried"]) == (COUNT, COUNT, 7, 1)
     assert content["settings"]["made"] == "so"
     assert done.left_out == COUNT
 
 
-def test_a_node_that_is_gone(
-    call: Callable[..., tuple[RunStats, RunStats]], nodes: Nodes, archive: Path, tmp_path: Path
-) -> None:
-    doomed = nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    name, there = doomed.node_id, tmp_path / "there"
+def test_the_shard_of_a_lost_node_is_tagged_again(tag: Run, nodes: Nodes, archive: Path, tmp_path: Path) -> None:
+    node = nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    node_id, flag = node.node_id, tmp_path / "on-node"
 
-    def meets(document: Document) -> None:
-        if ray.get_runtime_context().get_node_id() == name:
-            there.touch()
+    def on_document(document: Document) -> None:
+        if ray.get_runtime_context().get_node_id() == node_id:
+            flag.touch()
             time.sleep(600)
-        elif not there.exists():
-            time.sleep(0.02)  # so that there is something left for the third node, which is the last one ready
+        elif not flag.exists():
+            time.sleep(0.02)  # leaves shards for the third node, which is ready last
 
-    def remove() -> None:
-        while not there.exists():
+    def remove_node() -> None:
+        while not flag.exists():
             time.sleep(0.05)
-        nodes.remove_node(doomed, allow_graceful=False)
+        nodes.remove_node(node, allow_graceful=False)
 
-    remover = threading.Thread(target=remove, daemon=True)
+    remover = threading.Thread(target=remove_node, daemon=True)
     remover.start()
-    call(finder(meets), workers=3)
-    assert there.exists()
-    remover.join(10)
+    tag(fake_tagger(on_document), workers=3)
+    assert flag.exists()
+    remover.join(30)
     assert not remover.is_alive()
-    locally(finder(), archive, tmp_path / "local.jsonl")
-    assert joined(tmp_path / "out") == (tmp_path / "local.jsonl").read_bytes()
-    assert told(tmp_path / "out")["retried"] == 1
+    tag_locally(fake_tagger(), archive, tmp_path / "local.jsonl")
+    assert join_parts(tmp_path / "out") == (tmp_path / "local.jsonl").read_bytes()
+    assert read_success(tmp_path / "out")["retried"] == 1
 
 
 class Stopped(BaseException):
-    """As a kill of the driver: nothing of ours handles it."""
+    """Ends the driver like a kill: the code under test does not handle it."""
 
 
-class StoppingMeter(ProgressBar):
-    """Stops the driver when two parts are there."""
+class StoppingProgressBar(ProgressBar):
+    """Stops the driver when two parts are finished."""
 
-    shown = 0
+    count = 0
 
     def show(self, *, read: int, documents: int, names: int, rejected: int) -> None:
-        self.shown += 1
-        if self.shown == 2:
+        self.count += 1
+        if self.count == 2:
             raise Stopped
 
 
-def test_a_run_that_stops_goes_on(
-    call: Callable[..., tuple[RunStats, RunStats]], archive: Path, tmp_path: Path
-) -> None:
+def test_a_stopped_run_is_resumed(tag: Run, archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(Stopped):
-        call(finder(made="so"), progress_bar=StoppingMeter(None))
+        tag(fake_tagger(made="so"), progress_bar=StoppingProgressBar(None))
     assert not (out / "_SUCCESS.json").exists()
     with pytest.raises(InputError, match=r"an unfinished output; .* or continue it with `resume=True`"):
-        call(finder(made="so"))
+        tag(fake_tagger(made="so"))
     with pytest.raises(InputError, match="started with shard size 256 and is resumed with shard size 512"):
-        call(finder(made="so"), resume=True, size=512)
+        tag(fake_tagger(made="so"), resume=True, shard_size=512)
     parts = {path: path.stat().st_mtime_ns for path in out.glob("part-*")}
     assert 2 <= len(parts) < 7
     with pytest.raises(InputError, match=r'worker on .*started with made "so" and is resumed with made "otherwise"'):
-        call(finder(made="otherwise"), resume=True)
+        tag(fake_tagger(made="otherwise"), resume=True)
     text = archive.read_text(encoding="utf-8")
     archive.write_text(text.replace("نعم", "لا"), encoding="utf-8")
-    with pytest.raises(InputError, match=r"the input of part-0000\d.jsonl is not what it was made of"):
-        call(finder(made="so"), resume=True)
+    with pytest.raises(InputError, match=r"the input of part-0000\d.jsonl has changed"):
+        tag(fake_tagger(made="so"), resume=True)
     archive.write_text(text, encoding="utf-8")
-    done, before = call(finder(made="so"), resume=True)
+    done, before = tag(fake_tagger(made="so"), resume=True)
     assert before.documents >= 2 * GROUP_SIZE
     assert {path: path.stat().st_mtime_ns for path in parts} == parts
-    locally(finder(), archive, tmp_path / "local.jsonl")
-    assert joined(out) == (tmp_path / "local.jsonl").read_bytes()
+    tag_locally(fake_tagger(), archive, tmp_path / "local.jsonl")
+    assert join_parts(out) == (tmp_path / "local.jsonl").read_bytes()
     assert done.documents == COUNT
     for options in ({}, {"resume": True}):
         with pytest.raises(InputError, match=r"the output is complete; .*`overwrite=True` tags everything again"):
-            call(finder(), **options)
+            tag(fake_tagger(), **options)
 
 
-def test_lines_that_are_no_documents(
-    call: Callable[..., tuple[RunStats, RunStats]], archive: Path, tmp_path: Path
-) -> None:
+def test_records_that_are_not_documents(tag: Run, archive: Path, tmp_path: Path) -> None:
     lines = archive.read_bytes().splitlines(keepends=True)
     lines[300], lines[301], lines[1200] = b"broken\n", b"\n", lines[5]
     archive.write_bytes(b"".join(lines))
     with pytest.raises(InputError, match=rf"{archive}:301: .*JSON"):
-        call(finder())
+        tag(fake_tagger())
     assert not (tmp_path / "out").exists()
-    done, _ = call(finder(), skip=True)
-    locally(finder(), archive, tmp_path / "local.jsonl")
-    assert joined(tmp_path / "out") == (tmp_path / "local.jsonl").read_bytes()
-    rejects = joined(tmp_path / "out", "*.rejects.jsonl")
+    done, _ = tag(fake_tagger(), skip=True)
+    tag_locally(fake_tagger(), archive, tmp_path / "local.jsonl")
+    assert join_parts(tmp_path / "out") == (tmp_path / "local.jsonl").read_bytes()
+    rejects = join_parts(tmp_path / "out", "*.rejects.jsonl")
     assert rejects == (tmp_path / "local.jsonl.rejects.jsonl").read_bytes()
     assert [json.loads(line)["line"] for line in rejects.splitlines()] == [301, 1201]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.rejects.jsonl")) == [
@@ -284,57 +272,89 @@ def test_lines_that_are_no_documents(
     assert (done.records, done.documents, done.rejected) == (COUNT - 1, COUNT - 3, 2)
 
 
-def test_parquet_out(call: Callable[..., tuple[RunStats, RunStats]], tmp_path: Path) -> None:
-    call(finder(), format="parquet", size=4 * GROUP_SIZE)
+def test_parquet_parts(tag: Run, tmp_path: Path) -> None:
+    tag(fake_tagger(), format="parquet", shard_size=4 * GROUP_SIZE)
     tables = [pq.read_table(path) for path in sorted((tmp_path / "out").glob("part-*.parquet"))]
     assert [id for table in tables for id in table["id"].to_pylist()] == [f"م/{n}" for n in range(COUNT)]
     assert [len(table) for table in tables] == [4 * GROUP_SIZE, 2 * GROUP_SIZE + 17]
 
 
-def test_what_kills_every_worker_is_given_up(call: Callable[..., tuple[RunStats, RunStats]], tmp_path: Path) -> None:
-    def meets(document: Document) -> None:
+def test_a_shard_that_crashes_every_worker_is_abandoned(tag: Run) -> None:
+    def on_document(document: Document) -> None:
         if document.id == "م/3":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(RuntimeError, match=rf"part-00000.jsonl has brought {MAX_ATTEMPTS} workers down: .*in.jsonl"):
-        call(finder(meets), size=4 * GROUP_SIZE)
+    with pytest.raises(RuntimeError, match=rf"part-00000.jsonl crashed {MAX_ATTEMPTS} workers: .*in.jsonl"):
+        tag(fake_tagger(on_document), shard_size=4 * GROUP_SIZE)
 
 
-def test_errors_of_a_worker_end_the_run(call: Callable[..., tuple[RunStats, RunStats]], tmp_path: Path) -> None:
+def test_an_error_in_a_worker_ends_the_run(tag: Run, tmp_path: Path) -> None:
     def load() -> LoadedTagger:
         raise InputError("no such model", where="nothing", remedy="another one")
 
     with pytest.raises(InputError, match=r"^nothing: no such model; another one$"):
-        call(load)
+        tag(load)
     assert not (tmp_path / "out").exists()
 
 
-def test_calls_that_cannot_be(
-    call: Callable[..., tuple[RunStats, RunStats]], archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def connection(nodes: Nodes) -> Iterator[str]:
+    """The address of the cluster, to which this process is connected during the test."""
+    ray.init(address=nodes.address, log_to_driver=False)
+    try:
+        yield nodes.address
+    finally:
+        ray.shutdown()
+
+
+def test_an_existing_connection_is_used_only_for_its_own_address(
+    tag: Run, connection: str, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def called(format: str = "jsonl", folder: Path = tmp_path / "new", **cluster: Any) -> None:
+    expected = f"this process is connected to the Ray cluster at {connection}; expected that address, or no connection"
+    for address in ("127.0.0.1:1", "local", f"192.0.2.1:{connection.rpartition(':')[2]}"):
+        with pytest.raises(InputError, match=f"^`address='{address}'`: {expected}"):
+            tag(fake_tagger(), address=address)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(InputError, match=f"^RAY_ADDRESS=127.0.0.1:1: {expected}"):
+        tag(fake_tagger(), address=None)
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert not (tmp_path / "out").exists()
+    assert ray.is_initialized()
+    tag_locally(fake_tagger(), archive, tmp_path / "local.jsonl")
+    for address in (None, f"localhost:{connection.rpartition(':')[2]}"):
+        tag(fake_tagger(), address=address, shard_size=4 * GROUP_SIZE, overwrite=True)
+        assert join_parts(tmp_path / "out") == (tmp_path / "local.jsonl").read_bytes()
+        assert ray.get_runtime_context().gcs_address == connection
+
+
+def test_invalid_options(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tag(format: str = "jsonl", folder: Path = tmp_path / "new", **cluster: Any) -> None:
         tag_on_cluster(
             Inputs(names=(str(archive),)),
-            finder(),
+            fake_tagger(),
             PartsFolder(folder, format),
             cluster=ClusterOptions(**cluster),
             audit=ImportAudit(),
             progress_bar=ProgressBar(None),
         )
 
-    with pytest.raises(InputError, match="--engine ray with --format brat; expected one of jsonl, parquet, conll"):
-        called(format="brat")
-    with pytest.raises(InputError, match="--workers 0; expected 1 or more"):
-        called(workers=0)
+    with pytest.raises(InputError, match="`engine='ray'`: format 'brat'; expected one of jsonl, parquet, conll"):
+        tag(format="brat")
+    with pytest.raises(InputError, match="`workers` 0; expected 1 or more"):
+        tag(workers=0)
     with pytest.raises(InputError, match="a ray:// address"):
-        called(address="ray://127.0.0.1:10001")
-    with pytest.raises(InputError, match=r"--address 127.0.0.1:1: no Ray cluster: .*Connection refused.* ray start"):
-        called(address="127.0.0.1:1")
+        tag(address="ray://127.0.0.1:10001")
+    refused = "no Ray cluster: .*Connection refused.* ray start"
+    with pytest.raises(InputError, match=f"^`address='127.0.0.1:1'`: {refused}"):
+        tag(address="127.0.0.1:1")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(InputError, match=f"^RAY_ADDRESS=127.0.0.1:1: {refused}"):
+        tag()
     with pytest.raises(InputError, match="a folder with other files in it"):
-        called(folder=tmp_path)
+        tag(folder=tmp_path)
     with pytest.raises(InputError, match="a file; expected a folder to write"):
-        called(folder=archive)
+        tag(folder=archive)
     monkeypatch.setattr("musamma.inference.ray.cluster.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"ray is not installed; pip install 'musamma\[ray\]'"):
-        called()
+        tag()
     assert not (tmp_path / "new").exists()
