@@ -1,4 +1,4 @@
-"""How far two annotators agree on the same texts."""
+"""Agreement of two annotators on the same texts."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from sklearn.metrics import cohen_kappa_score
 from musamma.data.arabic import word_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
+from musamma.data.tags import OUTSIDE
 from musamma.evaluation.matching import CORRECT, NamePair, pair_names
 from musamma.evaluation.metrics import Scorer, Scores
 from musamma.evaluation.pairing import pair_documents
 
-_OUTSIDE = "O"
-
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Two annotations of the same texts, compared.
+    """The comparison of two annotations of the same texts.
 
     Args:
-        scores: the second annotation scored against the first. F1 is the same the other way round.
+        scores: the second annotation scored against the first. F1 is the same with the sides exchanged.
         kappa: Cohen's kappa (1960) over the labels of all words, ``O`` for a word outside every name.
-        kappa_names: the same over the words that stand in a name of either annotation, where ``O`` cannot inflate it.
-        words: how many words there are.
-        disagreements: every name that the other side has not, or has otherwise.
+        kappa_names: the same over the words inside a name of either annotation, where ``O`` cannot inflate it.
+        words: number of words.
+        disagreements: every name that the other side lacks or has with another label or other borders.
     """
 
     scores: Scores
@@ -38,8 +37,8 @@ class Agreement:
     disagreements: tuple[NamePair, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures and the disagreements, as JSON."""
-        kinds = Counter(case.kind for case in self.disagreements)
+        """Return the figures and the disagreements as JSON."""
+        kinds = Counter(pair.kind for pair in self.disagreements)
         return {
             "documents": self.scores.documents,
             "words": self.words,
@@ -48,59 +47,60 @@ class Agreement:
             "span_f1": self.scores.strict.micro.f1,
             "scores": self.scores.to_dict(),
             "kinds": dict(kinds),
-            "disagreements": [case.to_dict() for case in self.disagreements],
+            "disagreements": [pair.to_dict() for pair in self.disagreements],
         }
 
 
 def measure_agreement(first: Iterable[Document], second: Iterable[Document]) -> Agreement:
-    """Compare two annotations of the same documents, matched by id; documents that the second has not are left out.
+    """Compare two annotations of the same documents, matched by id. Documents that the second lacks are left out.
 
     Raises:
-        InputError: a document of the second is not in the first, differs in its text, or an id comes twice; nothing to compare.
+        InputError: a document of the second is not in the first or has another text, an id is repeated, or the documents in
+            both have no word.
     """
     scorer = Scorer()
-    ours: list[str] = []
-    theirs: list[str] = []
-    cases: list[NamePair] = []
-    others = {document.id: document for document in second}
-    shared = (document for document in first if document.id in others)
-    for one, other in pair_documents(shared, others.values()):
+    first_labels: list[str] = []
+    second_labels: list[str] = []
+    disagreements: list[NamePair] = []
+    second_documents = {document.id: document for document in second}
+    shared = (document for document in first if document.id in second_documents)
+    for one, other in pair_documents(shared, second_documents.values()):
         if other is None:
             continue
         scorer.add(one, other)
         words = word_offsets(one.text)
-        ours += word_labels(words, one.spans)
-        theirs += word_labels(words, other.spans)
-        cases += (case for case in pair_names(one, other.spans) if case.kind != CORRECT)
-    if not ours:
+        first_labels += label_words(words, one.spans)
+        second_labels += label_words(words, other.spans)
+        disagreements += (pair for pair in pair_names(one, other.spans) if pair.kind != CORRECT)
+    if not first_labels:
         raise InputError("no word in the documents of both", expected="two annotations of the same documents")
-    pairs = list(zip(ours, theirs, strict=True))
-    named = [pair for pair in pairs if pair != (_OUTSIDE, _OUTSIDE)]
-    return Agreement(scorer.scores(), _kappa(pairs), _kappa(named), len(pairs), tuple(cases))
+    labels = list(zip(first_labels, second_labels, strict=True))
+    in_names = [pair for pair in labels if pair != (OUTSIDE, OUTSIDE)]
+    return Agreement(scorer.scores(), _kappa(labels), _kappa(in_names), len(labels), tuple(disagreements))
 
 
-def word_labels(words: list[tuple[int, int]], spans: Iterable[Span]) -> list[str]:
-    """The label of every word, by the first name that reaches into it; ``O`` outside names.
+def label_words(words: list[tuple[int, int]], spans: Iterable[Span]) -> list[str]:
+    """Return the label of the first name that touches each word; ``O`` outside names.
 
     Args:
         words: start and end of every word, in code points, sorted.
         spans: names, sorted, without overlap.
     """
-    labels = [_OUTSIDE] * len(words)
-    index = 0
+    labels = [OUTSIDE] * len(words)
+    first = 0
     for span in spans:
-        while index < len(words) and words[index][1] <= span.start:
+        while first < len(words) and words[first][1] <= span.start:
+            first += 1
+        index = first
+        while index < len(words) and words[index][0] < span.end:
+            if labels[index] == OUTSIDE:
+                labels[index] = span.label
             index += 1
-        at = index
-        while at < len(words) and words[at][0] < span.end:
-            if labels[at] == _OUTSIDE:
-                labels[at] = span.label
-            at += 1
     return labels
 
 
-def _kappa(pairs: list[tuple[str, str]]) -> float:
-    # No word, or one label throughout, leaves chance nothing to explain: 0/0, which is perfect agreement.
-    if all(one == other for one, other in pairs):
+def _kappa(labels: list[tuple[str, str]]) -> float:
+    # Without a word, or with one label everywhere, kappa is 0/0: perfect agreement.
+    if all(one == other for one, other in labels):
         return 1.0
-    return float(cohen_kappa_score(*map(list, zip(*pairs, strict=True))))
+    return float(cohen_kappa_score(*map(list, zip(*labels, strict=True))))

@@ -1,4 +1,4 @@
-"""Several runs of one system: the mean of their figures, and how far they scatter."""
+"""Several runs of one system: mean and standard deviation of their scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from musamma.evaluation.metrics import Average, ModeScores, Scores
 
 @dataclass(frozen=True, slots=True)
 class Ratios:
-    """Precision, recall and F1, or how far they scatter."""
+    """Precision, recall and F1, or their standard deviations."""
 
     precision: float
     recall: float
@@ -24,7 +24,7 @@ class Ratios:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Mean and sample standard deviation (n - 1 below the line) of a figure over runs; ``support`` is the same in all."""
+    """Mean and sample standard deviation (denominator n - 1) over runs; ``support`` is the same in all runs."""
 
     mean: Ratios
     sd: Ratios
@@ -33,10 +33,12 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class ModeSpread:
-    """The spread of a mode's figures.
+    """The spread of one mode's scores.
 
     Args:
-        per_label: by every label of the gold or of any run's predictions, sorted; 0.0 for the runs that have it not.
+        micro: all labels counted together.
+        macro: the unweighted mean over labels.
+        per_label: for every label of the gold or of any run's predictions, sorted; a run without the label counts as 0.0.
     """
 
     micro: Spread
@@ -46,10 +48,10 @@ class ModeSpread:
 
 @dataclass(frozen=True, slots=True)
 class SeedScores:
-    """The figures of all runs together.
+    """The scores of all runs together.
 
     Args:
-        runs: how many there are.
+        runs: number of runs.
         modes: the spread by mode.
     """
 
@@ -57,48 +59,50 @@ class SeedScores:
     modes: Mapping[str, ModeSpread]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON: ``mean`` and ``sd``, each of the shape of one run's figures."""
-        return {"mean": self._side("mean"), "sd": self._side("sd")}
+        """Return JSON: ``mean`` and ``sd``, each structured like the scores of one run."""
+        return {"mean": self._statistic("mean"), "sd": self._statistic("sd")}
 
-    def _side(self, side: str) -> dict[str, Any]:
+    def _statistic(self, name: str) -> dict[str, Any]:
         record: dict[str, Any] = {}
-        for name, mode in self.modes.items():
-            figures = {
-                "micro": asdict(getattr(mode.micro, side)),
-                "macro": asdict(getattr(mode.macro, side)),
-                "per_label": {label: asdict(getattr(spread, side)) for label, spread in mode.per_label.items()},
+        for mode, spread in self.modes.items():
+            values = {
+                "micro": asdict(getattr(spread.micro, name)),
+                "macro": asdict(getattr(spread.macro, name)),
+                "per_label": {label: asdict(getattr(one, name)) for label, one in spread.per_label.items()},
             }
-            record |= figures if name == STRICT else {name: figures}
+            record |= values if mode == STRICT else {mode: values}
         return record
 
 
 def spread(scores: Sequence[Scores]) -> SeedScores:
-    """Mean and standard deviation of the figures of several runs on the same gold, e.g. of models that differ in their seed.
+    """Compute mean and standard deviation of the scores of several runs on the same gold, such as seeds of one model.
 
-    Ratios are averaged, as is the custom for seeds: every run weighs the same. The names of the runs are never pooled.
+    Ratios are averaged, as is usual for seeds: every run has the same weight, and names of different runs are never pooled.
 
     Args:
         scores: two runs or more, scored in the same modes.
 
     Raises:
-        InputError: there is one run only, or they were not scored in the same modes on the same number of names.
+        InputError: there is only one run, or the runs differ in modes or in the number of gold names.
     """
     if len(scores) < 2:
         raise InputError(f"the scores of {len(scores)} run", expected="two or more, for a spread")
-    for other in scores[1:]:
-        if _gold(other) != _gold(scores[0]):
+    support = _support(scores[0])
+    for run in scores[1:]:
+        if _support(run) != support:
             raise InputError(
-                f"runs with {_gold(scores[0])} and {_gold(other)} gold names by mode",
+                f"runs with {support} and {_support(run)} gold names by mode",
                 expected="the same gold and modes",
             )
-    return SeedScores(len(scores), {name: _mode([run.modes[name] for run in scores]) for name in scores[0].modes})
+    modes = {mode: _mode_spread([run.modes[mode] for run in scores]) for mode in scores[0].modes}
+    return SeedScores(len(scores), modes)
 
 
-def _gold(scores: Scores) -> dict[str, int]:
-    return {name: mode.micro.support for name, mode in scores.modes.items()}
+def _support(scores: Scores) -> dict[str, int]:
+    return {mode: mode_scores.micro.support for mode, mode_scores in scores.modes.items()}
 
 
-def _mode(runs: Sequence[ModeScores]) -> ModeSpread:
+def _mode_spread(runs: Sequence[ModeScores]) -> ModeSpread:
     labels = sorted({label for run in runs for label in run.per_label})
     return ModeSpread(
         micro=_spread([run.micro for run in runs]),
@@ -107,13 +111,13 @@ def _mode(runs: Sequence[ModeScores]) -> ModeSpread:
     )
 
 
-def _spread(figures: Sequence[Counts | Average]) -> Spread:
-    return Spread(_ratios(mean, figures), _ratios(stdev, figures), figures[0].support)
+def _spread(runs: Sequence[Counts | Average]) -> Spread:
+    return Spread(_ratios(mean, runs), _ratios(stdev, runs), runs[0].support)
 
 
-def _ratios(average: Callable[[list[float]], float], figures: Sequence[Counts | Average]) -> Ratios:
+def _ratios(statistic: Callable[[list[float]], float], runs: Sequence[Counts | Average]) -> Ratios:
     return Ratios(
-        average([figure.precision for figure in figures]),
-        average([figure.recall for figure in figures]),
-        average([figure.f1 for figure in figures]),
+        statistic([run.precision for run in runs]),
+        statistic([run.recall for run in runs]),
+        statistic([run.f1 for run in runs]),
     )

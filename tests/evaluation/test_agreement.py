@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.evaluation.agreement import measure_agreement, word_labels
+from musamma.evaluation.agreement import label_words, measure_agreement
 from musamma.evaluation.matching import PAIR_KINDS, pair_names
 
 TEXT = "وصل وليد إلى بالموصل ثم غادر دمشق إلى حلب"
@@ -91,4 +91,4 @@ def test_every_name_stands_in_one_case(ours: tuple[Span, ...], theirs: tuple[Spa
 
 def test_the_first_name_has_the_word() -> None:
     words = [(0, 3), (4, 8), (9, 12)]
-    assert word_labels(words, [Span(1, 2, "A"), Span(2, 6, "B")]) == ["A", "B", "O"]
+    assert label_words(words, [Span(1, 2, "A"), Span(2, 6, "B")]) == ["A", "B", "O"]

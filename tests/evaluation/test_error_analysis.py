@@ -331,7 +331,7 @@ def test_json_is_short_and_says_how_much_there_is() -> None:
         for number in range(70)
     ]
     found = mistakes_of([(document, None) for document in documents])
-    record = json.loads(json.dumps(found.to_dict(most=20), allow_nan=False))
+    record = json.loads(json.dumps(found.to_dict(limit=20), allow_nan=False))
     examples = record["examples"]["missed"]
     # Every fourth, so that all parts of the test set are seen.
     assert [example["document"] for example in examples] == [str(number) for number in range(0, 70, 4)]

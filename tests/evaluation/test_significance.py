@@ -113,7 +113,7 @@ def test_intervals_are_within_bounds_and_depend_on_the_counts_alone(documents, r
 def test_documents_are_drawn_in_batches_that_change_nothing(monkeypatch) -> None:
     data = made(30, seed=1)
     at_once = bootstrap(data, resamples=500)
-    monkeypatch.setattr("musamma.evaluation.significance._BATCH", 30 * 64)
+    monkeypatch.setattr("musamma.evaluation.significance._DRAWS_PER_BATCH", 30 * 64)
     assert bootstrap(data, resamples=500) == at_once
     assert bootstrap(data, resamples=500, seed=2) != at_once
 

@@ -110,13 +110,13 @@ def test_times_in_training(times: int, band: str) -> None:
     ],
 )
 def test_where_a_name_begins_and_how_long_it_is(text: str, start: int, end: int, values: tuple[str, str]) -> None:
-    (found,) = Slicer().names(Document("a", text), [Span(start, end, "X")])
+    (found,) = Slicer().name_values(Document("a", text), [Span(start, end, "X")])
     assert (found["proclitic"], found["length"]) == values
 
 
 @pytest.mark.parametrize(("start", "expected"), [(0, "first tenth"), (9, "first tenth"), (10, "rest"), (96, "rest")])
 def test_where_in_the_text_a_name_begins(start: int, expected: str) -> None:
-    (found,) = Slicer().names(Document("a", "دمشق " * 20), [Span(start, start + 4, "GPE")])
+    (found,) = Slicer().name_values(Document("a", "دمشق " * 20), [Span(start, start + 4, "GPE")])
     assert found["position"] == expected
 
 
@@ -125,7 +125,7 @@ def test_where_in_the_text_a_name_begins(start: int, expected: str) -> None:
     [(0, "0-50"), (50, "0-50"), (51, "51-200"), (200, "51-200"), (500, "201-500"), (501, "501+")],
 )
 def test_lengths_of_documents_are_counted_without_punctuation(words: int, band: str) -> None:
-    assert Slicer().documents([Document("a", "كلمة ، " * words)]) == [{"document_length": band}]
+    assert Slicer().document_values([Document("a", "كلمة ، " * words)]) == [{"document_length": band}]
 
 
 def meta_values(
@@ -203,7 +203,7 @@ def test_small_slices_are_no_findings() -> None:
     assert second == Slice("source", "س=ص", Counts(4, 56, 25), None, False, True)
     assert first.to_dict()["intervals"] == {"precision": [0.25, 0.5], "recall": [0.25, 0.5], "f1": [0.25, 0.5]}
     assert second.to_dict()["intervals"] is None
-    assert [part.enough for part in score_slices(table, {}, least=29)] == [True, True]
+    assert [part.enough for part in score_slices(table, {}, min_names=29)] == [True, True]
 
 
 def spans(borders: list[int]) -> st.SearchStrategy[list[Span]]:
