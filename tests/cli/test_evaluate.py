@@ -162,7 +162,7 @@ def test_tags_are_compared_with_spans_of_other_formats(tmp_path):
 
 def test_tags_need_a_conll_file(files):
     gold, predicted = files
-    with pytest.raises(InputError, match=r"gold\.jsonl: --tags with a gold file in jsonl; expected a CoNLL file"):
+    with pytest.raises(InputError, match=r"gold\.jsonl: `tags=True` with a gold file in jsonl; expected a CoNLL file"):
         call(gold, "--predictions", predicted, "--tags")
 
 

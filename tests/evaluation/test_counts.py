@@ -121,10 +121,10 @@ def test_two_systems_are_aligned_by_document_and_row() -> None:
         align_tables(first, CountTable(("a", "b"), ("strict", "overlap"), first.counts))
 
 
-def test_what_cannot_be_is_an_error() -> None:
+def test_invalid_arguments_raise_an_error() -> None:
     with pytest.raises(InputError, match=r"mode 'exact'; expected one of strict"):
         count_table([], modes=["exact"])
-    with pytest.raises(InputError, match=r"document 'a': a name of the label 'macro'.*--labels"):
+    with pytest.raises(InputError, match=r"document 'a': a name with the label 'macro'.*`labels`"):
         count_table([(Document("a", TEXT, (name("داعش", "macro"),)), None)])
     with pytest.raises(ValueError, match="a document comes twice"):
         CountTable(("a", "a"), (), np.zeros((2, 0, 3)))

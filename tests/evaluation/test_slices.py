@@ -152,7 +152,7 @@ def test_metadata_with_few_values_are_dimensions() -> None:
     assert meta_values(news, sport) == {}
     assert meta_values(news, sport, keys=["url"]) == {"url": ["a", "b"]}
     assert meta_values({"tags": ["x"]}, {"tags": ["y"]}, {"tags": ["x"]}) == {}
-    with pytest.raises(InputError, match="'country'; expected one that a document has: lang, topic, url"):
+    with pytest.raises(InputError, match="'country'; expected a key that a document has: lang, topic, url"):
         meta_values(news, sport, keys=["country"])
 
 
