@@ -1,9 +1,9 @@
-"""``musamma convert``: annotation from one format into another, every change audited."""
+"""``musamma convert``: convert annotation from one format to another and audit every change."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,19 +39,19 @@ def convert(
         typer.Option(min=0, max=1, help="Fail, and write nothing, if a larger share of spans is dropped or snapped."),
     ] = None,
     rejoin_clitics: Annotated[
-        bool, typer.Option("--rejoin-clitics", help="CoNLL: write clitics that are tokens onto their word (WikiFANE).")
+        bool, typer.Option("--rejoin-clitics", help="CoNLL: join clitics that are tokens to their word (WikiFANE).")
     ] = False,
     audit_file: Annotated[
-        Path | None, typer.Option("--audit", help="Write what was changed to this JSON file.")
+        Path | None, typer.Option("--audit", help="Write all changes, with their places, to this JSON file.")
     ] = None,
     sentences: Annotated[
-        int, typer.Option(min=0, help="CoNLL: sentences that make a document; 0 for all up to -DOCSTART-.")
+        int, typer.Option(min=0, help="CoNLL: sentences per document; 0 for all up to -DOCSTART-.")
     ] = 1,
     tag_scheme: Annotated[
         Literal["auto", "iob1", "iob2", "bioes", "bilou"], typer.Option(help="CoNLL: the tag scheme of INPUT.")
     ] = "auto",
     strict_tags: Annotated[
-        bool, typer.Option("--strict-tags", help="CoNLL: fail on impossible tags instead of repairing them.")
+        bool, typer.Option("--strict-tags", help="CoNLL: fail on invalid tags instead of repairing them.")
     ] = False,
     missing_tags: Annotated[
         Literal["error", "O"], typer.Option(help="CoNLL: a token without a tag is an error, or counts as O.")
@@ -63,14 +63,14 @@ def convert(
         Literal["iob1", "iob2", "bioes", "bilou"], typer.Option(help="CoNLL: the tag scheme of OUTPUT.")
     ] = "iob2",
     split_punctuation: Annotated[
-        bool, typer.Option("--split-punctuation", help="CoNLL: write punctuation as tokens of its own.")
+        bool, typer.Option("--split-punctuation", help="CoNLL: write punctuation as separate tokens.")
     ] = False,
     nested_tags: Annotated[
-        bool, typer.Option("--nested-tags", help="CoNLL: write names inside names as further tags.")
+        bool, typer.Option("--nested-tags", help="CoNLL: write names inside names as additional tags.")
     ] = False,
 ) -> None:
-    """Convert annotation from one format to another. What had to be changed is counted on stderr."""
-    reading = ReadOptions(
+    """Convert annotation from one format to another. All changes are counted on stderr."""
+    read_options = ReadOptions(
         overlaps=overlaps,
         labels=None if labels is None else load_label_map(labels),
         scheme=tag_scheme,
@@ -80,50 +80,38 @@ def convert(
         rejoin_clitics=rejoin_clitics,
         discontinuous=discontinuous,
     )
-    writing = WriteOptions(scheme=write_scheme, split_punctuation=split_punctuation, nested=nested_tags)
-    _apart(source, output)
+    write_options = WriteOptions(scheme=write_scheme, split_punctuation=split_punctuation, nested=nested_tags)
+    if Path(source).exists() and Path(source).resolve() == Path(output).resolve():
+        raise InputError("INPUT and OUTPUT are the same", where=output, remedy="choose another OUTPUT")
     audit = ImportAudit(source=source)
-    documents = read_documents(source, format=from_format, options=reading, audit=audit)
+    documents = read_documents(source, format=from_format, options=read_options, audit=audit)
     try:
         count = write_documents(
-            _checked(shown(documents, "converting"), audit, max_loss),
+            with_progress(documents, "converting"),
             output,
             format=to_format,
-            options=writing,
+            options=write_options,
             audit=audit,
+            max_loss=max_loss,
         )
-        if max_loss is not None:  # The writer's own losses in the last document.
-            audit.check_loss(max_loss)
     finally:
         if audit_file is not None:
             write_json(audit.to_dict(), audit_file)
-    _summary(count, output, audit)
+    _print_summary(count, output, audit)
 
 
-def shown(documents: Iterable[Document], what: str) -> Iterable[Document]:
-    """The documents, counted on stderr as they pass, if that is a terminal."""
+def with_progress(documents: Iterable[Document], description: str) -> Iterable[Document]:
+    """Pass documents through and show their number on stderr, if that is a terminal."""
     if not sys.stderr.isatty():
         return documents
-    return track(documents, what, console=Console(stderr=True), transient=True)
+    return track(documents, description, console=Console(stderr=True), transient=True)
 
 
-def _apart(source: str, output: str) -> None:
-    if Path(source).exists() and Path(source).resolve() == Path(output).resolve():
-        raise InputError("INPUT and OUTPUT are the same", where=output, remedy="choose another OUTPUT")
-
-
-def _checked(documents: Iterable[Document], audit: ImportAudit, max_loss: float | None) -> Iterator[Document]:
-    """The documents; fails after the last one, before the file is in its place, if too much was lost."""
-    yield from documents
-    if max_loss is not None:
-        audit.check_loss(max_loss)
-
-
-def _summary(count: int, output: str, audit: ImportAudit) -> None:
+def _print_summary(count: int, output: str, audit: ImportAudit) -> None:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{count} documents, {audit.spans} spans, {audit.exact} of them exactly as in the input: {output}")
     for kind, number in sorted(audit.kinds.items(), key=lambda item: (FINDING_KINDS[item[0]], item[0])):
         if number:
-            first = next((f for f in audit.findings if f.kind == kind), None)
-            example = f", e.g. {first.where or first.document}: {first.detail}" if first else ""
+            examples = audit.find_examples(kind)
+            example = f", e.g. {examples[0].describe()}" if examples else ""
             console.print(f"  {FINDING_KINDS[kind]}: {number} {kind}{example}")

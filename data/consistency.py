@@ -1,6 +1,6 @@
-"""What an annotated corpus says against itself: borders inside words, forms tagged two ways, forms tagged here and not there.
+"""Consistency of an annotated corpus: name borders inside words, forms with two labels, forms annotated here and not there.
 
-All of it is evidence for a reader, not an error: a form may well be a name in one place and a word in another.
+The findings are hints for a reader and not errors: a form may be a name in one place and a common word in another.
 """
 
 from __future__ import annotations
@@ -13,15 +13,30 @@ from typing import Any
 
 from musamma.data.arabic import PRONOUN_SUFFIXES, is_letter, proclitic_offsets, strip_marks, word_offsets
 from musamma.data.document import Document, Span
+from musamma.data.errors import ThresholdError
+from musamma.data.import_audit import ImportAudit
 
+#: Kinds of border issue that are normal in Arabic text and not worth examples.
+NORMAL_BORDERS = ("behind_proclitic", "before_suffix")
+
+_CONTEXT = 15
+_MIN_LETTERS_BEHIND_PROCLITIC = 3
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "«": "»", "“": "”"}
-_PUNCTUATED = frozenset("PS")
+_PUNCTUATION_CATEGORIES = frozenset("PS")
 
 
 @dataclass(frozen=True, slots=True)
 class BorderIssue:
-    """Something about one span. ``kind`` is ``behind_proclitic``, ``before_suffix``, ``starts_inside_word``,
-    ``ends_inside_word``, ``punctuation_at_border``, ``mark_at_border`` or ``proclitic_inside``."""
+    """An unusual border of a name.
+
+    Args:
+        kind: ``behind_proclitic``, ``before_suffix``, ``starts_inside_word``, ``ends_inside_word``, ``punctuation_at_border``,
+            ``mark_at_border`` or ``proclitic_inside``.
+        document: id of the document.
+        span: the name.
+        surface: its characters.
+        context: the text around it.
+    """
 
     kind: str
     document: str
@@ -30,7 +45,7 @@ class BorderIssue:
     context: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The remark as a JSON object."""
+        """Convert to a JSON object."""
         return {
             "kind": self.kind,
             "document": self.document,
@@ -42,12 +57,13 @@ class BorderIssue:
 
 @dataclass(frozen=True, slots=True)
 class SurfaceForm:
-    """A surface form and where it stands.
+    """A surface form and the documents in which it occurs.
 
     Args:
         surface: the characters.
-        tagged: ids of the documents by label, an id for each time it is tagged.
-        missed: ids of the documents where it stands as a whole word, or behind proclitics, in no name; one for each time.
+        tagged: ids of documents by label, one id for each annotated occurrence.
+        missed: ids of documents in which it occurs outside of any name, as whole words or behind proclitics; one id for each
+            occurrence.
     """
 
     surface: str
@@ -56,12 +72,12 @@ class SurfaceForm:
 
     @property
     def share(self) -> float:
-        """How much of the form's occurrences is tagged, in [0, 1]: near 1, a missed one was likely forgotten."""
+        """Share of the occurrences that are annotated, in [0, 1]. If it is close to 1, the others were probably forgotten."""
         tagged = sum(map(len, self.tagged.values()))
         return tagged / (tagged + len(self.missed))
 
     def to_dict(self) -> dict[str, Any]:
-        """The form as a JSON object; each id once."""
+        """Convert to a JSON object, each document id once."""
         record: dict[str, Any] = {
             "surface": self.surface,
             "labels": {label: len(ids) for label, ids in self.tagged.items()},
@@ -72,55 +88,143 @@ class SurfaceForm:
         return record
 
 
+@dataclass(frozen=True, slots=True)
+class CorpusReport:
+    """The findings of :func:`check_corpus`.
+
+    Args:
+        documents: the documents checked.
+        audits: the audits of their imports.
+        border_issues: unusual borders of names.
+        ambiguous_forms: forms with more than one label.
+        missed_forms: forms annotated in one place and not in another.
+        repeated_texts: ids of documents with the same text.
+        unknown_labels: ids of documents by label, for labels outside the schema.
+    """
+
+    documents: Sequence[Document]
+    audits: Sequence[ImportAudit]
+    border_issues: Sequence[BorderIssue]
+    ambiguous_forms: Sequence[SurfaceForm]
+    missed_forms: Sequence[SurfaceForm]
+    repeated_texts: Sequence[Sequence[str]]
+    unknown_labels: Mapping[str, Sequence[str]]
+
+    def count_labels(self) -> Counter[str]:
+        """Number of names by label, nested ones included."""
+        return Counter(span.label for document in self.documents for span in _all_spans(document))
+
+    def count_nested_labels(self) -> Counter[str]:
+        """Number of nested names by label."""
+        return Counter(span.label for document in self.documents for span in document.nested)
+
+    def find_problems(self, *, schema_name: str | None = None, max_loss: float = 0.0) -> list[str]:
+        """List what makes the corpus invalid, one message per problem.
+
+        Labels outside the schema, ids that occur twice, and imports whose loss is above ``max_loss``.
+        """
+        problems = []
+        for label, ids in self.unknown_labels.items():
+            documents = f"{len(ids)} documents, first {ids[0]!r},"
+            problems.append(f"label {label!r} in {documents} is not in the schema {schema_name}")
+        uses = Counter(document.id for document in self.documents)
+        if repeated := [id for id, count in uses.items() if count > 1]:
+            problems.append(f"{len(repeated)} ids come more than once, first {repeated[0]!r}")
+        for audit in self.audits:
+            try:
+                audit.check_loss(max_loss)
+            except ThresholdError as error:
+                problems.append(str(error))
+        return problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to a JSON object."""
+        return {
+            "documents": len(self.documents),
+            "spans": sum(len(document.spans) for document in self.documents),
+            "nested": sum(len(document.nested) for document in self.documents),
+            "labels": dict(self.count_labels()),
+            "borders": dict(Counter(issue.kind for issue in self.border_issues)),
+            "outside_schema": {label: list(ids) for label, ids in self.unknown_labels.items()},
+            "repeated_texts": [list(ids) for ids in self.repeated_texts],
+            "tagged_two_ways": [form.to_dict() for form in self.ambiguous_forms],
+            "missed": [form.to_dict() for form in self.missed_forms],
+            "remarks": [issue.to_dict() for issue in self.border_issues],
+            "imports": [audit.to_dict() for audit in self.audits],
+        }
+
+
+def check_corpus(
+    documents: Sequence[Document], *, audits: Sequence[ImportAudit] = (), labels: Sequence[str] | None = None
+) -> CorpusReport:
+    """Collect all findings about a corpus.
+
+    Args:
+        documents: the corpus.
+        audits: the audits of its import, for the report.
+        labels: the labels of the schema; ``None`` allows any label.
+    """
+    return CorpusReport(
+        documents,
+        audits,
+        list(find_border_issues(documents)),
+        find_ambiguous_forms(documents),
+        find_missed_forms(documents),
+        find_repeated_texts(documents),
+        {} if labels is None else find_unknown_labels(documents, labels),
+    )
+
+
 def find_border_issues(documents: Sequence[Document]) -> Iterator[BorderIssue]:
-    """What stands out at the borders of the documents' names."""
-    surfaces = Counter(document.surface(span) for document in documents for span in (*document.spans, *document.nested))
+    """Find names with unusual borders."""
+    surfaces = Counter(document.surface(span) for document in documents for span in _all_spans(document))
     for document in documents:
-        words = word_offsets(document.text)
-        starts = {offset: word for word in words for offset in range(*word)}
-        for span in (*document.spans, *document.nested):
-            for kind in _border_kinds(document, span, starts, surfaces):
-                context = document.text[max(0, span.start - 15) : span.end + 15]
+        word_at = {offset: word for word in word_offsets(document.text) for offset in range(*word)}
+        for span in _all_spans(document):
+            for kind in _border_kinds(document, span, word_at, surfaces):
+                context = document.text[max(0, span.start - _CONTEXT) : span.end + _CONTEXT]
                 yield BorderIssue(kind, document.id, span, document.surface(span), context)
 
 
 def find_ambiguous_forms(documents: Iterable[Document]) -> list[SurfaceForm]:
-    """Surface forms, vowel signs and tatweel aside, that carry more than one label; most frequent first."""
-    tagged = _tagged(documents, fold=True)
-    forms = [_form(surface, ids) for surface, ids in tagged.items() if len(ids) > 1]
+    """Find surface forms with more than one label, ignoring vowel marks and tatweel; the most frequent first."""
+    tagged = _ids_by_form(documents, ignore_marks=True)
+    forms = [_build_form(surface, ids) for surface, ids in tagged.items() if len(ids) > 1]
     return sorted(forms, key=lambda form: (-sum(map(len, form.tagged.values())), form.surface))
 
 
 def find_missed_forms(documents: Sequence[Document]) -> list[SurfaceForm]:
-    """Surface forms tagged somewhere and elsewhere in no name; those that are mostly tagged first.
+    """Find surface forms that are a name in one place and in no name in another; those mostly annotated first.
 
-    A form is looked for as whole words, at a word's start or behind proclitics; the longest form counts. A form that begins
-    with the article is found in ``لل``, too.
+    A form is searched as whole words, at the start of a word or behind proclitics; of several, the longest form counts. A form
+    that starts with the article is also found after ``ل``, without its alef.
     """
-    tagged = _tagged(documents, fold=False)
-    index = _index(tagged)
+    tagged = _ids_by_form(documents, ignore_marks=False)
+    spellings = _spellings_by_first_word(tagged)
     missed: dict[str, list[str]] = defaultdict(list)
     for document in documents:
         words = word_offsets(document.text)
         ends = {end for _, end in words}
-        taken = _covered(document)
-        free_from = 0
+        covered = {offset for span in _all_spans(document) for offset in range(span.start, span.end)}
+        next_start = 0
         for start, end in words:
-            if start < free_from:
+            if start < next_start:
                 continue
             for offset in proclitic_offsets(document.text, start, end):
-                if found := _longest(document.text, offset, end, index, ends, behind=offset > start):
-                    surface, stop = found
-                    if not any(position in taken for position in range(offset, stop)):
+                if match := _longest_match(
+                    document.text, offset, end, spellings, ends, behind_proclitic=offset > start
+                ):
+                    surface, stop = match
+                    if covered.isdisjoint(range(offset, stop)):
                         missed[surface].append(document.id)
-                    free_from = stop
+                    next_start = stop
                     break
-    forms = [_form(surface, tagged[surface], tuple(ids)) for surface, ids in missed.items()]
+    forms = [_build_form(surface, tagged[surface], tuple(ids)) for surface, ids in missed.items()]
     return sorted(forms, key=lambda form: (-form.share, -len(form.missed), form.surface))
 
 
 def find_repeated_texts(documents: Iterable[Document]) -> list[list[str]]:
-    """Groups of ids whose texts are the same, whitespace and vowel signs aside."""
+    """Find groups of ids whose texts are the same, ignoring white space and vowel marks."""
     groups: dict[str, list[str]] = defaultdict(list)
     for document in documents:
         groups[strip_marks(document.text)].append(document.id)
@@ -128,97 +232,109 @@ def find_repeated_texts(documents: Iterable[Document]) -> list[list[str]]:
 
 
 def find_unknown_labels(documents: Iterable[Document], schema: Sequence[str]) -> dict[str, list[str]]:
-    """Ids of the documents that hold a label which the schema does not know, by label."""
-    found: dict[str, list[str]] = defaultdict(list)
+    """Find labels outside the schema, and for each the ids of the documents that have it."""
+    ids: dict[str, list[str]] = defaultdict(list)
     for document in documents:
-        for label in sorted({span.label for span in (*document.spans, *document.nested)} - set(schema)):
-            found[label].append(document.id)
-    return dict(found)
+        for label in sorted({span.label for span in _all_spans(document)} - set(schema)):
+            ids[label].append(document.id)
+    return dict(ids)
+
+
+def _all_spans(document: Document) -> tuple[Span, ...]:
+    return (*document.spans, *document.nested)
 
 
 def _border_kinds(
-    document: Document, span: Span, words: Mapping[int, tuple[int, int]], surfaces: Counter[str]
+    document: Document, span: Span, word_at: Mapping[int, tuple[int, int]], surfaces: Counter[str]
 ) -> Iterator[str]:
     text = document.text
-    first, last = words.get(span.start), words.get(span.end - 1)
+    first, last = word_at.get(span.start), word_at.get(span.end - 1)
     if first and first[0] < span.start:
         yield "behind_proclitic" if span.start in proclitic_offsets(text, *first) else "starts_inside_word"
-    elif first and _hides_proclitic(document, span, first, surfaces):
+    elif first and _includes_proclitic(document, span, first, surfaces):
         yield "proclitic_inside"
     if last and span.end < last[1]:
         rest = "".join(filter(is_letter, text[span.end : last[1]]))
         if rest:
             yield "before_suffix" if rest in PRONOUN_SUFFIXES else "ends_inside_word"
     surface = document.surface(span)
-    if any(unicodedata.category(end) == "Cf" for end in (surface[0], surface[-1])):
+    if any(unicodedata.category(character) == "Cf" for character in (surface[0], surface[-1])):
         yield "mark_at_border"
-    elif _punctuated(surface):
+    elif _has_punctuation_at_border(surface):
         yield "punctuation_at_border"
 
 
-def _hides_proclitic(document: Document, span: Span, word: tuple[int, int], surfaces: Counter[str]) -> bool:
-    """Whether the name without its first letters is tagged more often: ``بالموصل`` beside ``الموصل``."""
-    own = surfaces[document.surface(span)]
+def _includes_proclitic(document: Document, span: Span, word: tuple[int, int], surfaces: Counter[str]) -> bool:
+    """Whether the name without its first letters is annotated more often: ``بالموصل`` beside ``الموصل``."""
+    frequency = surfaces[document.surface(span)]
     for offset in proclitic_offsets(document.text, *word)[1:]:
         if offset < span.end:
             rest = document.text[offset : span.end]
-            behind_lam = document.text[offset - 1] == "ل" and rest.startswith("ل")
-            if surfaces[rest] > own or (behind_lam and surfaces["ا" + rest] > own):
+            article_behind_lam = document.text[offset - 1] == "ل" and rest.startswith("ل")
+            if surfaces[rest] > frequency or (article_behind_lam and surfaces["ا" + rest] > frequency):
                 return True
     return False
 
 
-def _punctuated(surface: str) -> bool:
+def _has_punctuation_at_border(surface: str) -> bool:
+    """Whether a name starts or ends with punctuation other than a pair of brackets or the full stop of an abbreviation."""
     first, last = surface[0], surface[-1]
     opens = first in _BRACKETS and _BRACKETS[first] in surface
     closes = any(last == closing and opening in surface for opening, closing in _BRACKETS.items())
     abbreviated = last == "." and "." in surface[:-1]
-    leading = unicodedata.category(first)[0] in _PUNCTUATED and not opens
-    trailing = unicodedata.category(last)[0] in _PUNCTUATED and not closes and not abbreviated
+    leading = unicodedata.category(first)[0] in _PUNCTUATION_CATEGORIES and not opens
+    trailing = unicodedata.category(last)[0] in _PUNCTUATION_CATEGORIES and not closes and not abbreviated
     return leading or trailing
 
 
-def _tagged(documents: Iterable[Document], *, fold: bool) -> dict[str, dict[str, list[str]]]:
-    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+def _ids_by_form(documents: Iterable[Document], *, ignore_marks: bool) -> dict[str, dict[str, list[str]]]:
+    """Ids of documents by surface form and label, one id for each occurrence."""
+    ids: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for document in documents:
-        for span in (*document.spans, *document.nested):
+        for span in _all_spans(document):
             surface = document.surface(span)
-            found[strip_marks(surface) if fold else surface][span.label].append(document.id)
-    return found
+            ids[strip_marks(surface) if ignore_marks else surface][span.label].append(document.id)
+    return ids
 
 
-def _form(surface: str, ids: Mapping[str, Sequence[str]], missed: tuple[str, ...] = ()) -> SurfaceForm:
-    ordered = sorted(ids.items(), key=lambda item: (-len(item[1]), item[0]))
-    return SurfaceForm(surface, {label: tuple(documents) for label, documents in ordered}, missed)
+def _build_form(surface: str, ids: Mapping[str, Sequence[str]], missed: tuple[str, ...] = ()) -> SurfaceForm:
+    by_frequency = sorted(ids.items(), key=lambda item: (-len(item[1]), item[0]))
+    return SurfaceForm(surface, {label: tuple(documents) for label, documents in by_frequency}, missed)
 
 
-def _index(surfaces: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-    """``(written, surface)`` by the first word as written, longest first; ``written`` has a lam for the article in ``لل``."""
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+def _spellings_by_first_word(surfaces: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+    """Spellings of the surface forms, each with its form, by their first word; longest first.
+
+    A form with the article has a second spelling without the alef, as after ``ل``.
+    """
+    spellings: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for surface in surfaces:
-        for written in (surface, surface[1:]) if surface.startswith("ال") else (surface,):
-            words = word_offsets(written)
-            if len(written) > 1 and words and words[0][0] == 0:
-                found[written[: words[0][1]]].append((written, surface))
-    for forms in found.values():
+        for spelling in (surface, surface[1:]) if surface.startswith("ال") else (surface,):
+            words = word_offsets(spelling)
+            if len(spelling) > 1 and words and words[0][0] == 0:
+                spellings[spelling[: words[0][1]]].append((spelling, surface))
+    for forms in spellings.values():
         forms.sort(key=lambda form: -len(form[0]))
-    return found
+    return spellings
 
 
-def _longest(
-    text: str, offset: int, end: int, index: Mapping[str, list[tuple[str, str]]], ends: set[int], *, behind: bool
+def _longest_match(
+    text: str,
+    offset: int,
+    end: int,
+    spellings: Mapping[str, list[tuple[str, str]]],
+    ends: set[int],
+    *,
+    behind_proclitic: bool,
 ) -> tuple[str, int] | None:
-    for written, surface in index.get(text[offset:end], ()):
-        stop = offset + len(written)
-        if not text.startswith(written, offset) or stop not in ends:
+    """The longest form at ``offset``, whose word ends at ``end``, and where it stops; ``None`` if there is none."""
+    for spelling, surface in spellings.get(text[offset:end], ()):
+        stop = offset + len(spelling)
+        if not text.startswith(spelling, offset) or stop not in ends:
             continue
-        if written != surface and not (behind and text[offset - 1] == "ل"):
-            continue  # The article without its alef stands behind a lam only.
-        if behind and len(written) < 3:
-            continue  # Too short to tell from a word's own letters.
+        if spelling != surface and not (behind_proclitic and text[offset - 1] == "ل"):
+            continue  # The article loses its alef only after a lam.
+        if behind_proclitic and len(spelling) < _MIN_LETTERS_BEHIND_PROCLITIC:
+            continue  # Too short to distinguish from the letters of a word.
         return surface, stop
     return None
-
-
-def _covered(document: Document) -> set[int]:
-    return {offset for span in (*document.spans, *document.nested) for offset in range(span.start, span.end)}

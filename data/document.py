@@ -1,4 +1,4 @@
-"""The document and its spans: the one shape that every part of the project reads and writes."""
+"""The document and its spans, which all parts of the project share, and their JSON lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Span:
     """A labelled stretch of a text.
 
     Args:
-        start: offset of the first character, in Unicode code points of the text as it was given.
+        start: offset of the first character, in Unicode code points of the original text.
         end: offset after the last character.
         label: the entity type, e.g. ``PER``.
         score: confidence in [0, 1]; ``None`` for annotated spans.
@@ -37,11 +37,11 @@ class Span:
 
     @property
     def key(self) -> tuple[int, int, str]:
-        """Start, end and label: what strict scoring compares."""
+        """Start, end and label, which strict scoring compares."""
         return self.start, self.end, self.label
 
     def to_dict(self) -> dict[str, Any]:
-        """The span as a JSON object; ``score`` only where there is one."""
+        """Convert to a JSON object; ``score`` only if there is one."""
         record: dict[str, Any] = {"start": self.start, "end": self.end, "label": self.label}
         if self.score is not None:
             record["score"] = self.score
@@ -50,17 +50,17 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with the names in it.
+    """A text and the names in it.
 
     Args:
-        id: a name for the document, unique in its file.
-        text: the text as it was given, never rewritten.
-        spans: the names, outermost where names hold names; sorted, without overlap.
+        id: identifier, unique in a file.
+        text: the original text, never rewritten.
+        spans: the names; of nested names the outermost. Sorted, without overlap.
         nested: names inside names, sorted; empty in flat annotation.
-        meta: anything else that is known of the document.
+        meta: other information about the document.
 
     Raises:
-        InputError: a span lies outside the text, is empty, or overlaps another one of ``spans``.
+        InputError: a span is empty or outside the text, or two ``spans`` overlap.
     """
 
     id: str
@@ -73,17 +73,17 @@ class Document:
         object.__setattr__(self, "spans", tuple(sorted(self.spans, key=lambda s: s.key)))
         object.__setattr__(self, "nested", tuple(sorted(self.nested, key=lambda s: s.key)))
         for span in (*self.spans, *self.nested):
-            self._check(span)
+            self._check_offsets(span)
         for left, right in zip(self.spans, self.spans[1:], strict=False):
             if right.start < left.end:
                 raise InputError(
                     f"spans {self.describe(left)} and {self.describe(right)} overlap",
                     where=f"document {self.id!r}",
                     expected="spans without overlap",
-                    remedy="put the inner name into 'nested' or run musamma convert --overlaps longest",
+                    remedy="put the inner name into 'nested', or read the file with `overlaps='longest'`",
                 )
 
-    def _check(self, span: Span) -> None:
+    def _check_offsets(self, span: Span) -> None:
         if 0 <= span.start < span.end <= len(self.text):
             return
         kind = "empty" if span.start == span.end else "reversed" if span.start > span.end else "outside the text"
@@ -95,19 +95,19 @@ class Document:
         )
 
     def surface(self, span: Span) -> str:
-        """The characters that ``span`` covers."""
+        """The characters of a span."""
         return self.text[span.start : span.end]
 
     def describe(self, span: Span) -> str:
-        """A span for a message: offsets, label and surface."""
+        """Describe a span for a message: offsets, label and surface."""
         return f"[{span.start}, {span.end}) {span.label} {self.surface(span)!r}"
 
     def with_spans(self, spans: Iterable[Span]) -> Document:
-        """The same document with other names and no nested ones."""
+        """Copy the document with other names and no nested ones."""
         return replace(self, spans=tuple(spans), nested=())
 
     def to_dict(self) -> dict[str, Any]:
-        """The document as a JSON object; ``nested`` only where there is any."""
+        """Convert to a JSON object; ``nested`` only if there are any."""
         record: dict[str, Any] = {
             "id": self.id,
             "text": self.text,
@@ -120,15 +120,15 @@ class Document:
 
     @classmethod
     def from_dict(cls, record: Any, *, where: str, default_id: str | None = None) -> Document:
-        """A document from a JSON object.
+        """Check and convert a JSON object.
 
         Args:
-            record: the parsed object. ``spans``, ``nested`` and ``meta`` may be missing; other keys are an error.
-            where: file and line for the message of an error.
-            default_id: the id to use where the object has none; without it a missing id is an error.
+            record: the object. ``spans``, ``nested`` and ``meta`` are optional; other keys are an error.
+            where: file and line, for errors.
+            default_id: the id of an object without one; if it is ``None``, a missing id is an error.
 
         Raises:
-            InputError: a key is unknown, missing or of another type, or a span cannot be.
+            InputError: a key is unknown, missing or has the wrong type, or a span is invalid.
         """
         if not isinstance(record, dict):
             raise InputError(f"a JSON {type(record).__name__}", where=where, expected="an object with 'id' and 'text'")
@@ -137,7 +137,7 @@ class Document:
                 f"unknown key {unknown[0]!r}",
                 where=where,
                 expected=f"keys among {', '.join(DOCUMENT_KEYS)}",
-                remedy="put other information under 'meta', or read it as another format with musamma convert --from",
+                remedy="put other information under 'meta', or name the file's format",
             )
         identifier = record.get("id", default_id)
         text = record.get("text")
@@ -256,12 +256,12 @@ def read_jsonl(path: str | Path) -> Iterator[Document]:
 
 
 def format_json_line(document: Document) -> bytes:
-    """A document as one line of JSON with its newline."""
+    """Format a document as one line of JSON, with its newline."""
     return orjson.dumps(document.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def write_jsonl(documents: Iterable[Document], path: str | Path) -> int:
-    """Write documents, one a line; the file appears under its name only when whole. Returns how many were written."""
+    """Write documents, one per line, atomically. Returns the number of documents."""
     count = 0
     with atomic_write(Path(path)) as partial, partial.open("wb") as file:
         for document in documents:
@@ -270,27 +270,24 @@ def write_jsonl(documents: Iterable[Document], path: str | Path) -> int:
     return count
 
 
-SEPARATOR = "\n"
-
-
 def group_documents(documents: Iterable[Document], size: int) -> Iterator[Document]:
-    """Join every ``size`` documents that follow each other into one, a line each.
+    """Join each ``size`` consecutive documents into one, a line each. Id and meta are those of the first.
 
-    Corpora that are cut into sentences keep them in the order of the article, so that neighbours are context. Names stay what they
-    are, at offsets into the joined text; what is scored is the same.
+    Corpora of sentences usually keep the order of the article, so neighbouring sentences give context. The names do not change,
+    only their offsets; scores stay comparable.
 
     Args:
-        documents: in the order in which they were written.
-        size: documents to join; the last group may be smaller.
+        documents: in their original order.
+        size: number of documents to join; the last group may be smaller.
     """
     stream = iter(documents)
-    while members := list(islice(stream, size)):
+    while group := list(islice(stream, size)):
         spans: list[Span] = []
         nested: list[Span] = []
         offset = 0
-        for member in members:
-            for source, target in ((member.spans, spans), (member.nested, nested)):
+        for document in group:
+            for source, target in ((document.spans, spans), (document.nested, nested)):
                 target += [replace(span, start=span.start + offset, end=span.end + offset) for span in source]
-            offset += len(member.text) + len(SEPARATOR)
-        text = SEPARATOR.join(member.text for member in members)
-        yield Document(members[0].id, text, tuple(spans), tuple(nested), members[0].meta)
+            offset += len(document.text) + 1  # the line break
+        text = "\n".join(document.text for document in group)
+        yield Document(group[0].id, text, tuple(spans), tuple(nested), group[0].meta)

@@ -1,4 +1,4 @@
-"""The account of an import: what became of every span that a file held, and of every tag, mark and field that was not kept."""
+"""The audit of an import: what happened to every span of a file, and which other information was not kept."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from musamma.data.errors import ThresholdError
 
-#: What a finding means for the spans. Categories: ``dropped`` (the span is gone), ``snapped`` (kept with other borders),
-#: ``doubtful`` (kept, but the file contradicts itself), ``overlapping`` (kept as a nested name), ``merged`` (came twice),
-#: ``note`` (no span was touched).
+#: Kinds of findings, and the category of each: ``dropped`` (the span was removed), ``snapped`` (its borders were changed),
+#: ``doubtful`` (kept, but the file contradicts itself), ``overlapping`` (kept as a nested name), ``merged`` (a duplicate) or
+#: ``note`` (no span was changed).
 FINDING_KINDS: dict[str, str] = {
     "outside": "dropped",
     "empty": "dropped",
@@ -46,18 +46,19 @@ FINDING_KINDS: dict[str, str] = {
     "lost_meta": "note",
     "lost_id": "note",
 }
+#: Categories that count as a loss.
 LOSS_CATEGORIES = ("dropped", "snapped", "doubtful")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that an import met.
+    """One finding of an import.
 
     Args:
         kind: a key of :data:`FINDING_KINDS`.
-        document: the document's id, empty where there is none yet.
+        document: the document's id; empty if there is no document yet.
         where: file and line, as far as known.
-        detail: what was found, with offsets and surface.
+        detail: the finding in words, with offsets and surface.
     """
 
     kind: str
@@ -65,21 +66,30 @@ class Finding:
     where: str
     detail: str
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether a span was dropped or snapped, or is doubtful."""
+        return FINDING_KINDS[self.kind] in LOSS_CATEGORIES
+
+    def describe(self) -> str:
+        """Describe the finding for a message: its place and detail."""
+        return f"{self.where or self.document}: {self.detail}"
+
     def to_dict(self) -> dict[str, str]:
-        """The finding as a JSON object."""
+        """Convert to a JSON object."""
         return {"kind": self.kind, "document": self.document, "where": self.where, "detail": self.detail}
 
 
 @dataclass
 class ImportAudit:
-    """Counts and examples of one import, filled while it is streamed.
+    """Counts and examples of the findings of an import, updated while the documents are read.
 
     Args:
-        source: what was read.
-        limit: how many findings of a kind are listed; all are counted.
-        documents: documents that came out.
-        spans: annotated spans that the file held, nested ones included.
-        exact: spans kept as they were.
+        source: what is read.
+        limit: maximum number of findings of a kind that are listed; all are counted.
+        documents: number of documents.
+        spans: number of annotated spans in the file, nested ones included.
+        exact: number of spans kept unchanged.
     """
 
     source: str = ""
@@ -91,7 +101,7 @@ class ImportAudit:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, kind: str, *, document: str = "", where: str = "", detail: str = "", count: int = 1) -> None:
-        """Count ``kind``; a finding with a ``detail`` is listed, too."""
+        """Count a finding, and list it if it has a ``detail``."""
         if kind not in FINDING_KINDS:
             raise KeyError(kind)
         if not count:
@@ -100,44 +110,49 @@ class ImportAudit:
             self.findings.append(Finding(kind, document, where, detail))
         self.kinds[kind] += count
 
-    def category(self, name: str) -> int:
-        """How many findings are of a category."""
-        return sum(count for kind, count in self.kinds.items() if FINDING_KINDS[kind] == name)
+    def count_category(self, category: str) -> int:
+        """Number of findings of a category."""
+        return sum(count for kind, count in self.kinds.items() if FINDING_KINDS[kind] == category)
+
+    def find_examples(self, kind: str) -> list[Finding]:
+        """The listed findings of a kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
 
     @property
     def lost(self) -> int:
-        """Spans dropped, snapped or doubtful."""
-        return sum(map(self.category, LOSS_CATEGORIES))
+        """Number of spans dropped, snapped or doubtful."""
+        return sum(map(self.count_category, LOSS_CATEGORIES))
 
     @property
     def loss(self) -> float:
-        """Share of the file's spans that was dropped, snapped or is doubtful, in [0, 1]."""
+        """Share of the file's spans that were dropped or snapped or are doubtful, in [0, 1]."""
         return self.lost / self.spans if self.spans else 0.0
 
     def check_loss(self, max_loss: float) -> None:
-        """Fail where more was lost than the user allows.
+        """Check that the loss is at most ``max_loss``.
 
         Raises:
-            ThresholdError: :attr:`loss` is above ``max_loss``; names the counts and a first example.
+            ThresholdError: :attr:`loss` is larger; names the counts and a first example.
         """
         if self.loss <= max_loss:
             return
-        counts = ", ".join(f"{self.category(name)} {name}" for name in LOSS_CATEGORIES if self.category(name))
-        first = next((f for f in self.findings if FINDING_KINDS[f.kind] in LOSS_CATEGORIES), None)
-        example = f"; first: {first.where or first.document}: {first.detail}" if first else ""
+        counts = [(self.count_category(category), category) for category in LOSS_CATEGORIES]
+        listed = ", ".join(f"{count} {category}" for count, category in counts if count)
+        first = next((finding for finding in self.findings if finding.is_loss), None)
+        example = f"; first: {first.describe()}" if first else ""
         raise ThresholdError(
             f"{self.source or 'input'}: {self.lost} of {self.spans} spans ({self.loss:.2%}) were not kept as they are "
-            f"({counts}), above --max-loss {max_loss:g}{example}"
+            f"({listed}), above `max_loss={max_loss:g}`{example}"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The audit as a JSON object."""
+        """Convert to a JSON object."""
         return {
             "source": self.source,
             "documents": self.documents,
             "spans": self.spans,
             "exact": self.exact,
-            **{name: self.category(name) for name in ("snapped", "dropped", "doubtful", "overlapping", "merged")},
+            **{name: self.count_category(name) for name in ("snapped", "dropped", "doubtful", "overlapping", "merged")},
             "loss": self.loss,
             "kinds": dict(sorted(self.kinds.items())),
             "findings": [finding.to_dict() for finding in self.findings],

@@ -1,4 +1,4 @@
-"""Label schemas as tables, and the maps between them."""
+"""Label schemas and the maps between them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _KHABAR = {
     **{"PER": "PER", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC", "ORG": "ORG"},
     **{"NORP": "MISC", "EVENT": "MISC", "PROD": "MISC"},
 }
-# Wojood: what Khabar does not mark (functions, dates, numbers, languages, laws, web addresses, currencies) has no label here.
+# Wojood's labels that Khabar does not annotate (functions, dates, numbers, languages, laws, web addresses, currencies) map to None.
 _WOJOOD = {
     **{"PERS": "PER", "NORP": "NORP", "ORG": "ORG", "GPE": "GPE", "LOC": "LOC", "FAC": "FAC"},
     **{"EVENT": "EVENT", "PRODUCT": "PROD"},
     **dict.fromkeys(("OCC", "DATE", "TIME", "LANGUAGE", "WEBSITE", "LAW", "CARDINAL", "ORDINAL")),
     **dict.fromkeys(("PERCENT", "QUANTITY", "UNIT", "MONEY", "CURR")),
 }
-# FANE's fine types by their ACE class. In WikiFANE "Police" tags military persons, "Group" peoples and faiths,
-# "Medical-Science" research bodies, "Path" streets as well as straits; bare "Air", "Land" and "Water" are vehicles.
+# FANE's fine types by their ACE class. In WikiFANE "Police" stands for military persons, "Group" for peoples and faiths,
+# "Medical-Science" for research bodies, "Path" for streets as well as straits; "Air", "Land" and "Water" alone are vehicles.
 _FANE_CLASSES = {
     "PER": "Artist Athlete Businessperson Engineer Lawyer Other_PER Police Politician Religious_PER Scientist",
     "NORP": "Group",
@@ -46,11 +46,11 @@ _FANE_CLASSES = {
 _FANE = {fine: label for label, names in _FANE_CLASSES.items() for fine in names.split()}
 
 
-def _through(first: Mapping[str, str | None], then: Mapping[str, str | None]) -> dict[str, str | None]:
+def _compose(first: Mapping[str, str | None], then: Mapping[str, str | None]) -> dict[str, str | None]:
     return {old: then[new] if new is not None else None for old, new in first.items()}
 
 
-#: Schemas by name: the labels that a corpus may hold.
+#: The labels of a corpus, by the name of its schema.
 SCHEMAS: Mapping[str, tuple[str, ...]] = {
     "coarse": COARSE,
     "khabar": KHABAR,
@@ -63,11 +63,11 @@ SCHEMAS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class LabelMap:
-    """What becomes of every label of a corpus.
+    """A map from the labels of a corpus to others.
 
     Args:
-        name: for messages.
-        table: the new label by the old one; ``None`` drops the span.
+        name: its name in messages.
+        table: the new label of each old one; ``None`` drops the span.
     """
 
     name: str
@@ -84,8 +84,8 @@ _MAPS: Mapping[str, Mapping[str, str | None]] = {
     "anercorp-to-coarse": _ANERCORP,
     "aqmar-to-coarse": _AQMAR,
     "khabar-to-coarse": _KHABAR,
-    "wojood-to-coarse": _through(_WOJOOD, _KHABAR),
-    "fane-to-coarse": _through(_FANE, _KHABAR),
+    "wojood-to-coarse": _compose(_WOJOOD, _KHABAR),
+    "fane-to-coarse": _compose(_FANE, _KHABAR),
     "wojood-to-khabar": _WOJOOD,
     "fane-to-khabar": _FANE,
 }
@@ -94,16 +94,16 @@ LABEL_MAPS: Mapping[str, LabelMap] = {name: LabelMap(name, table) for name, tabl
 
 
 def load_label_map(name: str | Path) -> LabelMap:
-    """The label map of a name of :data:`LABEL_MAPS` or of a YAML or JSON file ``{OLD: NEW or null}``.
+    """Load a label map: a name of :data:`LABEL_MAPS`, or a YAML or JSON file ``{OLD: NEW or null}``.
 
     Raises:
-        InputError: there is no such map, or the file is no table of labels.
+        InputError: there is no such map, or the file does not hold a table of labels.
     """
     if isinstance(name, str) and name in LABEL_MAPS:
         return LABEL_MAPS[name]
-    loaded = _load(name, "a label map", LABEL_MAPS)
+    loaded = _load_yaml(name, "a label map", LABEL_MAPS)
     if not isinstance(loaded, dict) or not loaded:
-        raise InputError("no table of labels", where=str(name), expected="lines 'OLD: NEW', or 'OLD: null' to drop")
+        raise InputError("not a table of labels", where=str(name), expected="lines 'OLD: NEW', or 'OLD: null' to drop")
     for old, new in loaded.items():
         if new is not None or not isinstance(old, str):
             check_label(new if isinstance(old, str) else old, where=f"{name}, entry {old!r}")
@@ -111,58 +111,63 @@ def load_label_map(name: str | Path) -> LabelMap:
 
 
 def load_schema(name: str | Path) -> tuple[str, ...]:
-    """The labels of a schema of :data:`SCHEMAS` or of a YAML or JSON file, a list of labels.
+    """Load the labels of a schema: a name of :data:`SCHEMAS`, or a YAML or JSON file with a list of labels.
 
     Raises:
-        InputError: there is no such schema, or the file is no list of labels.
+        InputError: there is no such schema, or the file does not hold a list of labels.
     """
     if isinstance(name, str) and name in SCHEMAS:
         return SCHEMAS[name]
-    loaded = _load(name, "a schema", SCHEMAS)
+    loaded = _load_yaml(name, "a schema", SCHEMAS)
     if not isinstance(loaded, list) or not loaded:
-        raise InputError("no list of labels", where=str(name), expected="a list of labels, e.g. [PER, LOC, ORG]")
+        raise InputError("not a list of labels", where=str(name), expected="a list of labels, e.g. [PER, LOC, ORG]")
     for label in loaded:
         check_label(label, where=str(name))
     return tuple(loaded)
 
 
 def check_label(label: object, *, where: str) -> None:
-    """Fail where ``label`` cannot be one: a non-empty string without spaces."""
+    """Check that a label is a non-empty string without spaces.
+
+    Raises:
+        InputError: it is not.
+    """
     if not isinstance(label, str) or label.split() != [label]:
         raise InputError(
             f"label {label!r}",
             where=where,
             expected="a label without spaces, e.g. PER",
-            remedy="rename it with musamma convert --labels FILE, a YAML table 'OLD: NEW'",
+            remedy="rename it with `labels`, a YAML file of lines 'OLD: NEW'",
         )
 
 
 def apply_labels(document: Document, labels: LabelMap, *, audit: ImportAudit | None = None) -> Document:
-    """The document with its labels mapped; a name whose outer name was dropped takes its place.
+    """Map the labels of a document. A nested name whose outer name is dropped becomes an outermost one.
 
     Args:
-        document: as annotated.
-        labels: the map; ``None`` drops a span, counted in ``audit`` as ``unmapped``.
-        audit: where to count what was dropped, promoted to an outermost name, or merged with an equal one.
+        document: the document.
+        labels: the map. Spans whose label it maps to ``None`` are dropped, and counted as ``unmapped``.
+        audit: where names dropped, promoted to outermost names or merged with an equal one are counted.
 
     Raises:
-        InputError: a label is missing from the map; names it and the document.
+        InputError: a label is not in the map; names it and the document.
     """
     audit = ImportAudit() if audit is None else audit
-    outer = _map(document, document.spans, labels, audit)
-    inner = [span for span in _map(document, document.nested, labels, audit) if span.key not in {s.key for s in outer}]
+    outer = _map_spans(document, document.spans, labels, audit)
+    outer_keys = {span.key for span in outer}
+    inner = [span for span in _map_spans(document, document.nested, labels, audit) if span.key not in outer_keys]
     if merged := sum(labels[s.label] is not None for s in document.nested) - len(inner):
         audit.add("duplicate", document=document.id, detail=f"equal after mapping with {labels.name}", count=merged)
-    # Only names that no kept span holds may rise: annotated spans keep their place.
-    free = [span for span in inner if not any(s.start < span.end and span.start < s.end for s in outer)]
-    risen, below = split_nested(free)
-    for span in risen:
+    # Only names that overlap no retained outer name are promoted: annotated outer names stay.
+    uncovered = [span for span in inner if not any(s.start < span.end and span.start < s.end for s in outer)]
+    promoted, still_nested = split_nested(uncovered)
+    for span in promoted:
         audit.add("promoted", document=document.id, detail=f"{document.describe(span)}: its outer name was dropped")
-    rest = [span for span in inner if span not in free]
-    return Document(document.id, document.text, (*outer, *risen), (*rest, *below), document.meta)
+    covered = [span for span in inner if span not in uncovered]
+    return Document(document.id, document.text, (*outer, *promoted), (*covered, *still_nested), document.meta)
 
 
-def _map(document: Document, spans: tuple[Span, ...], labels: LabelMap, audit: ImportAudit) -> list[Span]:
+def _map_spans(document: Document, spans: tuple[Span, ...], labels: LabelMap, audit: ImportAudit) -> list[Span]:
     mapped: dict[tuple[int, int, str], Span] = {}
     for span in spans:
         if span.label not in labels:
@@ -171,7 +176,7 @@ def _map(document: Document, spans: tuple[Span, ...], labels: LabelMap, audit: I
                 f"label {span.label!r} of [{span.start}, {span.end}) {document.surface(span)!r} is not in the map",
                 where=f"document {document.id!r}",
                 expected=f"a label of {labels.name}: {known}",
-                remedy=f"add '{span.label}: NEW' to a map file, or '{span.label}: null' to drop it",
+                remedy=f"add '{span.label}: NEW' to a label map, or '{span.label}: null' to drop it",
             )
         new = labels[span.label]
         if new is None:
@@ -181,11 +186,11 @@ def _map(document: Document, spans: tuple[Span, ...], labels: LabelMap, audit: I
     return list(mapped.values())
 
 
-def _load(name: str | Path, what: str, known: Mapping[str, object]) -> object:
+def _load_yaml(name: str | Path, kind: str, known: Mapping[str, object]) -> object:
     path = Path(name)
     if not path.is_file():
         raise InputError(
-            f"{what} {str(name)!r}",
+            f"{kind} {str(name)!r}",
             expected=f"one of {', '.join(known)}, or a YAML or JSON file",
             remedy="check the name",
         )

@@ -1,8 +1,8 @@
-"""Arabic normalisation as a part of the tokenizer, so that offsets stay offsets into the raw text.
+"""Arabic normalisation as a part of the tokenizer, which keeps all offsets offsets into the raw text.
 
-`tokenizers` keeps the alignment of every character through its normalisers. What is dropped or folded here is therefore
-dropped for the encoder only: pieces still point at the characters that were given, training and inference cannot differ,
-and whoever loads the checkpoint with plain `transformers` gets the same.
+The normalisers of `tokenizers` keep the alignment of every character. Characters are removed or folded for the encoder only:
+pieces still refer to the original characters, training and inference cannot differ, and a checkpoint loaded with plain
+`transformers` behaves the same.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from musamma.data.arabic import FOLDED_LETTERS, REMOVED_MARKS
 from musamma.data.errors import InputError
 
-# Words as musamma.data.arabic cuts them: a number with its separators is one, every other sign stands alone.
-_SIGN = r"\p{N}+(?:[.,٫٬]\p{N}+)+|[^\p{L}\p{M}\p{N}\s]"
+# Word borders as in musamma.data.arabic: a number with its separators is one word, every other sign is one by itself.
+_SEPARATE = r"\p{N}+(?:[.,٫٬]\p{N}+)+|[^\p{L}\p{M}\p{N}\s]"
 
 
 def arabic_normalizer() -> normalizers.Normalizer:
-    """NFKC (which folds presentation forms), without vowel signs, tatweel and invisible controls, with Arabic letters."""
+    """Build the normaliser: NFKC (which folds presentation forms), marks removed, Persian and Urdu letters folded."""
     steps: list[normalizers.Normalizer] = [normalizers.NFKC(), normalizers.Replace(Regex(REMOVED_MARKS), "")]
     steps += [normalizers.Replace(letter, arabic) for letter, arabic in FOLDED_LETTERS.items()]
     return normalizers.Sequence(steps)
 
 
 def install_normalizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Put :func:`arabic_normalizer` before the tokenizer's own normaliser, and make its pieces end where words end.
+    """Insert :func:`arabic_normalizer` before the tokenizer's normaliser, and make its pieces end where words end.
 
-    A SentencePiece-style tokenizer (Metaspace) cuts at spaces only, so that a piece may hold a bracket and the name behind
-    it; it is made to cut at punctuation too. A WordPiece tokenizer does so by itself.
+    A SentencePiece-style tokenizer (Metaspace) splits at spaces only, so a piece may contain a bracket and the start of the
+    name after it. It is made to split at punctuation as well, as WordPiece tokenizers do by themselves.
 
     Args:
         tokenizer: a fast tokenizer; its backend is changed in place.
 
     Returns:
-        The same tokenizer under the class that keeps to its ``tokenizer.json``: `transformers` builds the normaliser of a
-        `BertTokenizer` and its like anew when it loads one. One that has the normaliser already is given back as it is.
+        The tokenizer as a `PreTrainedTokenizerFast`, the class that loads ``tokenizer.json`` unchanged: for a `BertTokenizer` and
+        similar classes, `transformers` rebuilds the normaliser when it loads one. A tokenizer with the normaliser keeps it.
 
     Raises:
-        InputError: the tokenizer is a slow one, which has no offsets.
+        InputError: the tokenizer is slow and therefore has no offsets.
     """
     backend = fast_backend(tokenizer)
     if not has_normalizer(tokenizer):
-        own = backend.normalizer
-        steps = [arabic_normalizer()] if own is None else [arabic_normalizer(), own]
+        original = backend.normalizer
+        steps = [arabic_normalizer()] if original is None else [arabic_normalizer(), original]
         backend.normalizer = normalizers.Sequence(steps)
         if (metaspace := _metaspace(backend)) is not None:
             backend.pre_tokenizer = pre_tokenizers.Sequence(
                 [
                     pre_tokenizers.WhitespaceSplit(),
-                    pre_tokenizers.Split(Regex(_SIGN), "isolated"),
+                    pre_tokenizers.Split(Regex(_SEPARATE), "isolated"),
                     pre_tokenizers.Metaspace(replacement=metaspace, prepend_scheme="always"),
                 ]
             )
@@ -68,15 +68,15 @@ def install_normalizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenize
 
 
 def has_normalizer(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer already carries :func:`arabic_normalizer`."""
+    """Whether the tokenizer has :func:`arabic_normalizer`."""
     return REMOVED_MARKS in json.dumps(_state(fast_backend(tokenizer))["normalizer"]).replace("\\\\", "\\")
 
 
 def fast_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """The `tokenizers` object behind a fast tokenizer.
+    """Return the `tokenizers` object of a fast tokenizer.
 
     Raises:
-        InputError: it is a slow one.
+        InputError: the tokenizer is slow.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
@@ -94,8 +94,7 @@ def _state(backend: Tokenizer) -> dict:
 
 
 def _metaspace(backend: Tokenizer) -> str | None:
-    """The replacement character of a Metaspace pre-tokenizer, alone or in a sequence with nothing that cuts at signs."""
+    """The replacement character of a Metaspace pre-tokenizer, alone or in a sequence; ``None`` if there is none."""
     state = _state(backend)["pre_tokenizer"] or {}
     parts = state.get("pretokenizers", [state])
-    found = [part["replacement"] for part in parts if part.get("type") == "Metaspace"]
-    return found[0] if found else None
+    return next((part["replacement"] for part in parts if part.get("type") == "Metaspace"), None)

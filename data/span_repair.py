@@ -1,4 +1,4 @@
-"""From the spans that a file claims to a valid document: borders, duplicates and overlaps, every change audited."""
+"""Repair of imported spans: borders, duplicates and overlaps become valid, and every change is audited."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from musamma.data.document import Document, Span, parse_spans
 from musamma.data.errors import InputError
 from musamma.data.import_audit import FINDING_KINDS, ImportAudit
 
-OVERLAPS = ("error", "longest", "nested")
-
 
 @dataclass(frozen=True, slots=True)
 class CandidateSpan:
-    """A span as a file has it, true or not.
+    """A span as it stands in a file, valid or not.
 
     Args:
         start, end, label, score: as in :class:`Span`.
-        where: the annotation's own file and line, where it has one.
-        issue: what the reader noticed, a kind of the audit; a kind of category ``dropped`` drops the span.
+        where: file and line of the annotation, if it has its own.
+        issue: a kind of audit finding that the reader noticed; a kind of the category ``dropped`` drops the span.
         detail: the issue in words.
     """
 
@@ -41,7 +39,14 @@ class CandidateSpan:
 
 @dataclass(frozen=True, slots=True)
 class RawDocument:
-    """A document as a reader found it; ``nested`` holds spans that the file itself marks as inner ones."""
+    """A document as it stands in a file.
+
+    Args:
+        id, text, meta: as in :class:`Document`.
+        spans: the spans.
+        nested: the spans that the file marks as nested.
+        where: file and line.
+    """
 
     id: str
     text: str
@@ -51,56 +56,60 @@ class RawDocument:
     where: str = ""
 
     @classmethod
-    def of(cls, document: Document, *, where: str) -> RawDocument:
-        """A valid document, to be audited like any other."""
-        spans, nested = map(_candidates, (document.spans, document.nested))
+    def from_document(cls, document: Document, *, where: str) -> RawDocument:
+        """Wrap a valid document, so that it is audited like any other."""
+        spans, nested = map(_to_candidates, (document.spans, document.nested))
         return cls(document.id, document.text, spans, nested, document.meta, where)
 
     @classmethod
     def from_dict(cls, record: Any, *, where: str) -> RawDocument:
-        """Build a raw document from a JSON object like that of :meth:`Document.from_dict`; spans may be wrong.
+        """Convert a JSON object like that of :meth:`Document.from_dict`, whose spans may be invalid.
 
         Raises:
-            InputError: a key is unknown, missing or of another type.
+            InputError: a key is unknown, missing or has the wrong type.
         """
         keys = ("spans", "nested")
         bare = {key: value for key, value in record.items() if key not in keys} if isinstance(record, dict) else record
         document = Document.from_dict(bare, where=where)
-        spans, nested = (_candidates(parse_spans(record.get(key), key, where, label_with_spaces=True)) for key in keys)
+        spans, nested = (
+            _to_candidates(parse_spans(record.get(key), key, where, label_with_spaces=True)) for key in keys
+        )
         return cls(document.id, document.text, spans, nested, document.meta, where)
 
 
-def _candidates(spans: Iterable[Span]) -> tuple[CandidateSpan, ...]:
-    return tuple(CandidateSpan(span.start, span.end, span.label, span.score) for span in spans)
-
-
 def repair_spans(raw: RawDocument, *, overlaps: str, audit: ImportAudit) -> Document:
-    """The valid document of a raw one.
+    """Build the valid document of a raw one.
 
-    Whitespace at a border is snapped off, a span outside the text or without characters dropped, a duplicate merged.
-    Of overlapping spans, ``overlaps`` says what happens: ``error`` fails; ``longest`` keeps the longest, of equal ones the
-    first, and drops the others; ``nested`` moves those inside a kept span to ``nested`` and drops those that cross one.
+    White space at the borders is removed, a span outside the text or without visible characters is dropped, duplicates are
+    merged.
+
+    Args:
+        raw: the raw document.
+        overlaps: treatment of overlapping spans. ``error`` raises. ``longest`` keeps the longest (of equally long ones the
+            first) and drops the others. ``nested`` moves those inside a retained span to ``nested`` and drops those that cross
+            one.
+        audit: where the changes are counted.
 
     Raises:
         InputError: spans overlap and ``overlaps`` is ``error``.
     """
     audit.documents += 1
     audit.spans += len(raw.spans) + len(raw.nested)
-    seen: dict[tuple[int, int, str], CandidateSpan] = {}
-    spans = _unique(raw, raw.spans, seen, audit)
-    nested = _unique(raw, raw.nested, seen, audit)
-    kept, moved = _resolve(raw, spans, overlaps, audit)
-    kept, inner = _place_nested(raw, kept, nested, audit)
-    for name in (*kept, *moved, *inner):
+    seen: set[tuple[int, int, str]] = set()
+    spans = _snap_and_merge(raw, raw.spans, seen, audit)
+    nested = _snap_and_merge(raw, raw.nested, seen, audit)
+    outer, inner = _resolve_overlaps(raw, spans, overlaps, audit)
+    inner += _place_nested(raw, outer, nested, audit)
+    for name in (*outer, *inner):
         if name.issue is None:
             audit.exact += 1
         else:
             _report(raw, name, name.issue, name.detail, audit)
-    return Document(raw.id, raw.text, _spans(kept), _spans([*moved, *inner]), raw.meta)
+    return Document(raw.id, raw.text, _to_spans(outer), _to_spans(inner), raw.meta)
 
 
 def split_nested(spans: Iterable[Span]) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """Outermost spans, and those that lie inside or across an earlier one."""
+    """Separate outermost spans from those that lie inside or cross an earlier one."""
     outer: list[Span] = []
     inner: list[Span] = []
     for span in sorted(spans, key=lambda s: (s.start, -s.end)):
@@ -108,7 +117,11 @@ def split_nested(spans: Iterable[Span]) -> tuple[tuple[Span, ...], tuple[Span, .
     return tuple(outer), tuple(inner)
 
 
-def _spans(candidates: Sequence[CandidateSpan]) -> tuple[Span, ...]:
+def _to_candidates(spans: Iterable[Span]) -> tuple[CandidateSpan, ...]:
+    return tuple(CandidateSpan(span.start, span.end, span.label, span.score) for span in spans)
+
+
+def _to_spans(candidates: Sequence[CandidateSpan]) -> tuple[Span, ...]:
     return tuple(Span(c.start, c.end, c.label, c.score) for c in candidates)
 
 
@@ -118,24 +131,21 @@ def _report(raw: RawDocument, name: CandidateSpan, kind: str, detail: str, audit
     audit.add(kind, document=raw.id, where=name.where or raw.where, detail=described)
 
 
-def _unique(
-    raw: RawDocument,
-    candidates: Sequence[CandidateSpan],
-    seen: dict[tuple[int, int, str], CandidateSpan],
-    audit: ImportAudit,
+def _snap_and_merge(
+    raw: RawDocument, candidates: Sequence[CandidateSpan], seen: set[tuple[int, int, str]], audit: ImportAudit
 ) -> list[CandidateSpan]:
-    """The candidates with characters of their own, snapped, each once."""
-    kept = []
-    for given in candidates:
-        name = _snap(raw, given, audit)
+    """Candidates with visible characters, without white space at the borders, each once. ``seen`` is updated."""
+    unique = []
+    for candidate in candidates:
+        name = _snap(raw, candidate, audit)
         if name is None:
             continue
         if name.key in seen:
             _report(raw, name, "duplicate", "came before", audit)
             continue
-        seen[name.key] = name
-        kept.append(name)
-    return kept
+        seen.add(name.key)
+        unique.append(name)
+    return unique
 
 
 def _snap(raw: RawDocument, name: CandidateSpan, audit: ImportAudit) -> CandidateSpan | None:
@@ -153,24 +163,22 @@ def _snap(raw: RawDocument, name: CandidateSpan, audit: ImportAudit) -> Candidat
     end = start + len(surface.strip())
     if (start, end) == (name.start, name.end):
         return name
-    # One span counts once, whatever is wrong with it; the reader's own finding is the graver one.
+    # A span counts once, whatever is wrong with it; an issue that the reader noticed is the more serious one.
     issue, detail = name.issue or "whitespace", name.detail or f"was [{name.start}, {name.end}), with whitespace"
     return replace(name, start=start, end=end, issue=issue, detail=detail)
 
 
-def _resolve(
+def _resolve_overlaps(
     raw: RawDocument, names: Sequence[CandidateSpan], overlaps: str, audit: ImportAudit
 ) -> tuple[list[CandidateSpan], list[CandidateSpan]]:
-    """Spans without overlap, longest first served, and those moved to ``nested``."""
-    kept: list[CandidateSpan] = []
+    """Retain spans without overlap, longer ones first; also returns those moved to ``nested``."""
+    retained: list[CandidateSpan] = []
     moved: list[CandidateSpan] = []
-    for name in sorted(names, key=lambda n: (n.start - n.end, n.start)):
-        place = bisect_right(kept, name.start, key=lambda k: k.start)
-        rivals = [k for k in kept[max(0, place - 1) : place + 1] if k.start < name.end and name.start < k.end]
-        if not rivals:
-            kept.insert(place, name)
+    for name in sorted(names, key=_longest_first):
+        rival, position = _find_overlap(retained, name)
+        if rival is None:
+            retained.insert(position, name)
             continue
-        rival = rivals[0]
         described = f"[{rival.start}, {rival.end}) {rival.label} {raw.text[rival.start : rival.end]!r}"
         if overlaps == "error":
             surface = raw.text[name.start : name.end]
@@ -178,30 +186,44 @@ def _resolve(
                 f"spans [{name.start}, {name.end}) {name.label} {surface!r} and {described} overlap",
                 where=", ".join(filter(None, (name.where or raw.where, f"document {raw.id!r}"))),
                 expected="spans without overlap",
-                remedy="choose what to keep with musamma convert --overlaps longest or nested",
+                remedy="keep one of them with `overlaps='longest'`, or both with `overlaps='nested'`",
             )
-        if overlaps == "nested" and rival.start <= name.start and name.end <= rival.end:
+        if overlaps == "nested" and _is_inside(name, rival):
             moved.append(name)
             _report(raw, name, "nested", f"inside {described}", audit)
         else:
             kind = "overlap" if overlaps == "longest" else "crossing"
             _report(raw, name, kind, f"overlaps {described}", audit)
-    return kept, moved
+    return retained, moved
 
 
 def _place_nested(
-    raw: RawDocument, kept: list[CandidateSpan], nested: Sequence[CandidateSpan], audit: ImportAudit
-) -> tuple[list[CandidateSpan], list[CandidateSpan]]:
-    """Nested names stay inside a kept span; one whose outer name is gone becomes a span itself."""
+    raw: RawDocument, outer: list[CandidateSpan], nested: Sequence[CandidateSpan], audit: ImportAudit
+) -> list[CandidateSpan]:
+    """Nested names inside an outer one. A name without an outer one is added to ``outer``; a crossing one is dropped."""
     inner = []
-    for name in sorted(nested, key=lambda n: (n.start - n.end, n.start)):
-        place = bisect_right(kept, name.start, key=lambda k: k.start)
-        rivals = [k for k in kept[max(0, place - 1) : place + 1] if k.start < name.end and name.start < k.end]
-        if not rivals:
-            kept.insert(place, name)
+    for name in sorted(nested, key=_longest_first):
+        rival, position = _find_overlap(outer, name)
+        if rival is None:
+            outer.insert(position, name)
             _report(raw, name, "promoted", "marked as nested, but in no name", audit)
-        elif rivals[0].start <= name.start and name.end <= rivals[0].end:
+        elif _is_inside(name, rival):
             inner.append(name)
         else:
             _report(raw, name, "crossing", "marked as nested, but crosses a name", audit)
-    return kept, inner
+    return inner
+
+
+def _longest_first(name: CandidateSpan) -> tuple[int, int]:
+    return name.start - name.end, name.start
+
+
+def _find_overlap(names: Sequence[CandidateSpan], name: CandidateSpan) -> tuple[CandidateSpan | None, int]:
+    """The first of ``names``, sorted and without overlap, that overlaps ``name``; and the position where ``name`` belongs."""
+    position = bisect_right(names, name.start, key=lambda other: other.start)
+    neighbours = names[max(0, position - 1) : position + 1]
+    return next((n for n in neighbours if n.start < name.end and name.start < n.end), None), position
+
+
+def _is_inside(name: CandidateSpan, outer: CandidateSpan) -> bool:
+    return outer.start <= name.start and name.end <= outer.end

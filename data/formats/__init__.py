@@ -1,6 +1,6 @@
-"""Annotation in the formats of the field, read to valid documents and written from them.
+"""Annotation formats: :func:`read_documents` and :func:`write_documents` read and write all of them.
 
-``read_documents`` and ``write_documents`` are all that is needed; each format has a module of its own.
+Each format has its own module.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Never
 
 from musamma.data.document import Document, write_jsonl
 from musamma.data.errors import InputError, duplicate_id, not_found, not_one_of
@@ -22,7 +23,7 @@ from musamma.data.formats import (
     tabular,
 )
 from musamma.data.formats.options import DEFAULT_READ_OPTIONS, DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions
-from musamma.data.import_audit import FINDING_KINDS, LOSS_CATEGORIES, ImportAudit
+from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import apply_labels, check_label
 from musamma.data.records import checked, file_suffix, read_file, read_json_lines, read_text_lines
 from musamma.data.span_repair import RawDocument, repair_spans
@@ -42,8 +43,8 @@ _SUFFIXES = {
     **dict.fromkeys((".conll", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".bioes"), "conll"),
     **{".json": "labelstudio", ".csv": "csv", ".parquet": "parquet"},
 }
-#: What a format can hold besides text and spans; the rest is counted as lost when it is written.
-_HOLDS = {
+#: Information besides text and spans that a format can hold. Writing counts the rest as lost.
+_SUPPORTED = {
     "jsonl": ("id", "nested", "score", "meta"),
     "csv": ("id", "nested", "score", "meta"),
     "parquet": ("id", "nested", "score", "meta"),
@@ -63,43 +64,44 @@ def read_documents(
     options: ReadOptions = DEFAULT_READ_OPTIONS,
     audit: ImportAudit | None = None,
 ) -> Iterator[Document]:
-    """The documents of a file, folder or dataset, one at a time.
+    """Read the documents of a file, folder or dataset, one at a time.
 
     Args:
         path: a file, a folder, or ``hf:NAME[@CONFIG][:SPLIT]``.
-        format: one of :data:`FORMATS`; guessed from name and content where not given.
+        format: one of :data:`FORMATS`; by default it is guessed from name and content.
         options: how to read.
-        audit: where to count what was changed. Without one, a span that cannot be kept as it is an error, and what touches
-            no span is logged.
+        audit: where changes are counted. Without an audit, a span that cannot be kept unchanged is an error; findings that
+            change no span are logged.
 
     Raises:
-        InputError: the input cannot be read, holds no document, or an id comes twice; names file and line.
+        InputError: the input cannot be read or has no documents, or an id occurs twice; names file and line.
     """
     chosen = format or guess_format(path)
     if chosen not in FORMATS:
         raise not_one_of("format", chosen, FORMATS)
-    account = ImportAudit(limit=1) if audit is None else audit
-    account.source = account.source or str(path)
-    seen: dict[str, str] = {}
-    for raw in _raw(path, chosen, options, account):
-        if raw.id in seen:
-            duplicate = duplicate_id(raw.id, first=seen[raw.id], where=raw.where)
+    strict = audit is None
+    audit = ImportAudit(limit=1) if audit is None else audit
+    audit.source = audit.source or str(path)
+    places: dict[str, str] = {}
+    for raw in _read_raw(path, chosen, options, audit):
+        if raw.id in places:
+            duplicate = duplicate_id(raw.id, first=places[raw.id], where=raw.where)
             if options.repeated_ids == "error":
                 raise duplicate
-            account.add("duplicate_id", document=raw.id, where=raw.where, detail=duplicate.found)
-        seen.setdefault(raw.id, raw.where)
-        document = repair_spans(raw, overlaps=options.overlaps, audit=account)
-        if audit is None and account.lost:
-            _fail(account, raw)
+            audit.add("duplicate_id", document=raw.id, where=raw.where, detail=duplicate.found)
+        places.setdefault(raw.id, raw.where)
+        document = repair_spans(raw, overlaps=options.overlaps, audit=audit)
+        if strict and audit.lost:
+            raise _changed_span(audit, raw)
         if options.labels is not None:
-            document = apply_labels(document, options.labels, audit=account)
+            document = apply_labels(document, options.labels, audit=audit)
         for span in (*document.spans, *document.nested):
             check_label(span.label, where=f"{raw.where}, document {raw.id!r}")
         yield document
-    if not seen:
+    if not places:
         raise InputError("no document in it", where=str(path), expected=f"at least one document in the format {chosen}")
-    if audit is None and account.kinds:
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(account.kinds.items()) if count)
+    if strict and audit.kinds:
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(audit.kinds.items()) if count)
         _LOG.warning("%s: %s", path, counts)
 
 
@@ -110,22 +112,27 @@ def write_documents(
     format: str | None = None,
     options: WriteOptions = DEFAULT_WRITE_OPTIONS,
     audit: ImportAudit | None = None,
+    max_loss: float | None = None,
 ) -> int:
-    """Write documents; a single file appears under its name only when whole. Returns how many were written.
+    """Write documents; a file is written atomically. Returns the number of documents.
 
     Args:
+        documents: the documents.
         path: a file, or a folder for ``brat`` and ``khabar``.
-        format: one of :data:`FORMATS` but ``datasets``; guessed from the path's suffix where not given.
-        audit: where to count what the format cannot hold.
+        format: one of :data:`FORMATS` except ``datasets``; by default it is guessed from the path's suffix.
+        options: how to write.
+        audit: where information that the format cannot hold is counted.
+        max_loss: maximum loss of ``audit``, also used for reading the documents, after the last document.
 
     Raises:
-        InputError: the path cannot be written, or a document cannot be held by the format.
+        InputError: the path cannot be written, or the format cannot hold a document.
+        ThresholdError: the loss is above ``max_loss``; no file is written.
     """
-    chosen = format or _written_format(path)
-    if chosen not in _HOLDS:
-        raise not_one_of("format", chosen, _HOLDS, remedy="write Parquet for datasets")
-    account = ImportAudit(limit=0) if audit is None else audit
-    counted = _Counted(documents, chosen, options, account)
+    chosen = format or _SUFFIXES.get(Path(path).suffix.lower()) or _raise_unknown(Path(path))
+    if chosen not in _SUPPORTED:
+        raise not_one_of("format", chosen, _SUPPORTED, remedy="write Parquet for datasets")
+    audit = ImportAudit(limit=0) if audit is None else audit
+    counted = _CountedDocuments(documents, chosen, options, audit, max_loss)
     path = Path(path)
     match chosen:
         case "jsonl":
@@ -145,16 +152,17 @@ def write_documents(
         case "labelstudio":
             write_lines(label_studio.write(counted), path)
         case "conll":
-            lines = (conll.to_conll(document, options=options, audit=account) for document in counted)
+            lines = (conll.to_conll(document, options=options, audit=audit) for document in counted)
             write_lines(lines, path)
+    counted.check_loss()  # A format may count the losses of the last document later.
     return counted.count
 
 
 def guess_format(path: str | Path) -> str:
-    """The format of an existing file or folder, by suffix and content.
+    """Guess the format of an existing file or folder from suffix and content.
 
     Raises:
-        InputError: there is no such file, or its format cannot be told.
+        InputError: there is no such file, or its format is unknown.
     """
     if str(path).startswith(hub.PREFIX):
         return "datasets"
@@ -162,11 +170,11 @@ def guess_format(path: str | Path) -> str:
     if path.is_dir():
         if next(path.rglob("*.ann"), None):
             return "brat"
-        return "khabar" if next(path.rglob("*.txt"), None) else _unknown(path)
+        return "khabar" if next(path.rglob("*.txt"), None) else _raise_unknown(path)
     if not path.is_file():
         raise not_found(path, kind="file or folder")
     suffix = file_suffix(path)
-    guess = _SUFFIXES.get(suffix) or _unknown(path)
+    guess = _SUFFIXES.get(suffix) or _raise_unknown(path)
     if guess == "jsonl":
         first = next((record.value for record in checked(read_file(path, read_json_lines))), None)
         if isinstance(first, dict) and "spans" not in first and set(first) & set(doccano.LABEL_KEYS):
@@ -177,11 +185,7 @@ def guess_format(path: str | Path) -> str:
     return guess
 
 
-def _written_format(path: str | Path) -> str:
-    return _SUFFIXES.get(Path(path).suffix.lower()) or _unknown(Path(path))
-
-
-def _unknown(path: Path) -> str:
+def _raise_unknown(path: Path) -> Never:
     suffixes = ", ".join(_SUFFIXES)
     raise InputError(
         "the format cannot be told from the name",
@@ -191,7 +195,7 @@ def _unknown(path: Path) -> str:
     )
 
 
-def _raw(path: str | Path, format: str, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+def _read_raw(path: str | Path, format: str, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
     if format == "datasets":
         return hub.read(str(path), options, audit)
     path = Path(path)
@@ -204,8 +208,8 @@ def _raw(path: str | Path, format: str, options: ReadOptions, audit: ImportAudit
         )
     match format:
         case "khabar":
-            found = markup.read_articles(path) if path.is_dir() else iter([(path, markup.read_article(path))])
-            return (RawDocument.of(document, where=str(file)) for file, document in found)
+            articles = markup.read_articles(path) if path.is_dir() else iter([(path, markup.read_article(path))])
+            return (RawDocument.from_document(document, where=str(file)) for file, document in articles)
         case "brat":
             return brat.read(path, options, audit)
         case "conll":
@@ -225,37 +229,49 @@ def _raw(path: str | Path, format: str, options: ReadOptions, audit: ImportAudit
             )
 
 
-def _fail(audit: ImportAudit, raw: RawDocument) -> None:
-    first = next(finding for finding in audit.findings if FINDING_KINDS[finding.kind] in LOSS_CATEGORIES)
-    raise InputError(
+def _changed_span(audit: ImportAudit, raw: RawDocument) -> InputError:
+    first = next(finding for finding in audit.findings if finding.is_loss)
+    return InputError(
         f"span {first.detail}",
         where=f"{first.where or raw.where}, document {first.document!r}",
-        expected="spans that can be kept as they are",
+        expected="spans that can be kept unchanged",
         remedy="run musamma convert, which audits and counts what it changes",
     )
 
 
-class _Counted:
-    """Documents on their way into a file: checked, counted, and what the format cannot hold audited."""
+class _CountedDocuments:
+    """Documents that are being written: their labels are checked, and information that the format cannot hold is counted."""
 
-    def __init__(self, documents: Iterable[Document], format: str, options: WriteOptions, audit: ImportAudit) -> None:
-        self.documents, self.audit, self.count = documents, audit, 0
-        self.lost = {"id", "nested", "score", "meta"} - set(_HOLDS[format])
+    def __init__(
+        self,
+        documents: Iterable[Document],
+        format: str,
+        options: WriteOptions,
+        audit: ImportAudit,
+        max_loss: float | None,
+    ) -> None:
+        self.documents, self.audit, self.max_loss, self.count = documents, audit, max_loss, 0
+        self.unsupported = {"id", "nested", "score", "meta"} - set(_SUPPORTED[format])
         if format == "conll" and options.nested:
-            self.lost.discard("nested")
+            self.unsupported.discard("nested")
+
+    def check_loss(self) -> None:
+        if self.max_loss is not None:
+            self.audit.check_loss(self.max_loss)
 
     def __iter__(self) -> Iterator[Document]:
         for document in self.documents:
             spans = (*document.spans, *document.nested)
             for span in spans:
                 check_label(span.label, where=f"document {document.id!r}")
-            held = {
+            present = {
                 "id": 1,
                 "nested": len(document.nested),
                 "score": sum(span.score is not None for span in spans),
                 "meta": len(document.meta),
             }
-            for name in self.lost:
-                self.audit.add(f"lost_{name}", count=held[name])
+            for name in self.unsupported:
+                self.audit.add(f"lost_{name}", count=present[name])
             self.count += 1
             yield document
+        self.check_loss()

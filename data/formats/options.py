@@ -1,4 +1,4 @@
-"""What a reader or writer can be told."""
+"""Options for reading and writing annotation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from musamma.data.errors import InputError
 from musamma.data.labels import LabelMap
 
 
-def _check(options: object) -> None:
+def _check_choices(options: object) -> None:
     for name, hint in get_type_hints(type(options)).items():
         choices = get_args(hint) if getattr(hint, "__origin__", None) is Literal else ()
         value = getattr(options, name)
@@ -19,17 +19,17 @@ def _check(options: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How to read annotation.
+    """Options for reading annotation.
 
     Args:
-        overlaps: what to do with overlapping spans: fail, keep the longest, or move inner ones to ``nested``.
-        labels: a map for the labels, applied after reading.
-        repeated_ids: whether an id that comes twice is an error or is counted.
-        scheme: CoNLL: the tag scheme; ``auto`` finds it by reading the file once more.
-        strict_tags: CoNLL: fail on a tag that cannot stand where it stands, instead of repairing and counting it.
+        overlaps: treatment of overlapping spans: fail, keep the longest, or move inner ones to ``nested``.
+        labels: a label map, applied after reading.
+        repeated_ids: whether an id that occurs twice is an error or is counted.
+        scheme: CoNLL: the tag scheme; ``auto`` detects it, for which the file is read twice.
+        strict_tags: CoNLL: fail on a tag that is invalid in its position, instead of repairing and counting it.
         missing_tags: CoNLL: whether a token without a tag is an error or counts as ``O``.
-        sentences: CoNLL: how many sentences make a document; 0 for all of a file, or all up to the next ``-DOCSTART-``.
-        rejoin_clitics: CoNLL: write clitics that are tokens of their own onto their word.
+        sentences: CoNLL: number of sentences per document; 0 for all up to the next ``-DOCSTART-`` or the end of the file.
+        rejoin_clitics: CoNLL: join clitics that are tokens to their word.
         discontinuous: brat: cover a discontinuous name from its first to its last character, or drop it.
     """
 
@@ -44,19 +44,19 @@ class ReadOptions:
     discontinuous: Literal["cover", "drop"] = "cover"
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check_choices(self)
         if self.sentences < 0:
-            raise InputError(f"sentences is {self.sentences}", expected="0 or more sentences a document")
+            raise InputError(f"sentences is {self.sentences}", expected="0 or more sentences per document")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOptions:
-    """How to write annotation.
+    """Options for writing annotation.
 
     Args:
         scheme: CoNLL: the tag scheme.
-        split_punctuation: CoNLL: make punctuation tokens of their own, not only what stands between spaces.
-        nested: CoNLL: write names inside names as further tags of a token.
+        split_punctuation: CoNLL: write punctuation as separate tokens, instead of splitting at white space only.
+        nested: CoNLL: write names inside names as additional tags of a token.
     """
 
     scheme: Literal["iob1", "iob2", "bioes", "bilou"] = "iob2"
@@ -64,7 +64,7 @@ class WriteOptions:
     nested: bool = False
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check_choices(self)
 
 
 DEFAULT_READ_OPTIONS = ReadOptions()

@@ -1,4 +1,4 @@
-"""The document, its spans, and JSON lines of them."""
+"""Documents, their spans, their JSON lines, and documents joined from several."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musamma.data.document import Document, Span, format_json_line, read_jsonl, write_jsonl
+from musamma.data.document import Document, Span, format_json_line, group_documents, read_jsonl, write_jsonl
 from musamma.data.errors import InputError
 
 TEXT = "وصل محمد إلى دمشق"
@@ -118,3 +118,30 @@ def test_a_file_that_cannot_be_written_whole_does_not_appear(tmp_path: Path) -> 
 
 def test_a_message_is_one_line_whatever_the_input_holds() -> None:
     assert str(InputError("a\nb\u202e", where="x")) == "x: a\\nb\\u202e"
+
+
+def test_names_of_joined_documents_keep_their_surfaces() -> None:
+    texts = ["وصل محمد", "إلى دمشق", "", "ثم بيروت"]
+    documents = [
+        Document(str(i), text, (Span(4, len(text), "X"),) if text else (), (Span(4, 6, "Y"),) if i == 1 else ())
+        for i, text in enumerate(texts)
+    ]
+    first, second = group_documents(documents, 3)
+    assert first.text == "وصل محمد\nإلى دمشق\n"
+    assert [first.surface(span) for span in first.spans] == ["محمد", "دمشق"]
+    assert [first.surface(span) for span in first.nested] == ["دم"]
+    assert (first.id, second.id) == ("0", "3")
+    assert [second.surface(span) for span in second.spans] == [second.text[4:]]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_every_document_is_in_exactly_one_group(size: int) -> None:
+    documents = [Document(str(i), f"نص {i}") for i in range(9)]
+    assert "\n".join(group.text for group in group_documents(documents, size)).split("\n") == [
+        d.text for d in documents
+    ]
+
+
+def test_groups_of_one_are_the_documents() -> None:
+    documents = [Document("a", "وصل محمد", (Span(4, 8, "PER"),), (), {"topic": "x"})]
+    assert list(group_documents(documents, 1)) == documents

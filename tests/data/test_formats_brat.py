@@ -48,11 +48,11 @@ def test_discontinuous_names_are_covered_or_dropped_and_counted(tmp_path):
     path = folder(tmp_path, "T1\tPER 4 8;18 25\tوزير الأردني\n")
     [document], audit = read(path)
     assert document.surface(document.spans[0]) == "وزير الخارجية\nالأردني"
-    assert (audit.kinds, audit.category("snapped"), audit.exact) == ({"discontinuous": 1}, 1, 0)
+    assert (audit.kinds, audit.count_category("snapped"), audit.exact) == ({"discontinuous": 1}, 1, 0)
     assert audit.findings[0].where.endswith("a.ann:1")
     [document], audit = read(path, discontinuous="drop")
     assert document.spans == ()
-    assert (audit.kinds, audit.category("dropped")) == ({"discontinuous_dropped": 1}, 1)
+    assert (audit.kinds, audit.count_category("dropped")) == ({"discontinuous_dropped": 1}, 1)
 
 
 def test_surface_that_is_not_the_texts_is_doubtful(tmp_path):

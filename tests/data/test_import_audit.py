@@ -32,7 +32,7 @@ def test_threshold_names_counts_and_an_example():
     with pytest.raises(ThresholdError) as caught:
         audit().check_loss(0.01)
     assert str(caught.value) == (
-        "خبر.jsonl: 3 of 200 spans (1.50%) were not kept as they are (1 dropped, 1 snapped, 1 doubtful), above --max-loss 0.01;"
+        "خبر.jsonl: 3 of 200 spans (1.50%) were not kept as they are (1 dropped, 1 snapped, 1 doubtful), above `max_loss=0.01`;"
         " first: خبر.jsonl:4: [0, 6) ORG 'داعش ': was [0, 7), with whitespace"
     )
 

@@ -115,8 +115,8 @@ def test_map_from_a_file(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- PER\n", "no table of labels"),
-        ("", "no table of labels"),
+        ("- PER\n", "not a table of labels"),
+        ("", "not a table of labels"),
         ("PERS: A B\n", r"map\.yaml, entry 'PERS': label 'A B'; expected a label without spaces"),
         ("PERS: 3\n", r"entry 'PERS': label 3"),
         ("NO: LOC\n", r"entry False: label False"),  # YAML's boolean
@@ -134,7 +134,7 @@ def test_schema_by_name_or_file(tmp_path):
     (tmp_path / "s.yaml").write_text("[PER, LOC]", "utf-8")
     assert load_schema(tmp_path / "s.yaml") == ("PER", "LOC")
     (tmp_path / "s.yaml").write_text("PER: LOC", "utf-8")
-    with pytest.raises(InputError, match="no list of labels"):
+    with pytest.raises(InputError, match="not a list of labels"):
         load_schema(tmp_path / "s.yaml")
     with pytest.raises(InputError, match="a schema 'nothing'; expected one of coarse, khabar"):
         load_schema("nothing")

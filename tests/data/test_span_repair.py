@@ -33,7 +33,7 @@ def test_valid_spans_are_exact():
 def test_whitespace_is_snapped_off(before, after):
     document, audit = aligned(span("جامعة الموصل", before=before, after=after))
     assert document.surface(document.spans[0]) == "جامعة الموصل"
-    assert (audit.kinds, audit.category("snapped"), audit.exact) == ({"whitespace": 1}, 1, 0)
+    assert (audit.kinds, audit.count_category("snapped"), audit.exact) == ({"whitespace": 1}, 1, 0)
     [finding] = audit.findings
     assert (finding.document, finding.where) == ("d1", "f.jsonl:3")
     assert f"was [{9 - before}, {21 + after})" in finding.detail
@@ -46,7 +46,7 @@ def test_whitespace_is_snapped_off(before, after):
 def test_spans_without_characters_are_dropped(start, end, kind):
     document, audit = aligned(CandidateSpan(start, end, "ORG", where="f.ann:7"))
     assert document.spans == ()
-    assert (audit.kinds, audit.category("dropped"), audit.loss) == ({kind: 1}, 1, 1.0)
+    assert (audit.kinds, audit.count_category("dropped"), audit.loss) == ({kind: 1}, 1, 1.0)
     assert audit.findings[0].where == "f.ann:7"
 
 
@@ -61,7 +61,7 @@ def test_overlap_is_an_error_that_names_both():
         aligned(span("جامعة الموصل"), span("الموصل", "GPE"))
     assert str(caught.value) == (
         "f.jsonl:3, document 'd1': spans [15, 21) GPE 'الموصل' and [9, 21) ORG 'جامعة الموصل' overlap; expected spans"
-        " without overlap; choose what to keep with musamma convert --overlaps longest or nested"
+        " without overlap; keep one of them with `overlaps='longest'`, or both with `overlaps='nested'`"
     )
 
 
@@ -77,7 +77,7 @@ def test_nested_moves_inner_names_and_drops_crossing_ones():
     document, audit = aligned(span("الموصل", "GPE"), span("رئيس جامعة", "PER"), span("جامعة الموصل"), overlaps="nested")
     assert [document.surface(s) for s in document.nested] == ["الموصل"]
     assert audit.kinds == {"nested": 1, "crossing": 1}
-    assert (audit.exact, audit.category("overlapping"), audit.category("dropped")) == (2, 1, 1)
+    assert (audit.exact, audit.count_category("overlapping"), audit.count_category("dropped")) == (2, 1, 1)
 
 
 def test_of_equal_extents_the_first_is_outermost():
@@ -112,8 +112,12 @@ CANDIDATES = st.lists(st.builds(CandidateSpan, OFFSETS, OFFSETS, st.sampled_from
 def test_every_candidate_is_accounted_for(text, spans, nested, overlaps):
     document, audit = aligned(*spans, nested=nested, overlaps=overlaps, text=text)
     kept = len(document.spans) + len(document.nested)
-    assert audit.spans == len(spans) + len(nested) == kept + audit.category("dropped") + audit.category("merged")
-    assert kept == audit.exact + audit.category("snapped")
+    assert (
+        audit.spans
+        == len(spans) + len(nested)
+        == kept + audit.count_category("dropped") + audit.count_category("merged")
+    )
+    assert kept == audit.exact + audit.count_category("snapped")
     given_keys = {candidate.key for candidate in (*spans, *nested)}
     names = (*document.spans, *document.nested)
     assert audit.exact <= sum(name.key in given_keys for name in names)
