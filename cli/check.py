@@ -19,7 +19,7 @@ from musamma.data.files import write_json
 from musamma.data.formats import FORMATS, ReadOptions, read_documents
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import SCHEMAS, load_schema
-from musamma.evaluation.agreement import Agreement, agreement
+from musamma.evaluation.agreement import Agreement, measure_agreement
 
 _EXAMPLES = 5
 _IMPORT_EXAMPLES = 2
@@ -74,7 +74,7 @@ def check(
 
 def _compare(documents: Sequence[Document], second: str, format: str | None, options: ReadOptions) -> Agreement:
     try:
-        return agreement(documents, read_documents(second, format=format, options=options))
+        return measure_agreement(documents, read_documents(second, format=format, options=options))
     except InputError as error:
         where = f"{second}, {error.where}" if error.where else second
         raise error.replace(where=where, remedy="give a second annotation of the same texts") from None
