@@ -15,38 +15,44 @@ def quickstart(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where this run was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the earlier run in the output folder; the default one's always.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Delete the earlier run in the output folder. In the default folder, this is always done.",
+        ),
     ] = False,
 ) -> None:
-    """Fine-tune the embedded encoder on the embedded corpus, score it, and tag an article it has not seen. Offline."""
+    """Fine-tune the packaged encoder on the packaged corpus, score it, and tag an unseen article. Works offline."""
     from rich.console import Console
     from rich.table import Table
 
+    from musamma.cli.train import print_results
     from musamma.data.corpora import load_khabar
     from musamma.inference.tagger import Tagger
-    from musamma.training.cards import print_results
     from musamma.training.config import load_config
     from musamma.training.finetune import finetune
 
-    settings = load_config("quickstart", changes=changes or [], output=output)
-    # Names and paths are no markup of ours, and a command that is broken into lines cannot be copied.
+    config = load_config("quickstart", changes=changes or [], output=output)
+    # Names and paths are not markup, and a command that is wrapped cannot be copied.
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    console.print(f"Fine-tuning {settings.encoder} on {', '.join(settings.data.train)}; some ten minutes on a CPU.")
-    results = finetune(settings, resume=resume, overwrite=overwrite or (output == _OUTPUT and not resume))
+    console.print(f"Fine-tuning {config.encoder} on {', '.join(config.data.train)}: about ten minutes on a CPU.")
+    results = finetune(config, resume=resume, overwrite=overwrite or (output == _OUTPUT and not resume))
     print_results(results, output, console)
 
     article = next(document for document in load_khabar("test") if document.id == _ARTICLE)
     tagged = next(Tagger(output).tag_documents([article.with_spans([])]))
-    annotated = {span.key for span in article.spans}
-    table = Table(title=f"Names found in the article {article.id!r}, part of the test set", title_justify="left")
+    gold = {span.key for span in article.spans}
+    table = Table(title=f"Names found in the article {article.id!r} of the test part", title_justify="left")
     for heading in ("start", "end", "label", "score", "as annotated", "name"):
         table.add_column(heading, justify="right" if heading in ("start", "end", "score") else "left")
     for span in tagged.spans:
-        exact = "yes" if span.key in annotated else "no"
-        table.add_row(str(span.start), str(span.end), span.label, f"{span.score:.2f}", exact, article.surface(span))
+        correct = "yes" if span.key in gold else "no"
+        table.add_row(str(span.start), str(span.end), span.label, f"{span.score:.2f}", correct, article.surface(span))
     console.print(table)
-    found = sum(span.key in annotated for span in tagged.spans)
-    console.print(f"{found} of the {len(annotated)} annotated names found exactly, {len(tagged.spans) - found} others.")
-    console.print(f"Tag your own: musamma predict FILE.txt --model {output} --format html --output names.html")
+    matches = sum(span.key in gold for span in tagged.spans)
+    console.print(
+        f"{matches} of the {len(gold)} annotated names found exactly, {len(tagged.spans) - matches} other names found."
+    )
+    console.print(f"Tag your own text: musamma predict FILE.txt --model {output} --format html --output names.html")

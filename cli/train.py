@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from musamma.training.run_dir import SeedResult
+
 
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe that comes with the project.")],
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a packaged recipe.")],
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. trainer.num_train_epochs=3."),
@@ -16,7 +22,7 @@ def train(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Folder for the checkpoint and its scores.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where this run was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the earlier run in the output folder.")
     ] = False,
@@ -24,12 +30,29 @@ def train(
     """Fine-tune an encoder on annotated articles, score it, and write a checkpoint."""
     from rich.console import Console
 
-    from musamma.training.cards import print_results
     from musamma.training.config import load_config
     from musamma.training.finetune import finetune
     from musamma.training.run_dir import is_main_process
 
-    settings = load_config(config, changes=changes or [], output=output)
-    results = finetune(settings, resume=resume, overwrite=overwrite)
+    run_config = load_config(config, changes=changes or [], output=output)
+    results = finetune(run_config, resume=resume, overwrite=overwrite)
     if is_main_process():
-        print_results(results, settings.output, Console(markup=False, emoji=False))
+        print_results(results, run_config.output, Console(markup=False, emoji=False))
+
+
+def print_results(results: Sequence[SeedResult], output: str, console: Console) -> None:
+    """Print micro F1 by scoring mode and part, over all seeds, and the folder of the checkpoint."""
+    from rich.table import Table
+
+    from musamma.training.cards import f1_rows, scored_parts
+
+    seeds = "1 seed" if len(results) == 1 else f"{len(results)} seeds, mean ± standard deviation"
+    table = Table(title=f"micro F1, {seeds}", title_justify="left")
+    table.add_column("counted by")
+    for part in scored_parts(results):
+        table.add_column(part, justify="right")
+    for row in f1_rows(results):
+        table.add_row(*row)
+    console.print(table)
+    minutes = sum(result.seconds for result in results) / 60
+    console.print(f"trained in {minutes:.1f} min; checkpoint, card and scores: {output}", soft_wrap=True)

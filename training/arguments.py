@@ -1,20 +1,42 @@
-"""A run's settings as `transformers.TrainingArguments`."""
+"""`transformers.TrainingArguments` for fine-tuning and pre-training."""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
+from musamma.data.errors import InputError
 from musamma.models.runtimes.torch import supports_bfloat16
-from musamma.training.config import trainer_arguments
+from musamma.training.config import RunConfig
 from musamma.training.pretraining.pretrain_config import PretrainConfig
 
-_DEFAULTS: dict[str, Any] = {
+#: The metric that selects the best checkpoint of a fine-tuning run: `SpanTrainer.evaluate` computes it.
+BEST_METRIC = "eval_strict_f1"
+#: The column by which the sampler of fine-tuning groups windows.
+LENGTH_COLUMN = "length"
+
+_SHARED_DEFAULTS: dict[str, Any] = {
+    "logging_steps": 50,
+    "optim": "adamw_torch_fused",
+    # Every weight takes part in every step. The search for unused ones costs time and rules out recomputation.
+    "ddp_find_unused_parameters": False,
+}
+_FINETUNE_DEFAULTS: dict[str, Any] = {
+    **_SHARED_DEFAULTS,
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 1,
+    "train_sampling_strategy": "group_by_length",
+    "length_column_name": LENGTH_COLUMN,
+}
+_PRETRAIN_DEFAULTS: dict[str, Any] = {
+    **_SHARED_DEFAULTS,
     "num_train_epochs": 1,
     "learning_rate": 1e-4,
     "warmup_steps": 0.05,
@@ -26,48 +48,77 @@ _DEFAULTS: dict[str, Any] = {
     "save_strategy": "steps",
     "save_steps": 500,
     "save_total_limit": 2,
-    "logging_steps": 50,
-    "optim": "adamw_torch_fused",
-    # Every weight takes part in every step; looking for others costs time and forbids recomputation.
-    "ddp_find_unused_parameters": False,
 }
 
 
-def training_arguments(config: PretrainConfig, work: Path, **changes: Any) -> TrainingArguments:
-    """What the Trainer is given.
+def finetune_arguments(config: RunConfig, *, seed: int, output_dir: Path) -> TrainingArguments:
+    """Build the Trainer's arguments for one seed of a fine-tuning run.
 
     Args:
         config: the run.
-        work: the folder for checkpoints.
-        changes: take the place of the configuration's ``trainer``.
+        seed: the seed.
+        output_dir: folder for checkpoints.
 
     Raises:
-        InputError: transformers does not take them together.
+        InputError: transformers rejects the arguments.
     """
+    best_checkpoint = {"metric_for_best_model": BEST_METRIC, "greater_is_better": True, "load_best_model_at_end": True}
+    return _build_arguments(config, {**_FINETUNE_DEFAULTS, **config.trainer, **best_checkpoint}, seed, output_dir)
+
+
+def pretrain_arguments(
+    config: PretrainConfig, *, output_dir: Path, overrides: Mapping[str, Any] | None = None
+) -> TrainingArguments:
+    """Build the Trainer's arguments for one stage of a pre-training run.
+
+    Args:
+        config: the run.
+        output_dir: folder for checkpoints.
+        overrides: arguments that replace those of ``config.trainer``.
+
+    Raises:
+        InputError: transformers rejects the arguments.
+    """
+    # `RowSchedule` defines the order of the rows.
+    sampling = {"train_sampling_strategy": "sequential"}
+    settings = {**_PRETRAIN_DEFAULTS, **config.trainer, **(overrides or {}), **sampling}
+    return _build_arguments(config, settings, config.seed, output_dir)
+
+
+def _build_arguments(
+    config: RunConfig | PretrainConfig, settings: Mapping[str, Any], seed: int, output_dir: Path
+) -> TrainingArguments:
     use_cpu = config.device == "cpu" or not torch.cuda.is_available()
     device = torch.device("cpu" if use_cpu else "cuda")
-    settings: dict[str, Any] = {
-        **_DEFAULTS,
-        **config.trainer,
-        **changes,
-        "output_dir": str(work),
-        "seed": config.seed,
-        "data_seed": config.seed,
+    fixed: dict[str, Any] = {
+        "output_dir": str(output_dir),
+        "seed": seed,
+        "data_seed": seed,
         "bf16": config.precision == "bfloat16" or (config.precision == "auto" and supports_bfloat16(device)),
         "use_cpu": use_cpu,
-        "train_sampling_strategy": "sequential",
         "remove_unused_columns": False,
         "label_names": ["labels"],
         "report_to": ["tensorboard"],
         "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": not use_cpu,
     }
-    return trainer_arguments(settings)
+    try:
+        return TrainingArguments(**{**settings, **fixed})
+    except (ValueError, TypeError, ImportError) as error:
+        raise InputError(
+            " ".join(str(error).split()),
+            where="trainer",
+            expected="arguments that transformers.TrainingArguments accepts",
+        ) from error
 
 
-def steps_of(arguments: TrainingArguments, rows: int) -> int:
-    """Steps of a run: ``max_steps``, or those of ``num_train_epochs`` passes over ``rows`` rows."""
+def rows_per_step(arguments: TrainingArguments) -> int:
+    """Return the number of rows in an optimizer step, over all processes and accumulated batches."""
+    return arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+
+
+def count_steps(arguments: TrainingArguments, rows: int) -> int:
+    """Return the number of steps of a run: ``max_steps``, or ``num_train_epochs`` passes over ``rows`` rows."""
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
-    each = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-    return max(1, math.ceil(arguments.num_train_epochs * rows / each))
+    return max(1, math.ceil(arguments.num_train_epochs * rows / rows_per_step(arguments)))

@@ -1,24 +1,23 @@
-"""The model card that a run leaves beside its checkpoint."""
+"""Model cards of fine-tuned and pre-trained checkpoints: Markdown with the metadata of the Hugging Face hub."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
-from rich.console import Console
-from rich.table import Table
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from musamma.models.loading import packaged_models
 from musamma.training.config import RunConfig
 from musamma.training.dataset import Corpus
+from musamma.training.pretraining.pretrain_config import PretrainConfig
+from musamma.training.pretraining.pretrain_results import METRIC_TITLES, PretrainResult, format_metric
+from musamma.training.run_dir import SeedResult
 
-if TYPE_CHECKING:
-    from musamma.training.finetune import SeedResult
-
-#: Modes of the table, with what they are called in it.
+#: Scoring modes of the table, with their titles.
 MODE_TITLES = {
     "strict": "character-exact",
     "whole_word": "whole words",
@@ -29,128 +28,147 @@ MODE_TITLES = {
 
 
 def format_mean_std(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation in per cent, e.g. ``75.1 ± 0.4``; one value stands alone."""
+    """Format mean and sample standard deviation in per cent, e.g. ``75.1 ± 0.4``; a single value without deviation."""
     figure = f"{100 * mean(values):.1f}"
     return figure if len(values) == 1 else f"{figure} ± {100 * stdev(values):.1f}"
 
 
-def micro_f1(result: SeedResult, part: str, mode: str) -> float:
-    """Micro F1 of a seed's run in a mode."""
-    figures = result.scores[part]
-    return float((figures if mode == "strict" else figures[mode])["micro"]["f1"])
+def scored_parts(results: Sequence[SeedResult]) -> list[str]:
+    """Return the parts that have scores: ``dev`` and, if there is one, ``test``."""
+    return [part for part in ("dev", "test") if part in results[0].scores]
 
 
-def build_model_card(config: RunConfig, corpus: Corpus, results: Sequence[SeedResult]) -> str:
-    """The card, in Markdown with the hub's metadata.
+def f1_rows(results: Sequence[SeedResult]) -> list[list[str]]:
+    """Return a table of micro F1: one row per scoring mode, with its title and one cell per scored part."""
+    return [
+        [
+            title,
+            *(format_mean_std([_micro_f1(result, part, mode) for result in results]) for part in scored_parts(results)),
+        ]
+        for mode, title in MODE_TITLES.items()
+    ]
+
+
+def _micro_f1(result: SeedResult, part: str, mode: str) -> float:
+    scores = result.scores[part]
+    return float((scores if mode == "strict" else scores[mode])["micro"]["f1"])
+
+
+def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[SeedResult]) -> str:
+    """Format the model card of a fine-tuned checkpoint.
 
     Args:
         config: the run.
-        corpus: what it was trained and scored on.
-        results: one a seed; means and spreads are taken over them.
+        corpus: its documents.
+        results: one result per seed; the card gives means and standard deviations over them.
     """
-    parts = [part for part in ("dev", "test") if part in results[0].scores]
+    parts = scored_parts(results)
     name = Path(config.output).name
-    data = ModelCardData(
+    data_name = ", ".join(Path(file).name for file in config.data.train)
+    card_data = ModelCardData(
         language="ar",
         library_name="transformers",
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "arabic", "musamma"],
-        base_model=config.encoder if config.encoder not in packaged_models() else None,
+        base_model=_base_model(config.encoder),
         model_name=name,
         metrics=["f1"],
         eval_results=[
             EvalResult(
                 task_type="token-classification",
                 dataset_type="musamma",
-                dataset_name=f"{', '.join(Path(file).name for file in config.data.train)} ({part})",
+                dataset_name=f"{data_name} ({part})",
                 metric_type="f1",
                 metric_name="strict, character-exact micro F1",
-                metric_value=round(mean(micro_f1(result, part, "strict") for result in results), 4),
+                metric_value=round(mean(_micro_f1(result, part, "strict") for result in results), 4),
             )
             for part in parts
         ],
     )
-    sizes = {"training": corpus.train, "dev": corpus.dev, "test": corpus.test}
-    rows = [
-        f"| {title} | " + " | ".join(format_mean_std([micro_f1(r, p, mode) for r in results]) for p in parts) + " |"
-        for mode, title in MODE_TITLES.items()
-    ]
-    labels = results[0].scores[parts[-1]]["per_label"]
-    per_label = [
-        f"| {label} | "
-        + format_mean_std([float(r.scores[parts[-1]]["per_label"].get(label, {"f1": 0.0})["f1"]) for r in results])
-        + f" | {labels[label]['support']} |"
-        for label in labels
-    ]
-    seeds = "one seed" if len(results) == 1 else f"mean ± standard deviation of {len(results)} seeds"
-    return "\n".join(
-        [
-            "---",
-            data.to_yaml(),
-            "---",
-            "",
-            f"# {name}",
-            "",
-            f"An Arabic named-entity recogniser for {', '.join(corpus.tags.labels)}: `{config.encoder}`, fine-tuned with Musamma.",
-            "Names come with character-exact offsets into the text as it was given, without the proclitics before them.",
-            "",
-            "```python",
-            "from musamma.inference import Tagger",
-            "",
-            f'Tagger("{name}").tag("وصل الوفد إلى بيروت وبغداد")',
-            "```",
-            "",
-            'It is a plain Hugging Face checkpoint: `pipeline("token-classification", ..., aggregation_strategy="first")` runs it too, '
-            "then by whole words.",
-            "",
-            "## Data",
-            "",
-            *(
-                f"- {part}: {len(docs):,} documents, {sum(len(d.spans) for d in docs):,} names"
-                for part, docs in sizes.items()
-                if docs
-            ),
-            f"- files: {', '.join(f'`{Path(file).name}`' for file in [*config.data.train, *config.data.dev, *config.data.test])}",
-            "",
-            f"## Scores: micro F1 in per cent, {seeds}",
-            "",
-            "The development part was used to choose the epoch.",
-            "",
-            f"| counted by | {' | '.join(parts)} |",
-            f"| --- |{' --- |' * len(parts)}",
-            *rows,
-            "",
-            f"| label ({parts[-1]}, character-exact) | F1 | names |",
-            "| --- | --- | --- |",
-            *per_label,
-            "",
-            "## Training",
-            "",
-            "The resolved configuration is in `run.yaml`; `musamma train run.yaml --output DIR` repeats the run.",
-            "",
-            "## Limits",
-            "",
-            "A recogniser repeats the conventions and the blind spots of the articles it was trained on; scores on text of another",
-            "kind, time or country are lower. Names are found, not judged: do not act on persons by its output alone.",
-            "",
-        ]
+    documents = {"training": corpus.train, "dev": corpus.dev, "test": corpus.test}
+    per_label = [result.scores[parts[-1]]["per_label"] for result in results]
+    return _render(
+        "finetuned",
+        card_data,
+        name=name,
+        labels=corpus.tags.labels,
+        encoder=config.encoder,
+        parts=[
+            {"title": title, "documents": len(part), "names": sum(len(document.spans) for document in part)}
+            for title, part in documents.items()
+            if part
+        ],
+        files=[Path(file).name for file in [*config.data.train, *config.data.dev, *config.data.test]],
+        seeds=len(results),
+        scored_parts=parts,
+        score_rows=f1_rows(results),
+        label_rows=[
+            [
+                label,
+                format_mean_std([float(scores.get(label, {"f1": 0.0})["f1"]) for scores in per_label]),
+                str(per_label[0][label]["support"]),
+            ]
+            for label in per_label[0]
+        ],
     )
 
 
-if TYPE_CHECKING:
-    from musamma.training.finetune import SeedResult
+def format_pretrained_card(config: PretrainConfig, result: PretrainResult) -> str:
+    """Format the model card of a pre-trained encoder.
+
+    Args:
+        config: the run.
+        result: its metrics.
+    """
+    name = Path(config.output).name
+    metrics = [key for key in METRIC_TITLES if key in result.after]
+    data_name = ", ".join(Path(file).name for file in config.text)
+    card_data = ModelCardData(
+        language="ar",
+        library_name="transformers",
+        tags=["arabic", "encoder", "musamma"],
+        base_model=_base_model(config.encoder),
+        model_name=name,
+        eval_results=[
+            EvalResult(
+                task_type="fill-mask",
+                dataset_type="musamma",
+                dataset_name=f"{data_name} (held out)",
+                metric_type=key,
+                metric_name=METRIC_TITLES[key],
+                metric_value=round(result.after[key], 4),
+            )
+            for key in metrics
+        ],
+    )
+    task = (
+        "masked pieces, in whole words without their proclitics" if config.clitics else "masked pieces, in whole words"
+    )
+    if config.objective == "rtd":
+        task = f"the detection of pieces that a {config.generator_layers}-layer generator put in place of {task}"
+    return _render(
+        "pretrained",
+        card_data,
+        name=name,
+        encoder=config.encoder,
+        task=task,
+        output=config.output,
+        files=[Path(file).name for file in config.text],
+        text=result.text,
+        tokens=result.tokens,
+        steps=result.steps,
+        passes=result.passes,
+        replaced="rtd_loss" in metrics,
+        titles=[METRIC_TITLES[key] for key in metrics],
+        rows=[[f"{point['tokens']:,}", *(format_metric(key, point[key]) for key in metrics)] for point in result.curve],
+    )
 
 
-def print_results(results: Sequence[SeedResult], output: str, console: Console) -> None:
-    """Print micro F1 by mode and part, mean and spread over seeds, and where the checkpoint is."""
-    parts = [part for part in ("dev", "test") if part in results[0].scores]
-    seeds = "1 seed" if len(results) == 1 else f"{len(results)} seeds, mean ± standard deviation"
-    table = Table(title=f"micro F1, {seeds}", title_justify="left")
-    table.add_column("counted by")
-    for part in parts:
-        table.add_column(part, justify="right")
-    for mode, title in MODE_TITLES.items():
-        table.add_row(title, *(format_mean_std([micro_f1(result, part, mode) for result in results]) for part in parts))
-    console.print(table)
-    minutes = sum(result.seconds for result in results) / 60
-    console.print(f"trained in {minutes:.1f} min; checkpoint, card and scores: {output}", soft_wrap=True)
+def _base_model(encoder: str) -> str | None:
+    """Return the hub id of the encoder; packaged encoders have none."""
+    return encoder if encoder not in packaged_models() else None
+
+
+def _render(template: str, card_data: ModelCardData, **values: Any) -> str:
+    path = Path(str(resources.files("musamma.training"))) / "templates" / f"{template}.md.jinja"
+    return str(ModelCard.from_template(card_data, template_path=str(path), **values)) + "\n"

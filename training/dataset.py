@@ -1,4 +1,4 @@
-"""The documents of a run: read, mapped, split, and checked against its labels."""
+"""The training data of a fine-tuning run: documents, windows with targets, batches and their loss."""
 
 from __future__ import annotations
 
@@ -20,15 +20,23 @@ from musamma.data.labels import apply_labels, load_label_map
 from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, Misalignment, build_targets
 from musamma.models.predictor import pad_rows
+from musamma.training.arguments import LENGTH_COLUMN
 from musamma.training.config import DataConfig, RunConfig
 
-#: Corpora that come with the project, by name.
+#: Packaged corpora by name.
 PACKAGED_CORPORA = {"khabar": load_khabar}
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training, development and test documents (the last may be none), and the tags to learn."""
+    """The documents of a run and the tags to learn.
+
+    Args:
+        train: training documents.
+        dev: development documents.
+        test: test documents; may be empty.
+        tags: the tags.
+    """
 
     train: list[Document]
     dev: list[Document]
@@ -37,10 +45,10 @@ class Corpus:
 
 
 def load_corpus(config: RunConfig) -> Corpus:
-    """Read everything that a run needs.
+    """Read the documents of a run and split them into parts.
 
     Raises:
-        InputError: a file cannot be read, a part is empty, or a label is not among ``config.labels``.
+        InputError: a file cannot be read, a part has no names, an id is used twice, or a label is not one of ``config.labels``.
     """
     data = config.data
     train = _read(data.train, "train", data)
@@ -48,7 +56,7 @@ def load_corpus(config: RunConfig) -> Corpus:
     if data.dev or any(name in PACKAGED_CORPORA for name in data.train):
         dev = _read(data.dev or [name for name in data.train if name in PACKAGED_CORPORA], "dev", data)
     else:
-        # By position, not at random: neighbouring documents are often of one story.
+        # By position, not at random: neighbouring documents often cover the same story.
         cut = len(train) - max(1, round(len(train) * data.dev_share))
         train, dev = train[:cut], train[cut:]
     for part, documents in (("training", train), ("development", dev)):
@@ -57,11 +65,11 @@ def load_corpus(config: RunConfig) -> Corpus:
                 f"the {part} part has {len(documents)} documents and no names",
                 where=", ".join(data.train),
                 expected="annotated documents in both parts",
-                remedy="give more documents, or a development part of their own under data.dev",
+                remedy="give more documents, or a separate development part under data.dev",
             )
     _check_ids((*train, *dev, *test))
-    found = {span.label for document in train for span in document.spans}
-    tags = TagSet(tuple(config.labels)) if config.labels else TagSet.from_labels(found)
+    labels = {span.label for document in train for span in document.spans}
+    tags = TagSet(tuple(config.labels)) if config.labels else TagSet.from_labels(labels)
     for document in (*train, *dev, *test):
         tags.check_labels(document)
     if data.group > 1:
@@ -70,16 +78,16 @@ def load_corpus(config: RunConfig) -> Corpus:
 
 
 def _check_ids(documents: Iterable[Document]) -> None:
-    """An id names one document in all parts: scores are matched by it, and what is trained on must not be scored."""
+    """Check that no id is used twice in all parts: scores are matched by id, and training documents must not be scored."""
     texts: dict[str, str] = {}
     for document in documents:
         if document.id in texts:
             same = "with the same text" if texts[document.id] == document.text else "with another text"
             raise InputError(
-                f"the id comes twice, {same}",
+                f"the id occurs twice, {same}",
                 where=f"document {document.id!r}",
-                expected="unique ids over training, development and test documents",
-                remedy="take one of them out, or give it an id of its own",
+                expected="unique ids across training, development and test documents",
+                remedy="remove one of them, or give it another id",
             )
         texts[document.id] = document.text
 
@@ -97,49 +105,55 @@ def _read(names: Iterable[str], split: str, data: DataConfig) -> list[Document]:
     return documents
 
 
-#: The column by which the sampler groups windows.
-LENGTH = "length"
-
-
 def build_window_dataset(
-    documents: list[Document], encoder: DocumentTokenizer, tags: TagSet, *, proclitics: bool
+    documents: list[Document], document_tokenizer: DocumentTokenizer, tags: TagSet, *, proclitics: bool
 ) -> tuple[Dataset, list[tuple[Document, Misalignment]]]:
-    """Every window of the documents, with the targets of the words that it owns.
+    """Build the data set of all windows, with targets for the words each window owns.
+
+    Args:
+        documents: annotated documents.
+        document_tokenizer: cuts documents into windows.
+        tags: the tags to learn.
+        proclitics: whether names start behind proclitics; see :func:`musamma.data.windows.build_targets`.
 
     Returns:
-        A data set with columns ``input_ids``, ``tags`` and ``proclitics`` (one value a piece, :data:`IGNORE_INDEX` but on owned words'
-        first pieces) and ``length``; and the annotated names that tags cannot carry as they stand.
+        A data set with the columns ``input_ids``, ``tags`` and ``proclitics`` (one value per piece; :data:`IGNORE_INDEX` except
+        at the first piece of an owned word) and ``length``; and the annotated names that tags cannot represent exactly.
     """
-    rows: dict[str, list[Any]] = {"input_ids": [], "tags": [], "proclitics": [], LENGTH: []}
-    losses = []
-    for encoded in encoder.tokenize_all(documents):
-        goal = build_targets(encoded, tags, proclitics=proclitics)
-        losses += [(encoded.document, loss) for loss in goal.misalignments]
-        for window in encoded.windows:
+    rows: dict[str, list[Any]] = {"input_ids": [], "tags": [], "proclitics": [], LENGTH_COLUMN: []}
+    misalignments = []
+    for tokenized in document_tokenizer.tokenize_all(documents):
+        word_targets = build_targets(tokenized, tags, proclitics=proclitics)
+        misalignments += [(tokenized.document, misalignment) for misalignment in word_targets.misalignments]
+        for window in tokenized.windows:
             words, positions = window.words[window.owned], window.positions[window.owned]
-            for column, values in (("tags", goal.tags), ("proclitics", goal.proclitics)):
+            for column, values in (("tags", word_targets.tags), ("proclitics", word_targets.proclitics)):
                 row = np.full(len(window.input_ids), IGNORE_INDEX)
                 row[positions] = values[words]
                 rows[column].append(row)
             rows["input_ids"].append(window.input_ids)
-            rows[LENGTH].append(len(window.input_ids))
-    return Dataset.from_dict(rows), losses
+            rows[LENGTH_COLUMN].append(len(window.input_ids))
+    return Dataset.from_dict(rows), misalignments
 
 
 @dataclass(frozen=True)
 class WindowCollator:
-    """Rows of the data set as a padded batch.
+    """Makes padded batches of windows.
 
     Args:
         padding: the tokenizer's padding id.
-        max_length: the longest window, in pieces.
+        max_length: maximum number of pieces in a window.
     """
 
     padding: int
     max_length: int
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """``input_ids`` and ``attention_mask`` (windows, pieces), ``labels`` (windows, 2, pieces): tags, then proclitics."""
+        """Pad rows of the data set to a batch.
+
+        Returns:
+            ``input_ids`` and ``attention_mask``, (windows, pieces); ``labels``, (windows, 2, pieces): tags, then proclitics.
+        """
         ids = [np.asarray(row["input_ids"]) for row in rows]
         labels = [
             torch.from_numpy(pad_rows([np.asarray(row[column]) for row in rows], IGNORE_INDEX, limit=self.max_length))
@@ -157,18 +171,18 @@ def joint_loss(
     labels: torch.Tensor,
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
-    """Negative log likelihood of tags and proclitic counts together, a target.
+    """Compute the joint negative log likelihood of tags and proclitic counts, averaged over targets.
 
     Args:
         outputs: logits of `TokenClassifier`.
-        labels: (windows, 2, pieces), see :class:`WindowCollator`.
-        num_items_in_batch: targets in the whole accumulated batch; by default those of this one.
+        labels: (windows, 2, pieces); see :class:`WindowCollator`.
+        num_items_in_batch: number of targets in the whole accumulated batch; by default in this batch.
     """
     total = torch.zeros((), device=labels.device)
-    for logits, goal in zip(outputs, labels.unbind(dim=1), strict=True):
+    for logits, target in zip(outputs, labels.unbind(dim=1), strict=True):
         if logits is not None:
             total = total + cross_entropy(
-                logits.float().flatten(0, 1), goal.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
+                logits.float().flatten(0, 1), target.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
             )
     count = labels.ne(IGNORE_INDEX).sum() if num_items_in_batch is None else num_items_in_batch
     return total / torch.as_tensor(count, device=labels.device).clamp(min=1)

@@ -1,122 +1,169 @@
-"""A run's output folder: claimed without destroying another's, resumed after a kill, and filled at the end."""
+"""The output folder of a run: checked and claimed, resumed after a kill, and filled at the end."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, not_writable
+from musamma.data.files import write_json
 from musamma.training.config import BaseConfig
 
 RUN_FILE, SCORES_FILE, CARD_FILE, LOG_FILE = "run.yaml", "scores.json", "README.md", "log.jsonl"
 
+#: Remedy for an output folder that cannot be written.
+CHOOSE_OUTPUT = "choose an `output` that can be written"
+
 
 def check_output_folder(
-    config: BaseConfig, output: Path, *, resume: bool, overwrite: bool, kept: Collection[str] = ()
+    config: BaseConfig, output: Path, *, resume: bool, overwrite: bool, ignore: Collection[str] = ()
 ) -> None:
-    """Fail where the output folder holds what this run must not touch.
+    """Check that a run may use its output folder, and create the folder.
 
     Args:
         config: the run.
         output: the folder.
-        resume: go on with a run of the same settings.
-        overwrite: an earlier run may be deleted.
-        kept: names of what may lie there before a run.
+        resume: continue a run with the same settings.
+        overwrite: allow an earlier run to be deleted.
+        ignore: names of entries that may exist before a run.
 
     Raises:
-        InputError: it holds another run or other files, or cannot be written.
+        InputError: the folder holds another run or other files, or cannot be written.
     """
-    record = output / RUN_FILE
-    if is_main_process():
-        try:
-            found = output.exists() and any(path.name not in kept for path in output.iterdir())
-            if found and not (overwrite and record.is_file()):
-                if not record.is_file():
-                    raise InputError(
-                        "the folder holds other files", where=str(output), remedy="choose another --output"
-                    )
-                if not resume:
-                    raise InputError(
-                        "the folder holds an earlier run",
-                        where=str(output),
-                        remedy="go on with --resume, start over with --overwrite, or choose another --output",
-                    )
-                if changed := _changed(record.read_text(encoding="utf-8"), config.to_yaml()):
-                    raise InputError(
-                        f"the run that is to be resumed had other settings for {', '.join(changed)}",
-                        where=str(record),
-                        remedy="use its settings, or start over with --overwrite",
-                    )
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _not_writable(output, error) from error
+    run_file = output / RUN_FILE
+    if not is_main_process():
+        return
+    try:
+        occupied = output.exists() and any(path.name not in ignore for path in output.iterdir())
+        if occupied and not (overwrite and run_file.is_file()):
+            if not run_file.is_file():
+                raise InputError("the folder holds other files", where=str(output), remedy="choose another `output`")
+            if not resume:
+                raise InputError(
+                    "the folder holds an earlier run",
+                    where=str(output),
+                    remedy="continue it with `resume=True`, replace it with `overwrite=True`, or choose another `output`",
+                )
+            if changed := _changed_settings(run_file.read_text(encoding="utf-8"), config.to_yaml()):
+                raise InputError(
+                    f"the run to resume has other settings for {', '.join(changed)}",
+                    where=str(run_file),
+                    remedy="use its settings, or replace it with `overwrite=True`",
+                )
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_writable(output, error, remedy=CHOOSE_OUTPUT) from error
 
 
-def claim_output(config: BaseConfig, output: Path, *, overwrite: bool, kept: Collection[str] = ()) -> None:
-    """Make the output folder this run's own; what is named in ``kept`` stays in it."""
-    if is_main_process():
-        try:
-            if overwrite and (output / RUN_FILE).is_file():
-                for path in [output] if not kept else [path for path in output.iterdir() if path.name not in kept]:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            output.mkdir(parents=True, exist_ok=True)
-            (output / RUN_FILE).write_text(config.to_yaml(), encoding="utf-8")
-        except OSError as error:
-            raise _not_writable(output, error) from error
+def claim_output_folder(config: BaseConfig, output: Path, *, overwrite: bool, retain: Collection[str] = ()) -> None:
+    """Write ``run.yaml`` into the output folder, after deleting an earlier run if ``overwrite`` is set.
+
+    Args:
+        config: the run.
+        output: the folder.
+        overwrite: delete an earlier run.
+        retain: names of entries that are not deleted.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    if not is_main_process():
+        return
+    try:
+        if overwrite and (output / RUN_FILE).is_file():
+            for path in [path for path in output.iterdir() if path.name not in retain] if retain else [output]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        output.mkdir(parents=True, exist_ok=True)
+        (output / RUN_FILE).write_text(config.to_yaml(), encoding="utf-8")
+    except OSError as error:
+        raise not_writable(output, error, remedy=CHOOSE_OUTPUT) from error
 
 
-def _not_writable(output: Path, error: OSError) -> InputError:
-    return InputError(
-        str(error.strerror),
-        where=str(error.filename or output),
-        remedy="choose an --output that can be written",
-    )
-
-
-def _changed(before: str, after: str) -> list[str]:
+def _changed_settings(before: str, after: str) -> list[str]:
+    """Return the keys that differ; another folder or more seeds do not make another run."""
     old, new = yaml.safe_load(before) or {}, yaml.safe_load(after)
     return [key for key in new if key not in ("output", "seeds") and old.get(key) != new[key]]
 
 
-def find_last_checkpoint(work: Path) -> str | None:
-    """The newest of the Trainer's checkpoints in ``work`` that was written to its end; broken ones are removed."""
-    whole = None
-    found = [path for path in work.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-"))):
-        # The Trainer writes this file last; a kill may leave it half written too.
+def find_last_checkpoint(folder: Path) -> str | None:
+    """Return the newest complete checkpoint of the Trainer in ``folder``; delete incomplete ones."""
+    last = None
+    checkpoints = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(checkpoints, key=lambda path: int(path.name.removeprefix("checkpoint-"))):
+        # The Trainer writes this file last; a kill may leave it incomplete, too.
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            whole = str(path)
+            last = str(path)
         except (OSError, ValueError):
             if is_main_process():
                 shutil.rmtree(path)
-    return whole
+    return last
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete the Trainer's checkpoints in ``folder``."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """The result of one seed of a fine-tuning run.
+
+    Args:
+        seed: the seed.
+        folder: folder of its checkpoint.
+        seconds: duration of training, without the part before a resume.
+        scores: `Scores.to_dict` by part: ``dev`` and, if there is one, ``test``.
+    """
+
+    seed: int
+    folder: Path
+    seconds: float
+    scores: dict[str, Any]
+
+    @property
+    def dev_f1(self) -> float:
+        """Character-exact micro F1 on the development part."""
+        return float(self.scores["dev"]["micro"]["f1"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON for ``scores.json``."""
+        return {"seed": self.seed, "seconds": self.seconds, "scores": self.scores}
+
+    def write(self) -> None:
+        """Write ``scores.json`` into the seed's folder; its presence marks the seed as finished."""
+        write_json(self.to_dict(), self.folder / SCORES_FILE)
+
+
+def read_seed_result(seed: int, folder: Path) -> SeedResult | None:
+    """Read the result of a finished seed; ``None`` if the seed is not finished."""
+    file = folder / SCORES_FILE
+    if not file.is_file():
+        return None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    return SeedResult(seed, folder, record["seconds"], record["scores"])
 
 
 def publish_checkpoint(source: Path, output: Path) -> None:
-    """Put a seed's checkpoint into the output folder itself."""
+    """Copy a seed's checkpoint into the output folder."""
     for file in source.iterdir():
         if file.is_file() and file.name not in (SCORES_FILE, RUN_FILE, CARD_FILE, LOG_FILE):
             target = output / file.name
             target.unlink(missing_ok=True)
             try:
-                os.link(file, target)  # the same weights twice need not take the space twice
+                os.link(file, target)  # a second copy of the weights needs no space of its own
             except OSError:
                 shutil.copy(file, target)
 
 
-def write_json_lines(path: Path, records: Iterable[Any]) -> None:
-    """Write JSON lines."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
 def is_main_process() -> bool:
-    """Whether this is the process that writes, of those that torchrun or accelerate launched."""
+    """Return whether this is the one of the processes of torchrun or accelerate that writes and prints."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -1,4 +1,4 @@
-"""Hugging Face's Trainer, with scoring by spans and a learning rate that falls with depth."""
+"""The Trainer of fine-tuning: span-level scores and layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 
 
 class SpanTrainer(Trainer):
-    """A Trainer that evaluates by tagging whole documents, as inference does.
+    """A Trainer that evaluates on whole documents, tagged as in inference.
 
     Args:
-        predictor: tags with the model in training.
+        predictor: tags documents with the model in training.
         dev: annotated documents; ``eval_strict_f1`` is the character-exact micro F1 on them.
         layerwise_decay: factor on the learning rate from each layer to the one below (Howard and Ruder, 2018).
         head_learning_rate: learning rate of the heads; by default the encoder's.
-        options: the Trainer's own arguments.
+        options: arguments of `transformers.Trainer`.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class SpanTrainer(Trainer):
         options: dict[str, Any],
     ) -> None:
         super().__init__(**options)
-        assert isinstance(predictor.runtime, TorchRuntime), "what is trained runs in PyTorch"
+        assert isinstance(predictor.runtime, TorchRuntime), "training needs the PyTorch runtime"
         self._predictor, self._runtime, self._dev = predictor, predictor.runtime, dev
         self._layerwise_decay, self._head_learning_rate = layerwise_decay, head_learning_rate
 
     def score(self, documents: list[Document]) -> Scores:
-        """Scores of the model as it is, in all modes."""
+        """Score the current model in all modes."""
         self._runtime.device = self.args.device
         classifier = self._runtime.classifier
         training = classifier.training
@@ -58,7 +58,7 @@ class SpanTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Character-exact precision, recall and F1 on the development documents."""
+        """Compute character-exact precision, recall and F1 on the development documents."""
         micro = self.score(self._dev).modes["strict"].micro
         metrics = {
             f"{metric_key_prefix}_strict_f1": micro.f1,
@@ -70,7 +70,7 @@ class SpanTrainer(Trainer):
         return metrics
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The optimizer of the arguments, over groups by depth."""
+        """Create the optimizer, with one parameter group per learning rate and weight decay."""
         if self.optimizer is None:
             module = model or self._runtime.classifier
             decayed = set(self.get_decay_parameter_names(module))
@@ -96,15 +96,15 @@ class SpanTrainer(Trainer):
 def layerwise_learning_rates(
     names: list[str], *, rate: float, decay: float, head_rate: float | None
 ) -> dict[str, float]:
-    """The learning rate of every weight.
+    """Return the learning rate of each weight, which falls with the depth of its layer.
 
     Args:
-        names: names of weights, with the number of their layer in them.
-        rate: the uppermost layer's.
-        decay: factor from a layer to the one below; the embeddings lie below layer 0.
-        head_rate: the heads', i.e. of all weights outside the encoder; by default ``rate``.
+        names: names of the weights, which contain the number of the layer.
+        rate: learning rate of the top layer.
+        decay: factor from a layer to the one below; the embeddings are below layer 0.
+        head_rate: learning rate of the heads, i.e. of all weights outside the encoder; by default ``rate``.
     """
-    depths = {name: int(found.group(1)) + 1 for name in names if (found := _LAYER.search(name))}
+    depths = {name: int(match.group(1)) + 1 for name in names if (match := _LAYER.search(name))}
     top = max(depths.values(), default=0)
     rates = {}
     for name in names:
@@ -115,7 +115,11 @@ def layerwise_learning_rates(
 
 
 class LogWriter(TrainerCallback):
-    """Writes every logged event to ``log.jsonl`` in the run's folder, one JSON object a line."""
+    """Appends each logged event to a file, as a JSON line.
+
+    Args:
+        path: the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -128,7 +132,7 @@ class LogWriter(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Append the event with its step."""
+        """Append an event with its step."""
         if state.is_world_process_zero:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")

@@ -83,7 +83,7 @@ def test_all_mistakes_of_a_configuration_are_named_at_once(fails, recipe) -> Non
         "objective: Input should be 'mlm' or 'rtd'",
         "text: List should have at least 1 item",
         "held_out.evry: unknown key",
-        "milestones: the numbers must rise",
+        "milestones: the numbers must increase",
         "unknown key 'learning_rat'",
         "'seed' is set by the run, use 'seed'",
         "'num_train_epochs' is 'many'",
@@ -99,7 +99,7 @@ def test_all_mistakes_of_a_configuration_are_named_at_once(fails, recipe) -> Non
         ({"text": "broken.txt"}, "broken.txt:3: byte 0xff at byte 4 is not UTF-8"),
         ({"text": "blank.txt"}, "0 paragraphs"),
         ({"held_out": {"every": 50}}, "leave none to measure on"),
-        ({"length": 256}, "length 256; expected at most 128, the encoder's positions"),
+        ({"length": 256}, "length 256; expected at most 128, the number of the encoder's positions"),
         ({"encoder": "bare"}, "bare: the checkpoint has no tokenizer"),
         ({"encoder": "nowhere"}, "nowhere: no such model"),
         ({"objective": "rtd", "generator_layers": 3}, "generator_layers 3 of a BertModel with 2 layers"),
@@ -136,7 +136,7 @@ def test_an_output_folder_with_something_else_is_left_alone(fails, recipe) -> No
 
 def test_an_earlier_run_is_left_alone(fails, recipe) -> None:
     assert run(["encoder", "pretrain", recipe()]) == 0
-    assert "go on with --resume, start over with --overwrite" in fails(recipe())
+    assert "continue it with --resume, replace it with --overwrite" in fails(recipe())
     assert "other settings for seed" in fails(recipe(seed=2), "--resume")
 
 

@@ -20,8 +20,8 @@ from musamma.data.document import Document, Span, read_jsonl, write_jsonl
 from musamma.data.errors import InputError
 from musamma.inference import Tagger
 from musamma.training.config import RunConfig
-from musamma.training.finetune import SeedResult, finetune
-from musamma.training.run_dir import find_last_checkpoint
+from musamma.training.finetune import finetune
+from musamma.training.run_dir import SeedResult, find_last_checkpoint
 from musamma.training.trainer import layerwise_learning_rates
 
 PLACES = ["دمشق", "بغداد", "بيروت", "القاهرة", "الموصل", "الكويت"]
@@ -187,7 +187,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed" / "seed-1" / "scores.json").exists(), "the run ended before it was killed"
-    with pytest.raises(InputError, match="--resume"):
+    with pytest.raises(InputError, match="resume=True"):
         finetune(killed)
     finetune(killed, resume=True)
     before, after = weights(tmp_path / "whole"), weights(tmp_path / "killed")

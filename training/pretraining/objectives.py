@@ -1,6 +1,7 @@
-"""What is learnt: masked pieces, or to tell replaced pieces from those of the text.
+"""The training objectives: masked language modelling and replaced token detection.
 
-A model gives sums over its targets, not means, so that the mean is over the whole accumulated batch of all processes.
+The models return sums over their targets, not means: the Trainer takes the mean over the whole accumulated batch of all
+processes.
 """
 
 from __future__ import annotations
@@ -15,35 +16,40 @@ from transformers import PreTrainedModel
 from musamma.data.errors import InputError
 from musamma.data.windows import IGNORE_INDEX
 from musamma.models.vocabulary.embeddings import word_embedding
-from musamma.training.pretraining.packing import hidden_states
+from musamma.training.pretraining.packing import encode_rows
 
-#: Sums and counts by name; each a scalar.
+#: Losses and counts, summed over targets, by name; scalars.
 Sums = dict[str, torch.Tensor]
 
 
 class MaskedPieceHead(nn.Module):
-    """Logits of all pieces from hidden states, by way of the word embeddings (BERT's head).
+    """BERT's head: logits over the vocabulary from hidden states, with the word embeddings as output layer.
 
     Args:
-        encoder: gives the sizes.
+        encoder: the encoder; gives the sizes.
     """
 
     def __init__(self, encoder: PreTrainedModel) -> None:
         super().__init__()
-        table = word_embedding(encoder).weight
-        self.dense = nn.Linear(encoder.config.hidden_size, table.shape[1])
-        self.norm = nn.LayerNorm(table.shape[1], eps=getattr(encoder.config, "layer_norm_eps", 1e-12))
-        self.bias = nn.Parameter(torch.zeros(table.shape[0]))
+        embeddings = word_embedding(encoder).weight
+        self.dense = nn.Linear(encoder.config.hidden_size, embeddings.shape[1])
+        self.norm = nn.LayerNorm(embeddings.shape[1], eps=getattr(encoder.config, "layer_norm_eps", 1e-12))
+        self.bias = nn.Parameter(torch.zeros(embeddings.shape[0]))
         nn.init.normal_(self.dense.weight, std=0.02)
         nn.init.zeros_(self.dense.bias)
 
-    def forward(self, hidden: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-        """(pieces, vocabulary), from hidden states, (pieces, hidden), and word embeddings, (vocabulary, width)."""
-        return nn.functional.linear(self.norm(gelu(self.dense(hidden))), table, self.bias)
+    def forward(self, hidden: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Compute logits, (pieces, vocabulary).
+
+        Args:
+            hidden: hidden states, (pieces, hidden).
+            embeddings: word embeddings, (vocabulary, width).
+        """
+        return nn.functional.linear(self.norm(gelu(self.dense(hidden))), embeddings, self.bias)
 
 
 class MaskedLanguageModel(nn.Module):
-    """An encoder that learns to name masked pieces.
+    """An encoder that learns to predict masked pieces.
 
     Args:
         encoder: the encoder.
@@ -52,127 +58,144 @@ class MaskedLanguageModel(nn.Module):
 
     def __init__(self, encoder: PreTrainedModel, *, packing: bool) -> None:
         super().__init__()
-        self.encoder, self.packing, self.frozen = encoder, packing, False
+        self.encoder, self.packing = encoder, packing
+        #: Whether only the head is trained.
+        self.encoder_frozen = False
         self.config = encoder.config
         self.head = MaskedPieceHead(encoder)
 
     def compile_encoders(self, *, dynamic: bool | None) -> None:
-        """Let `torch.compile` make faster code for the encoder, in place; see :class:`torch.nn.Module`."""
+        """Compile the encoder in place; see :meth:`torch.nn.Module.compile`."""
         self.encoder.compile(dynamic=dynamic)
 
     def predict(
-        self, input_ids: torch.Tensor, documents: torch.Tensor, labels: torch.Tensor
+        self, input_ids: torch.Tensor, paragraph_ids: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the masked pieces only, (masked, vocabulary), and their places in the flattened batch,
-        (masked,)."""
-        hidden = states(self.encoder, input_ids, documents, packing=self.packing, frozen=self.frozen)
-        places = labels.flatten().ne(IGNORE_INDEX).nonzero().squeeze(1)
-        table = word_embedding(self.encoder).weight
-        if self.frozen:
-            table = table.detach()
-        return self.head(hidden.flatten(0, 1).index_select(0, places), table), places
+        """Compute the logits of the masked pieces.
+
+        Returns:
+            The logits, (masked, vocabulary), and the indices of the masked pieces in the flattened batch, (masked,).
+        """
+        hidden = _encode(self.encoder, input_ids, paragraph_ids, packing=self.packing, frozen=self.encoder_frozen)
+        masked = labels.flatten().ne(IGNORE_INDEX).nonzero().squeeze(1)
+        embeddings = word_embedding(self.encoder).weight
+        if self.encoder_frozen:
+            embeddings = embeddings.detach()
+        return self.head(hidden.flatten(0, 1).index_select(0, masked), embeddings), masked
 
     def forward(
-        self, input_ids: torch.Tensor, documents: torch.Tensor, labels: torch.Tensor, plain: torch.Tensor
+        self, input_ids: torch.Tensor, paragraph_ids: torch.Tensor, labels: torch.Tensor, is_text: torch.Tensor
     ) -> Sums:
-        """Sums over masked pieces: ``mlm_loss`` in nats, and without training ``mlm_right``. For shapes see
-        `MaskCollator`."""
-        logits, places = self.predict(input_ids, documents, labels)
-        return piece_sums(logits, labels.flatten().index_select(0, places), count_right=not self.training)
+        """Compute sums over masked pieces: ``mlm_loss`` in nats and, in evaluation, ``mlm_correct``.
+
+        For the arguments see `MaskCollator`.
+        """
+        logits, masked = self.predict(input_ids, paragraph_ids, labels)
+        return _sum_piece_losses(logits, labels.flatten().index_select(0, masked), count_correct=not self.training)
 
 
 class ReplacedTokenDetector(nn.Module):
-    """An encoder that learns to find pieces that a small generator has put in place of masked ones (ELECTRA, Clark et
-    al., 2020).
+    """An encoder that learns to detect pieces that a small generator put in place of masked ones (ELECTRA).
 
-    The generator is the encoder's lower layers, a copy with embeddings of its own, and learns to name masked pieces
-    beside it.
+    See Clark et al. (2020). The generator is a copy of the encoder's lower layers, with embeddings of its own, and
+    learns to predict masked pieces at the same time.
 
     Args:
-        encoder: what learns to tell.
+        encoder: the detector.
         packing: whether rows hold several paragraphs.
-        layers: of the generator.
+        layers: number of the generator's layers.
 
     Raises:
-        InputError: the encoder has fewer layers, or none that can be taken off.
+        InputError: the encoder has fewer layers, or its layers cannot be removed.
     """
 
     def __init__(self, encoder: PreTrainedModel, *, packing: bool, layers: int) -> None:
         super().__init__()
         self.generator = MaskedLanguageModel(copy_lower_layers(encoder, layers), packing=packing)
-        self.encoder, self.packing, self.frozen = encoder, packing, False
+        self.encoder, self.packing = encoder, packing
+        #: Whether only the heads are trained.
+        self.encoder_frozen = False
         self.config = encoder.config
         size = encoder.config.hidden_size
-        dense, last = nn.Linear(size, size), nn.Linear(size, 1)
-        self.head = nn.Sequential(dense, nn.GELU(), last)
-        for layer in (dense, last):
+        dense, output = nn.Linear(size, size), nn.Linear(size, 1)
+        self.head = nn.Sequential(dense, nn.GELU(), output)
+        for layer in (dense, output):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
-        #: Where proposals are drawn from; by default the process's own numbers.
+        #: Random numbers for the generator's samples; by default PyTorch's global ones.
         self.random: torch.Generator | None = None
 
     def compile_encoders(self, *, dynamic: bool | None) -> None:
-        """As in `MaskedLanguageModel`, with the generator's."""
+        """Compile the encoders of generator and detector; see :meth:`torch.nn.Module.compile`."""
         self.generator.compile_encoders(dynamic=dynamic)
         self.encoder.compile(dynamic=dynamic)
 
     def forward(
-        self, input_ids: torch.Tensor, documents: torch.Tensor, labels: torch.Tensor, plain: torch.Tensor
+        self, input_ids: torch.Tensor, paragraph_ids: torch.Tensor, labels: torch.Tensor, is_text: torch.Tensor
     ) -> Sums:
-        """Sums: those of `MaskedLanguageModel`; ``rtd_loss`` over pieces; without training also ``rtd_replaced``,
-        ``rtd_found``, ``rtd_alarms``."""
-        self.generator.frozen = self.frozen
-        logits, places = self.generator.predict(input_ids, documents, labels)
-        goals = labels.flatten().index_select(0, places)
-        sums = piece_sums(logits, goals, count_right=not self.training)
-        proposed = sample_pieces(logits.detach(), self.random)
-        replaced_ids = input_ids.flatten().index_copy(0, places, proposed).view_as(input_ids)
-        # A proposal that happens to be the original is no replacement.
+        """Compute the sums of `MaskedLanguageModel` and, over text pieces, ``rtd_loss``.
+
+        In evaluation, add the counts ``rtd_replaced`` (replaced pieces), ``rtd_true_positives`` and
+        ``rtd_false_positives``.
+        """
+        self.generator.encoder_frozen = self.encoder_frozen
+        logits, masked = self.generator.predict(input_ids, paragraph_ids, labels)
+        targets = labels.flatten().index_select(0, masked)
+        sums = _sum_piece_losses(logits, targets, count_correct=not self.training)
+        sampled = sample_pieces(logits.detach(), self.random)
+        replaced_ids = input_ids.flatten().index_copy(0, masked, sampled).view_as(input_ids)
+        # A sample that equals the original is not a replacement.
         replaced = torch.zeros(input_ids.numel(), dtype=torch.bool, device=input_ids.device)
-        replaced = replaced.index_copy(0, places, proposed.ne(goals)).view_as(input_ids)
-        hidden = states(self.encoder, replaced_ids, documents, packing=self.packing, frozen=self.frozen)
-        doubt = self.head(hidden).squeeze(-1).float()
-        each = binary_cross_entropy_with_logits(doubt, replaced.float(), reduction="none")
-        sums["rtd_loss"] = (each * plain).sum()
+        replaced = replaced.index_copy(0, masked, sampled.ne(targets)).view_as(input_ids)
+        hidden = _encode(self.encoder, replaced_ids, paragraph_ids, packing=self.packing, frozen=self.encoder_frozen)
+        detector_logits = self.head(hidden).squeeze(-1).float()
+        losses = binary_cross_entropy_with_logits(detector_logits, replaced.float(), reduction="none")
+        sums["rtd_loss"] = (losses * is_text).sum()
         if not self.training:
-            said = (doubt > 0) & plain
+            detected = (detector_logits > 0) & is_text
             sums |= {
                 "rtd_replaced": replaced.sum(),
-                "rtd_found": (said & replaced).sum(),
-                "rtd_alarms": (said & ~replaced).sum(),
+                "rtd_true_positives": (detected & replaced).sum(),
+                "rtd_false_positives": (detected & ~replaced).sum(),
             }
         return sums
 
 
-def states(
-    encoder: PreTrainedModel, input_ids: torch.Tensor, documents: torch.Tensor, *, packing: bool, frozen: bool
+def _encode(
+    encoder: PreTrainedModel, input_ids: torch.Tensor, paragraph_ids: torch.Tensor, *, packing: bool, frozen: bool
 ) -> torch.Tensor:
-    """Hidden states, (rows, pieces, hidden); of a frozen encoder without gradient."""
+    """Compute hidden states, (rows, pieces, hidden); without gradient if the encoder is frozen."""
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-        return hidden_states(encoder, input_ids, documents, packing=packing)
+        return encode_rows(encoder, input_ids, paragraph_ids, packing=packing)
 
 
-def piece_sums(logits: torch.Tensor, goals: torch.Tensor, *, count_right: bool) -> Sums:
-    """``mlm_loss`` and, if asked for, ``mlm_right``, summed over masked pieces."""
-    sums = {"mlm_loss": cross_entropy(logits.float(), goals, reduction="sum")}
-    if count_right:
-        sums["mlm_right"] = logits.argmax(-1).eq(goals).sum()
+def _sum_piece_losses(logits: torch.Tensor, targets: torch.Tensor, *, count_correct: bool) -> Sums:
+    sums = {"mlm_loss": cross_entropy(logits.float(), targets, reduction="sum")}
+    if count_correct:
+        sums["mlm_correct"] = logits.argmax(-1).eq(targets).sum()
     return sums
 
 
 def sample_pieces(logits: torch.Tensor, random: torch.Generator | None) -> torch.Tensor:
-    """One piece of each distribution, (masked,), from logits, (masked, vocabulary): where its cumulated sum passes a
-    random number."""
-    sums = logits.float().softmax(-1).cumsum(-1)
-    points = torch.rand(len(sums), 1, generator=random, device=sums.device) * sums[:, -1:]
-    return torch.searchsorted(sums, points).squeeze(1).clamp(max=sums.shape[1] - 1)
+    """Sample one piece from each distribution, by the inverse of its cumulative sum.
+
+    Args:
+        logits: (masked, vocabulary).
+        random: source of random numbers; by default PyTorch's global one.
+
+    Returns:
+        Piece ids, (masked,).
+    """
+    cumulative = logits.float().softmax(-1).cumsum(-1)
+    points = torch.rand(len(cumulative), 1, generator=random, device=cumulative.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, points).squeeze(1).clamp(max=cumulative.shape[1] - 1)
 
 
 def copy_lower_layers(encoder: PreTrainedModel, count: int) -> PreTrainedModel:
-    """A copy of the encoder with its first ``count`` layers.
+    """Copy an encoder with its first ``count`` layers.
 
     Raises:
-        InputError: it has fewer, or none that can be taken off.
+        InputError: the encoder has fewer layers, or its layers cannot be removed.
     """
     total = int(getattr(encoder.config, "num_hidden_layers", 0))
     lower = copy.deepcopy(encoder)

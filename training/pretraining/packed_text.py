@@ -1,11 +1,12 @@
-"""The text of a run as packed rows in memory-mapped Arrow files, made once and checked against what it was made
-from."""
+"""The training text as packed rows on disk: tokenized once into Arrow files, then memory-mapped.
+
+A JSON record beside the files says which text and settings they were made from.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,22 +17,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, concatenate_datasets
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from musamma.data.document import Document
-from musamma.data.errors import InputError
-from musamma.data.files import write_json
+from musamma.data.errors import InputError, not_found
+from musamma.data.files import atomic_folder, write_json
 from musamma.data.normalization import fast_backend
 from musamma.data.raw_text import read_lines
 from musamma.data.windows import DocumentTokenizer, tokenize_batch, tokenize_texts
-from musamma.training.pretraining.masking import SpecialTokenCount, piece_borders
-from musamma.training.pretraining.packing import RowStore, ShardWriter, fill_rows
+from musamma.training.pretraining.masking import SpecialTokenCount, find_starts
+from musamma.training.pretraining.packing import PackedRow, pack_rows
 from musamma.training.pretraining.pretrain_config import PretrainConfig
+from musamma.training.run_dir import CHOOSE_OUTPUT
 
-TEXT_FOLDER, PARTIAL_FOLDER = "text", "text.part"
-_RECORD = "text.json"
+TEXT_FOLDER = "text"
+#: Entries of the output folder that belong to the text, complete or not.
+TEXT_ENTRIES = (TEXT_FOLDER, f"{TEXT_FOLDER}.part", f"{TEXT_FOLDER}.old")
+_RECORD_FILE = "text.json"
 _FORMAT = 1
 
 
@@ -40,10 +45,10 @@ class PackedText:
     """The rows of a run.
 
     Args:
-        train: what is learnt from.
-        held_out: what is measured on.
+        train: training rows.
+        held_out: rows of the held-out paragraphs.
         special: special tokens around each paragraph.
-        counts: paragraphs, segments and pieces, of both parts, by name.
+        counts: numbers of paragraphs, rows and pieces of both parts, by name.
     """
 
     train: RowStore
@@ -53,117 +58,102 @@ class PackedText:
 
 
 def prepare_text(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, *, overwrite: bool = False) -> PackedText:
-    """Open the text in the output folder, after making it where it is not there yet.
+    """Open the packed text in the output folder; tokenize and pack it first if it does not exist.
 
-    It is written beside its place and moved there when it is whole, so that a kill in the middle leaves nothing half
-    done.
+    The folder appears only when it is complete, so a kill leaves no partial text.
 
     Args:
         config: the run.
-        tokenizer: the encoder's, with Musamma's normaliser.
-        overwrite: make anew what was made from other text or with other settings.
+        tokenizer: the encoder's tokenizer, with Musamma's normaliser.
+        overwrite: replace a packed text that was made from other files or with other settings.
 
     Raises:
-        InputError: a file is missing, empty or not UTF-8, nothing is left on one side of the holding out, or what is
-            there was made from something else.
+        InputError: a file is missing, empty or not UTF-8, the training or the held-out part is empty, or the existing
+            packed text was made from other files or settings.
     """
     folder = Path(config.output) / TEXT_FOLDER
-    encoder = ParagraphTokenizer(tokenizer, length=config.length, clitics=config.clitics)
-    settings = _settings(config, tokenizer)
-    if (folder / _RECORD).is_file():
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        if not (changed := _changed(record, settings, config.text)):
-            return _open(folder, record, encoder.special)
+    paragraph_tokenizer = ParagraphTokenizer(tokenizer, length=config.length, clitics=config.clitics)
+    settings = _row_settings(config, tokenizer)
+    if (folder / _RECORD_FILE).is_file():
+        record = json.loads((folder / _RECORD_FILE).read_text(encoding="utf-8"))
+        if not (changed := _changes_since(record, settings, config.text)):
+            return _open_text(folder, record, paragraph_tokenizer.special)
         if not overwrite:
             raise InputError(
                 f"the prepared text was made with another {' and another '.join(changed)}",
                 where=str(folder),
-                remedy="choose another --output, or start over with --overwrite",
+                remedy="choose another `output`, or replace it with `overwrite=True`",
             )
     for path in map(Path, config.text):
         if not path.is_file():
-            raise InputError("no such file", where=str(path), expected="a text file", remedy="check the path")
+            raise not_found(path)
         if path.stat().st_size == 0:
-            raise InputError("the file is empty", where=str(path), expected="a paragraph a line", remedy="leave it out")
-    record = _made(config, tokenizer, encoder, settings)
-    return _open(folder, record, encoder.special)
-
-
-def _made(
-    config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, encoder: ParagraphTokenizer, settings: dict[str, Any]
-) -> dict[str, Any]:
-    part = Path(config.output) / PARTIAL_FOLDER
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        counts = {"paragraphs": 0, "held_out_paragraphs": 0, "paragraphs_without_pieces": 0, "paragraphs_cut": 0}
-        held: list[tuple[np.ndarray, np.ndarray]] = []
-        width = np.uint16 if len(tokenizer) <= 2**16 else np.int32
-        train = ShardWriter(part, "train", length=config.length, width=width)
-        aside = ShardWriter(part, "held-out", length=config.length, width=width)
-
-        def training() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            lines = tqdm(
-                read_lines(config.text),
-                desc="text",
-                unit=" paragraphs",
-                unit_scale=True,
-                disable=not sys.stderr.isatty(),
+            raise InputError(
+                "the file is empty", where=str(path), expected="one paragraph a line", remedy="remove it from text"
             )
-            for number, segments in enumerate(encoder.encode(lines), 1):
-                counts["paragraphs"] += 1
-                counts["paragraphs_without_pieces"] += not segments
-                counts["paragraphs_cut"] += len(segments) > 1
-                if number % config.held_out.every == 0:
-                    counts["held_out_paragraphs"] += 1
-                    held.extend(segments)
-                else:
-                    yield from segments
-
-        for row in fill_rows(training(), length=config.length, packing=config.packing):
-            train.add(row)
-        for row in fill_rows(held, length=config.length, packing=config.packing):
-            aside.add(row)
-        for name, writer in (("train", train), ("held_out", aside)):
-            writer.close()
-            counts |= {f"{name}_rows": writer.rows, f"{name}_pieces": writer.pieces}
-        _check_parts(config, counts)
+    with atomic_folder(folder, remedy=CHOOSE_OUTPUT) as partial_folder:
         record = {
             "format": _FORMAT,
             "settings": settings,
-            "files": [
-                {"name": name, "bytes": Path(name).stat().st_size, "sha256": _digest(name)} for name in config.text
-            ],
-            "counts": counts,
+            "files": [],
+            "counts": _write_text(config, len(tokenizer), paragraph_tokenizer, partial_folder),
         }
-        write_json(record, part / _RECORD)
-        folder = Path(config.output) / TEXT_FOLDER
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
-    except OSError as error:
-        raise InputError(
-            str(error.strerror or error),
-            where=str(error.filename or part),
-            remedy="choose an --output that can be written",
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return record
+        record["files"] = [
+            {"name": name, "bytes": Path(name).stat().st_size, "sha256": _file_digest(name)} for name in config.text
+        ]
+        write_json(record, partial_folder / _RECORD_FILE)
+    return _open_text(folder, record, paragraph_tokenizer.special)
 
 
-def _check_parts(config: PretrainConfig, counts: dict[str, int]) -> None:
-    for name, remedy in (("train", "give more text"), ("held_out", "give more text, or a smaller held_out.every")):
+def _write_text(
+    config: PretrainConfig, vocabulary: int, paragraph_tokenizer: ParagraphTokenizer, folder: Path
+) -> dict[str, int]:
+    """Tokenize, pack and write both parts, and return the counts."""
+    counts = {"paragraphs": 0, "held_out_paragraphs": 0, "paragraphs_without_pieces": 0, "paragraphs_cut": 0}
+    held_out: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def training_segments() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        lines = tqdm(
+            read_lines(config.text),
+            desc="text",
+            unit=" paragraphs",
+            unit_scale=True,
+            disable=not sys.stderr.isatty(),
+        )
+        for number, segments in enumerate(paragraph_tokenizer.encode(lines), 1):
+            counts["paragraphs"] += 1
+            counts["paragraphs_without_pieces"] += not segments
+            counts["paragraphs_cut"] += len(segments) > 1
+            if number % config.held_out.every == 0:
+                counts["held_out_paragraphs"] += 1
+                held_out.extend(segments)
+            else:
+                yield from segments
+
+    id_type = np.uint16 if vocabulary <= 2**16 else np.int32
+    # The training part first: reading it fills the held-out part.
+    for name, segments in (("train", training_segments()), ("held_out", held_out)):
+        writer = ShardWriter(folder, name.replace("_", "-"), length=config.length, id_type=id_type)
+        for row in pack_rows(segments, length=config.length, packing=config.packing):
+            writer.add(row)
+        writer.close()
+        counts |= {f"{name}_rows": writer.rows, f"{name}_pieces": writer.pieces}
+    for name, purpose, remedy in (
+        ("train", "to train on", "give more text"),
+        ("held_out", "to measure on", "give more text, or a smaller held_out.every"),
+    ):
         if not counts[f"{name}_rows"]:
             raise InputError(
-                f"{counts['paragraphs']} paragraphs, of which each {config.held_out.every}th is held out, leave none "
-                + ("to train on" if name == "train" else "to measure on"),
+                f"{counts['paragraphs']} paragraphs, of which every {config.held_out.every}th is held out, "
+                f"leave none {purpose}",
                 where=", ".join(config.text),
                 remedy=remedy,
             )
+    return counts
 
 
-def _settings(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What decides the rows, apart from the text."""
+def _row_settings(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Return everything besides the text that determines the rows."""
     backend = fast_backend(tokenizer).to_str()
     return {
         "tokenizer": hashlib.sha256(backend.encode("utf-8")).hexdigest(),
@@ -174,59 +164,62 @@ def _settings(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> dic
     }
 
 
-def _changed(record: dict[str, Any], settings: dict[str, Any], files: list[str]) -> list[str]:
-    """Names of what differs. Files that are not here are taken as they were: the rows may have been carried to this
-    place."""
+def _changes_since(record: dict[str, Any], settings: dict[str, Any], files: list[str]) -> list[str]:
+    """Return what differs from the record.
+
+    The content of files that do not exist is not compared: the rows may have been copied here without them.
+    """
     if record.get("format") != _FORMAT:
         return ["version of Musamma"]
     changed = [key for key, value in settings.items() if record["settings"].get(key) != value]
-    if [Path(one["name"]).name for one in record["files"]] != [Path(name).name for name in files]:
+    if [Path(file["name"]).name for file in record["files"]] != [Path(name).name for name in files]:
         return [*changed, "list of files in text"]
-    for one, name in zip(record["files"], files, strict=True):
+    for file, name in zip(record["files"], files, strict=True):
         path = Path(name)
-        if path.is_file() and (path.stat().st_size != one["bytes"] or _digest(name) != one["sha256"]):
+        if path.is_file() and (path.stat().st_size != file["bytes"] or _file_digest(name) != file["sha256"]):
             changed.append(f"content of {name}")
     return changed
 
 
-def _digest(name: str) -> str:
+def _file_digest(name: str) -> str:
     with Path(name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open(folder: Path, record: dict[str, Any], special: SpecialTokenCount) -> PackedText:
+def _open_text(folder: Path, record: dict[str, Any], special: SpecialTokenCount) -> PackedText:
     parts = []
     for name in ("train", "held-out"):
+        expected = record["counts"][f"{name.replace('-', '_')}_rows"]
         shards = sorted(folder.glob(f"{name}-*.arrow"))
         try:
             rows = RowStore(concatenate_datasets([Dataset.from_file(str(shard)) for shard in shards]))
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise _broken(folder, f"{name} rows cannot be read: {error}") from error
-        if len(rows) != record["counts"][f"{name.replace('-', '_')}_rows"]:
-            raise _broken(folder, f"{len(rows)} {name} rows of {record['counts'][name.replace('-', '_') + '_rows']}")
+            raise _incomplete(folder, f"{name} rows cannot be read: {error}") from error
+        if len(rows) != expected:
+            raise _incomplete(folder, f"{len(rows)} {name} rows of {expected}")
         parts.append(rows)
     return PackedText(parts[0], parts[1], special, record["counts"])
 
 
-def _broken(folder: Path, found: str) -> InputError:
+def _incomplete(folder: Path, found: str) -> InputError:
     return InputError(
         " ".join(found.split()),
         where=str(folder),
-        expected="all files that --prepare wrote",
-        remedy="copy the folder anew, or delete it",
+        expected="all files of the prepared text",
+        remedy="copy the folder again, or delete it",
     )
 
 
-_BATCH = 512
+_LINES_PER_BATCH = 512
 
 
 class ParagraphTokenizer:
-    """Cuts paragraphs into pieces and rows' worth of them.
+    """Cuts paragraphs into pieces, and long paragraphs into segments that fit into a row.
 
     Args:
         tokenizer: a fast tokenizer with Musamma's normaliser.
-        length: the most pieces, special tokens included.
-        clitics: whether proclitics are units of their own.
+        length: maximum number of pieces in a segment, special tokens included.
+        clitics: whether proclitics are separate units.
 
     Raises:
         InputError: the tokenizer is slow, or has no mask token.
@@ -239,44 +232,144 @@ class ParagraphTokenizer:
                 where=str(tokenizer.name_or_path),
                 remedy="choose an encoder that was pre-trained with masks",
             )
-        encoder = DocumentTokenizer(tokenizer, max_length=length, overlap=0)
-        (window,) = encoder.tokenize(Document("", "ا")).windows
+        document_tokenizer = DocumentTokenizer(tokenizer, max_length=length, overlap=0)
+        (window,) = document_tokenizer.tokenize(Document("", "ا")).windows
         before = int(window.positions[0])
-        self.special = SpecialTokenCount(before, length - encoder.capacity - before)
+        self.special = SpecialTokenCount(before, length - document_tokenizer.capacity - before)
         self._prefix = window.input_ids[: self.special.before]
-        self._suffix = window.input_ids[len(window.input_ids) - self.special.behind :]
-        self._tokenizer, self._capacity, self._clitics = tokenizer, encoder.capacity, clitics
+        self._suffix = window.input_ids[len(window.input_ids) - self.special.after :]
+        self._tokenizer, self._capacity, self._clitics = tokenizer, document_tokenizer.capacity, clitics
 
     def encode(self, lines: Iterable[str]) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-        """Each line's segments, in order; none for a line that normalises to nothing.
+        """Yield the segments of each line, in order; none for a line that normalises to nothing.
 
-        A line that is longer than a row is cut before the last word that begins in it, a longer word wherever the row
-        ends.
+        A line that is longer than a row is cut before the last word that starts in the row; a word that is longer than a
+        row is cut where the row ends.
 
-        Returns:
-            Of each segment the ids, special tokens included, and which of them begin a unit; (pieces,) both.
+        Yields:
+            For each segment the ids, special tokens included, and whether each piece starts a unit; both (pieces,).
         """
         stream = iter(lines)
-        while batch := list(islice(stream, _BATCH)):
+        while batch := list(islice(stream, _LINES_PER_BATCH)):
             for text, pieces in zip(
                 batch, tokenize_texts(batch, partial(tokenize_batch, self._tokenizer)), strict=True
             ):
                 yield list(self._segments(text, pieces.ids, pieces.offsets))
 
     def _segments(self, text: str, ids: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        words, units = piece_borders(text, offsets, clitics=self._clitics)
-        starts = np.flatnonzero(words)
+        is_word_start, is_unit_start = find_starts(text, offsets, clitics=self._clitics)
+        word_starts = np.flatnonzero(is_word_start)
+        prefix, suffix = (np.ones(len(special), dtype=bool) for special in (self._prefix, self._suffix))
         first = 0
         while first < len(ids):
             last = min(first + self._capacity, len(ids))
             if last < len(ids):
-                before = starts[(starts > first) & (starts <= last)]
-                last = int(before[-1]) if len(before) else last
-            inner = units[first:last].copy()
-            inner[0] = True
-            around = np.ones(len(self._prefix), dtype=bool), np.ones(len(self._suffix), dtype=bool)
+                cuts = word_starts[(word_starts > first) & (word_starts <= last)]
+                last = int(cuts[-1]) if len(cuts) else last
+            unit_starts = is_unit_start[first:last].copy()
+            unit_starts[0] = True
             yield (
                 np.concatenate([self._prefix, ids[first:last], self._suffix]),
-                np.concatenate([around[0], inner, around[1]]),
+                np.concatenate([prefix, unit_starts, suffix]),
             )
             first = last
+
+
+#: Approximate maximum size of a file.
+_SHARD_BYTES = 48 * 2**20
+_ROWS_PER_BATCH = 256
+
+
+class ShardWriter:
+    """Writes rows as ``NAME-00000.arrow``, ``NAME-00001.arrow``, and so on.
+
+    Args:
+        folder: the folder.
+        name: name of the part.
+        length: maximum number of pieces in a row.
+        id_type: type of the piece ids.
+    """
+
+    def __init__(self, folder: Path, name: str, *, length: int, id_type: type[np.integer[Any]]) -> None:
+        self._folder, self._name = folder, name
+        self._schema = pa.schema(
+            {
+                "input_ids": pa.list_(pa.from_numpy_dtype(np.dtype(id_type))),
+                "units": pa.list_(pa.bool_()),
+                "documents": pa.list_(pa.uint16()),
+            }
+        )
+        # Ids, flags, and the offsets of three lists; the lengths of paragraphs add little.
+        self._rows_per_shard = max(1, _SHARD_BYTES // (length * (np.dtype(id_type).itemsize + 1) + 12))
+        self._batch: list[PackedRow] = []
+        self._file: pa.ipc.RecordBatchStreamWriter | None = None
+        self.rows, self.pieces, self._shards = 0, 0, 0
+
+    def add(self, row: PackedRow) -> None:
+        """Append a row."""
+        self._batch.append(row)
+        self.rows += 1
+        self.pieces += len(row.input_ids)
+        if len(self._batch) == _ROWS_PER_BATCH:
+            self._write_batch()
+        if self.rows % self._rows_per_shard == 0:
+            self.close()
+
+    def close(self) -> None:
+        """Write the remaining rows and end the file."""
+        if self._batch:
+            self._write_batch()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write_batch(self) -> None:
+        if self._file is None:
+            path = self._folder / f"{self._name}-{self._shards:05}.arrow"
+            self._file = pa.ipc.new_stream(str(path), self._schema)
+            self._shards += 1
+        columns = (
+            [row.input_ids for row in self._batch],
+            [row.unit_starts for row in self._batch],
+            [row.paragraph_lengths for row in self._batch],
+        )
+        arrays = [
+            pa.ListArray.from_arrays(
+                pa.array(np.cumsum([0, *map(len, column)]), pa.int32()),
+                pa.array(np.concatenate(column).astype(field.type.value_type.to_pandas_dtype()), field.type.value_type),
+            )
+            for column, field in zip(columns, self._schema, strict=True)
+        ]
+        self._file.write_batch(pa.record_batch(arrays, schema=self._schema))
+        self._batch = []
+
+
+class RowStore:
+    """Rows in memory-mapped files, by number.
+
+    Args:
+        dataset: the rows of the files.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset.with_format("arrow")
+        lengths = pc.list_value_length(dataset.data.column("input_ids"))
+        #: Number of pieces of each row; int64, (rows,).
+        self.lengths = lengths.to_numpy().astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, numbers: np.ndarray) -> list[PackedRow]:
+        """Return the rows with these numbers."""
+        table = self._dataset[numbers.tolist()]
+        columns = [_split_lists(table.column(name)) for name in ("input_ids", "units", "documents")]
+        return [PackedRow(*arrays) for arrays in zip(*columns, strict=True)]
+
+
+def _split_lists(column: pa.ChunkedArray) -> list[np.ndarray]:
+    lists = column.combine_chunks()
+    if isinstance(lists, pa.ChunkedArray):
+        lists = lists.chunk(0)
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    return np.split(values, np.cumsum(lists.value_lengths().to_numpy())[:-1])

@@ -1,4 +1,4 @@
-"""The configuration of a pre-training run: typed like that of fine-tuning, and read by the same rules."""
+"""The configuration of a pre-training run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from musamma.training.config import RESERVED_ARGUMENTS, BaseConfig, ConfigSection, parse_trainer_section, read_config
 
-#: What a run sets by itself: the order of the rows and the count of the tokens are its own.
-_OWN: dict[str, str | None] = {
+#: Trainer arguments that the run sets itself, among them the order of the rows and the count of tokens.
+_RESERVED_ARGUMENTS: dict[str, str | None] = {
     **RESERVED_ARGUMENTS,
     "seed": "seed",
     "data_seed": "seed",
@@ -29,11 +29,11 @@ _OWN: dict[str, str | None] = {
 
 
 class HeldOutConfig(ConfigSection):
-    """Text that is never trained on.
+    """The held-out text, which is never trained on.
 
     Args:
         every: hold out each paragraph whose number, counted over all files, is a multiple of this.
-        rows: measure on at most so many rows of them, spread evenly.
+        rows: maximum number of held-out rows to evaluate on, evenly spaced.
     """
 
     every: Annotated[int, Field(ge=2)] = 200
@@ -41,30 +41,30 @@ class HeldOutConfig(ConfigSection):
 
 
 class PretrainConfig(BaseConfig):
-    """One run of continued pre-training.
+    """A run of continued pre-training.
 
     Args:
-        encoder: a folder, a hub id, or an encoder that comes with the project (``nawah``).
-        text: files with a paragraph a line: plain, ``.gz`` or ``.zst``.
-        output: the folder for the encoder, its card and its figures.
-        held_out: what is measured on.
-        objective: ``mlm`` (masked pieces) or ``rtd`` (replaced pieces are found).
-        length: pieces in a row, special tokens included.
-        packing: several paragraphs in a row, each on its own; without it one a row, padded.
+        encoder: a folder, a hub id, or the name of a packaged encoder (``nawah``).
+        text: files with one paragraph a line: plain, ``.gz`` or ``.zst``.
+        output: folder for the encoder, its card and its metrics.
+        held_out: the held-out text.
+        objective: ``mlm`` (masked language modelling) or ``rtd`` (replaced token detection).
+        length: number of pieces in a row, special tokens included.
+        packing: pack several paragraphs into a row, each read on its own; otherwise one padded paragraph a row.
         mask_share: share of the pieces that are masked.
-        clitics: leave proclitics before a masked word as they are, where their border can be told.
-        generator_layers: layers of the encoder that propose replacements (``rtd``).
-        rtd_weight: weight of finding replacements against proposing them (``rtd``).
-        head_steps: steps in which fresh heads learn alone, on the encoder as it is.
-        head_learning_rate: their learning rate in these steps.
-        dropout: in place of every dropout of the encoder while it trains; ``null`` leaves them as they are.
-        milestones: numbers of tokens after which the encoder is written as well.
-        dtype: of the saved weights; ``config.json`` asks for float32.
-        precision: ``auto`` computes in bfloat16 where the device does so in hardware.
-        device: ``auto`` takes the GPU where there is one.
-        compiled: compile the encoder (`torch.compile`): faster steps, after a minute's wait at every start.
-        seed: of the order, the masks, the fresh heads and the proposals.
-        trainer: the section handed to `transformers.TrainingArguments`, by its own names.
+        clitics: mask words without their proclitics, if the text alone decides where these end.
+        generator_layers: number of the encoder's layers that make the generator (``rtd``).
+        rtd_weight: weight of the detector's loss relative to the generator's (``rtd``).
+        head_steps: steps in which the new heads are trained alone, on the unchanged encoder.
+        head_learning_rate: learning rate in these steps.
+        dropout: replaces all dropout rates of the encoder during training; ``null`` keeps them.
+        milestones: numbers of tokens after which the encoder is also written.
+        dtype: type of the saved weights; ``config.json`` asks for float32.
+        precision: ``auto`` computes in bfloat16 if the hardware supports it.
+        device: ``auto`` uses the GPU if there is one.
+        compiled: compile the encoder (`torch.compile`): faster steps, after a wait of a minute at each start.
+        seed: seed of the order, the masks, the new heads and the generator's samples.
+        trainer: arguments for `transformers.TrainingArguments`, under its names.
     """
 
     encoder: str
@@ -91,23 +91,23 @@ class PretrainConfig(BaseConfig):
 
     @field_validator("text", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
+    def _wrap_single_file(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
     @field_validator("milestones")
     @classmethod
-    def _rising(cls, value: list[int]) -> list[int]:
+    def _check_increasing(cls, value: list[int]) -> list[int]:
         if value != sorted(set(value)):
-            raise ValueError("the numbers must rise")
+            raise ValueError("the numbers must increase")
         return value
 
     @field_validator("trainer")
     @classmethod
-    def _known_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return parse_trainer_section(value, own=_OWN)
+    def _parse_trainer(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return parse_trainer_section(value, reserved=_RESERVED_ARGUMENTS)
 
     @model_validator(mode="after")
-    def _ends(self) -> PretrainConfig:
+    def _check_length(self) -> PretrainConfig:
         if self.trainer.get("max_steps", -1) <= 0 and self.trainer.get("num_train_epochs", 1) <= 0:
             raise ValueError("trainer.max_steps or trainer.num_train_epochs must be above 0")
         return self

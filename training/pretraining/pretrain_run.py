@@ -1,13 +1,12 @@
 """The pre-training script: raw Arabic text and an encoder in, an encoder that knows more Arabic out.
 
-Run it as ``musamma encoder pretrain CONFIG``, or over several processes as ``torchrun --nproc-per-node N -m
-musamma encoder pretrain CONFIG``.
+Run it as ``musamma encoder pretrain CONFIG``, or in several processes as ``torchrun --nproc-per-node N -m musamma
+encoder pretrain CONFIG``.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,153 +17,145 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainingArguments, set_seed
 
 from musamma.data.errors import InputError
-from musamma.data.files import write_json
+from musamma.data.files import atomic_folder, write_json
 from musamma.data.normalization import install_normalizer
 from musamma.models.classifier import max_positions
-from musamma.models.pretrained_encoder import load_encoder
+from musamma.models.pretrained_encoder import load_encoder, save_encoder
 from musamma.models.vocabulary.embeddings import word_embedding
-from musamma.training.arguments import steps_of, training_arguments
-from musamma.training.pretraining.masking import (
-    HEAD,
-    MAIN,
-    MaskCollator,
-    MaskedRow,
-    MaskingConfig,
-    RowSchedule,
-    held_out_rows,
-)
+from musamma.training.arguments import count_steps, pretrain_arguments, rows_per_step
+from musamma.training.cards import format_pretrained_card
+from musamma.training.pretraining.masked_rows import MaskCollator, MaskedRow, RowSchedule, select_held_out_rows
+from musamma.training.pretraining.masking import MaskingConfig, RandomStream
 from musamma.training.pretraining.objectives import MaskedLanguageModel, ReplacedTokenDetector
-from musamma.training.pretraining.packed_text import PARTIAL_FOLDER, TEXT_FOLDER, PackedText, prepare_text
+from musamma.training.pretraining.packed_text import TEXT_ENTRIES, PackedText, prepare_text
 from musamma.training.pretraining.packing import check_packing
 from musamma.training.pretraining.pretrain_config import PretrainConfig
-from musamma.training.pretraining.pretrain_results import (
-    RESULT_FILE,
-    PretrainResult,
-    read_curve,
-    read_result,
-    write_encoder,
-    write_result,
-)
+from musamma.training.pretraining.pretrain_results import RESULT_FILE, PretrainResult, read_curve, read_result
 from musamma.training.pretraining.pretrain_trainer import MilestoneWriter, PretrainTrainer, keep_freed_memory
 from musamma.training.run_dir import (
+    CARD_FILE,
     LOG_FILE,
     RUN_FILE,
     check_output_folder,
-    claim_output,
+    claim_output_folder,
     find_last_checkpoint,
     is_main_process,
+    remove_checkpoints,
 )
 from musamma.training.trainer import LogWriter
 
-_KEPT = (TEXT_FOLDER, PARTIAL_FOLDER)
+_HEAD_FOLDER, _MAIN_FOLDER, _MILESTONE_FOLDER = "head", "training", "milestones"
+_HEAD_WEIGHTS, _HEAD_METRICS, _MILESTONE_RECORD = "heads.safetensors", "before.json", "milestone.json"
 
 
 def prepare(config: PretrainConfig, *, overwrite: bool = False) -> PackedText:
-    """Only make the text's rows, in the output folder, so that they can be carried to another machine.
+    """Only tokenize and pack the text into the output folder, from where it can be copied to another machine.
 
     Raises:
-        InputError: the configuration cannot be carried out, or the folder holds other files.
+        InputError: the configuration cannot be used, or the folder holds other files.
     """
     output = Path(config.output)
     if not (output / RUN_FILE).is_file():
-        check_output_folder(config, output, resume=False, overwrite=False, kept=_KEPT)
-    _, tokenizer = _encoder(config)
+        check_output_folder(config, output, resume=False, overwrite=False, ignore=TEXT_ENTRIES)
+    _, tokenizer = _load_checked_encoder(config)
     return prepare_text(config, tokenizer, overwrite=overwrite)
 
 
 def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = False) -> PretrainResult:
-    """Run a configuration: text, fresh heads alone, then everything together.
+    """Run a configuration: prepare the text, train new heads alone, then encoder and heads together.
 
     Args:
         config: the run.
-        resume: go on where a run with the same configuration was stopped.
-        overwrite: delete what an earlier run left in the output folder; rows of the same text are kept.
+        resume: continue a run with the same configuration.
+        overwrite: delete an earlier run in the output folder; rows of the same text are kept.
 
     Raises:
-        InputError: the configuration cannot be carried out, or the output folder holds another run.
+        InputError: the configuration cannot be used, or the output folder holds another run.
     """
     output = Path(config.output)
-    check_output_folder(config, output, resume=resume, overwrite=overwrite, kept=_KEPT)
+    check_output_folder(config, output, resume=resume, overwrite=overwrite, ignore=TEXT_ENTRIES)
     if (output / RESULT_FILE).is_file() and resume and not overwrite:
         return read_result(output)
-    # All that can be wrong is told before anything is written, and before an earlier run is deleted.
-    arguments = training_arguments(config, output / WORK_FOLDER)
+    # Report all mistakes before anything is written and before an earlier run is deleted.
+    arguments = pretrain_arguments(config, output_dir=output / _MAIN_FOLDER)
     if config.compiled:
         _check_compiler(arguments.device)
-    encoder, tokenizer = _encoder(config)
+    encoder, tokenizer = _load_checked_encoder(config)
     if arguments.device.type == "cpu":
-        # PyTorch's fused attention goes back through a masked batch slower than all the rest of a step does.
+        # The backward pass of PyTorch's fused attention with a mask takes longer than the rest of a step.
         encoder.set_attn_implementation("eager")
         keep_freed_memory()
     set_seed(config.seed)
-    model = _model(config, encoder)
+    model = _build_model(config, encoder)
     with arguments.main_process_first():
         text = prepare_text(config, tokenizer, overwrite=overwrite and is_main_process())
-    claim_output(config, output, overwrite=overwrite, kept=_KEPT)
-    masks = MaskingConfig(text.special, config.mask_share, config.seed)
-    run = Run(
+    claim_output_folder(config, output, overwrite=overwrite, retain=TEXT_ENTRIES)
+    masking = MaskingConfig(text.special, config.mask_share, config.seed)
+    run = _Run(
         config,
         model,
         tokenizer,
         text,
-        masks,
-        held_out_rows(text.held_out, limit=config.held_out.rows, masks=masks),
+        masking,
+        select_held_out_rows(text.held_out, limit=config.held_out.rows, masking=masking),
         MaskCollator(
             int(tokenizer.pad_token_id or 0), int(tokenizer.mask_token_id), config.length if config.packing else None
         ),
     )
-    before = learn_heads(run)
-    return learn_all(run, arguments, before)
+    before = _train_heads(run)
+    return _train_encoder(run, arguments, before)
 
 
-def _encoder(config: PretrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The encoder, checked, and its tokenizer with Musamma's normaliser.
+def _load_checked_encoder(config: PretrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load the encoder and its tokenizer, with Musamma's normaliser, and check that they can be used.
 
     Raises:
-        InputError: it cannot be loaded, or not be used as configured.
+        InputError: they cannot be loaded, or not be used as configured.
     """
     encoder, tokenizer = load_encoder(config.encoder)
-    limit, rows = max_positions(encoder), word_embedding(encoder).num_embeddings
+    limit, embeddings = max_positions(encoder), word_embedding(encoder).num_embeddings
     if limit is not None and config.length > limit:
         raise InputError(
-            f"length {config.length}", where=config.encoder, expected=f"at most {limit}, the encoder's positions"
+            f"length {config.length}",
+            where=config.encoder,
+            expected=f"at most {limit}, the number of the encoder's positions",
         )
-    if len(tokenizer) > rows:
+    if len(tokenizer) > embeddings:
         raise InputError(
-            f"a tokenizer of {len(tokenizer)} pieces and an embedding of {rows}",
+            f"a tokenizer of {len(tokenizer)} pieces and {embeddings} embeddings",
             where=config.encoder,
             expected="an embedding for every piece",
-            remedy="the tokenizer belongs to another model, or pieces were added to it afterwards",
+            remedy="use the tokenizer of this model, without pieces that were added later",
         )
     if config.packing:
         for attention in ("eager", "sdpa"):
             encoder.set_attn_implementation(attention)
             check_packing(encoder, config.encoder, length=config.length)
     normalized = install_normalizer(tokenizer)
-    assert isinstance(normalized, PreTrainedTokenizerFast), "no other keeps a normaliser"
+    assert isinstance(normalized, PreTrainedTokenizerFast), "only a fast tokenizer keeps a normaliser"
     return encoder, normalized
 
 
 def _check_compiler(device: torch.device) -> None:
-    """Try `torch.compile`.
+    """Check that `torch.compile` works.
 
     Raises:
-        InputError: it lacks what it needs, mostly a C++ compiler.
+        InputError: it does not, usually because there is no C++ compiler.
     """
     try:
         torch.compile(torch.exp)(torch.ones(8, device=device))
-    except Exception as error:  # what lacks is told by exceptions of many kinds, of PyTorch's inner modules
+    except Exception as error:  # a missing tool is reported by many types of exceptions from PyTorch's internals
         raise InputError(
             f"compiled: true, and torch.compile does not work on this machine ({' '.join(str(error).split())[:160]})",
             where="the configuration",
-            expected="what it needs: on a CPU a C++ compiler and Python's headers, on a GPU Triton",
-            remedy="install that, or set compiled: false",
+            expected="its requirements: on a CPU a C++ compiler and Python's headers, on a GPU Triton",
+            remedy="install them, or set compiled: false",
         ) from error
 
 
-def _model(config: PretrainConfig, encoder: PreTrainedModel) -> MaskedLanguageModel | ReplacedTokenDetector:
+def _build_model(config: PretrainConfig, encoder: PreTrainedModel) -> MaskedLanguageModel | ReplacedTokenDetector:
     if config.dropout is not None:
-        # In the modules, so that the saved configuration keeps its own for fine-tuning.
+        # Only in the modules: the saved configuration keeps the encoder's own dropout for fine-tuning.
         for module in encoder.modules():
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
@@ -173,21 +164,17 @@ def _model(config: PretrainConfig, encoder: PreTrainedModel) -> MaskedLanguageMo
     return ReplacedTokenDetector(encoder, packing=config.packing, layers=config.generator_layers)
 
 
-HEAD_FOLDER, WORK_FOLDER, MILESTONES = "head", "training", "milestones"
-_HEADS, _BEFORE = "heads.safetensors", "before.json"
-
-
 @dataclass(frozen=True)
-class Run:
-    """What the stages of a run share.
+class _Run:
+    """The objects that the stages of a run share.
 
     Args:
         config: the run.
         model: the encoder with its heads.
-        tokenizer: the encoder's, with Musamma's normaliser.
+        tokenizer: the encoder's tokenizer, with Musamma's normaliser.
         text: the rows.
-        masks: how they are masked.
-        held_out: the rows that are measured on.
+        masking: their masking.
+        held_out: the held-out rows to evaluate on.
         collator: makes batches of rows.
     """
 
@@ -195,110 +182,115 @@ class Run:
     model: MaskedLanguageModel | ReplacedTokenDetector
     tokenizer: PreTrainedTokenizerFast
     text: PackedText
-    masks: MaskingConfig
+    masking: MaskingConfig
     held_out: list[MaskedRow]
     collator: MaskCollator
 
     @property
     def output(self) -> Path:
-        """The run's folder."""
+        """The output folder."""
         return Path(self.config.output)
 
 
-def learn_heads(run: Run) -> dict[str, float]:
-    """Let the fresh heads learn on the encoder as it is; the held-out figures under them.
+def _train_heads(run: _Run) -> dict[str, float]:
+    """Train the new heads on the unchanged encoder, and return the held-out metrics.
 
-    Without it their first gradients, which are those of chance, would go through all of the encoder.
+    Otherwise the first gradients, of random heads, would change the whole encoder.
     """
-    config, model, folder = run.config, run.model, run.output / HEAD_FOLDER
+    config, model, folder = run.config, run.model, run.output / _HEAD_FOLDER
     heads = {name: weight for name, weight in model.named_parameters() if "encoder." not in name}
-    if (folder / _BEFORE).is_file():
-        saved = load_file(folder / _HEADS)
+    if (folder / _HEAD_METRICS).is_file():
+        saved = load_file(folder / _HEAD_WEIGHTS)
         with torch.no_grad():
             for name, weight in heads.items():
                 weight.copy_(saved[name])
-        return json.loads((folder / _BEFORE).read_text(encoding="utf-8"))
-    changes = {"max_steps": config.head_steps, "learning_rate": config.head_learning_rate, "eval_strategy": "no"}
-    arguments = training_arguments(config, folder, **changes)
+        return json.loads((folder / _HEAD_METRICS).read_text(encoding="utf-8"))
+    overrides = {"max_steps": config.head_steps, "learning_rate": config.head_learning_rate, "eval_strategy": "no"}
+    arguments = pretrain_arguments(config, output_dir=folder, overrides=overrides)
     for name, weight in model.named_parameters():
         weight.requires_grad_(name in heads)
-    model.frozen = True
-    course = _course(run, arguments, config.head_steps, HEAD)
+    model.encoder_frozen = True
+    schedule = _build_schedule(run, arguments, config.head_steps, RandomStream.HEADS)
     checkpoint = find_last_checkpoint(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = _trainer(run, arguments, course, [LogWriter(_rewound(folder / LOG_FILE, checkpoint))])
-    trainer.start_clock(_step(checkpoint))
+    trainer = _build_trainer(run, arguments, schedule, [LogWriter(_rewind_log(folder / LOG_FILE, checkpoint))])
+    trainer.start_clock(_checkpoint_step(checkpoint))
     trainer.train(resume_from_checkpoint=checkpoint)
     before = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
-    model.frozen = False
+    model.encoder_frozen = False
     model.requires_grad_(True)
     if is_main_process():
-        save_file({name: weight.detach().cpu().contiguous() for name, weight in heads.items()}, folder / _HEADS)
-        # Last: its presence says that the heads are done.
-        write_json(before, folder / _BEFORE)
-        _remove_checkpoints(folder)
+        save_file({name: weight.detach().cpu().contiguous() for name, weight in heads.items()}, folder / _HEAD_WEIGHTS)
+        # Last: its presence marks the heads as finished.
+        write_json(before, folder / _HEAD_METRICS)
+        remove_checkpoints(folder)
     return before
 
 
-def learn_all(run: Run, arguments: TrainingArguments, before: dict[str, float]) -> PretrainResult:
-    """Train encoder and heads together, and fill the output folder.
+def _train_encoder(run: _Run, arguments: TrainingArguments, before: dict[str, float]) -> PretrainResult:
+    """Train encoder and heads together, and write the output folder.
 
     Args:
         run: the run.
-        arguments: the Trainer's.
-        before: held-out figures that :func:`learn_heads` gave.
+        arguments: the Trainer's arguments.
+        before: held-out metrics of the original encoder.
     """
     config, output = run.config, run.output
-    steps = steps_of(arguments, len(run.text.train))
-    arguments.max_steps = steps
-    course = _course(run, arguments, steps, MAIN)
-    checkpoint = find_last_checkpoint(output / WORK_FOLDER)
-    each = len(course) // steps
-    reached = [(tokens, -(-course.items_for(tokens) // each)) for tokens in config.milestones]
+    steps = count_steps(arguments, len(run.text.train))
+    schedule = _build_schedule(run, arguments, steps, RandomStream.MAIN)
+    checkpoint = find_last_checkpoint(output / _MAIN_FOLDER)
+    step_rows = rows_per_step(arguments)
+    milestone_steps = [(tokens, -(-schedule.items_for_tokens(tokens) // step_rows)) for tokens in config.milestones]
     milestones = [
-        {"tokens": tokens, "tokens_seen": course.tokens(step * each), "step": step, "folder": f"{MILESTONES}/{tokens}"}
-        for tokens, step in reached
+        {
+            "tokens": tokens,
+            "tokens_seen": schedule.count_tokens(step * step_rows),
+            "step": step,
+            "folder": f"{_MILESTONE_FOLDER}/{tokens}",
+        }
+        for tokens, step in milestone_steps
         if step <= steps
     ]
 
-    def write(step: int) -> None:
-        for record in milestones:
-            if record["step"] == step:
-                write_encoder(
-                    run.model.encoder, run.tokenizer, output / str(record["folder"]), dtype=config.dtype, record=record
-                )
+    def write_milestones(step: int) -> None:
+        for milestone in milestones:
+            if milestone["step"] == step:
+                with atomic_folder(output / str(milestone["folder"])) as folder:
+                    save_encoder(run.model.encoder, run.tokenizer, folder, config.dtype)
+                    write_json(milestone, folder / _MILESTONE_RECORD)
 
-    trainer = _trainer(
-        run,
-        arguments,
-        course,
-        [LogWriter(_rewound(output / LOG_FILE, checkpoint)), MilestoneWriter(write)],
-    )
+    log = _rewind_log(output / LOG_FILE, checkpoint)
+    trainer = _build_trainer(run, arguments, schedule, [LogWriter(log), MilestoneWriter(write_milestones)])
     if config.compiled:
-        # Packed rows have one shape; padded ones have many, for which the code has to be general.
+        # Packed rows have one shape. Padded rows have many, which needs general code.
         run.model.compile_encoders(dynamic=False if config.packing else None)
-    trainer.start_clock(_step(checkpoint))
+    trainer.start_clock(_checkpoint_step(checkpoint))
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.evaluate()
     result = PretrainResult(
         encoder=config.encoder,
         objective=config.objective,
         steps=steps,
-        tokens=course.tokens(len(course)),
-        passes=course.passes(len(course)),
+        tokens=schedule.count_tokens(len(schedule)),
+        passes=schedule.count_passes(len(schedule)),
         text=run.text.counts,
         curve=read_curve(output / LOG_FILE, before),
         milestones=milestones,
     )
     if is_main_process():
-        write_result(config, run.model.encoder, run.tokenizer, result)
-        _remove_checkpoints(output / WORK_FOLDER)
+        save_encoder(run.model.encoder, run.tokenizer, output, config.dtype)
+        (output / CARD_FILE).write_text(format_pretrained_card(config, result), encoding="utf-8")
+        # Last: its presence marks the run as finished.
+        result.write(output)
+        remove_checkpoints(output / _MAIN_FOLDER)
     return result
 
 
-def _trainer(run: Run, arguments: TrainingArguments, course: RowSchedule, callbacks: list[Any]) -> PretrainTrainer:
+def _build_trainer(
+    run: _Run, arguments: TrainingArguments, schedule: RowSchedule, callbacks: list[Any]
+) -> PretrainTrainer:
     trainer = PretrainTrainer(
-        course=course,
+        schedule=schedule,
         held_out=run.held_out,
         rtd_weight=run.config.rtd_weight,
         seed=run.config.seed,
@@ -309,24 +301,19 @@ def _trainer(run: Run, arguments: TrainingArguments, course: RowSchedule, callba
     return trainer
 
 
-def _course(run: Run, arguments: TrainingArguments, steps: int, stream: int) -> RowSchedule:
-    each = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-    return RowSchedule(run.text.train, items=steps * each, masks=run.masks, stream=stream)
+def _build_schedule(run: _Run, arguments: TrainingArguments, steps: int, stream: RandomStream) -> RowSchedule:
+    return RowSchedule(run.text.train, items=steps * rows_per_step(arguments), masking=run.masking, stream=stream)
 
 
-def _step(checkpoint: str | None) -> int:
+def _checkpoint_step(checkpoint: str | None) -> int:
     return 0 if checkpoint is None else int(checkpoint.rpartition("-")[2])
 
 
-def _rewound(log: Path, checkpoint: str | None) -> Path:
-    """A log without what came after the checkpoint: the run comes there again."""
+def _rewind_log(log: Path, checkpoint: str | None) -> Path:
+    """Remove the events after the checkpoint from a log: the resumed run logs them again."""
     if is_main_process() and log.is_file():
         lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        kept = [line for line in lines if checkpoint and json.loads(line)["step"] <= _step(checkpoint)]
-        log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        step = _checkpoint_step(checkpoint)
+        retained = [line for line in lines if checkpoint and json.loads(line)["step"] <= step]
+        log.write_text("".join(line + "\n" for line in retained), encoding="utf-8")
     return log
-
-
-def _remove_checkpoints(folder: Path) -> None:
-    for checkpoint in folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)

@@ -68,7 +68,7 @@ def test_all_mistakes_of_a_configuration_are_named_at_once(fails, recipe):
     )
     for mistake in (
         "encodr: unknown key",
-        "seeds: a seed comes twice",
+        "seeds: duplicate seed",
         "precision: Input should be 'auto', 'float32' or 'bfloat16'",
         "data.train: List should have at least 1 item",
         "data.dev_shar: unknown key",
@@ -84,9 +84,9 @@ def test_a_configuration_that_cannot_be_read(fails):
     assert fails("nowhere.yaml").startswith("nowhere.yaml: No such file or directory; expected a YAML file, or one of ")
     assert "quickstart" in fails("nowhere.yaml")
     Path("broken.yaml").write_text("encoder: [nawah\ndata: x", encoding="utf-8")
-    assert fails("broken.yaml").startswith("broken.yaml: no YAML: ")
+    assert fails("broken.yaml").startswith("broken.yaml: not YAML: ")
     Path("latin.yaml").write_bytes(b"encoder: caf\xe9")
-    assert fails("latin.yaml").startswith("latin.yaml: no YAML: ")
+    assert fails("latin.yaml").startswith("latin.yaml: not YAML: ")
     Path("list.yaml").write_text("[nawah]", encoding="utf-8")
     assert fails("list.yaml") == "list.yaml: a YAML list; expected keys and values"
     Path("empty.yaml").write_text("", encoding="utf-8")
@@ -99,8 +99,8 @@ def test_changes_that_cannot_be_made(fails, recipe):
     config = recipe()
     assert fails(config, "--set", "seeds").startswith("--set 'seeds'; expected key.key=value")
     assert fails(config, "--set", "=1").startswith("--set '=1'; expected key.key=value")
-    assert "'encoder' is no section" in fails(config, "--set", "encoder.name=x")
-    assert fails(config, "--set", "seeds=[1").startswith("--set 'seeds=[1': the value is no YAML")
+    assert "'encoder' is not a section" in fails(config, "--set", "encoder.name=x")
+    assert fails(config, "--set", "seeds=[1").startswith("--set 'seeds=[1': the value is not YAML")
     assert "nothing: unknown key" in fails(config, "--set", "nothing.here=1")
     assert "unknown key 'learning_rat'" in fails(config, "--set", "trainer.learning_rat=1")
     found = fails(config, "--set", "seeds=x", "--set", "encoding.overlap=-1")
@@ -191,7 +191,7 @@ def test_encoders_that_cannot_be_used(fails, recipe, wordpiece_encoder):
         ),
         (
             {"encoding": {"max_length": 4000, "overlap": 64}},
-            f"{wordpiece_encoder}: encoding.max_length 4000; expected at most 128, the encoder's positions",
+            f"{wordpiece_encoder}: encoding.max_length 4000; expected at most 128, the number of the encoder's positions",
         ),
         (
             {"encoder_config": {"droput": 0.1}},
@@ -205,7 +205,10 @@ def test_encoders_that_cannot_be_used(fails, recipe, wordpiece_encoder):
 def test_an_encoder_whose_positions_begin_behind_the_padding(fails, recipe, unigram_encoder):
     """Of its 130 positions the text gets 128."""
     found = fails(recipe(encoder=str(unigram_encoder), encoding={"max_length": 129, "overlap": 8}))
-    assert found == f"{unigram_encoder}: encoding.max_length 129; expected at most 128, the encoder's positions"
+    assert (
+        found
+        == f"{unigram_encoder}: encoding.max_length 129; expected at most 128, the number of the encoder's positions"
+    )
 
 
 def test_weights_of_another_architecture(fails, recipe, wordpiece_encoder, unigram_encoder):
@@ -232,8 +235,8 @@ def test_a_recogniser_with_other_labels_is_an_encoder(recipe, capsys, unigram_en
 def test_output_folders_that_are_taken(fails, recipe):
     Path("out").mkdir()
     Path("out/thesis.txt").write_text("years of work", encoding="utf-8")
-    for more in ([], ["--overwrite"], ["--resume"]):
-        assert fails(recipe(), *more) == "out: the folder holds other files; choose another --output"
+    for options in ([], ["--overwrite"], ["--resume"]):
+        assert fails(recipe(), *options) == "out: the folder holds other files; choose another --output"
     assert [path.name for path in Path("out").iterdir()] == ["thesis.txt"]
     assert "choose an --output that can be written" in fails(recipe(), "-o", "out/thesis.txt")
     assert "choose an --output that can be written" in fails(recipe(), "-o", "out/thesis.txt/deeper")
@@ -253,14 +256,14 @@ def test_a_run_from_its_call_to_its_checkpoint(recipe, fails, capsys):
     before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
     found = fails(config, "--set", "seeds=[3]")
     assert found.startswith(
-        "out: the folder holds an earlier run; go on with --resume, start over with --overwrite, or"
+        "out: the folder holds an earlier run; continue it with --resume, replace it with --overwrite, or"
     )
     # What is to be overwritten is there until all else is known to be right.
     fails(config, "--overwrite", "--set", "encoder=./nowhere")
     fails(config, "--overwrite", "--set", "data.train=none.jsonl")
     fails(config, "--overwrite", "--set", "trainer.lr_scheduler_type=steep")
     found = fails(config, "--set", "seeds=[3]", "--set", "proclitics=false", "--resume")
-    assert found.startswith("out/run.yaml: the run that is to be resumed had other settings for proclitics")
+    assert found.startswith("out/run.yaml: the run to resume has other settings for proclitics")
     assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
 
 
@@ -295,13 +298,13 @@ def test_quickstart_trains_scores_and_tags(recipe, capsys, wordpiece_encoder):
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "micro F1, 1 seed" in captured.out
-    assert "Names found in the article 'seed-mosul'" in captured.out
+    assert "Names found in the article 'seed-mosul' of the test part" in captured.out
     rows = [line for line in captured.out.splitlines() if line.startswith("│") and " GPE " in line]
     assert len(rows) > 10
     found, _, rest = captured.out.rpartition(" of the 60 annotated names found exactly, ")
     exact = int(found.splitlines()[-1])
     assert exact == sum(" yes " in row for row in rows)
-    assert rest.splitlines()[0] == f"{len(rows) - exact} others."
+    assert rest.splitlines()[0] == f"{len(rows) - exact} other names found."
     assert "musamma predict FILE.txt --model [quick] --format html --output names.html" in captured.out
 
     # Only the default folder is quickstart's own: a run elsewhere is not deleted unasked.

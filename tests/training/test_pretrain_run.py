@@ -231,7 +231,7 @@ def test_a_killed_run_ends_with_the_weights_and_losses_of_one_that_was_not(
     pretrain(settings(wordpiece_encoder, news, tmp_path / "whole", **changes))
     other = settings(wordpiece_encoder, news, tmp_path / "killed", **changes)
     killed(other, tmp_path / "run.yaml", "head/checkpoint-*/trainer_state.json")
-    with pytest.raises(InputError, match="--resume"):
+    with pytest.raises(InputError, match="resume=True"):
         pretrain(other)
     killed(other, tmp_path / "run.yaml", "training/checkpoint-*/trainer_state.json", "--resume")
     pretrain(other, resume=True)
@@ -347,7 +347,7 @@ def test_prepared_text_is_trained_on_without_its_files(wordpiece_encoder: Path, 
 def test_prepared_text_of_other_settings_is_refused(wordpiece_encoder: Path, news: Path, tmp_path: Path) -> None:
     prepare(settings(wordpiece_encoder, news, tmp_path / "run"))
     for changes, name in (({"length": 48}, "length"), ({"held_out": {"every": 5}}, "held_out.every")):
-        with pytest.raises(InputError, match=f"another {name}.*--overwrite"):
+        with pytest.raises(InputError, match=f"another {name}.*overwrite=True"):
             pretrain(settings(wordpiece_encoder, news, tmp_path / "run", **changes))
     other = tmp_path / "news.txt"
     other.write_text(news.read_text(encoding="utf-8") + HALVES[0], encoding="utf-8")
