@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from musamma.data.arabic import proclitic_offsets
 from musamma.data.errors import InputError
-from musamma.data.files import atomic_write
+from musamma.data.files import atomic_folder, atomic_write
 from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, TokenizedDocument, build_targets
-from musamma.models.decoding import PROCLITIC_CLASSES, log_softmax
+from musamma.models.decoding import PROCLITIC_CLASSES, decode, log_softmax
+
+if TYPE_CHECKING:
+    from musamma.evaluation.reliability import Reliability, Threshold
 
 #: Range in which a temperature is searched. A model that is right about every word has no finite best temperature.
 TEMPERATURE_BOUNDS = (0.1, 10.0)
@@ -67,6 +72,59 @@ class Calibration:
             "ece_before": self.ece_before,
             "ece_after": self.ece_after,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationFit:
+    """A calibration and its effect on the documents it was fitted on.
+
+    Args:
+        calibration: the calibration for the checkpoint.
+        before: reliability of the names' scores with temperatures of 1.
+        after: reliability of the calibrated scores.
+        thresholds: the thresholds by label.
+    """
+
+    calibration: Calibration
+    before: Reliability
+    after: Reliability
+    thresholds: Mapping[str, Threshold]
+
+
+def fit_calibration(
+    classified: Iterable[tuple[TokenizedDocument, WordLogits]], tag_set: TagSet, *, precision: float
+) -> CalibrationFit:
+    """Fit temperatures and thresholds on annotated documents.
+
+    Args:
+        classified: the annotated documents with the logits of their words, from :meth:`Predictor.classify`.
+        tag_set: the tag set.
+        precision: the target precision of the names of each label, in (0, 1).
+
+    Raises:
+        InputError: a document has a label that is not in ``tag_set``, or ``precision`` is outside (0, 1).
+    """
+    # Loads scikit-learn and seqeval, which tagging does not need.
+    from musamma.evaluation.reliability import find_thresholds, measure_reliability
+
+    classified = list(classified)
+    uncalibrated, calibration = Calibration(), Calibration(*fit_temperatures(classified, tag_set))
+    before = measure_reliability(*_predict_names(classified, tag_set, uncalibrated)[:2])
+    scores, correct, labels = _predict_names(classified, tag_set, calibration)
+    after = measure_reliability(scores, correct)
+    support = Counter(dict.fromkeys(tag_set.labels, 0))
+    support.update(span.label for tokenized, _ in classified for span in tokenized.document.spans)
+    thresholds = find_thresholds(scores, correct, labels, precision=precision, support=support)
+    calibration = replace(
+        calibration,
+        thresholds={label: threshold.value for label, threshold in thresholds.items()},
+        precision=precision,
+        documents=len(classified),
+        names=sum(support.values()),
+        ece_before=round(before.ece, 6),
+        ece_after=round(after.ece, 6),
+    )
+    return CalibrationFit(calibration, before, after, thresholds)
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
@@ -190,6 +248,44 @@ def write_calibration(calibration: Calibration, folder: Path) -> None:
     record["musamma"] = {**(stored if isinstance(stored, dict) else {}), _KEY: calibration.to_dict()}
     with atomic_write(path, remedy="give an `output` that can be written") as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def write_calibrated_copy(calibration: Calibration, checkpoint: Path, output: Path) -> None:
+    """Copy the files of a checkpoint to a new folder and write a calibration into the copy.
+
+    The folder appears complete or not at all. Folders inside the checkpoint are not copied.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with atomic_folder(output, remedy="choose an `output` that can be written") as partial:
+        for file in checkpoint.iterdir():
+            if file.is_file():
+                shutil.copy(file, partial / file.name)
+        write_calibration(calibration, partial)
+
+
+def _predict_names(
+    classified: Sequence[tuple[TokenizedDocument, WordLogits]], tag_set: TagSet, calibration: Calibration
+) -> tuple[list[float], list[bool], list[str]]:
+    """Return score, strict correctness and label of every predicted name."""
+    scores: list[float] = []
+    correct: list[bool] = []
+    labels: list[str] = []
+    for tokenized, logits in classified:
+        gold = {span.key for span in tokenized.document.spans}
+        spans = decode(
+            tokenized,
+            *logits,
+            tag_set,
+            tag_temperature=calibration.tag_temperature,
+            proclitic_temperature=calibration.proclitic_temperature,
+        )
+        for span in spans:
+            scores.append(span.score or 0.0)
+            correct.append(span.key in gold)
+            labels.append(span.label)
+    return scores, correct, labels
 
 
 def _read_thresholds(record: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float | None]:

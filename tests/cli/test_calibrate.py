@@ -1,4 +1,4 @@
-"""``musamma calibrate`` as it is called, and what it changes: scores, never names."""
+"""``musamma calibrate``: it changes scores and never names."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from musamma.models.loading import build_classifier, load_classifier, load_predi
 app = typer.Typer()
 app.command()(calibrate)
 
-#: The model is so many times too sure of its tags.
-CERTAINTY = 3.0
+#: Factor by which the model is overconfident in its tags.
+OVERCONFIDENCE = 3.0
 SENTENCES = [
     "أعلنت وزارة الدفاع العراقية تقدم القوات نحو الموصل وبلدة قره قوش شرقي المدينة",
     "وقال محمد السعيد لوكالة رويترز في بيروت إن الاجتماع سيعقد بالقاهرة غدا",
@@ -40,13 +40,13 @@ SENTENCES = [
 
 @pytest.fixture(scope="module")
 def made(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that finds names of one word in anything and is sure of them: its heads are drawn at random, and wide."""
+    """A checkpoint with random heads of large weights: it finds names of one word everywhere, with high scores."""
     torch.manual_seed(5)
     classifier = build_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
     torch.nn.init.normal_(classifier.backbone.classifier.weight, std=0.7)
     torch.nn.init.normal_(classifier.proclitic_head.weight, std=0.2)
     with torch.no_grad():
-        classifier.backbone.classifier.bias[2::2] -= 60  # names of one word: each tag can be drawn by itself
+        classifier.backbone.classifier.bias[2::2] -= 60  # names of one word: each tag can be drawn independently
     folder = tmp_path_factory.mktemp("model")
     tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
     classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16))
@@ -55,23 +55,23 @@ def made(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def model(made: Path, tmp_path: Path) -> Path:
-    """A copy that may be changed."""
+    """A copy that a test may change."""
     return Path(shutil.copytree(made, tmp_path / "model"))
 
 
 @pytest.fixture(scope="module")
 def dev(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Documents whose tags are drawn from what the model says of their words, at a third of its certainty."""
+    """Documents whose tags are drawn from the model's probabilities at a temperature of 3."""
     predictor = load_predictor(str(made), device="cpu")
     random = np.random.default_rng(2)
     texts = [" ".join(SENTENCES[index % 4].split()[index % 7 :]) for index in range(120)]
     documents = []
-    for encoded, (tags, borders) in predictor.classify(Document(f"{i}", text) for i, text in enumerate(texts)):
-        document, spans = encoded.document, []
+    for tokenized, (tags, borders) in predictor.classify(Document(f"{i}", text) for i, text in enumerate(texts)):
+        document, spans = tokenized.document, []
         for (start, end), tag, border in zip(
-            encoded.words.tolist(), tags.astype(float), borders.astype(float), strict=True
+            tokenized.words.tolist(), tags.astype(float), borders.astype(float), strict=True
         ):
-            label = predictor.tag_set.label_of(int(random.choice(len(tag), p=softmax(tag / CERTAINTY))))
+            label = predictor.tag_set.label_of(int(random.choice(len(tag), p=softmax(tag / OVERCONFIDENCE))))
             offsets = proclitic_offsets(document.text, start, end)
             if label:
                 spans.append(Span(int(random.choice(offsets, p=softmax(border[: len(offsets)]))), end, label))
@@ -83,13 +83,13 @@ def dev(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(*arguments: object) -> str:
-    """What it prints; errors are raised as they reach the command's main function."""
+    """Return the printed output; errors are raised as the main function receives them."""
     result = CliRunner().invoke(app, [*map(str, arguments), "--device", "cpu"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
-def configured(folder: Path) -> dict:
+def read_config(folder: Path) -> dict:
     return json.loads((folder / "config.json").read_text("utf-8"))
 
 
@@ -97,29 +97,29 @@ def rows(output: str) -> dict[str, list[str]]:
     return {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.strip()}
 
 
-def measured(folder: Path, dev: Path):
-    """Reliability of the scores that the tagger gives, by an own count."""
+def measure_tagger(folder: Path, dev: Path):
+    """Measure the reliability of the tagger's scores, counted independently of the command."""
     scores, correct = [], []
     gold = list(read_jsonl(dev))
     tagged = Tagger(str(folder), device="cpu").tag_documents(document.with_spans(()) for document in gold)
-    for document, found in zip(gold, tagged, strict=True):
+    for document, prediction in zip(gold, tagged, strict=True):
         keys = {span.key for span in document.spans}
-        scores += [span.score for span in found.spans]
-        correct += [span.key in keys for span in found.spans]
+        scores += [span.score for span in prediction.spans]
+        correct += [span.key in keys for span in prediction.spans]
     return measure_reliability(scores, correct)
 
 
 def test_scores_become_reliable_and_names_stay(model, made, dev):
     output = rows(call(dev, "--model", model, "--precision", 0.6))
-    stored = configured(model)["musamma"]["calibration"]
-    before, after = measured(made, dev), measured(model, dev)
+    stored = read_config(model)["musamma"]["calibration"]
+    before, after = measure_tagger(made, dev), measure_tagger(model, dev)
     assert after.ece < before.ece / 2
     assert after.brier < before.brier
     assert stored["ece_before"] == pytest.approx(before.ece, abs=1e-3)
     assert stored["ece_after"] == pytest.approx(after.ece, abs=1e-3)
     assert output["before"][4] == f"{stored['ece_before']:.4f}"
     assert output["after"][0] == f"{stored['tag_temperature']:.2f}"
-    assert stored["tag_temperature"] == pytest.approx(CERTAINTY, rel=0.2)
+    assert stored["tag_temperature"] == pytest.approx(OVERCONFIDENCE, rel=0.2)
     documents = list(read_jsonl(dev))
     assert stored["fitted_on"] == {"documents": 120, "names": sum(len(document.spans) for document in documents)}
     texts = [document.text for document in documents]
@@ -128,34 +128,34 @@ def test_scores_become_reliable_and_names_stay(model, made, dev):
     assert [span.score for span in fitted[0]] != [span.score for span in plain[0]]
 
 
-def test_thresholds_are_stored_shown_and_kept_to(model, dev):
+def test_thresholds_are_stored_printed_and_applied(model, dev):
     output = rows(call(dev, "--model", model, "--precision", 0.6))
-    stored = configured(model)["musamma"]["calibration"]
+    stored = read_config(model)["musamma"]["calibration"]
     assert stored["precision"] == 0.6
     assert set(stored["thresholds"]) == {"LOC", "ORG", "PER"}
     reached = {label: value for label, value in stored["thresholds"].items() if value is not None}
     assert reached
     gold = {document.id: {span.key for span in document.spans} for document in read_jsonl(dev)}
     tagger = Tagger(str(model), device="cpu", thresholds=True)
-    kept: dict[str, list[bool]] = {label: [] for label in stored["thresholds"]}
+    correct: dict[str, list[bool]] = {label: [] for label in stored["thresholds"]}
     for document in tagger.tag_documents(read_jsonl(dev)):
         for span in document.spans:
             assert span.score >= reached[span.label]
-            kept[span.label].append(span.key in gold[document.id])
-    for label, right in kept.items():
+            correct[span.label].append(span.key in gold[document.id])
+    for label, outcomes in correct.items():
         if label in reached:
-            # Other batches than those of the fit: the last digit of a score may fall on the other side.
-            assert sum(right) / len(right) > 0.6
+            # The batches differ from those of the fit, so the last digit of a score may differ.
+            assert sum(outcomes) / len(outcomes) > 0.6
             assert output[label][0] == f"{reached[label]:.4f}"
-            assert float(output[label][1]) == pytest.approx(sum(right) / len(right), abs=0.02)
+            assert float(output[label][1]) == pytest.approx(sum(outcomes) / len(outcomes), abs=0.02)
         else:
-            assert not right
+            assert not outcomes
             assert output[label][:2] == ["not", "reached"]
 
 
-def test_a_precision_out_of_reach_leaves_no_name(model, dev):
+def test_an_unreachable_precision_leaves_no_name(model, dev):
     output = call(dev, "--model", model, "--precision", 0.999)
-    assert configured(model)["musamma"]["calibration"]["thresholds"] == {"LOC": None, "ORG": None, "PER": None}
+    assert read_config(model)["musamma"]["calibration"]["thresholds"] == {"LOC": None, "ORG": None, "PER": None}
     assert output.count("not reached") == 3
     tagger = Tagger(str(model), device="cpu", thresholds=True)
     assert tagger.tag(SENTENCES[0]) == []
@@ -164,11 +164,11 @@ def test_a_precision_out_of_reach_leaves_no_name(model, dev):
     assert left_out == len(Tagger(str(model), device="cpu").tag(SENTENCES[0])) > 0
 
 
-def test_everything_else_in_the_checkpoint_stays(model, made, dev):
+def test_the_rest_of_the_checkpoint_is_unchanged(model, made, dev):
     call(dev, "--model", model)
-    after = configured(model)
+    after = read_config(model)
     assert after["musamma"].pop("calibration")
-    assert after == configured(made)
+    assert after == read_config(made)
     assert sorted(path.name for path in model.iterdir()) == sorted(path.name for path in made.iterdir())
     for file in made.iterdir():
         if file.name != "config.json":
@@ -176,20 +176,20 @@ def test_everything_else_in_the_checkpoint_stays(model, made, dev):
     assert load_classifier(str(model))[1] == WindowOptions(max_length=64, overlap=16)
 
 
-def test_it_can_be_done_again(model, dev):
+def test_calibrating_again_gives_the_same_result(model, dev):
     call(dev, "--model", model)
-    first = configured(model)
+    first = read_config(model)
     call(dev, "--model", model)
-    assert configured(model) == first
+    assert read_config(model) == first
 
 
-def test_a_copy_leaves_the_model_as_it_is(model, dev, tmp_path):
-    before = configured(model)
+def test_a_copy_leaves_the_model_unchanged(model, dev, tmp_path):
+    before = read_config(model)
     (model / "training").mkdir()
     output = call(dev, "--model", model, "--output", tmp_path / "new" / "copy")
-    assert configured(model) == before
+    assert read_config(model) == before
     assert output.splitlines()[-1] == f"written to {tmp_path / 'new' / 'copy' / 'config.json'}"
-    copy = configured(tmp_path / "new" / "copy")
+    copy = read_config(tmp_path / "new" / "copy")
     assert copy["musamma"]["calibration"]["tag_temperature"] > 1.2
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["copy"]
     assert (tmp_path / "new/copy/proclitic_head.safetensors").read_bytes() == (
@@ -200,13 +200,13 @@ def test_a_copy_leaves_the_model_as_it_is(model, dev, tmp_path):
 
 
 def test_a_checkpoint_of_another_tool_can_be_calibrated(model, dev):
-    """No second head, and no word of ours in its configuration."""
+    """It has no proclitic head and no musamma entry in its configuration."""
     (model / "proclitic_head.safetensors").unlink()
-    config = configured(model)
+    config = read_config(model)
     del config["musamma"]
     (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     call(dev, "--model", model)
-    stored = configured(model)["musamma"]
+    stored = read_config(model)["musamma"]
     assert list(stored) == ["calibration"]
     assert stored["calibration"]["proclitic_temperature"] == 1.0
     assert Tagger(str(model), device="cpu").tag(SENTENCES[0])
@@ -222,17 +222,17 @@ def test_labels_can_be_renamed_first(model, dev, tmp_path):
         InputError, match="labels the model does not have: LOCX, ORGX, PERX; expected only LOC, ORG, PER"
     ):
         call(tmp_path / "dev.jsonl", "--model", model)
-    assert "calibration" not in configured(model)["musamma"]
+    assert "calibration" not in read_config(model)["musamma"]
     (tmp_path / "map.yaml").write_text("LOCX: LOC\nORGX: ORG\nPERX: PER\n", encoding="utf-8")
     call(tmp_path / "dev.jsonl", "--model", model, "--labels", tmp_path / "map.yaml")
-    one = configured(model)
+    one = read_config(model)
     call(dev, "--model", model)
-    assert configured(model) == one
+    assert read_config(model) == one
 
 
 @pytest.fixture
 def refused(model: Path, dev: Path, tmp_path: Path) -> Callable[..., str]:
-    """The one line of an error; nothing is written."""
+    """Return the message of an error."""
 
     def failing(*arguments: object, dev: Path = dev, model: object = model) -> str:
         with pytest.raises(InputError) as caught:
@@ -242,44 +242,44 @@ def refused(model: Path, dev: Path, tmp_path: Path) -> Callable[..., str]:
     return failing
 
 
-def test_wrong_calls(refused, model, tmp_path):
-    before = configured(model)
+def test_invalid_calls_raise_an_error(refused, model, tmp_path):
+    before = read_config(model)
     (tmp_path / "bare.jsonl").write_text('{"id": "a", "text": "وصل إلى بغداد"}\n', encoding="utf-8")
     assert refused(dev=tmp_path / "bare.jsonl").startswith(f"{tmp_path / 'bare.jsonl'}: 1 documents without names; ")
     assert "none.jsonl" in refused(dev=tmp_path / "none.jsonl")
     assert refused("--precision", 1).startswith("precision 1; expected a share between 0 and 1")
     assert refused(model="nawah") == (
-        "nawah: a model that is not in a folder of yours; give --output FOLDER for a calibrated copy of it"
+        "nawah: not a folder of your own, so the model cannot be changed; give --output FOLDER to write a calibrated copy"
     )
     packaged = Path(__file__).parents[2] / "models" / "nawah"
     assert "give --output FOLDER" in refused(model=packaged)
     assert "no such model" in refused(model="nothing")
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert refused("--output", tmp_path / "file").startswith(f"{tmp_path / 'file'}: is there already")
-    assert "choose an --output that can be written" in refused("--output", tmp_path / "file" / "below")
-    assert configured(model) == before
+    assert "choose an `output` that can be written" in refused("--output", tmp_path / "file" / "below")
+    assert read_config(model) == before
 
 
-def test_a_model_that_finds_nothing_is_told_of(made, dev, refused, model):
+def test_a_model_that_finds_nothing_is_an_error(made, dev, refused, model):
     from safetensors.torch import load_file, save_file
 
     weights = load_file(model / "model.safetensors")
     weights["classifier.bias"][0] += 1_000
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
-    assert "the model finds none of the" in refused()
+    assert "the model predicts no name, and the documents have " in refused()
 
 
-def test_a_folder_that_cannot_be_written(refused, model, monkeypatch):
+def test_a_folder_without_write_permission_is_an_error(refused, model, monkeypatch):
     def denied(self: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "write_text", denied)  # root may write anywhere
-    found = refused()
-    assert "Permission denied" in found
-    assert found.endswith("give --output FOLDER that can be written")
+    message = refused()
+    assert "Permission denied" in message
+    assert message.endswith("give an `output` that can be written")
 
 
-def test_scores_and_labels_that_cannot_be(made):
+def test_invalid_minimum_scores_raise_an_error(made):
     for options, message in (
         ({"min_score": 1.2}, "minimum score 1.2; expected a number from 0 to 1"),
         ({"label_min_scores": {"PER": -1}}, "minimum score -1"),
@@ -290,9 +290,9 @@ def test_scores_and_labels_that_cannot_be(made):
             Tagger(str(made), device="cpu", **options)
 
 
-def test_the_closer_bound_wins(model, dev):
+def test_a_name_must_reach_both_bounds(model, dev):
     call(dev, "--model", model, "--precision", 0.6)
-    config = configured(model)
+    config = read_config(model)
     config["musamma"]["calibration"]["thresholds"] = {"LOC": 0.4, "ORG": 0.9, "PER": None}
     (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     documents = [document.with_spans(()) for document in read_jsonl(dev)]
@@ -310,8 +310,8 @@ def test_the_closer_bound_wins(model, dev):
     ):
         tagger = Tagger(str(model), device="cpu", **options)
         ((group, left_out),) = tagger.tag_groups([documents])
-        kept = [span for document in group for span in document.spans]
-        counts = tuple(sum(span.label == label for span in kept) for label in ("LOC", "ORG", "PER"))
+        retained = [span for document in group for span in document.spans]
+        counts = tuple(sum(span.label == label for span in retained) for label in ("LOC", "ORG", "PER"))
         assert counts == tuple(map(lowest, ("LOC", "ORG", "PER"), bounds))
-        assert left_out == len(every) - len(kept) > 0
+        assert left_out == len(every) - len(retained) > 0
         assert group == list(tagger.tag_documents(documents))

@@ -1,4 +1,4 @@
-"""``musamma compare`` as it is called."""
+"""``musamma compare``."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def with_spans(*spans: Span) -> list[Document]:
     return [document.with_spans(spans) for document in GOLD]
 
 
-#: The first system takes the preposition into the name and finds the person; the second has the city right, and every other
+#: The first system finds the person and includes the preposition in the city; the second finds the city and every second
 #: person.
 FIRST = with_spans(PERSON, Span(20, 27, "GPE"))
 SECOND = [d.with_spans((PERSON, CITY) if int(d.id) % 2 else (CITY,)) for d in GOLD]
 
 
 def call(*arguments: object) -> str:
-    """What it prints; errors are raised as they reach the command's main function."""
+    """Return the printed output; errors are raised as the main function receives them."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -55,15 +55,15 @@ def rows(output: str) -> dict[str, list[str]]:
 
 def test_two_systems_are_compared(files, tmp_path):
     output = call(*files, "--json", tmp_path / "new" / "comparison.json", "--resamples", 2000)
-    found = rows(output)
+    table = rows(output)
     # First: 12 of 24 predicted, 24 gold. Second: 18 of 18, F1 36 / 42.
-    assert found["strict"][:3] == ["50.00", "85.71", "+35.71"]
-    assert found["whole_word"][:3] == ["100.00", "85.71", "-14.29"]
-    # The city: nothing against everything, in all of twelve documents.
-    assert found["GPE"][:5] == ["0.00", "100.00", "+100.00", "[+100.00,", "+100.00]"]
-    assert found["PER"][:3] == ["100.00", "66.67", "-33.33"]
-    assert set(MODES) < set(found)
-    assert list(found).index("strict") < list(found).index("overlap") < list(found).index("GPE")
+    assert table["strict"][:3] == ["50.00", "85.71", "+35.71"]
+    assert table["whole_word"][:3] == ["100.00", "85.71", "-14.29"]
+    # The city: wrong in all documents for the first system, correct in all for the second.
+    assert table["GPE"][:5] == ["0.00", "100.00", "+100.00", "[+100.00,", "+100.00]"]
+    assert table["PER"][:3] == ["100.00", "66.67", "-33.33"]
+    assert set(MODES) < set(table)
+    assert list(table).index("strict") < list(table).index("overlap") < list(table).index("GPE")
     assert "documents: 12\n" in output
     assert "2000 random swaps" in output
     assert "strict: at the level of 0.05 the systems differ (p = 0.00" in output
@@ -86,7 +86,7 @@ def test_two_systems_are_compared(files, tmp_path):
     assert -1 <= low < person["difference"] < high < 0
 
 
-def test_systems_that_are_the_same_show_no_difference(files):
+def test_equal_systems_show_no_difference(files):
     gold, first, _ = files
     output = call(gold, first, first, "--resamples", 100)
     assert rows(output)["strict"] == ["50.00", "50.00", "+0.00", "[+0.00,", "+0.00]", "1.0000"]
@@ -106,7 +106,7 @@ def test_seed_and_mode_can_be_chosen(files):
         call(*files, "--mode", "exact")
 
 
-def test_few_documents_are_told_of(tmp_path):
+def test_few_documents_cause_a_warning(tmp_path):
     paths = [tmp_path / name for name in ("gold.jsonl", "first.jsonl", "second.jsonl")]
     for path, documents in zip(paths, (GOLD, FIRST, SECOND), strict=True):
         write_jsonl(documents[:3], path)
@@ -160,7 +160,7 @@ def test_files_are_compared_without_torch(files):
     assert rows(done.stdout)["strict"][0] == "50.00"
 
 
-def test_the_command_leaves_with_status_2(files, capsys):
+def test_an_error_exits_with_status_2(files, capsys):
     from musamma.cli.main import run
 
     gold, first, second = map(str, files)
