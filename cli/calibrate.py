@@ -12,7 +12,7 @@ from musamma.cli.shared_options import Device
 from musamma.data.errors import InputError, output_exists
 from musamma.evaluation.development_set import check_known_labels, read_development_set
 from musamma.evaluation.reliability import check_precision
-from musamma.evaluation.score_tables import table_of
+from musamma.evaluation.score_tables import build_table
 
 if TYPE_CHECKING:
     from musamma.models.calibration import CalibrationFit
@@ -101,7 +101,7 @@ def _find_checkpoint(model: str, output: Path | None) -> Path:
 
 def _print_fit(fit: CalibrationFit, precision: float, console: Console) -> None:
     calibration = fit.calibration
-    scores = table_of("scores", "T tags", "T borders", "mean score", "right", "ECE", "ACE", "Brier")
+    scores = build_table("scores", "T tags", "T borders", "mean score", "right", "ECE", "ACE", "Brier")
     for title, temperatures, reliability in (
         ("before", (1.0, 1.0), fit.before),
         ("after", (calibration.tag_temperature, calibration.proclitic_temperature), fit.after),
@@ -115,7 +115,7 @@ def _print_fit(fit: CalibrationFit, precision: float, console: Console) -> None:
         )
         scores.add_row(title, *(f"{value:.2f}" for value in temperatures), *(f"{value:.4f}" for value in figures))
     console.print(scores)
-    bins = table_of("score", "names before", "mean score", "right", "names after", "mean score", "right")
+    bins = build_table("score", "names before", "mean score", "right", "names after", "mean score", "right")
     for before, after in zip(fit.before.bins, fit.after.bins, strict=True):
         cells = (
             cell
@@ -128,7 +128,7 @@ def _print_fit(fit: CalibrationFit, precision: float, console: Console) -> None:
         bins.add_row(f"{before.low:.1f}-{before.high:.1f}", *cells)
     console.print()
     console.print(bins)
-    thresholds = table_of("label", f"{precision:g} right from", "precision", "recall", "gold names")
+    thresholds = build_table("label", f"{precision:g} right from", "precision", "recall", "gold names")
     for label, threshold in fit.thresholds.items():
         lowest = "not reached" if threshold.value is None else f"{threshold.value:.4f}"
         thresholds.add_row(

@@ -15,7 +15,7 @@ from musamma.data.formats import ReadOptions
 from musamma.evaluation.counts import CountTable
 from musamma.evaluation.evaluation_pair import LabelRenaming, count_evaluation_pair, naming_source, read_evaluation_pair
 from musamma.evaluation.matching import MODES, STRICT
-from musamma.evaluation.score_tables import print_table, table_of
+from musamma.evaluation.score_tables import build_table, print_table
 from musamma.evaluation.significance import Comparison, adjust_label_p_values, compare_systems, resampling_warning
 
 _LEVEL = 0.95
@@ -103,12 +103,12 @@ def _print_comparisons(
     comparisons: Sequence[Comparison], adjusted: dict[str, float], shown_modes: Sequence[str]
 ) -> None:
     console = Console()
-    modes = table_of("mode", *_COLUMNS)
+    modes = build_table("mode", *_COLUMNS)
     for comparison in sorted((c for c in comparisons if c.label is None), key=lambda c: (MODES.index(c.mode), c.row)):
         modes.add_row(comparison.row, *_format_cells(comparison))
     print_table(modes, console)
     for mode in shown_modes:
-        labels = table_of(f"label ({mode})", *_COLUMNS, "p (Holm)")
+        labels = build_table(f"label ({mode})", *_COLUMNS, "p (Holm)")
         for comparison in sorted(comparisons, key=lambda comparison: comparison.row):
             if comparison.mode == mode and comparison.label is not None:
                 adjusted_p = _format_p(adjusted[comparison.row])

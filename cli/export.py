@@ -19,7 +19,7 @@ from musamma.data.files import write_json
 from musamma.data.formats import read_documents
 from musamma.evaluation.development_set import check_known_labels, read_development_set
 from musamma.evaluation.metrics import score_documents
-from musamma.evaluation.score_tables import print_table, table_of
+from musamma.evaluation.score_tables import build_table, print_table
 
 if TYPE_CHECKING:
     from musamma.models.export.provenance import ExportRecord, QualityGate
@@ -228,7 +228,7 @@ def _speeds(*predictors: Predictor) -> tuple[float, ...]:
 
 def _print(provenance: ExportRecord, console: Console) -> None:
     gate, parity = provenance.gate, provenance.parity
-    table = table_of("", "strict F1", "weights, MB", "words/s, about")
+    table = build_table("", "strict F1", "weights, MB", "words/s, about")
     scores = ("", "") if gate is None else (f"{100 * gate.before:.2f}", f"{100 * gate.after:.2f}")
     title = f"{provenance.runtime} {provenance.quantization or ''}".strip()
     for row in zip(("checkpoint", title), scores, provenance.bytes, provenance.words_a_second, strict=True):

@@ -1,4 +1,4 @@
-"""The `musamma` command: one thin verb over a plain function each."""
+"""The ``musamma`` command."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from musamma.data.formats import ReadOptions
 
 app = typer.Typer(
     name="musamma",
-    help="Arabic named-entity recognition: fine-tune on annotated articles, score honestly, tag in bulk.",
-    epilog="With --debug, errors come with a traceback and libraries with their messages.",
+    help="Arabic named-entity recognition: fine-tune on annotated articles, evaluate, tag in bulk.",
+    epilog="--debug shows tracebacks and the messages of libraries.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,49 +42,49 @@ for verb in (quickstart, train, predict, evaluate, compare, calibrate, export, s
 encoder.command()(pretrain)
 app.add_typer(encoder, name="encoder")
 
-# Typer does not name its base of "the call was wrong" itself.
+# Typer does not export the base class of its errors for wrong calls.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130
 
-#: A parameter as the library's messages name it.
+#: A parameter of the library in a message.
 _PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
 _QUOTES = "'\""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and leave with its status: 0 done, 1 failed or a threshold missed, 2 wrong input or call."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
+    """Run the command and exit with its status: 0 success, 1 failure or missed threshold, 2 wrong input or call."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
     if not debug and not sys.warnoptions:
         warnings.simplefilter("ignore")
     for stream in (sys.stdout, sys.stderr):
-        # A table with Arabic names in it must not fail at the end of a run because the terminal is set to Latin-1.
+        # Arabic names in a table must not end a run in an error if the terminal uses Latin-1.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run([argument for argument in given if argument != "--debug"], debug=debug))
+    sys.exit(run([argument for argument in arguments if argument != "--debug"], debug=debug))
 
 
 def run(arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run the command and return its status.
 
     Args:
-        arguments: the verb and what follows it, without ``--debug``.
-        debug: show tracebacks, and what libraries say.
+        arguments: the verb and its arguments, without ``--debug``.
+        debug: show tracebacks and the messages of libraries.
     """
-    _quieten(bars=sys.stderr.isatty(), messages=debug)
+    _configure_libraries(progress=sys.stderr.isatty(), messages=debug)
     try:
         status = app(args=list(arguments), prog_name="musamma", standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         status = _INTERRUPTED
     except SystemExit:
-        # Typer's way to end when the reader of our output (head, less) has gone: nobody is left to tell.
+        # Typer exits so when the reader of the output (head, less) has closed it; a message would not be seen.
         return 1
     except Exception as error:
         if debug:
             traceback.print_exc()
         return _report(error, arguments)
-    if status == _INTERRUPTED:  # Typer makes a status of Ctrl-C itself.
-        _print_error("interrupted" + ("; --resume goes on from the last epoch" if "train" in arguments[:1] else ""))
+    if status == _INTERRUPTED:  # Typer turns Ctrl-C into this status itself.
+        _print_error("interrupted" + ("; --resume continues from the last epoch" if "train" in arguments[:1] else ""))
     return int(status)
 
 
@@ -103,7 +103,7 @@ def _report(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, ThresholdError):
         _print_error(name_flags(str(error), arguments))
         return 1
-    _print_error(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows where")
+    _print_error(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows the traceback")
     return 1
 
 
@@ -117,7 +117,7 @@ def name_flags(message: str, arguments: Sequence[str]) -> str:
 
     Args:
         message: the message of an error.
-        arguments: the verb and what follows it.
+        arguments: the verb and its arguments.
     """
     group = typer.main.get_command(app)
     command: Any = group
@@ -152,21 +152,21 @@ def _print_error(message: str) -> None:
     print(f"musamma: {message}", file=sys.stderr)
 
 
-def _quieten(*, bars: bool, messages: bool) -> None:
-    """Set what libraries write to stderr.
+def _configure_libraries(*, progress: bool, messages: bool) -> None:
+    """Configure what libraries print to stderr.
 
     Args:
-        bars: whether they may show their progress.
-        messages: whether they may log; what they fail with reaches the user through our own errors.
+        progress: show their progress bars.
+        messages: show their log messages; their errors are reported anyway.
     """
-    # Libraries take seconds to load, so those that are not loaded yet are told by what they read when they are.
+    # Libraries take seconds to load. Those not loaded yet read these variables when they are.
     if not messages:
         for library in ("TRANSFORMERS", "HF_HUB", "DATASETS"):
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
-    if not bars:
+    if not progress:
         for library in ("HF_HUB", "HF_DATASETS"):
             os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
-    # Two processes that share the tokenizers' threads are warned of otherwise.
+    # Without this, tokenizers warns when a process forks after its threads started.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     if "transformers" in sys.modules:
         import huggingface_hub
@@ -175,14 +175,14 @@ def _quieten(*, bars: bool, messages: bool) -> None:
         if not messages:
             transformers.logging.set_verbosity_error()
             huggingface_hub.logging.set_verbosity_error()
-        if not bars:
+        if not progress:
             transformers.logging.disable_progress_bar()
     if "datasets" in sys.modules:
         import datasets
 
         if not messages:
             datasets.utils.logging.set_verbosity_error()
-        if not bars:
+        if not progress:
             datasets.disable_progress_bars()
 
 

@@ -1,4 +1,4 @@
-"""Scores as a table for a terminal or a log file."""
+"""Tables of scores for a terminal or a log file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from musamma.evaluation.partial_credit import SEMEVAL_STRICT, PartialCounts
 from musamma.evaluation.seeds import SeedScores, Spread
 from musamma.evaluation.significance import Intervals
 
-_FIGURES = ("P", "R", "F1", "support")
+_COLUMNS = ("P", "R", "F1", "support")
 _INTERVAL_NOTE = "[low, high]: 95% confidence interval of F1, bootstrap over documents"
 _WIDTH = 1000
 
@@ -27,37 +27,37 @@ def print_scores(
     intervals: Mapping[str, Intervals] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Print the modes side by side, then the layers where names hold names, then the labels by the headline mode.
+    """Print scores by mode, by layer if names are nested, and by label in the first mode.
 
     Args:
-        scores: what :func:`musamma.evaluation.score_documents` or ``score_tags`` gave. P, R and F1 are printed in per cent.
-        console: where to print; nothing depends on its width or on colour.
-        intervals: of what :func:`musamma.evaluation.significance.bootstrap` gave, those of F1 are printed behind it.
-        notes: lines for the end.
+        scores: the result of :func:`musamma.evaluation.score_documents` or ``score_tags``. P, R and F1 are in per cent.
+        console: where to print; its width and colours do not matter.
+        intervals: the result of :func:`musamma.evaluation.significance.bootstrap`; those of F1 are printed.
+        notes: lines below the tables.
     """
     bounds = intervals or {}
-    modes = table_of("mode", *_FIGURES, "macro F1")
+    modes = build_table("mode", *_COLUMNS, "macro F1")
     for name, mode in scores.modes.items():
-        macro = _with_interval(mode.macro.f1, bounds.get(f"{name}/macro"))
+        macro = _format_f1(mode.macro.f1, bounds.get(f"{name}/macro"))
         modes.add_row(name, *_cells(mode.micro, bounds.get(name)), macro)
     for name, partial in scores.partial.items():
-        if name != SEMEVAL_STRICT:  # Its figures are those of the strict mode.
+        if name != SEMEVAL_STRICT:  # The same scores as the strict mode.
             modes.add_row(f"semeval_{name}", *_cells(partial.micro), "")
     print_table(modes, console)
     if len(scores.layers) > 1:
-        layers = table_of("layer (strict)", *_FIGURES, "macro F1")
+        layers = build_table("layer (strict)", *_COLUMNS, "macro F1")
         for name, layer in scores.layers.items():
-            layers.add_row(name, *_cells(layer.micro), _percent(layer.macro.f1))
+            layers.add_row(name, *_cells(layer.micro), _format_percent(layer.macro.f1))
         console.print()
         print_table(layers, console)
-    headline, per_label = next(iter(scores.modes.items()))
-    labels = table_of(f"label ({headline})", *_FIGURES, "tp", "fp", "fn")
+    first_mode, per_label = next(iter(scores.modes.items()))
+    labels = build_table(f"label ({first_mode})", *_COLUMNS, "tp", "fp", "fn")
     for label, counts in per_label.per_label.items():
-        cells = _cells(counts, bounds.get(f"{headline}/{label}"))
+        cells = _cells(counts, bounds.get(f"{first_mode}/{label}"))
         labels.add_row(Text(label), *cells, *map(str, (counts.tp, counts.fp, counts.fn)))
     micro = per_label.micro
-    labels.add_row("micro", *_cells(micro, bounds.get(headline)), *map(str, (micro.tp, micro.fp, micro.fn)))
-    labels.add_row("macro", *_cells(per_label.macro, bounds.get(f"{headline}/macro")), "", "", "")
+    labels.add_row("micro", *_cells(micro, bounds.get(first_mode)), *map(str, (micro.tp, micro.fp, micro.fn)))
+    labels.add_row("macro", *_cells(per_label.macro, bounds.get(f"{first_mode}/macro")), "", "", "")
     console.print()
     print_table(labels, console)
     console.print()
@@ -67,35 +67,35 @@ def print_scores(
 def print_runs(
     runs: Sequence[str],
     scores: Sequence[Scores],
-    together: SeedScores,
+    seed_scores: SeedScores,
     console: Console,
     *,
     intervals: Sequence[Mapping[str, Intervals] | None] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Print the micro F1 of several runs mode by mode, then mean and standard deviation by mode and by label, in per cent.
+    """Print micro F1 by run and mode, then mean and standard deviation by mode and by label, in per cent.
 
     Args:
         runs: the names of the runs.
-        scores: their scores.
-        together: their spread.
+        scores: the scores of each run.
+        seed_scores: their mean and standard deviation.
         console: where to print.
-        intervals: one a run, as in :func:`print_scores`.
-        notes: lines for the end; what is said of several runs is printed once.
+        intervals: those of each run, as in :func:`print_scores`.
+        notes: lines below the tables; repeated lines are printed once.
     """
-    bounds = [found or {} for found in intervals or [None] * len(runs)]
-    each = table_of("run (F1)", *together.modes)
-    for name, run, found in zip(runs, scores, bounds, strict=True):
-        each.add_row(Text(name), *(_with_interval(m.micro.f1, found.get(mode)) for mode, m in run.modes.items()))
+    bounds = [run_intervals or {} for run_intervals in intervals or [None] * len(runs)]
+    each = build_table("run (F1)", *seed_scores.modes)
+    for name, run, run_bounds in zip(runs, scores, bounds, strict=True):
+        each.add_row(Text(name), *(_format_f1(m.micro.f1, run_bounds.get(mode)) for mode, m in run.modes.items()))
     print_table(each, console)
-    modes = table_of(f"mode ({together.runs} runs)", *_FIGURES, "macro F1")
-    for name, mode in together.modes.items():
-        modes.add_row(name, *_spread_cells(mode.micro), _plus_minus(mode.macro.mean.f1, mode.macro.sd.f1))
+    modes = build_table(f"mode ({seed_scores.runs} runs)", *_COLUMNS, "macro F1")
+    for name, mode in seed_scores.modes.items():
+        modes.add_row(name, *_spread_cells(mode.micro), _format_spread(mode.macro.mean.f1, mode.macro.sd.f1))
     console.print()
     print_table(modes, console)
-    headline, figures = next(iter(together.modes.items()))
-    labels = table_of(f"label ({headline})", *_FIGURES)
-    for label, row in {**figures.per_label, "micro": figures.micro, "macro": figures.macro}.items():
+    first_mode, mode_spread = next(iter(seed_scores.modes.items()))
+    labels = build_table(f"label ({first_mode})", *_COLUMNS)
+    for label, row in {**mode_spread.per_label, "micro": mode_spread.micro, "macro": mode_spread.macro}.items():
         labels.add_row(Text(label), *_spread_cells(row))
     console.print()
     print_table(labels, console)
@@ -103,7 +103,7 @@ def print_runs(
     lines = [f"documents: {scores[0].documents}", "±: sample standard deviation over runs"]
     if any(bounds):
         lines.append(_INTERVAL_NOTE)
-    # What is to be known of the gold is the same for every run.
+    # Remarks on the gold are the same for every run.
     for name, run in zip(runs, scores, strict=True):
         _, *remarks = _remarks(run, interval=False)
         lines += (remark if remark.startswith("gold:") else f"{name}: {remark}" for remark in remarks)
@@ -111,16 +111,18 @@ def print_runs(
 
 
 def _remarks(scores: Scores, *, interval: bool) -> list[str]:
-    """What has to be known to read the figures."""
+    """Return the lines a reader of the scores must know."""
     notes = [f"documents: {scores.documents}"]
     if interval:
         notes.append(_INTERVAL_NOTE)
     if scores.missing:
         notes.append(f"without a prediction, counted as empty: {scores.missing}")
     per_label = next(iter(scores.modes.values())).per_label
-    if strange := [label for label, counts in per_label.items() if not counts.support]:
-        notes.append(f"predictions: labels that the gold has not: {', '.join(strange)}")
-    return notes + _losses("gold", scores.gold_losses) + _losses("predictions", scores.predicted_losses)
+    if unknown := [label for label, counts in per_label.items() if not counts.support]:
+        notes.append(f"predictions: labels the gold does not have: {', '.join(unknown)}")
+    return (
+        notes + _describe_losses("gold", scores.gold_losses) + _describe_losses("predictions", scores.predicted_losses)
+    )
 
 
 def _print_notes(notes: Sequence[str], console: Console) -> None:
@@ -128,8 +130,8 @@ def _print_notes(notes: Sequence[str], console: Console) -> None:
         console.print(note, soft_wrap=True, markup=False, highlight=False)
 
 
-def table_of(first: str, *others: str) -> Table:
-    """An empty table without lines: a column of names, and columns of figures that end together."""
+def build_table(first: str, *others: str) -> Table:
+    """Build an empty table without lines: a column of names, and right-aligned columns of numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(first, no_wrap=True)
     for name in others:
@@ -138,37 +140,37 @@ def table_of(first: str, *others: str) -> Table:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table whole: a narrow or unknown terminal must not cut figures off."""
+    """Print a table at full width: a narrow or unknown terminal must not cut off numbers."""
     for line in console.render_lines(table, console.options.update(width=_WIDTH), pad=False):
         console.print(Segments([*line, Segment.line()]), soft_wrap=True)
 
 
-def _cells(figures: Counts | PartialCounts | Average, interval: Intervals | None = None) -> list[str]:
-    f1 = _with_interval(figures.f1, interval)
-    return [_percent(figures.precision), _percent(figures.recall), f1, str(figures.support)]
+def _cells(scores: Counts | PartialCounts | Average, interval: Intervals | None = None) -> list[str]:
+    f1 = _format_f1(scores.f1, interval)
+    return [_format_percent(scores.precision), _format_percent(scores.recall), f1, str(scores.support)]
 
 
-def _spread_cells(figures: Spread) -> list[str]:
-    mean, sd = figures.mean, figures.sd
+def _spread_cells(spread: Spread) -> list[str]:
+    mean, sd = spread.mean, spread.sd
     pairs = (mean.precision, sd.precision), (mean.recall, sd.recall), (mean.f1, sd.f1)
-    return [*(_plus_minus(*pair) for pair in pairs), str(figures.support)]
+    return [*(_format_spread(*pair) for pair in pairs), str(spread.support)]
 
 
-def _percent(ratio: float) -> str:
+def _format_percent(ratio: float) -> str:
     return f"{100 * ratio:.2f}"
 
 
-def _plus_minus(mean: float, sd: float) -> str:
-    return f"{_percent(mean)} ± {_percent(sd)}"
+def _format_spread(mean: float, sd: float) -> str:
+    return f"{_format_percent(mean)} ± {_format_percent(sd)}"
 
 
-def _with_interval(f1: float, interval: Intervals | None) -> str:
+def _format_f1(f1: float, interval: Intervals | None) -> str:
     if interval is None:
-        return _percent(f1)
-    return f"{_percent(f1)} [{_percent(interval.f1.low)}, {_percent(interval.f1.high)}]"
+        return _format_percent(f1)
+    return f"{_format_percent(f1)} [{_format_percent(interval.f1.low)}, {_format_percent(interval.f1.high)}]"
 
 
-def _losses(side: str, losses: Losses) -> list[str]:
+def _describe_losses(side: str, losses: Losses) -> list[str]:
     notes = []
     if losses.shared_words:
         notes.append(f"{side}: {losses.shared_words} words that several names share")

@@ -116,7 +116,7 @@ def test_an_unforeseen_error_is_status_1_and_shows_its_traceback_on_demand(fails
 
     monkeypatch.setattr("musamma.inference.inputs.read_inputs", broken)
     call = ["predict", "a.txt", "-m", "nawah"]
-    assert fails(*call, status=1) == "RuntimeError: first line second line; --debug shows where"
+    assert fails(*call, status=1) == "RuntimeError: first line second line; --debug shows the traceback"
     assert run(call, debug=True) == 1
     captured = capsys.readouterr()
     assert "Traceback" in captured.err
@@ -151,7 +151,7 @@ def test_an_interrupted_training_says_how_to_go_on(fails, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("musamma.training.config.load_config", interrupted)
-    assert fails("train", "quickstart", status=130) == "interrupted; --resume goes on from the last epoch"
+    assert fails("train", "quickstart", status=130) == "interrupted; --resume continues from the last epoch"
 
 
 # Models. What is changed in a folder, and what the answer says.

@@ -133,7 +133,7 @@ def test_labels_are_renamed_on_both_sides_or_on_one(files, tmp_path):
     output = call(gold, "--predictions", predicted, "--gold-labels", tmp_path / "map.yaml")
     assert rows(output)["PLACE"] == ["0.00", "0.00", "0.00", "3", "0", "0", "3"]
     assert rows(output)["LOC"] == ["0.00", "0.00", "0.00", "0", "0", "2", "0"]
-    assert "predictions: labels that the gold has not: LOC, ORG" in output
+    assert "predictions: labels the gold does not have: LOC, ORG" in output
     output = call(gold, "--predictions", predicted, "--predicted-labels", tmp_path / "map.yaml")
     assert rows(output)["LOC"][3:] == ["3", "0", "0", "3"]
 

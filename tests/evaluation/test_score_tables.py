@@ -1,4 +1,4 @@
-"""The printed table: the same figures at any width, plain where it is piped."""
+"""The printed tables: the same numbers at any width, without escape codes."""
 
 import io
 import re
@@ -17,7 +17,7 @@ GOLD = Document(
 PREDICTED = Document("a", TEXT, (Span(6, 10, "ORG"), Span(22, 26, "PER")))
 
 
-def printed(scores, width: int, **options) -> str:
+def print_to_string(scores, width: int, **options) -> str:
     file = io.StringIO()
     print_scores(scores, Console(file=file, width=width), **options)
     return file.getvalue()
@@ -25,7 +25,7 @@ def printed(scores, width: int, **options) -> str:
 
 @pytest.mark.parametrize("width", [20, 80, 250])
 def test_table(width):
-    output = printed(score_documents([GOLD], [PREDICTED]), width)
+    output = print_to_string(score_documents([GOLD], [PREDICTED]), width)
     rows = {line.split()[0]: line.split()[1:] for line in output.splitlines() if re.search(r"\d\.\d", line)}
     assert rows["strict"] == ["50.00", "33.33", "40.00", "3", "33.33"]
     assert rows["iob2_strict"] == ["50.00", "50.00", "50.00", "2", "50.00"]
@@ -35,7 +35,7 @@ def test_table(width):
     assert rows["macro"] == ["33.33", "33.33", "33.33", "3"]
     assert "\x1b" not in output
     assert "documents: 1\n" in output
-    # داعش is right, محمد half of محمد السعيد, الموصل missed.
+    # داعش is correct, محمد is half of محمد السعيد, الموصل is missed.
     assert rows["semeval_exact"] == ["50.00", "33.33", "40.00", "3"]
     assert rows["semeval_partial"] == ["75.00", "50.00", "60.00", "3"]
     assert rows["semeval_type"] == ["100.00", "66.67", "80.00", "3"]
@@ -48,8 +48,8 @@ def test_table(width):
     assert "predictions:" not in output
 
 
-def test_the_headline_of_tags_is_their_strict_reading():
-    output = printed(score_tags([["I-PER", "B-LOC"]], [["B-PER", "B-LOC"]]), 80)
+def test_tags_show_labels_in_the_strict_iob2_mode():
+    output = print_to_string(score_tags([["I-PER", "B-LOC"]], [["B-PER", "B-LOC"]]), 80)
     lines = [line.split() for line in output.splitlines()]
     assert ["micro", "50.00", "100.00", "66.67", "1", "1", "1", "0"] in lines
     assert ["conlleval", "100.00", "100.00", "100.00", "2", "100.00"] in lines
@@ -57,29 +57,31 @@ def test_the_headline_of_tags_is_their_strict_reading():
     assert "layer" not in output
 
 
-def test_documents_without_a_prediction_are_told_of():
-    assert "counted as empty: 1" in printed(score_documents([GOLD], [], missing_as_empty=True), 80)
+def test_documents_without_a_prediction_are_counted():
+    assert "counted as empty: 1" in print_to_string(score_documents([GOLD], [], missing_as_empty=True), 80)
 
 
-def test_labels_that_the_gold_has_not_are_told_of():
+def test_labels_missing_from_the_gold_are_listed():
     predicted = PREDICTED.with_spans([Span(22, 33, "PERS")])
-    assert "predictions: labels that the gold has not: PERS\n" in printed(score_documents([GOLD], [predicted]), 80)
-    assert "has not" not in printed(score_documents([GOLD], [PREDICTED]), 80)
+    assert "predictions: labels the gold does not have: PERS\n" in print_to_string(
+        score_documents([GOLD], [predicted]), 80
+    )
+    assert "does not have" not in print_to_string(score_documents([GOLD], [PREDICTED]), 80)
 
 
 def test_flat_names_have_no_table_of_layers():
-    assert "layer" not in printed(score_documents([PREDICTED], [PREDICTED]), 80)
+    assert "layer" not in print_to_string(score_documents([PREDICTED], [PREDICTED]), 80)
 
 
 @pytest.mark.parametrize("width", [20, 200])
-def test_intervals_stand_behind_f1(width):
+def test_intervals_follow_f1(width):
     whole = Interval(0.0, 1.0)
     intervals = {
         "strict": Intervals(whole, whole, Interval(0.125, 0.625)),
         "strict/LOC": Intervals(whole, whole, Interval(0.0, 0.25)),
         "strict/macro": Intervals(whole, whole, Interval(0.1, 0.5)),
     }
-    output = printed(score_documents([GOLD], [PREDICTED]), width, intervals=intervals)
+    output = print_to_string(score_documents([GOLD], [PREDICTED]), width, intervals=intervals)
     lines = [" ".join(line.split()) for line in output.splitlines()]
     assert "strict 50.00 33.33 40.00 [12.50, 62.50] 3 33.33 [10.00, 50.00]" in lines
     assert "overlap 100.00 66.67 80.00 3 66.67" in lines
@@ -88,8 +90,8 @@ def test_intervals_stand_behind_f1(width):
     assert "[low, high]: 95% confidence interval of F1, bootstrap over documents" in lines
 
 
-def test_runs_are_printed_with_their_mean_and_spread():
-    """One run with all three names right, one with none."""
+def test_runs_are_printed_with_mean_and_standard_deviation():
+    """One run has all three names right, the other none."""
     runs = [score_documents([GOLD], [GOLD]), score_documents([GOLD], [GOLD.with_spans([])])]
     file = io.StringIO()
     names = ["runs/[b]one", "runs/" + "two" * 90]
