@@ -24,7 +24,7 @@ def span(text: str, surface: str, label: str = "LOC", *, after: int = 0, score: 
     return Span(start, start + len(surface), label, score)
 
 
-def document(text: str, *names: tuple[str, str] | tuple[str, str, float], id: str = "d") -> Document:
+def make_document(text: str, *names: tuple[str, str] | tuple[str, str, float], id: str = "d") -> Document:
     """Return a document with names at the first occurrence of each surface.
 
     Args:

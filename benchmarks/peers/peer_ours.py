@@ -1,4 +1,4 @@
-"""This project's own tagger."""
+"""This project's tagger."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from musamma.data.document import Document
 
 
 def tag(documents: Iterable[Document], *, model: str, device: str) -> Iterator[Document]:
-    """The documents with the names that a model of this project finds; the model is loaded at the call.
+    """Return the documents with the names that a model of this project predicts; the call itself loads the model.
 
     Args:
-        documents: their own spans are not looked at.
+        documents: their spans are ignored.
         model: the name of a model that comes with the project, a folder, or a hub id.
         device: ``cpu``, ``cuda`` or ``cuda:1``...
     """

@@ -1,10 +1,10 @@
 """Any token classifier of the hub, through ``transformers.pipeline("token-classification")``.
 
-Checked against transformers 5.23. The pipeline cuts a text off behind ``model_max_length`` pieces unless it is given a ``stride``, with
-which it goes through all of it in overlapping windows. Many Arabic checkpoints state no length, so that a long text would run over the
-end of the position table; the table's size is taken then. Words are aggregated by their first piece, as most taggers are trained. A SentencePiece tokenizer may make a lone ``▁``
-piece with the offsets of the letter behind it, which the pipeline takes for a word of its own; where that gives two names that overlap,
-the longer one is kept and the other counted.
+Checked against transformers 5.23. The pipeline truncates a text after ``model_max_length`` pieces unless it gets a ``stride``; then it
+reads the whole text in overlapping windows. Many Arabic checkpoints state no length, and a long text would exceed the position
+table; the size of that table is the limit then. Words are aggregated by their first piece, as most taggers are trained. A
+SentencePiece tokenizer may produce a lone ``▁`` piece with the offsets of the letter after it, which the pipeline takes for a word;
+if that yields two overlapping names, the longer one is retained and the other counted.
 """
 
 from __future__ import annotations
@@ -12,78 +12,78 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from offsets import Findings, Found, tagged
+from predicted_names import PredictedName, TextPrediction, predict_documents
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.tags import split_tag
 
-#: How a word's pieces are brought to one label: ``first``, ``average``, ``max``, or ``simple`` for pieces as they are.
+#: How a word gets one label from its pieces: ``first``, ``average`` or ``max``; ``simple`` leaves the pieces as they are.
 AGGREGATION = "first"
 
-# What tokenizers hold that state no length is 10**30.
-_STATED = 10**6
-# RoBERTa's positions begin behind its padding index, so that two of the table are never used.
+# Tokenizers that state no length have 10**30.
+_MAX_STATED_LENGTH = 10**6
+# RoBERTa's positions start after its padding index: two rows of the table are never used.
 _UNUSED_POSITIONS = 2
-_USUAL_POSITIONS = 512
+_DEFAULT_POSITIONS = 512
 
 
 def tag(documents: Iterable[Document], *, model: str, device: str) -> Iterator[Document]:
-    """The documents with the names that a token classifier finds; the model is loaded at the call.
+    """Return the documents with the names that a token classifier predicts; the call itself loads the model.
 
     Args:
-        documents: their own spans are not looked at.
+        documents: their spans are ignored.
         model: a folder or a hub id.
         device: ``cpu``, ``cuda`` or ``cuda:1``...
 
     Raises:
-        InputError: the tokenizer gives no offsets, or the labels are not those of IOB tags.
+        InputError: the tokenizer has no offsets, or the labels are not IOB tags.
     """
     from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     classifier = AutoModelForTokenClassification.from_pretrained(model)
     if not tokenizer.is_fast:
-        raise InputError("a slow tokenizer, which gives no offsets", where=model, expected="a fast one")
+        raise InputError("a slow tokenizer, which has no offsets", where=model, expected="a fast one")
     _check_labels(classifier.config.id2label, where=model)
-    limit = window(tokenizer.model_max_length, classifier.config.to_dict())
+    limit = window_length(tokenizer.model_max_length, classifier.config.to_dict())
     tokenizer.model_max_length = limit
-    run = pipeline("token-classification", model=classifier, tokenizer=tokenizer, device=device)
-    batch_size = 1 if device == "cpu" else 16  # On a CPU padding costs more than batches gain.
+    classify = pipeline("token-classification", model=classifier, tokenizer=tokenizer, device=device)
+    batch_size = 1 if device == "cpu" else 16  # on a CPU padding costs more than batches gain
 
-    def find(batch: Sequence[Document]) -> Iterator[Findings]:
+    def predict(batch: Sequence[Document]) -> Iterator[TextPrediction]:
         texts = [document.text for document in batch]
-        given = run(texts, aggregation_strategy=AGGREGATION, stride=limit // 4, batch_size=batch_size)
-        return (Findings(tuple(map(_found, names))) for names in given)
+        outputs = classify(texts, aggregation_strategy=AGGREGATION, stride=limit // 4, batch_size=batch_size)
+        return (TextPrediction(tuple(map(_convert_name, names))) for names in outputs)
 
-    return tagged(documents, find)
+    return predict_documents(documents, predict)
 
 
-def window(stated: int, config: Mapping[str, Any]) -> int:
-    """How many pieces a model takes at a time.
+def window_length(stated: int, config: Mapping[str, Any]) -> int:
+    """Return the number of pieces that a model takes at a time.
 
     Args:
         stated: the tokenizer's ``model_max_length``.
         config: the model's configuration.
     """
-    if stated < _STATED:
+    if stated < _MAX_STATED_LENGTH:
         return stated
     positions = config.get("max_position_embeddings")
-    return positions - _UNUSED_POSITIONS if positions else _USUAL_POSITIONS
+    return positions - _UNUSED_POSITIONS if positions else _DEFAULT_POSITIONS
 
 
-def _found(name: Mapping[str, Any]) -> Found:
-    # Its "word" is made of pieces, not of the text: nothing to check the offsets by.
-    return Found(int(name["start"]), int(name["end"]), name["entity_group"], min(1.0, float(name["score"])))
+def _convert_name(name: Mapping[str, Any]) -> PredictedName:
+    # Its "word" is made of pieces, not of the text, so it cannot serve to check the offsets.
+    return PredictedName(int(name["start"]), int(name["end"]), name["entity_group"], min(1.0, float(name["score"])))
 
 
 def _check_labels(id2label: Mapping[int, str], *, where: str) -> None:
-    """Fail where the pipeline would not join the tags of a name."""
+    """Raise an :class:`InputError` if the pipeline would not join the tags of a name."""
     prefixes = {parsed[0] for label in id2label.values() if (parsed := split_tag(label))}
-    if strange := sorted(prefixes - set("BIO")):
+    if unsupported := sorted(prefixes - set("BIO")):
         raise InputError(
-            f"labels with the prefix {strange[0]!r}",
+            f"labels with the prefix {unsupported[0]!r}",
             where=where,
-            expected="B- and I-, the only ones that the pipeline joins to names",
-            remedy="write the tags to a CoNLL file and score that with --predictions",
+            expected="B- and I-, the only ones the pipeline joins to names",
+            remedy="write the tags to a CoNLL file and score it with --predictions",
         )

@@ -1,32 +1,32 @@
 """Stanza: the Arabic pipeline of tokenizer, multi-word tokens and names.
 
-Checked against the source of Stanza 1.15.0. It splits sentences itself and cuts nothing off. Names are made of tokens, before clitics are
-parted from them: whole words, proclitics included, for which ``whole_word`` is the fair mode. It gives no scores.
+Checked against the source of Stanza 1.15.0. It splits sentences itself and truncates nothing. Names consist of tokens before clitics are
+split off: whole words including proclitics, so ``whole_word`` is the fair mode. There are no scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from offsets import Findings, Found, tagged
+from predicted_names import PredictedName, TextPrediction, predict_documents
 
 from musamma.data.document import Document
 
 
 def tag(documents: Iterable[Document], *, model: str, device: str) -> Iterator[Document]:
-    """The documents with the names that Stanza finds; models that are not on the disk yet are fetched at the call.
+    """Return the documents with the names that Stanza predicts; the call itself downloads a model that is missing.
 
     Args:
-        documents: their own spans are not looked at.
-        model: a package of names for Arabic: ``default``, ``aqmar_charlm``...
+        documents: their spans are ignored.
+        model: a named-entity package for Arabic: ``default``, ``aqmar_charlm``...
         device: ``cpu``, ``cuda`` or ``cuda:1``...
 
     Raises:
-        InputError: its offsets are not those of the text.
+        InputError: its offsets do not fit the text.
     """
     import stanza
 
-    run = stanza.Pipeline(
+    nlp = stanza.Pipeline(
         "ar",
         processors="tokenize,mwt,ner",
         package={"ner": model},
@@ -35,10 +35,10 @@ def tag(documents: Iterable[Document], *, model: str, device: str) -> Iterator[D
         verbose=False,
     )
 
-    def find(batch: Sequence[Document]) -> Iterator[Findings]:
+    def predict(batch: Sequence[Document]) -> Iterator[TextPrediction]:
         return (
-            Findings(tuple(Found(e.start_char, e.end_char, e.type, surface=e.text) for e in found.ents))
-            for found in run.bulk_process([document.text for document in batch])
+            TextPrediction(tuple(PredictedName(e.start_char, e.end_char, e.type, surface=e.text) for e in parsed.ents))
+            for parsed in nlp.bulk_process([document.text for document in batch])
         )
 
-    return tagged(documents, find)
+    return predict_documents(documents, predict)
