@@ -1,7 +1,7 @@
-"""Classifiers as graphs for other runtimes: OpenVINO and ONNX.
+"""Conversion of classifiers to graphs for OpenVINO and ONNX Runtime.
 
-A graph has the inputs ``input_ids`` and ``attention_mask``, int64, (windows, pieces), and the outputs ``tags``,
-float32, (windows, pieces, tags), and, of a classifier with that head, ``proclitics``, float32, (windows, pieces, 3).
+A graph has the inputs ``input_ids`` and ``attention_mask``, int64, (windows, pieces), and the outputs ``tags``, float32,
+(windows, pieces, tags), and, if the classifier has a proclitic head, ``proclitics``, float32, (windows, pieces, 3).
 """
 
 from __future__ import annotations
@@ -16,29 +16,22 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from musamma.data.corpora import load_khabar
-from musamma.data.document import Document
-from musamma.data.errors import InputError
 from musamma.models.classifier import TokenClassifier, WindowOptions, max_positions
 from musamma.models.export.quantize import (
     GraphInputs,
     quantize_onnx,
     quantize_openvino,
-    sample_windows,
     select_float_layers,
 )
-from musamma.models.loading import load_tokenizer, resolve_model
 from musamma.models.optional_packages import disable_telemetry, require_packages, silence_libraries
-from musamma.models.predictor import Predictor
-from musamma.models.runtimes.runtime import GRAPH_FILES
-from musamma.models.runtimes.torch import TorchRuntime
+from musamma.models.runtimes.runtime import GRAPH_FILES, GraphDescription
 
 if TYPE_CHECKING:
     import openvino
 
 INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ("tags", "proclitics")
-#: What a graph is made with, by runtime and whether it is quantised.
+# Packages that make and run a graph, by runtime and whether it is quantised.
 _PACKAGES = {
     ("openvino", False): ("openvino",),
     ("openvino", True): ("openvino", "nncf"),
@@ -49,7 +42,7 @@ _OPSET = 20
 
 
 class TraceableClassifier(nn.Module):
-    """A classifier whose outputs are tensors alone, as tracers want it.
+    """A classifier whose outputs are all tensors, as tracers require.
 
     Args:
         classifier: the classifier.
@@ -60,91 +53,38 @@ class TraceableClassifier(nn.Module):
         self.classifier = classifier
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Logits of every piece: the tags', and the proclitics' where there is that head."""
+        """Compute the logits of every piece: of tags, and of proclitics if the classifier has that head."""
         return tuple(logits for logits in self.classifier(input_ids, attention_mask) if logits is not None)
 
 
-def export_checkpoint(
-    predictor: Predictor,
-    model: str,
-    folder: Path,
-    *,
-    runtime: str,
-    quantize: bool = False,
-    texts: Sequence[Document] | None = None,
-) -> tuple[tuple[str, ...], int]:
-    """Write what is needed to run a checkpoint elsewhere.
-
-    Args:
-        predictor: the checkpoint, in PyTorch, in float32 and on the CPU.
-        model: its name, folder or hub id.
-        folder: a folder that is there.
-        runtime: a key of :data:`GRAPH_FILES`.
-        quantize: whether to write 8-bit integers.
-        texts: what activations are measured on, to quantise for OpenVINO; by default the project's own articles.
-
-    Returns:
-        The linear layers that stay in floating point, by path, and how many windows were measured; if any.
-
-    Raises:
-        InputError: a package is missing, or the model cannot be converted.
-    """
-    if not isinstance(predictor.runtime, TorchRuntime):
-        raise InputError("an exported model cannot be exported again", where=model)
-    classifier, encoder = predictor.runtime.classifier, predictor.document_tokenizer
-    windows: list[GraphInputs] = []
-    if quantize and runtime == "openvino":
-        windows = sample_windows(load_khabar("train") if texts is None else texts, encoder)
-    try:
-        write_export(
-            classifier,
-            WindowOptions(max_length=encoder.max_length, overlap=encoder.overlap),
-            # Not the encoder's, which keeps the settings of its last call.
-            load_tokenizer(resolve_model(model)),
-            folder,
-            runtime=runtime,
-            windows=windows,
-            quantize=quantize,
-        )
-    except (InputError, OSError):
-        raise
-    except Exception as error:  # converters have more ways to fail than can be named
-        raise InputError(
-            f"its {type(classifier.backbone).__name__} cannot be converted: {' '.join(str(error).split())[:200]}",
-            where=model,
-            remedy=f"try --format {'onnx' if runtime == 'openvino' else 'openvino'}",
-        ) from error
-    return select_float_layers(classifier) if quantize else (), len(windows)
-
-
 def check_packages(runtime: str, *, quantized: bool) -> None:
-    """Fail where a package that makes or runs such a graph is missing.
+    """Check that the packages that make and run a graph are installed.
 
     Raises:
-        InputError: it is not installed.
+        InputError: one of them is not installed.
     """
     require_packages(*_PACKAGES[runtime, quantized], extra=runtime, purpose=f"makes {runtime} models")
 
 
-def write_export(
+def write_exported(
     classifier: TokenClassifier,
     options: WindowOptions,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     *,
     runtime: str,
-    windows: Sequence[GraphInputs] = (),
+    samples: Sequence[GraphInputs] = (),
     quantize: bool = False,
 ) -> None:
-    """Write what is needed to run a classifier elsewhere: its graph, configuration and tokenizer.
+    """Write everything that running a classifier elsewhere requires: its graph, configuration and tokenizer.
 
     Args:
         classifier: the classifier, in float32, on the CPU and in evaluation mode.
-        options: how documents are cut for it.
+        options: its window options.
         tokenizer: its tokenizer.
-        folder: a folder that is there.
+        folder: an existing folder.
         runtime: a key of :data:`GRAPH_FILES`.
-        windows: what activations are measured on, to quantise for OpenVINO.
+        samples: windows on which activations are measured, to quantise for OpenVINO.
         quantize: whether to write 8-bit integers.
 
     Raises:
@@ -153,17 +93,17 @@ def write_export(
     check_packages(runtime, quantized=quantize)
     path = folder / GRAPH_FILES[runtime][0]
     graph = TraceableClassifier(classifier)
-    kept = [f"classifier.{layer}" for layer in select_float_layers(classifier)]
+    float_layers = [f"classifier.{layer}" for layer in select_float_layers(classifier)]
     if runtime == "openvino":
         model = convert_openvino(graph)
         if quantize:
-            model = quantize_openvino(model, windows, kept)
+            model = quantize_openvino(model, samples, float_layers)
         save_openvino(model, path)
     elif quantize:
-        whole = folder / "float.onnx"
-        write_onnx(graph, whole)
-        quantize_onnx(whole, path, kept)
-        whole.unlink()
+        float_path = folder / "float.onnx"
+        write_onnx(graph, float_path)
+        quantize_onnx(float_path, path, float_layers)
+        float_path.unlink()
     else:
         write_onnx(graph, path)
     _write_config(classifier, options, folder, runtime=runtime, quantization="int8" if quantize else None)
@@ -171,7 +111,7 @@ def write_export(
 
 
 def convert_openvino(graph: TraceableClassifier) -> openvino.Model:
-    """The OpenVINO graph of a classifier."""
+    """Convert a classifier to an OpenVINO graph."""
     disable_telemetry()
     with silence_libraries(), torch.inference_mode():
         import openvino
@@ -185,14 +125,14 @@ def convert_openvino(graph: TraceableClassifier) -> openvino.Model:
 
 
 def save_openvino(model: openvino.Model, path: Path) -> None:
-    """Write a graph as ``.xml``, with its weights beside it as ``.bin``; those in floating point in 16 bits."""
+    """Write a graph as ``.xml`` and its weights beside it as ``.bin``, floating-point weights in 16 bits."""
     import openvino
 
     openvino.save_model(model, path, compress_to_fp16=True)
 
 
 def write_onnx(graph: TraceableClassifier, path: Path) -> None:
-    """Write a classifier as an ONNX graph, in one file, in float32."""
+    """Write a classifier as an ONNX graph in a single file, in float32."""
     limit = max_positions(graph.classifier.backbone)
     pieces = torch.export.Dim("pieces", max=limit) if limit is not None else torch.export.Dim("pieces")
     with silence_libraries(), torch.inference_mode():
@@ -211,7 +151,7 @@ def write_onnx(graph: TraceableClassifier, path: Path) -> None:
 
 
 def _example(classifier: TokenClassifier) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two windows of different length. Without padding a tracer would find that the mask makes no difference."""
+    """Return two windows of different length: without padding, a tracer would conclude that the mask has no effect."""
     pieces = min(32, max_positions(classifier.backbone) or 32)
     mask = torch.ones(2, pieces, dtype=torch.long)
     mask[1, pieces // 2 :] = 0
@@ -226,16 +166,14 @@ def _write_config(
     classifier: TokenClassifier, options: WindowOptions, folder: Path, *, runtime: str, quantization: str | None
 ) -> None:
     config = copy.deepcopy(classifier.config)
-    own = getattr(config, "musamma", None)
+    stored = getattr(config, "musamma", None)
+    graph = GraphDescription(
+        runtime=runtime, quantization=quantization, proclitics=classifier.proclitic_head is not None
+    )
     config.musamma = {
-        **(own if isinstance(own, dict) else {"format": 1}),
-        # Always written: without the weights nobody can see how many positions the encoder has.
+        **(stored if isinstance(stored, dict) else {"format": 1}),
+        # Always written: the number of the encoder's positions cannot be read off a folder without weights.
         "encoding": asdict(options),
-        "export": {
-            "format": 1,
-            "runtime": runtime,
-            "quantization": quantization,
-            "proclitics": classifier.proclitic_head is not None,
-        },
+        "export": graph.to_dict(),
     }
     config.save_pretrained(folder)

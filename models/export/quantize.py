@@ -1,8 +1,8 @@
-"""Eight-bit integers for the matrices of an exported classifier, all but those that suffer from it.
+"""Quantisation of an exported classifier: 8-bit integers for all matrices except those that lose too much.
 
-What the activations of a down-projection (from a layer's wide hidden part back to its width) span is far wider in a few
-channels than in the others (Bondarenko et al. 2021, "Understanding and overcoming the challenges of efficient
-transformer quantization"). Those of the first half of the layers stay in floating point, and so do the heads.
+A down-projection leads from a layer's wide hidden part back to its width. Its activations have a far wider range in a few
+channels than in the others (Bondarenko et al. 2021, "Understanding and overcoming the challenges of efficient transformer
+quantization"). The down-projections in the first half of the layers stay in floating point, and so do the heads.
 """
 
 from __future__ import annotations
@@ -26,83 +26,85 @@ from musamma.models.optional_packages import silence_libraries
 if TYPE_CHECKING:
     import openvino
 
-#: Windows that the ranges of activations are measured on.
-SAMPLES = 200
-#: How far outliers of activations are moved into the weights (Xiao et al. 2023, "SmoothQuant"); NNCF's default is 0.95.
+#: Number of windows on which the ranges of activations are measured.
+SAMPLE_WINDOWS = 200
+# Share of the activations' outliers that moves into the weights (Xiao et al. 2023, "SmoothQuant"); NNCF's default is 0.95.
 _SMOOTHING = 0.8
 
-#: The inputs of a graph for one window: ``input_ids`` and ``attention_mask``, both int64, (1, pieces).
+#: Inputs of a graph for one window: ``input_ids`` and ``attention_mask``, both int64, (1, pieces).
 GraphInputs: TypeAlias = dict[str, np.ndarray]
 
 
 def sample_windows(
-    documents: Iterable[Document], encoder: DocumentTokenizer, *, limit: int = SAMPLES, seed: int = 1
+    documents: Iterable[Document], document_tokenizer: DocumentTokenizer, *, limit: int = SAMPLE_WINDOWS, seed: int = 1
 ) -> list[GraphInputs]:
-    """Windows of documents, drawn at random but the same ones every time.
+    """Draw random windows of documents, the same ones every time.
 
     Args:
-        documents: texts such as the classifier will read; their names are not looked at.
-        encoder: cuts them.
-        limit: the most windows.
-        seed: of the draw.
+        documents: texts like those the classifier will read; their names are ignored.
+        document_tokenizer: cuts them into windows.
+        limit: maximum number of windows.
+        seed: random seed.
 
     Raises:
-        InputError: there is no word in them.
+        InputError: the documents contain no word.
     """
-    windows = [window.input_ids[None] for item in encoder.tokenize_all(documents) for window in item.windows]
+    windows = [window.input_ids[None] for item in document_tokenizer.tokenize_all(documents) for window in item.windows]
     if not windows:
         raise InputError(
-            "texts without a word", expected="texts such as the model will read, to measure its activations on"
+            "texts without a word", expected="texts like those the model will read, to measure its activations"
         )
     random.Random(seed).shuffle(windows)
     return [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in windows[:limit]]
 
 
 def select_float_layers(classifier: TokenClassifier) -> tuple[str, ...]:
-    """The linear layers that stay in floating point, by their paths in the classifier.
+    """Return the paths of the linear layers that stay in floating point.
 
-    Those are the heads, and the down-projections in the first half of the encoder's layers: linear layers in a list of
-    layers that make a wider vector narrower.
+    These are the heads and the down-projections in the first half of the encoder's layers, i.e. the linear layers in a list
+    of layers that have fewer outputs than inputs.
     """
     body = classifier.backbone.base_model
-    inside = {id(module) for module in body.modules()}
+    body_modules = {id(module) for module in body.modules()}
     linear = [(path, module) for path, module in classifier.named_modules() if isinstance(module, nn.Linear)]
-    heads = [path for path, module in linear if id(module) not in inside]
+    heads = [path for path, module in linear if id(module) not in body_modules]
     lists = [path for path, module in classifier.named_modules() if isinstance(module, nn.ModuleList)]
     narrowing: dict[tuple[str, int], list[str]] = {}
     for path, module in linear:
         stack = next((name for name in lists if path.startswith(f"{name}.")), None)
-        if stack is not None and id(module) in inside and module.in_features > module.out_features:
+        if stack is not None and id(module) in body_modules and module.in_features > module.out_features:
             layer = int(path.removeprefix(f"{stack}.").partition(".")[0])
             narrowing.setdefault((stack, layer), []).append(path)
     layers = sorted(narrowing)
     return (*(path for layer in layers[: (len(layers) + 1) // 2] for path in narrowing[layer]), *heads)
 
 
-def quantize_openvino(model: openvino.Model, windows: Sequence[GraphInputs], kept: Sequence[str]) -> openvino.Model:
-    """Quantise weights and activations; ranges of activations are measured on samples.
+def quantize_openvino(
+    model: openvino.Model, samples: Sequence[GraphInputs], float_layers: Sequence[str]
+) -> openvino.Model:
+    """Quantise weights and activations. The ranges of activations are measured on samples.
 
     Args:
         model: the graph, in floating point.
-        windows: see :func:`sample_windows`.
-        kept: the paths of modules in the graph's classifier that stay as they are.
+        samples: see :func:`sample_windows`.
+        float_layers: paths of modules in the graph's classifier that stay in floating point.
     """
     with silence_libraries():
         import nncf
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
 
         nncf.set_log_level(logging.ERROR)
-        own = tuple(f"__module.{path}/" for path in kept)
+        prefixes = tuple(f"__module.{path}/" for path in float_layers)
         names = [
             operation.get_friendly_name()
             for operation in model.get_ops()
-            if operation.get_type_name() == "MatMul" and operation.get_friendly_name().startswith(own)
+            if operation.get_type_name() == "MatMul" and operation.get_friendly_name().startswith(prefixes)
         ]
         return nncf.quantize(
             model,
-            nncf.Dataset(windows),
+            nncf.Dataset(samples),
             model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=len(windows),
+            subset_size=len(samples),
             ignored_scope=nncf.IgnoredScope(names=names),
             advanced_parameters=AdvancedQuantizationParameters(
                 smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=_SMOOTHING)
@@ -110,13 +112,13 @@ def quantize_openvino(model: openvino.Model, windows: Sequence[GraphInputs], kep
         )
 
 
-def quantize_onnx(source: Path, target: Path, kept: Sequence[str]) -> None:
-    """Quantise weights; activations are quantised as they come, by what a batch of them spans.
+def quantize_onnx(source: Path, target: Path, float_layers: Sequence[str]) -> None:
+    """Quantise weights. Activations are quantised at run time, with the range of each batch.
 
     Args:
         source: the graph, in floating point.
         target: the file to write.
-        kept: as in :func:`quantize_openvino`.
+        float_layers: as in :func:`quantize_openvino`.
     """
     with silence_libraries():
         import onnx
@@ -127,16 +129,16 @@ def quantize_onnx(source: Path, target: Path, kept: Sequence[str]) -> None:
             source,
             target,
             op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=[node.name for node in graph.node if not read_scopes(node).isdisjoint(kept)],
+            nodes_to_exclude=[node.name for node in graph.node if not read_scopes(node).isdisjoint(float_layers)],
             weight_type=QuantType.QInt8,
             per_channel=True,
-            # Seven bits: on processors without VNNI the sums of products of eight bits overflow.
+            # Seven bits: on processors without VNNI, sums of products of eight bits overflow.
             reduce_range=True,
         )
 
 
 def read_scopes(node: Any) -> set[str]:
-    """The paths of the modules that a node of an ONNX graph belongs to."""
+    """Return the paths of the modules that a node of an ONNX graph belongs to."""
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":
             return set(ast.literal_eval(entry.value))

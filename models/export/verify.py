@@ -1,7 +1,8 @@
-"""Whether two predictors say the same: a checkpoint, and what was exported from it."""
+"""Parity check: compare the predictions of an exported model with those of its checkpoint."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -9,43 +10,44 @@ from itertools import chain
 import numpy as np
 
 from musamma.data.document import Document
+from musamma.data.errors import ThresholdError
 from musamma.data.windows import TokenizedDocument
 from musamma.models.calibration import WordLogits
-from musamma.models.decoding import PROCLITIC_CLASSES, log_softmax
-from musamma.models.predictor import Predictor, pad_rows
+from musamma.models.decoding import log_softmax
+from musamma.models.predictor import Predictor
 from musamma.models.runtimes.runtime import Batch
 
-#: Windows that a comparison should have at least.
-WINDOWS = 200
-#: The greatest share of words with another tag, ties aside, that rounding explains.
-PARTED = 0.001
-#: Two tags whose log probabilities are nearer than this are a tie, which rounding may settle either way.
-TIE = 0.05
-#: The greatest mean difference of log probabilities that it explains, with weights in 16 bits.
-DIFFERENCE = 0.01
-#: The greatest that it explains where only padding differs.
-PADDING = 0.001
+#: Minimum number of windows for a comparison.
+MIN_WINDOWS = 200
+#: Maximum share of words with another best tag, ties aside, that rounding explains.
+MAX_PARTED_WORDS = 0.001
+#: Tags whose log probabilities differ by less are a tie, which rounding may settle either way.
+TIE_MARGIN = 0.05
+#: Maximum mean difference of log probabilities that rounding explains, with weights in 16 bits.
+MAX_MEAN_DIFFERENCE = 0.01
+#: Maximum mean difference that rounding explains where only padding differs.
+MAX_PADDING_DIFFERENCE = 0.001
 
-# A batch holds windows from the longest to the shortest, so that the short ones are mostly padding.
-_ROWS = 16
+# A batch mixes windows from the longest to the shortest, so that the short ones are mostly padding.
+_BATCH_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityReport:
-    """How far two predictors agree on the same windows.
+    """Agreement of an exported model with its checkpoint on the same windows.
 
     Args:
-        windows: windows that were compared.
-        words: words in them.
-        names: names that the first predictor finds in them.
-        words_agreeing: share of the words whose best tag is the same.
-        words_parted: share of the words whose best tag is another one without having been a tie, see `TIE`.
-        names_agreeing: strict F1 of the second predictor's names against the first's.
+        windows: number of compared windows.
+        words: number of words in them.
+        names: number of names the checkpoint predicts in them.
+        words_agreeing: share of the words with the same best tag.
+        words_parted: share of the words with another best tag that was not a tie, see :data:`TIE_MARGIN`.
+        names_agreeing: strict F1 of the exported model's names against the checkpoint's.
         mean_difference: mean absolute difference of the log probabilities of tags.
-        greatest_difference: the greatest one.
-        padding_parted: the same share between what the second predictor says and what it says when windows are computed one
-            by one, without other windows' padding.
-        padding_difference: mean absolute difference of its log probabilities then.
+        greatest_difference: the greatest absolute difference.
+        padding_parted: like ``words_parted``, between the exported model's batches and the same windows computed one by
+            one, without padding.
+        padding_difference: like ``mean_difference``, between the same two.
     """
 
     windows: int
@@ -60,62 +62,58 @@ class ParityReport:
     padding_difference: float
 
     def fault(self) -> str | None:
-        """What more than rounding in float32 has done to the second predictor; ``None`` if nothing has."""
-        if self.padding_parted > PARTED or self.padding_difference > PADDING:
+        """Describe a difference that float32 rounding does not explain; ``None`` if there is none."""
+        if self.padding_parted > MAX_PARTED_WORDS or self.padding_difference > MAX_PADDING_DIFFERENCE:
             return (
-                f"padding changes what it says ({100 * self.padding_parted:.2f}% of the words change their tag, "
-                f"log probabilities differ by {self.padding_difference:.2g} in the mean)"
+                f"padding changes its predictions ({100 * self.padding_parted:.2f}% of the words change their tag, "
+                f"log probabilities differ by {self.padding_difference:.2g} on average)"
             )
-        if self.words_parted > PARTED or self.mean_difference > DIFFERENCE:
+        if self.words_parted > MAX_PARTED_WORDS or self.mean_difference > MAX_MEAN_DIFFERENCE:
             return (
-                f"it does not say what the checkpoint says ({100 * self.words_agreeing:.2f}% of the words have the "
-                f"same tag, log probabilities differ by {self.mean_difference:.2g} in the mean)"
+                f"its predictions differ from the checkpoint's ({100 * self.words_agreeing:.2f}% of the words have the "
+                f"same tag, log probabilities differ by {self.mean_difference:.2g} on average)"
             )
         return None
 
 
-def build_excerpts(
-    documents: Iterable[Document], predictor: Predictor, *, windows: int = WINDOWS
-) -> list[TokenizedDocument]:
-    """Texts of very different lengths: whole documents, their lines, and lines cut short.
+def check_parity(parity: ParityReport, *, where: str) -> None:
+    """Check that an exported model in floating point agrees with its checkpoint.
+
+    Raises:
+        ThresholdError: rounding does not explain the differences.
+    """
+    if (fault := parity.fault()) is not None:
+        raise ThresholdError(
+            f"{where}: the exported graph is wrong, nothing was written: {fault}; try the other `runtime`"
+        )
+
+
+def compare_predictors(
+    reference: Predictor, exported: Predictor, excerpts: Sequence[TokenizedDocument]
+) -> ParityReport:
+    """Compare two predictors with the same tags and tokenizer.
 
     Args:
-        documents: where to take them from.
-        predictor: encodes them.
-        windows: stop as soon as there are so many.
+        reference: the checkpoint's predictor.
+        exported: the exported model's predictor.
+        excerpts: the texts, see :func:`build_excerpts`.
     """
-    found: list[TokenizedDocument] = []
-    count = 0
-    for encoded in predictor.document_tokenizer.tokenize_all(_cut(documents)):
-        found.append(encoded)
-        count += len(encoded.windows)
-        if count >= windows:
-            break
-    return found
-
-
-def compare_predictors(reference: Predictor, exported: Predictor, encoded: Sequence[TokenizedDocument]) -> ParityReport:
-    """Compare two predictors with the same tags and tokenizer on documents.
-
-    Args:
-        reference: the checkpoint's.
-        exported: the graph's.
-        encoded: see :func:`build_excerpts`.
-    """
-    # Without padding the reference needs no mask to be right.
-    ours, alone = compute_logits(reference, encoded, rows=1), compute_logits(exported, encoded, rows=1)
-    theirs = compute_logits(exported, encoded)
-    agreeing, parted, difference = _differences(ours, theirs)
-    _, padding_parted, padding_difference = _differences(theirs, alone)
-    found = [_names(reference, encoded, ours), _names(exported, encoded, theirs)]
-    total = sum(map(len, found))
+    # One window per batch has no padding, so the reference is right even if its mask were ignored.
+    reference_logits = compute_logits(reference, excerpts, rows=1)
+    unpadded_logits = compute_logits(exported, excerpts, rows=1)
+    exported_logits = compute_logits(exported, excerpts)
+    agreeing, parted, difference = _compare_logits(reference_logits, exported_logits)
+    _, padding_parted, padding_difference = _compare_logits(exported_logits, unpadded_logits)
+    reference_names = _decode_names(reference, excerpts, reference_logits)
+    exported_names = _decode_names(exported, excerpts, exported_logits)
+    total = len(reference_names) + len(exported_names)
     return ParityReport(
-        windows=sum(len(item.windows) for item in encoded),
+        windows=sum(len(item.windows) for item in excerpts),
         words=len(agreeing),
-        names=len(found[0]),
+        names=len(reference_names),
         words_agreeing=float(agreeing.mean()),
         words_parted=float(parted.mean()),
-        names_agreeing=2 * len(found[0] & found[1]) / total if total else 1.0,
+        names_agreeing=2 * len(reference_names & exported_names) / total if total else 1.0,
         mean_difference=float(difference.mean()),
         greatest_difference=float(difference.max()),
         padding_parted=float(padding_parted.mean()),
@@ -123,48 +121,68 @@ def compare_predictors(reference: Predictor, exported: Predictor, encoded: Seque
     )
 
 
+def build_excerpts(
+    documents: Iterable[Document], predictor: Predictor, *, windows: int = MIN_WINDOWS
+) -> list[TokenizedDocument]:
+    """Tokenize texts of very different lengths: whole documents, their lines, and shortened lines.
+
+    Args:
+        documents: the source of the texts.
+        predictor: provides the tokenizer.
+        windows: stop at this number of windows.
+    """
+    excerpts: list[TokenizedDocument] = []
+    count = 0
+    for tokenized in predictor.document_tokenizer.tokenize_all(_split_documents(documents)):
+        excerpts.append(tokenized)
+        count += len(tokenized.windows)
+        if count >= windows:
+            break
+    return excerpts
+
+
 def compute_logits(
-    predictor: Predictor, encoded: Sequence[TokenizedDocument], *, rows: int = _ROWS
+    predictor: Predictor, documents: Sequence[TokenizedDocument], *, rows: int = _BATCH_ROWS
 ) -> list[WordLogits]:
-    """The logits of all documents' words, from batches that mix long windows with short ones.
+    """Compute the logits of all words from batches that mix long windows with short ones.
 
     Args:
         predictor: the predictor.
-        encoded: the documents.
-        rows: windows a batch.
+        documents: the documents.
+        rows: number of windows per batch.
     """
-    limit, padding = predictor.document_tokenizer.max_length, predictor.document_tokenizer.tokenizer.pad_token_id or 0
-    windows = [(index, window) for index, item in enumerate(encoded) for window in item.windows]
+    windows = [(index, window) for index, item in enumerate(documents) for window in item.windows]
     windows.sort(key=lambda item: len(item[1].input_ids), reverse=True)
     count = -(-len(windows) // rows)
     groups = [windows[index::count] for index in range(count)]
-    results: list[WordLogits] = [
-        (
-            np.zeros((len(item.words), len(predictor.tag_set)), dtype=np.float32),
-            np.zeros((len(item.words), PROCLITIC_CLASSES), dtype=np.float32) if predictor.runtime.proclitics else None,
-        )
-        for item in encoded
-    ]
+    results = [predictor.allocate_logits(item) for item in documents]
 
     def batches() -> Iterator[Batch]:
         for group in groups:
-            ids = [window.input_ids for _, window in group]
-            yield Batch(
-                pad_rows(ids, padding, limit=limit), pad_rows([np.ones_like(row) for row in ids], 0, limit=limit)
-            )
+            yield predictor.build_batch([window for _, window in group])
 
     for group, (tags, proclitics) in zip(groups, predictor.runtime.stream(batches()), strict=True):
         for row, (index, window) in enumerate(group):
-            words, places = window.words[window.owned], window.positions[window.owned]
+            words, positions = window.words[window.owned], window.positions[window.owned]
             tag_result, proclitic_result = results[index]
-            tag_result[words] = tags[row][places][:, predictor.columns]
+            tag_result[words] = tags[row][positions][:, predictor.columns]
             if proclitic_result is not None and proclitics is not None:
-                proclitic_result[words] = proclitics[row, places]
+                proclitic_result[words] = proclitics[row, positions]
     return results
 
 
-def _cut(documents: Iterable[Document]) -> Iterator[Document]:
-    """Each document, then its lines, of which every second loses all but its first words."""
+def measure_speeds(*predictors: Predictor, documents: Sequence[Document]) -> tuple[float, ...]:
+    """Measure words per second: the better of two alternating turns each, because other load only slows a turn down."""
+    speeds = [0.0] * len(predictors)
+    for number, predictor in 2 * list(enumerate(predictors)):
+        start = time.perf_counter()
+        words = sum(len(tokenized.words) for tokenized, _ in predictor.classify(documents))
+        speeds[number] = max(speeds[number], words / (time.perf_counter() - start))
+    return tuple(speeds)
+
+
+def _split_documents(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yield each document, then its lines, every second one shortened to its first words."""
     for document in documents:
         yield replace(document, spans=(), nested=())
         for number, line in enumerate(filter(str.strip, document.text.splitlines()), 1):
@@ -172,19 +190,26 @@ def _cut(documents: Iterable[Document]) -> Iterator[Document]:
             yield Document(f"{document.id}:{number}", text)
 
 
-def _differences(ours: Sequence[WordLogits], theirs: Sequence[WordLogits]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whether words' best tags are the same, whether they part beyond a tie, and how far log probabilities differ.
+def _compare_logits(
+    first: Sequence[WordLogits], second: Sequence[WordLogits]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compare the tag logits of the same words.
 
     Returns:
-        Booleans, (words,), twice, and floats, (words, tags).
+        Whether the best tags are the same, bool, (words,); whether they differ beyond a tie, bool, (words,); absolute
+        differences of log probabilities, float, (words, tags).
     """
-    one, other = (log_softmax(np.concatenate([tags for tags, _ in side]).astype(np.float64)) for side in (ours, theirs))
-    chosen = np.take_along_axis(one, other.argmax(axis=1, keepdims=True), axis=1)[:, 0]
-    return one.argmax(axis=1) == other.argmax(axis=1), one.max(axis=1) - chosen > TIE, np.abs(one - other)
+    one, two = (log_softmax(np.concatenate([tags for tags, _ in side]).astype(np.float64)) for side in (first, second))
+    second_best = np.take_along_axis(one, two.argmax(axis=1, keepdims=True), axis=1)[:, 0]
+    return (
+        one.argmax(axis=1) == two.argmax(axis=1),
+        one.max(axis=1) - second_best > TIE_MARGIN,
+        np.abs(one - two),
+    )
 
 
-def _names(
-    predictor: Predictor, encoded: Sequence[TokenizedDocument], found: Sequence[WordLogits]
+def _decode_names(
+    predictor: Predictor, documents: Sequence[TokenizedDocument], logits: Sequence[WordLogits]
 ) -> set[tuple[int, tuple[int, int, str]]]:
-    documents = (predictor.decode(item, own, predictor.calibration) for item, own in zip(encoded, found, strict=True))
-    return set(chain.from_iterable(((n, span.key) for span in d.spans) for n, d in enumerate(documents)))
+    predicted = (predictor.decode(*item, predictor.calibration) for item in zip(documents, logits, strict=True))
+    return set(chain.from_iterable(((n, span.key) for span in document.spans) for n, document in enumerate(predicted)))

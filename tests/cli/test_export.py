@@ -127,7 +127,7 @@ def test_an_int8_model_that_lost_too_much_is_not_written(call, checkpoint, gold,
     with torch.no_grad():
         worse.backbone.classifier.weight += 0.5 * torch.randn_like(worse.backbone.classifier.weight)
     damaged = export_module.convert_openvino(export_module.TraceableClassifier(worse))
-    monkeypatch.setattr(export_module, "quantize_openvino", lambda model, windows, kept: damaged)
+    monkeypatch.setattr(export_module, "quantize_openvino", lambda model, samples, float_layers: damaged)
     answer = call("--quantize", "int8", "--dev", gold, "--overwrite")
     refused(answer, "F1 100.00 before", "--max-f1-loss allows 0.3", "without --quantize", status=1)
     assert (tmp_path / "out" / "export.json").read_bytes() == record  # the earlier one is still there
@@ -153,7 +153,7 @@ def test_few_names_are_told_of(call, gold, tmp_path):
 
 
 def test_calls_that_cannot_be(call, checkpoint, gold, tmp_path):
-    refused(call("--quantize", "int8"), "--quantize int8 without --dev", "only written with proof", "--dev GOLD")
+    refused(call("--quantize", "int8"), "--quantize int8 without --dev", "only after its F1 was measured", "give --dev")
     refused(call("--sample", gold), "--sample", "leave it out")
     refused(call("--labels", "x"), "--labels without --dev")
     refused(call("--format", "tflite"), "tflite")

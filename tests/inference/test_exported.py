@@ -16,7 +16,7 @@ from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.inference import Tagger
-from musamma.models.export.graph import write_export
+from musamma.models.export.graph import write_exported
 from musamma.models.loading import load_classifier, load_predictor, load_tokenizer
 from musamma.models.runtimes.runtime import GRAPH_FILES, Batch
 
@@ -27,7 +27,7 @@ SUFFIX = {"openvino": ".bin", "onnx": ".onnx"}
 def exported(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     classifier, options = load_classifier(str(checkpoint))
-    write_export(classifier, options, load_tokenizer(str(checkpoint)), folder, runtime=request.param)
+    write_exported(classifier, options, load_tokenizer(str(checkpoint)), folder, runtime=request.param)
     return folder
 
 

@@ -26,7 +26,7 @@ from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.classifier import TokenClassifier, WindowOptions
-from musamma.models.export.graph import TraceableClassifier, convert_openvino, save_openvino, write_export
+from musamma.models.export.graph import TraceableClassifier, convert_openvino, save_openvino, write_exported
 from musamma.models.export.quantize import sample_windows, select_float_layers
 from musamma.models.export.verify import build_excerpts, compare_predictors
 from musamma.models.loading import build_classifier, load_predictor, load_tokenizer
@@ -102,7 +102,7 @@ def parity_of(checkpoint: Path, target: Path, *, windows: int = 60):
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
 def test_a_graph_says_what_the_checkpoint_says(case, runtime, capfd):
     checkpoint, classifier, tokenizer, target = case
-    write_export(classifier, OPTIONS, tokenizer, target, runtime=runtime)
+    write_exported(classifier, OPTIONS, tokenizer, target, runtime=runtime)
     parity = parity_of(checkpoint, target)
     assert parity.fault() is None
     assert parity.windows >= 60
@@ -127,7 +127,7 @@ def test_int8_for_openvino_is_smaller_and_close(case):
     windows = sample_windows(
         load_khabar("train")[:3], DocumentTokenizer(tokenizer, max_length=64, overlap=16), limit=12
     )
-    write_export(classifier, OPTIONS, tokenizer, target, runtime="openvino", windows=windows, quantize=True)
+    write_exported(classifier, OPTIONS, tokenizer, target, runtime="openvino", samples=windows, quantize=True)
     parity = parity_of(checkpoint, target)
     assert parity.words_agreeing > 0.95
     assert parity.mean_difference > 1e-5  # else nothing was quantised
@@ -138,7 +138,7 @@ def test_int8_for_openvino_is_smaller_and_close(case):
 def test_int8_for_onnx_leaves_the_kept_layers_alone(classifiers, tmp_path):
     onnx = pytest.importorskip("onnx")
     classifier, encoder = classifiers["bert"]
-    write_export(classifier, OPTIONS, tokenizer_of(encoder), tmp_path, runtime="onnx", quantize=True)
+    write_exported(classifier, OPTIONS, tokenizer_of(encoder), tmp_path, runtime="onnx", quantize=True)
     operations = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     # Two layers of six matrices each, less one down-projection; the heads are in floating point.
     assert operations.count("MatMulInteger") == 11
@@ -175,7 +175,7 @@ def test_a_graph_that_ignores_its_mask_is_found_out(classifiers, tmp_path):
             layer.attention.output.dense.weight *= 10
     classifier.save_pretrained(tmp_path / "checkpoint", tokenizer_of(encoder), OPTIONS)
     (tmp_path / "export").mkdir()
-    write_export(classifier, OPTIONS, tokenizer_of(encoder), tmp_path / "export", runtime="openvino")
+    write_exported(classifier, OPTIONS, tokenizer_of(encoder), tmp_path / "export", runtime="openvino")
     assert parity_of(tmp_path / "checkpoint", tmp_path / "export").fault() is None
     save_openvino(convert_openvino(Maskless(classifier)), tmp_path / "export" / "openvino_model.xml")
     assert "padding changes" in parity_of(tmp_path / "checkpoint", tmp_path / "export").fault()
@@ -188,8 +188,8 @@ def test_a_graph_with_other_weights_is_found_out(classifiers, tmp_path):
     with torch.no_grad():
         other.backbone.classifier.weight += 0.02 * torch.randn_like(other.backbone.classifier.weight)
     (tmp_path / "export").mkdir()
-    write_export(other, OPTIONS, tokenizer_of(encoder), tmp_path / "export", runtime="openvino")
-    assert "not say what the checkpoint says" in parity_of(tmp_path / "checkpoint", tmp_path / "export").fault()
+    write_exported(other, OPTIONS, tokenizer_of(encoder), tmp_path / "export", runtime="openvino")
+    assert "predictions differ from the checkpoint's" in parity_of(tmp_path / "checkpoint", tmp_path / "export").fault()
 
 
 def test_samples_are_the_same_every_time_and_need_words(wordpiece_encoder):
