@@ -1,11 +1,10 @@
-"""Seconds that the analysis of a test set and its report take. No network, no model, no corpus.
+"""Time of the analysis of a test set and of its report. No network, no model, no corpus.
 
     python benchmarks/analysis.py [--resamples 10000] [--documents 400]
 
-The test set is made up, the same each time, after the measure of the usual Arabic ones: 25,000 words and 2,300 names in 400
-documents, eight labels, names behind proclitics, a third of the forms seen in training, three keys of metadata; and the
-predictions of a system that is right in four names of five, with scores. Analysis and report together should take less than
-20 seconds on two cores.
+The test set is synthetic, the same in every run, and of the size of the usual Arabic ones: 25,000 words and 2,300 names in 400
+documents, eight labels, names behind proclitics, a third of the forms seen in training, three metadata keys. The predictions
+have scores, and four names in five are correct. Analysis and report together should take less than 20 seconds on two cores.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ WORDS_A_DOCUMENT = 62
 
 
 def article(number: int, forms: list[tuple[str, str]]) -> Document:
-    """A document of about sixty words, with names among them; the same for the same number."""
+    """Return a document of about sixty words with names; the same for the same number."""
     draw = random.Random(number)
     pieces: list[tuple[str, str | None]] = []
     plain = WORDS.split()
     words = 0
     while words < WORDS_A_DOCUMENT:
-        # A name takes the place of the words that it has: 1.8 in the mean.
+        # A name replaces as many words as it has: 1.8 on average.
         if draw.random() < NAMES_A_WORD / (1 - 0.8 * NAMES_A_WORD):
             form, label = draw.choices(forms, weights=[1 / rank for rank in range(1, len(forms) + 1)])[0]
             pieces += [(draw.choice("وبل"), None)] if draw.random() < 0.2 else []
@@ -76,9 +75,9 @@ def article(number: int, forms: list[tuple[str, str]]) -> Document:
 
 
 def tagged(document: Document) -> Document:
-    """The document as a system has it that is right in four names of five."""
+    """Return the predictions of a system with four correct names in five."""
     draw = random.Random(document.id)
-    found = []
+    names = []
     for span in document.spans:
         fate, start, end, label = draw.random(), span.start, span.end, span.label
         if fate < 0.07:
@@ -89,18 +88,18 @@ def tagged(document: Document) -> Document:
             start -= 1
         elif fate < 0.2 and " " in document.surface(span):
             end = start + document.surface(span).index(" ")
-        found.append(
+        names.append(
             Span(start, end, label, round(draw.betavariate(30, 1) if fate >= 0.2 else draw.betavariate(9, 2), 4))
         )
-    taken = {offset for span in (*found, *document.spans) for offset in range(span.start - 1, span.end + 1)}
+    taken = {offset for span in (*names, *document.spans) for offset in range(span.start - 1, span.end + 1)}
     for start in range(0, len(document.text) - 4, 97):
         if draw.random() < 0.1 and taken.isdisjoint(range(start, start + 4)):
-            found.append(Span(start, start + 4, draw.choice(LABELS), round(draw.betavariate(4, 2), 4)))
-    return document.with_spans(found)
+            names.append(Span(start, start + 4, draw.choice(LABELS), round(draw.betavariate(4, 2), 4)))
+    return document.with_spans(names)
 
 
 def test_set(documents: int) -> tuple[list[Document], list[Document], list[Document]]:
-    """Gold, predictions and training documents."""
+    """Return gold, predicted and training documents."""
     draw = random.Random(1)
     forms = [
         (" ".join(draw.choices(NAMES.split(), k=draw.choice((1, 1, 1, 2, 2, 4)))), draw.choice(LABELS))
@@ -112,7 +111,7 @@ def test_set(documents: int) -> tuple[list[Document], list[Document], list[Docum
 
 
 def timed(part: str, work: Callable[[], _T]) -> _T:
-    """Do the work and print how long it took."""
+    """Do the work and print its duration."""
     start = time.perf_counter()
     outcome = work()
     print(f"{part:<24}{time.perf_counter() - start:8.2f} s", flush=True)
@@ -120,7 +119,7 @@ def timed(part: str, work: Callable[[], _T]) -> _T:
 
 
 def main() -> None:
-    """Print the seconds of every part, then those of the whole."""
+    """Print the duration of every part, then of the whole."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--resamples", type=int, default=10_000)
     parser.add_argument("--documents", type=int, default=400)
@@ -131,17 +130,19 @@ def main() -> None:
     pairs = list(zip(gold, predictions, strict=True))
     scorer = Scorer()
     timed("scores", lambda: [scorer.add(one, other) for one, other in pairs])
-    cases = timed("cases", lambda: [case for one, other in pairs for case in pair_names(one, other.spans)])
+    name_pairs = timed(
+        "pairs of names", lambda: [pair for one, other in pairs for pair in pair_names(one, other.spans)]
+    )
     counts = timed("counts by document", lambda: count_table(pairs))
     slicer = timed("training forms", lambda: Slicer(training=training))
     table = timed("slices", lambda: counts.join(count_slices(pairs, slicer)))
     timed("intervals", lambda: bootstrap(table, resamples=options.resamples))
-    found = timed("mistakes", lambda: analyse_errors(pairs, cases))
-    print(f"strict F1 {scorer.scores().strict.micro.f1:.3f}, {len(table.rows)} rows, {len(found.suspects)} suspects")
+    errors = timed("errors", lambda: analyse_errors(pairs, name_pairs))
+    print(f"strict F1 {scorer.scores().strict.micro.f1:.3f}, {len(table.rows)} rows, {len(errors.suspects)} suspects")
     start = time.perf_counter()
     analysis = timed(
         "analysis",
-        lambda: analyse(gold, predictions, system="made up", training=training, resamples=options.resamples),
+        lambda: analyse(gold, predictions, system="synthetic", training=training, resamples=options.resamples),
     )
     with tempfile.TemporaryDirectory() as folder:
         timed("report", lambda: write_report(analysis, Path(folder) / "report"))

@@ -1,12 +1,13 @@
-"""Scoring: time and memory on a million names, and time beside seqeval's on a corpus of ANERcorp's size. No network, no model.
+"""Scoring: time and memory on a million names, and time compared with seqeval on a corpus of ANERcorp's size.
 
     python benchmarks/scoring.py [--documents N] [--runs N]
 
-The documents are made as they are read, with a fixed seed: ten names each, of which the predictions have about four in five
-right, shift or rename one in ten and leave out or invent the rest. Making them is timed by itself. Memory is the growth of the process's
-peak from before the first document; ids are all that has to be held. The smaller corpus has 4,000 sentences and about 9,000
-names on whole words, so that seqeval can score it: its two reports hold the two IOB modes, ours those and all others. The
-runs alternate, and the medians are compared. Times are seconds of one processor core.
+No network, no model. The documents are generated while they are read, with a fixed seed and ten names each. Of the
+predictions, about four in five are correct, one in ten has other borders or another label, and the rest are missing or
+invented. Generating them is timed separately. Memory is the growth of the process's peak from before the first document; only
+ids have to be kept. The smaller corpus has 4,000 sentences and about 9,000 names on whole words, so that seqeval can score it:
+its two reports hold the two IOB2 modes, those of musamma all modes. The runs alternate, and the medians are compared. Times
+are seconds of one processor core.
 """
 
 from __future__ import annotations
@@ -34,56 +35,56 @@ _NAMES = 10
 
 
 def corpus(documents: int, *, names: int = _NAMES, gap: int = 6, predicted: bool, seed: int = 1) -> Iterator[Document]:
-    """Documents with names on whole words, as annotated or as predicted; the same texts and gold whichever is asked for.
+    """Yield documents with names on whole words, annotated or predicted, on the same texts.
 
     Args:
-        documents: how many.
-        names: names in each.
-        gap: words from the beginning of a name to that of the next.
-        predicted: whether to give the predictions.
+        documents: number of documents.
+        names: names per document.
+        gap: words from the start of a name to the start of the next.
+        predicted: yield the predictions instead of the gold.
         seed: of the random numbers.
     """
     for number in range(documents):
         random_ = random.Random(seed * 1_000_003 + number)
         text = " ".join(random_.choices(_WORDS, k=names * gap))
         borders = whitespace_words(text)
-        gold, guess = [], []
+        gold, predictions = [], []
         for at in range(0, names * gap, gap):
             length = random_.choice((1, 1, 2, 3))
             label, luck = random_.choice(_LABELS), random_.random()
             gold.append(Span(borders[at][0], borders[at + length - 1][1], label))
             if luck < 0.8:
-                guess.append(gold[-1])
+                predictions.append(gold[-1])
             elif luck < 0.9:
-                guess.append(Span(borders[at][0], borders[at + length][1], label))
+                predictions.append(Span(borders[at][0], borders[at + length][1], label))
             elif luck < 0.95:
-                guess.append(Span(*borders[at], "ORG"))
+                predictions.append(Span(*borders[at], "ORG"))
             else:
-                guess.append(Span(*borders[at + gap - 1], label))
-        yield Document(f"d{number}", text, tuple(guess if predicted else gold))
+                predictions.append(Span(*borders[at + gap - 1], label))
+        yield Document(f"d{number}", text, tuple(predictions if predicted else gold))
 
 
 def sentences(*, predicted: bool) -> list[Document]:
-    """4,000 sentences of 30 words, in three of four of them two names, else three."""
+    """Return 4,000 sentences of 30 words, three in four of them with two names and the others with three."""
     shapes = ((3_000, 2), (1_000, 3))
     parts = (corpus(count, names=names, gap=30 // names, predicted=predicted, seed=names) for count, names in shapes)
     return [replace(document, id=f"{part}-{document.id}") for part, made in enumerate(parts) for document in made]
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Processor seconds that it takes; nothing here waits or runs in threads, and a busy machine counts less."""
+    """Return the processor seconds of an action: nothing here waits or uses threads, and other processes do not count."""
     begin = time.process_time()
     action()
     return time.process_time() - begin
 
 
 def peak() -> float:
-    """The most memory that this process has held, in MB."""
+    """Return the peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def million(documents: int) -> None:
-    """Print time and memory of scoring a large corpus as a stream."""
+def score_large_corpus(documents: int) -> None:
+    """Print time and memory of scoring a large streamed corpus."""
     score_documents(corpus(100, predicted=False), corpus(100, predicted=True))
     before, begin, taken = peak(), time.process_time(), 0.0
     scorer = Scorer()
@@ -95,21 +96,23 @@ def million(documents: int) -> None:
     print(
         f"{documents:,} documents, {micro.support:,} gold and {micro.predicted:,} predicted names, {len(MODES)} modes"
     )
-    print(f"scoring {taken:.1f} s; making and pairing the documents {total - taken:.1f} s; peak memory +{grown:.0f} MB")
+    print(
+        f"scoring {taken:.1f} s; generating and pairing the documents {total - taken:.1f} s; peak memory +{grown:.0f} MB"
+    )
 
 
-def beside_seqeval(runs: int) -> None:
-    """Print the time of both on a corpus of ANERcorp's size."""
+def compare_with_seqeval(runs: int) -> None:
+    """Print the time of both libraries on a corpus of ANERcorp's size."""
     gold, predicted = sentences(predicted=False), sentences(predicted=True)
-    ours, theirs = ([iob2_tags(d.text, d.spans) for d in side] for side in (gold, predicted))
+    gold_tags, predicted_tags = ([iob2_tags(d.text, d.spans) for d in side] for side in (gold, predicted))
 
     def reports() -> None:
-        classification_report(ours, theirs, output_dict=True, zero_division=0)
-        classification_report(ours, theirs, output_dict=True, zero_division=0, mode="strict", scheme=IOB2)
+        classification_report(gold_tags, predicted_tags, output_dict=True, zero_division=0)
+        classification_report(gold_tags, predicted_tags, output_dict=True, zero_division=0, mode="strict", scheme=IOB2)
 
     actions: dict[str, Callable[[], object]] = {
         "seqeval, both readings of the tags": reports,
-        "score_tags, both readings of the tags": lambda: score_tags(ours, theirs),
+        "score_tags, both readings of the tags": lambda: score_tags(gold_tags, predicted_tags),
         f"score_documents, {len(MODES)} modes, partial credit, layers": lambda: score_documents(gold, predicted),
         "score_documents, strict and iob2_strict": lambda: score_documents(gold, predicted, modes=["iob2_strict"]),
     }
@@ -118,7 +121,9 @@ def beside_seqeval(runs: int) -> None:
         for name, action in actions.items():
             taken[name].append(seconds(action))
     names = sum(len(document.spans) for document in gold)
-    print(f"{len(gold):,} sentences, {sum(map(len, ours)):,} words, {names:,} names; median of {runs} alternating runs")
+    print(
+        f"{len(gold):,} sentences, {sum(map(len, gold_tags)):,} words, {names:,} names; median of {runs} alternating runs"
+    )
     base = statistics.median(taken["seqeval, both readings of the tags"])
     for name, times in taken.items():
         middle = statistics.median(times)
@@ -126,13 +131,13 @@ def beside_seqeval(runs: int) -> None:
 
 
 def main() -> None:
-    """Print both."""
+    """Print both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=7)
     options = parser.parse_args()
-    million(options.documents)
-    beside_seqeval(options.runs)
+    score_large_corpus(options.documents)
+    compare_with_seqeval(options.runs)
 
 
 if __name__ == "__main__":
