@@ -1,6 +1,7 @@
-"""Khabar as JSON lines, a file a part, from the articles that people read and change: ``python -m musamma.data.corpora.release``.
+"""Write Khabar as JSON lines, one file per part: ``python -m musamma.data.corpora.release``.
 
-Every article is validated as it is read. The files are what ``datasets.load_dataset`` takes from the corpus's folder.
+The source is the text files that people read and edit. Each article is validated when it is read. The files have the layout
+that ``datasets.load_dataset`` reads from the folder of the corpus.
 """
 
 from __future__ import annotations
@@ -16,51 +17,56 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import atomic_write
 
-#: Keys of every article's header. A table needs them all in every row.
-META = ("topic", "country", "form", "source", "date")
+#: Keys of an article's header. In a table, every row needs all of them.
+META_KEYS = ("topic", "country", "form", "source", "date")
 PARTS = ("train", "dev", "test")
 
 
-def record(document: Document) -> dict[str, Any]:
-    """An article as one JSON object; all rows have the same keys, ``null`` where an article has nothing to say."""
-    if unknown := sorted(set(document.meta) - set(META)):
-        raise InputError(
-            f"header key {unknown[0]!r}", where=f"article {document.id!r}", expected=f"keys among {', '.join(META)}"
+def write_release(folder: Path) -> dict[str, int]:
+    """Write the parts of the corpus as ``PART.jsonl``. Returns the number of articles of each part.
+
+    Raises:
+        InputError: an article or the list of parts is invalid, an article is in no part or in several, or a file cannot be
+            written.
+    """
+    parts = {part: load_khabar(part) for part in PARTS}
+    ids_in_parts = [document.id for documents in parts.values() for document in documents]
+    all_ids = [document.id for document in load_khabar()]
+    if sorted(ids_in_parts) != all_ids:
+        wrong = sorted(set(all_ids) ^ set(ids_in_parts)) or sorted(
+            {id for id in ids_in_parts if ids_in_parts.count(id) > 1}
         )
-    meta = {key: None if (value := document.meta.get(key)) is None else str(value) for key in META}
+        raise InputError(
+            f"article {wrong[0]!r} is not in exactly one part", where="khabar/splits.yaml", expected="each once"
+        )
+    for part, documents in parts.items():
+        with atomic_write(folder / f"{part}.jsonl") as partial:
+            partial.write_bytes(b"".join(format_lines(documents)))
+    return {part: len(documents) for part, documents in parts.items()}
+
+
+def format_lines(documents: Sequence[Document]) -> Iterator[bytes]:
+    """Format articles as lines of JSON."""
+    return (orjson.dumps(to_record(document), option=orjson.OPT_APPEND_NEWLINE) for document in documents)
+
+
+def to_record(document: Document) -> dict[str, Any]:
+    """Convert an article to a JSON object. All objects have the same keys, with ``null`` for missing values."""
+    if unknown := sorted(set(document.meta) - set(META_KEYS)):
+        raise InputError(
+            f"header key {unknown[0]!r}",
+            where=f"article {document.id!r}",
+            expected=f"keys among {', '.join(META_KEYS)}",
+        )
+    meta = {key: None if (value := document.meta.get(key)) is None else str(value) for key in META_KEYS}
     nested = [span.to_dict() for span in document.nested]
     return {**document.to_dict(), "nested": nested, "meta": meta}
 
 
-def lines(documents: Sequence[Document]) -> Iterator[bytes]:
-    """The articles as lines of JSON."""
-    return (orjson.dumps(record(document), option=orjson.OPT_APPEND_NEWLINE) for document in documents)
-
-
-def release(folder: Path) -> dict[str, int]:
-    """Write the parts of the corpus as ``PART.jsonl``; returns the articles of each.
-
-    Raises:
-        InputError: an article or the list of parts is not valid, an article is in no part or in two, or a file cannot be written.
-    """
-    parts = {part: load_khabar(part) for part in PARTS}
-    placed = [document.id for documents in parts.values() for document in documents]
-    everything = [document.id for document in load_khabar()]
-    if sorted(placed) != everything:
-        odd = sorted(set(everything) ^ set(placed)) or sorted({id for id in placed if placed.count(id) > 1})
-        raise InputError(
-            f"article {odd[0]!r} is not in exactly one part", where="khabar/splits.yaml", expected="each once"
-        )
-    for part, documents in parts.items():
-        with atomic_write(folder / f"{part}.jsonl") as partial:
-            partial.write_bytes(b"".join(lines(documents)))
-    return {part: len(documents) for part, documents in parts.items()}
-
-
 def main() -> None:
-    """Write the files beside the articles."""
+    """Write the files next to the articles."""
     folder = Path(__file__).parent / "khabar" / "jsonl"
-    for part, count in release(folder).items():
+    for part, count in write_release(folder).items():
         print(f"{folder.name}/{part}.jsonl: {count} articles")
 
 

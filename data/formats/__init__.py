@@ -148,9 +148,9 @@ def write_documents(
         case "csv":
             write_lines(tabular.format_csv(counted), path)
         case "doccano":
-            write_lines(doccano.write(counted), path)
+            write_lines(doccano.format_lines(counted), path)
         case "labelstudio":
-            write_lines(label_studio.write(counted), path)
+            write_lines(label_studio.format_lines(counted), path)
         case "conll":
             lines = (conll.to_conll(document, options=options, audit=audit) for document in counted)
             write_lines(lines, path)

@@ -1,7 +1,7 @@
-"""brat: a folder of ``ID.txt`` with ``ID.ann`` beside it, offsets in code points.
+"""brat: a folder of pairs of ``ID.txt`` and ``ID.ann``; offsets are code points.
 
-A name over several lines has a fragment a line, ``T1<TAB>LABEL 0 5;6 10<TAB>surface``; fragments with other text between them
-are a discontinuous name. Relations, events, attributes and notes are counted and left.
+A name over several lines has one fragment per line, ``T1<TAB>LABEL 0 5;6 10<TAB>surface``. Fragments with other text between
+them make a discontinuous name. Relations, events, attributes and notes are counted and ignored.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from musamma.data.records import read_text
 from musamma.data.span_repair import CandidateSpan, RawDocument
 
 _SPAN = re.compile(r"(\S+) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")
-_OTHER = frozenset("REAMN#*")
+_IGNORED_TYPES = frozenset("REAMN#*")
 
 
 def read(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
-    """The documents below a folder, by path; the id is the path without suffix, relative to the folder.
+    """Read the documents below a folder, sorted by path. The id is the path relative to the folder, without suffix.
 
     Raises:
-        InputError: an ``.ann`` has no ``.txt``, or a line of it is no annotation; names file and line.
+        InputError: an ``.ann`` has no ``.txt``, or a line of it is not an annotation; names file and line.
     """
     for path in sorted(folder.rglob("*.ann")):
         if not path.with_suffix(".txt").is_file():
@@ -50,8 +50,8 @@ def read(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[Raw
             line = line.removesuffix("\r")
             where = f"{annotation}:{number}"
             if line.startswith("T"):
-                spans.append(_span(line, text, where, options))
-            elif line[:1] in _OTHER and line:
+                spans.append(_parse_span(line, text, where, options))
+            elif line[:1] in _IGNORED_TYPES and line:
                 audit.add("ignored_annotation", document=id, where=where, detail=line[:80])
             elif line.strip():
                 raise InputError(
@@ -61,44 +61,45 @@ def read(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[Raw
 
 
 def write(documents: Iterable[Document], folder: Path) -> int:
-    """Write documents into a folder, nested names among the others. Returns how many."""
+    """Write documents into a folder, nested names among the others. Returns the number of documents."""
     count = 0
     for document in documents:
         path = document_path(folder, document.id)
         names = sorted((*document.spans, *document.nested), key=lambda s: (s.start, -s.end))
         write_lines([document.text], path.with_name(path.name + ".txt"))
-        lines = (f"T{number}\t{_line(document, span)}\n" for number, span in enumerate(names, 1))
+        lines = (f"T{number}\t{_format_span(document, span)}\n" for number, span in enumerate(names, 1))
         write_lines(lines, path.with_name(path.name + ".ann"))
         count += 1
     return count
 
 
-def _line(document: Document, span: Span) -> str:
+def _format_span(document: Document, span: Span) -> str:
     surface = document.surface(span)
-    pieces = [(m.start() + span.start, m.end() + span.start) for m in re.finditer(r"[^\r\n]+", surface)]
-    pieces = pieces or [(span.start, span.end)]
-    offsets = ";".join(f"{start} {end}" for start, end in pieces)
-    return f"{span.label} {offsets}\t{' '.join(document.text[start:end] for start, end in pieces)}"
+    fragments = [(m.start() + span.start, m.end() + span.start) for m in re.finditer(r"[^\r\n]+", surface)]
+    fragments = fragments or [(span.start, span.end)]
+    offsets = ";".join(f"{start} {end}" for start, end in fragments)
+    return f"{span.label} {offsets}\t{' '.join(document.text[start:end] for start, end in fragments)}"
 
 
-def _span(line: str, text: str, where: str, options: ReadOptions) -> CandidateSpan:
+def _parse_span(line: str, text: str, where: str, options: ReadOptions) -> CandidateSpan:
     columns = line.split("\t", 2)
     match = _SPAN.fullmatch(columns[1]) if len(columns) > 1 else None
     if match is None:
         raise InputError(f"{line[:60]!r}", where=where, expected="'T1<TAB>LABEL START END<TAB>surface'")
-    pieces = [(int(start), int(end)) for start, end in (piece.split() for piece in match[2].split(";"))]
-    start, end = pieces[0][0], pieces[-1][1]
-    gaps = [text[a:b] for (_, a), (b, _) in pairwise(pieces)]
+    fragments = [(int(start), int(end)) for start, end in (fragment.split() for fragment in match[2].split(";"))]
+    start, end = fragments[0][0], fragments[-1][1]
+    gaps = [text[a:b] for (_, a), (b, _) in pairwise(fragments)]
     issue, detail = None, ""
-    inside = all(0 <= a <= b <= len(text) for a, b in pieces)
-    if any(gap.strip() for gap in gaps) or pieces != sorted(pieces):
+    inside = all(0 <= a <= b <= len(text) for a, b in fragments)
+    if any(gap.strip() for gap in gaps) or fragments != sorted(fragments):
         issue = "discontinuous" if options.discontinuous == "cover" else "discontinuous_dropped"
-        start, end = min(a for a, _ in pieces), max(b for _, b in pieces)
-        detail = f"{len(pieces)} fragments, {match[2]}"
-    elif inside and len(columns) > 2 and columns[2] != (surface := _surface(text, pieces)):
+        start, end = min(a for a, _ in fragments), max(b for _, b in fragments)
+        detail = f"{len(fragments)} fragments, {match[2]}"
+    elif inside and len(columns) > 2 and columns[2] != (surface := _surface(text, fragments)):
         issue, detail = "surface_mismatch", f"the file says {columns[2][:40]!r} and the text {surface[:40]!r}"
     return CandidateSpan(start, end, match[1], None, where, issue, detail)
 
 
-def _surface(text: str, pieces: list[tuple[int, int]]) -> str:
-    return " ".join(re.sub(r"[\r\n]", " ", text[start:end]) for start, end in pieces)
+def _surface(text: str, fragments: list[tuple[int, int]]) -> str:
+    """The surface as brat writes it, on one line."""
+    return " ".join(re.sub(r"[\r\n]", " ", text[start:end]) for start, end in fragments)

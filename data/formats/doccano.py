@@ -1,6 +1,6 @@
 """doccano's JSON lines: ``{"id": 1, "text": ..., "label": [[start, end, label], ...]}``, offsets in code points.
 
-Exports with relations hold ``"entities": [{"start_offset", "end_offset", "label"}]`` instead. Other keys become ``meta``.
+Exports with relations have ``"entities": [{"start_offset", "end_offset", "label"}]`` instead. Other keys become ``meta``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LABEL_KEYS = ("label", "labels", "entities")
 
 
 def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
-    """The documents of a doccano export.
+    """Read the documents of a doccano export.
 
     Raises:
-        InputError: a line is no JSON, has no text, or labels that are no spans; names file and line.
+        InputError: a line is not JSON, has no text, or has labels that are not spans; names file and line.
     """
     stem = file_stem(Path(path.name))
     for number, line in enumerate(checked(read_file(path, read_json_lines))):
@@ -34,24 +34,24 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
             raise InputError(
                 "no text", where=where, expected='an object with "text" and "label": [[start, end, label]]'
             )
-        held = [key for key in LABEL_KEYS if isinstance(record.get(key), list)]
-        if len(filled := [key for key in held if record[key]]) > 1:
+        keys = [key for key in LABEL_KEYS if isinstance(record.get(key), list)]
+        if len(filled := [key for key in keys if record[key]]) > 1:
             raise InputError(f"both {filled[0]!r} and {filled[1]!r}", where=where, expected="one list of spans")
-        spans = tuple(_span(item, f"{key}[{i}]", where) for key in held for i, item in enumerate(record[key]))
+        spans = tuple(_parse_span(item, f"{key}[{i}]", where) for key in keys for i, item in enumerate(record[key]))
         if relations := record.get("relations"):
             audit.add("ignored_annotation", where=where, detail=f"{len(relations)} relations", count=len(relations))
-        rest = {key: value for key, value in record.items() if key not in ("id", "text", "meta", "relations", *held)}
+        extra = {key: value for key, value in record.items() if key not in ("id", "text", "meta", "relations", *keys)}
         meta = record.get("meta")
         if isinstance(meta, dict):
-            rest = {**meta, **rest}
+            extra = {**meta, **extra}
         elif meta is not None:
-            rest["meta"] = meta
+            extra["meta"] = meta
         id = parse_id(record.get("id"), f"{stem}-{number:05d}", where)
-        yield RawDocument(id, record["text"], spans, meta=rest, where=where)
+        yield RawDocument(id, record["text"], spans, meta=extra, where=where)
 
 
-def write(documents: Iterable[Document]) -> Iterator[str]:
-    """The lines of a doccano import; nested names stand among the others."""
+def format_lines(documents: Iterable[Document]) -> Iterator[str]:
+    """Format documents for import into doccano, one per line, nested names among the others."""
     for document in documents:
         names = sorted((*document.spans, *document.nested), key=lambda s: (s.start, -s.end))
         record: dict[str, Any] = {
@@ -64,7 +64,7 @@ def write(documents: Iterable[Document]) -> Iterator[str]:
         yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE).decode()
 
 
-def _span(item: Any, name: str, where: str) -> CandidateSpan:
+def _parse_span(item: Any, name: str, where: str) -> CandidateSpan:
     if isinstance(item, dict):
         start, end, label = item.get("start_offset"), item.get("end_offset"), item.get("label")
     elif isinstance(item, list) and len(item) == 3:

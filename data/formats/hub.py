@@ -1,6 +1,6 @@
-"""Datasets of the Hugging Face hub or of a local folder, through the ``datasets`` library.
+"""Datasets of the Hugging Face hub or of a local folder, read with the ``datasets`` library.
 
-``hf:NAME``, ``hf:NAME:SPLIT``, ``hf:NAME@CONFIG:SPLIT`` or ``hf:FOLDER[:SPLIT]``. Without a split, all are read in turn.
+``hf:NAME``, ``hf:NAME:SPLIT``, ``hf:NAME@CONFIG:SPLIT`` or ``hf:FOLDER[:SPLIT]``. Without a split, all splits are read in turn.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _ADDRESS = re.compile(r"hf:(?P<name>[^:@]+)(?:@(?P<config>[^:@]+))?(?::(?P<split
 
 
 def read(address: str, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
-    """The rows of a dataset's split or splits: tokens with (named) tags, or text with spans.
+    """Read the rows of one or all splits of a dataset: tokens with (numbered) tags, or text with spans.
 
     Raises:
-        InputError: the address is none, the dataset or split is not there, or the hub cannot be reached.
+        InputError: the address is invalid, the dataset or split does not exist, or the hub cannot be reached.
     """
     match = _ADDRESS.fullmatch(address)
     if match is None:
@@ -61,7 +61,7 @@ def _load(address: str, name: str, config: str | None) -> Mapping[str, Any]:
             loaded = datasets.load_from_disk(name)
         else:
             loaded = datasets.load_dataset(name, config)
-    # The library lets errors of its network and file layers through, of many classes: each means that there is no data.
+    # The library raises errors of its network and file layers, of many classes. All of them mean that there is no data.
     except Exception as error:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(
@@ -74,21 +74,17 @@ def _load(address: str, name: str, config: str | None) -> Mapping[str, Any]:
 
 
 def _label_names(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """The label names of each column that holds label numbers, however deep."""
-    found = {}
-    for column, feature in features.items():
-        if names := _names(feature):
-            found[column] = names
-    return found
+    """Label names by column, for columns of label numbers, which may be nested in lists or structs."""
+    return {column: names for column, feature in features.items() if (names := _feature_names(feature))}
 
 
-def _names(feature: Any) -> Sequence[str] | None:
+def _feature_names(feature: Any) -> Sequence[str] | None:
     if isinstance(names := getattr(feature, "names", None), list):
         return names
     if hasattr(feature, "feature"):
-        return _names(feature.feature)
+        return _feature_names(feature.feature)
     if isinstance(feature, list | tuple):
-        return _names(feature[0]) if feature else None
+        return _feature_names(feature[0]) if feature else None
     if isinstance(feature, dict):
-        return next((names for key in ("label", "type") if (names := _names(feature.get(key)))), None)
+        return next((names for key in ("label", "type") if (names := _feature_names(feature.get(key)))), None)
     return None

@@ -1,14 +1,15 @@
-"""The inline format of the project's own corpus: ``قالت [واشنطن|GPE]``, one article a file, a YAML header on top.
+"""Inline markup, the format of the included corpus: ``قالت [واشنطن|GPE]``, one article per file, with a YAML header.
 
-The grammar: ``---``, YAML, ``---``, then the text. ``[surface|LABEL]`` marks a name, and may hold further names; a literal
-bracket is ``\\[`` or ``\\]``, a literal backslash ``\\\\``; ``|`` needs no escape, the last one before ``]`` ends the surface.
-Outermost names become ``spans``, the others ``nested``. Reading and writing are inverse to each other, character by character.
+The grammar: ``---``, YAML, ``---``, then the text. ``[surface|LABEL]`` is a name and may contain other names. A literal bracket is
+written ``\\[`` or ``\\]``, a literal backslash ``\\\\``. ``|`` needs no escape: the last one before ``]`` ends the surface.
+Outermost names become ``spans``, the others ``nested``. Reading and writing are inverse, character by character.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,17 @@ _FENCE = "---"
 
 
 def read_article(path: str | Path) -> Document:
-    """The article of one file; its id is the file's name without suffix, its ``meta`` the header.
+    """Read an article. Its id is the file's name without suffix, its ``meta`` the header.
 
     Raises:
-        InputError: the file cannot be read, is no UTF-8, or breaks the grammar; names file and line.
+        InputError: the file cannot be read, is not UTF-8, or violates the grammar; names file and line.
     """
     path = Path(path)
     return parse_article(read_bytes(path), id=file_stem(Path(path.name)), where=str(path))
 
 
 def parse_article(data: bytes, *, id: str, where: str) -> Document:
-    """An article from the bytes of its file. ``where`` names the file in errors."""
+    """Parse the bytes of an article's file; ``where`` names the file in errors."""
     content = decode_text(data, where).removeprefix("\ufeff")
     header, body, first_line = _split_header(content, where)
     meta = _parse_header(header, where)
@@ -43,18 +44,21 @@ def parse_article(data: bytes, *, id: str, where: str) -> Document:
 
 
 def parse_markup(text: str, *, where: str, first_line: int = 1) -> tuple[str, tuple[Span, ...], tuple[Span, ...]]:
-    """Plain text, outermost names and names inside names of a marked-up text without header.
+    """Parse a marked-up text without header.
 
     Args:
         text: the marked-up text.
         where: the file, for errors.
-        first_line: the line of the file on which ``text`` begins.
+        first_line: the line of the file on which ``text`` starts.
+
+    Returns:
+        The plain text, the outermost names, and the names inside names.
 
     Raises:
         InputError: a bracket is not closed or not opened, a name has no label or no surface, or a backslash escapes nothing.
     """
     out: list[str] = []
-    # An open name: offset of its first character, offset of the last bar in it, line it was opened on.
+    # Open names: offset of the first character, offset of the last bar, line of the opening bracket.
     stack: list[tuple[int, int | None, int]] = []
     spans: list[Span] = []
     nested: list[Span] = []
@@ -91,7 +95,7 @@ def parse_markup(text: str, *, where: str, first_line: int = 1) -> tuple[str, tu
             if bar == start:
                 raise InputError(f"a name {label} without surface", where=f"{where}:{line}", expected="[surface|LABEL]")
             (nested if stack else spans).append(Span(start, bar, label))
-            if stack:  # What follows the inner name cannot belong to a label begun before it.
+            if stack:  # A bar before the inner name cannot start the label of the outer one.
                 stack[-1] = (stack[-1][0], None, stack[-1][2])
         else:
             if character == "|" and stack:
@@ -110,10 +114,10 @@ def parse_markup(text: str, *, where: str, first_line: int = 1) -> tuple[str, tu
 
 
 def render_markup(document: Document) -> str:
-    """The marked-up text of a document, without header: the inverse of :func:`parse_markup`.
+    """Format a document as marked-up text without header: the inverse of :func:`parse_markup`.
 
     Raises:
-        InputError: a nested name is not inside a name or crosses another, or a label cannot be written.
+        InputError: a nested name is in no name or crosses one, or a label cannot be written.
     """
     names = [(s.start, -s.end, 0, s.label, s) for s in document.spans]
     names += [(s.start, -s.end, 1, s.label, s) for s in document.nested]
@@ -132,7 +136,7 @@ def render_markup(document: Document) -> str:
 
     for _, _, inner, _, name in sorted(names, key=lambda n: n[:4]):
         advance(name.start)
-        _check(document, name, open_names, bool(inner))
+        _check_name(document, name, open_names, bool(inner))
         pieces.append("[")
         open_names.append(name)
     advance(len(document.text))
@@ -140,7 +144,7 @@ def render_markup(document: Document) -> str:
 
 
 def render_article(document: Document) -> str:
-    """The whole file of a document, header included: the inverse of :func:`parse_article`."""
+    """Format a document as a file with header: the inverse of :func:`parse_article`."""
     header = ""
     if document.meta:
         try:
@@ -151,26 +155,16 @@ def render_article(document: Document) -> str:
 
 
 def read_articles(folder: Path) -> Iterator[tuple[Path, Document]]:
-    """The articles below a folder, by path; the id is the path without suffix, relative to the folder."""
+    """Read the articles below a folder, sorted by path. The id is the path relative to the folder, without suffix."""
     for path in sorted(folder.rglob("*.txt")):
-        document = read_article(path)
-        yield (
-            path,
-            Document(
-                path.relative_to(folder).with_suffix("").as_posix(),
-                document.text,
-                document.spans,
-                document.nested,
-                document.meta,
-            ),
-        )
+        yield path, replace(read_article(path), id=path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _escape(text: str) -> str:
     return re.sub(r"([\[\]\\])", r"\\\1", text)
 
 
-def _check(document: Document, name: Span, open_names: list[Span], inner: bool) -> None:
+def _check_name(document: Document, name: Span, open_names: list[Span], inner: bool) -> None:
     where = f"document {document.id!r}"
     if inner and (not open_names or name.end > open_names[-1].end):
         crossed = f"crosses {document.describe(open_names[-1])}" if open_names else "lies in no name"
@@ -178,7 +172,7 @@ def _check(document: Document, name: Span, open_names: list[Span], inner: bool) 
             f"nested span {document.describe(name)} {crossed}",
             where=where,
             expected="names inside names, which inline markup can hold",
-            remedy="write another format, e.g. musamma convert --to jsonl",
+            remedy="write another format, e.g. jsonl",
         )
     if not _LABEL.fullmatch(name.label):
         raise InputError(
@@ -187,7 +181,7 @@ def _check(document: Document, name: Span, open_names: list[Span], inner: bool) 
 
 
 def _split_header(content: str, where: str) -> tuple[str, str, int]:
-    """Header, body, and the line on which the body begins. A file without header has an empty one."""
+    """Header, body, and the line on which the body starts; an empty header if there is none."""
     lines = content.split("\n")
     if lines[0].rstrip("\r") != _FENCE:
         return "", content, 1
@@ -217,13 +211,13 @@ def _parse_header(header: str, where: str) -> Mapping[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as JSON has it: ``NO`` (Norway), ``2016-10-18`` and ``10:30`` stay strings."""
+    """Loads YAML with the types of JSON: ``NO`` (Norway), ``2016-10-18`` and ``10:30`` stay strings."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes dates plainly, as they are read, and quotes what other YAML readers would take for a boolean."""
+    """Writes dates without quotes, as they are read, and quotes strings that other YAML readers take for booleans."""
 
     yaml_implicit_resolvers: dict[str, Any] = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
@@ -232,7 +226,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_string(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    # PyYAML would fold these line breaks into plain ones; in double quotes it escapes them.
+    # PyYAML would turn these line breaks into plain ones; in double quotes it escapes them.
     style = '"' if any(character in "\x85\u2028\u2029\ufeff" for character in value) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 

@@ -152,7 +152,7 @@ def _read_tagged(
             audit.add("empty_token", where=where, detail="a row without tokens")
             continue
         id = parse_id(_first_cell(row, ID_COLUMNS), f"{stem}-{number:05d}", where)
-        yield assemble_document([sentence], id=id, scheme=scheme, starts=starts, options=options, audit=audit)
+        yield assemble_document([sentence], id=id, scheme=scheme, name_starts=starts, options=options, audit=audit)
 
 
 def _parse_sentence(

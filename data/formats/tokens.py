@@ -1,4 +1,4 @@
-"""Text and spans from tokens and tags, and back: shared by the formats that hold tokens."""
+"""Conversion between tokens with tags and text with spans, shared by the formats that hold tokens."""
 
 from __future__ import annotations
 
@@ -22,12 +22,19 @@ _TOKEN = re.compile(r"\S+")
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Tokens, the tags of each, and where each stands (``FILE:LINE``); ``opens`` if a document begins with it."""
+    """A sentence of tokens.
+
+    Args:
+        tokens: the tokens.
+        tags: the tags of each token.
+        where: file and line of each token.
+        starts_document: whether a document starts with this sentence.
+    """
 
     tokens: tuple[str, ...]
     tags: tuple[tuple[str, ...], ...]
     where: tuple[str, ...]
-    opens: bool = False
+    starts_document: bool = False
 
 
 def assemble_document(
@@ -35,17 +42,21 @@ def assemble_document(
     *,
     id: str,
     scheme: str,
-    starts: Counter[str],
+    name_starts: Counter[str],
     options: ReadOptions,
     audit: ImportAudit,
 ) -> RawDocument:
-    """One document from sentences: tokens parted by a space, sentences by a line break.
+    """Build a document from sentences, with a space between tokens and a line break between sentences.
 
     Names inside names become ``nested``.
 
     Args:
-        scheme: a key of ``SCHEMES``.
-        starts: how often each token begins a name in the corpus; used where clitics are rejoined.
+        sentences: the sentences of the document.
+        id: id of the document.
+        scheme: a key of ``TAG_SCHEMES``.
+        name_starts: frequency of each token as the first of a name in the corpus; used for rejoining clitics.
+        options: how to read.
+        audit: where changes are counted.
     """
     text: list[str] = []
     outer: list[CandidateSpan] = []
@@ -58,22 +69,24 @@ def assemble_document(
             if options.strict_tags:
                 raise InputError(f"{repair.problem}, at {token!r}", where=where, expected=f"valid {scheme.upper()}")
             audit.add("repaired_tag", document=id, where=where, detail=f"{repair.problem}, at {token!r}")
-        line, offsets = _text(sentence, names, id, options, audit)
+        line, offsets = _join_tokens(sentence, names, id, options, audit)
         end = -1
         for name in names:
             start = offsets[name.start][0]
-            if options.rejoin_clitics and (letters := hidden_proclitic_length(sentence.tokens[name.start], starts)):
+            if options.rejoin_clitics and (
+                letters := hidden_proclitic_length(sentence.tokens[name.start], name_starts)
+            ):
                 detail = (
                     f"{line[start : offsets[name.end - 1][1]]!r} {name.label}: the name begins {letters} letter later"
                 )
                 audit.add("proclitic_outside", document=id, where=sentence.where[name.start], detail=detail)
                 start += letters
             stop = offsets[name.end - 1][1]
-            found = CandidateSpan(base + start, base + stop, name.label, where=sentence.where[name.start])
+            candidate = CandidateSpan(base + start, base + stop, name.label, where=sentence.where[name.start])
             if stop <= end:
-                inner.append(found)
-            else:  # One that crosses an earlier name stays here, for the overlap policy to judge.
-                outer.append(found)
+                inner.append(candidate)
+            else:  # One that crosses an earlier name is left to the overlap policy.
+                outer.append(candidate)
                 end = stop
         text.append(line)
         base += len(line) + 1
@@ -83,28 +96,31 @@ def assemble_document(
 def build_tag_columns(
     document: Document, options: WriteOptions, audit: ImportAudit
 ) -> tuple[list[tuple[int, int]], list[list[str]]]:
-    """A document's tokens as offsets, and its tags: a column for the spans, with ``nested`` further ones for inner names.
+    """Build a document's tokens, as offsets, and its columns of tags.
 
-    A name that covers part of a token is widened to the token and counted; one whose token is taken is dropped and counted.
+    The first column is that of the spans; with the option ``nested``, more columns hold the nested names. A name that covers part
+    of a token is widened to the token and counted; one whose first token belongs to another name is dropped and counted.
     """
     if options.split_punctuation:
         tokens = word_offsets(document.text)
     else:
         tokens = [match.span() for match in _TOKEN.finditer(document.text)]
-    columns = []
-    for layer in _layers(document, options):
-        columns.append(encode_tags(_on_tokens(document, layer, tokens, audit), len(tokens), scheme=options.scheme))
+    columns = [
+        encode_tags(_align_to_tokens(document, layer, tokens, audit), len(tokens), scheme=options.scheme)
+        for layer in _build_layers(document, options)
+    ]
     return tokens, columns
 
 
-def breaks_before(document: Document, end: int, start: int) -> bool:
-    """Whether the text between two tokens, ``text[end:start]``, holds a line break that is in no name."""
+def has_sentence_break(document: Document, end: int, start: int) -> bool:
+    """Whether the text between two tokens, ``text[end:start]``, has a line break outside of names."""
     return "\n" in document.text[end:start] and not any(s.start < end and start < s.end for s in document.spans)
 
 
-def _text(
+def _join_tokens(
     sentence: Sentence, names: Sequence[TokenSpan], id: str, options: ReadOptions, audit: ImportAudit
 ) -> tuple[str, Sequence[tuple[int, int]]]:
+    """Text of a sentence, and start and end of each token in it."""
     if not options.rejoin_clitics:
         offsets = []
         end = -1
@@ -112,12 +128,11 @@ def _text(
             offsets.append((end + 1, end + 1 + len(token)))
             end += 1 + len(token)
         return " ".join(sentence.tokens), offsets
-    numbers: list[int | None] = [None] * len(sentence.tokens)
-    for number, name in reversed(
-        list(enumerate(names))
-    ):  # Outer names come first in the list and overwrite inner ones.
-        numbers[name.start : name.end] = [number] * (name.end - name.start)
-    joined = rejoin_clitics(sentence.tokens, numbers)
+    name_of_token: list[int | None] = [None] * len(sentence.tokens)
+    # In reverse, since outer names come first and must overwrite inner ones.
+    for index, name in reversed(list(enumerate(names))):
+        name_of_token[name.start : name.end] = [index] * (name.end - name.start)
+    joined = rejoin_clitics(sentence.tokens, name_of_token)
     audit.add("clitic_joined", count=joined.joined)
     audit.add("clitic_respelt", count=joined.respelt)
     for index in joined.apart:
@@ -128,8 +143,8 @@ def _text(
     return joined.text, joined.offsets
 
 
-def _layers(document: Document, options: WriteOptions) -> list[list[Span]]:
-    """Spans, then nested names, each layer without overlap."""
+def _build_layers(document: Document, options: WriteOptions) -> list[list[Span]]:
+    """Layers of spans without overlap: first the outermost spans, then the nested names."""
     layers: list[list[Span]] = [list(document.spans)]
     if options.nested:
         for span in sorted(document.nested, key=lambda s: (s.start, -s.end)):
@@ -142,25 +157,26 @@ def _layers(document: Document, options: WriteOptions) -> list[list[Span]]:
     return layers
 
 
-def _on_tokens(
+def _align_to_tokens(
     document: Document, spans: Iterable[Span], tokens: list[tuple[int, int]], audit: ImportAudit
 ) -> list[TokenSpan]:
+    """Convert spans to token indices; names that cannot be represented are dropped and counted."""
     starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
     names: list[TokenSpan] = []
-    taken = 0
+    next_free = 0
     for span in sorted(spans, key=lambda s: s.start):
         first, last = bisect_right(ends, span.start), bisect_left(starts, span.end)
         if first >= last:
             audit.add("no_token", document=document.id, detail=f"{document.describe(span)}: covers no token")
             continue
-        if first < taken:
+        if first < next_free:
             detail = f"{document.describe(span)}: its first token belongs to another name"
             audit.add("token_taken", document=document.id, detail=detail)
             continue
-        whole = tokens[first][0], tokens[last - 1][1]
-        if whole != (span.start, span.end):
-            detail = f"{document.describe(span)}: widened to {document.text[whole[0] : whole[1]]!r}"
+        start, end = tokens[first][0], tokens[last - 1][1]
+        if (start, end) != (span.start, span.end):
+            detail = f"{document.describe(span)}: widened to {document.text[start:end]!r}"
             audit.add("widened", document=document.id, detail=detail)
         names.append(TokenSpan(first, last, span.label))
-        taken = last
+        next_free = last
     return names

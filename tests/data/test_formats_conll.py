@@ -80,8 +80,8 @@ def test_scheme_can_be_named(tmp_path):
     ("content", "message"),
     [
         ("في O\nبغداد\n", r"sample\.conll:2: the token 'بغداد' has no tag"),
-        ("في O\n\nبغداد B_LOC\n", r"sample\.conll:3: 'B_LOC' is no tag"),
-        ("في O\nبغداد NNP\n", r"sample\.conll:2: 'NNP' is no tag"),
+        ("في O\n\nبغداد B_LOC\n", r"sample\.conll:3: 'B_LOC' is not a tag"),
+        ("في O\nبغداد NNP\n", r"sample\.conll:2: 'NNP' is not a tag"),
         (
             "في O\n".encode() + "بغداد B-LOC\n".encode("windows-1256"),
             r"sample\.conll:2: byte 0xc8 at byte 1 is not UTF-8",

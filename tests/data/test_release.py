@@ -19,7 +19,9 @@ FOLDER = Path(__file__).parents[2] / "data" / "corpora" / "khabar"
 @pytest.mark.parametrize("part", release.PARTS)
 def test_the_files_are_those_of_the_articles(part: str) -> None:
     path = FOLDER / "jsonl" / f"{part}.jsonl"
-    assert path.read_bytes() == b"".join(release.lines(load_khabar(part))), "run python -m musamma.data.corpora.release"
+    assert path.read_bytes() == b"".join(release.format_lines(load_khabar(part))), (
+        "run python -m musamma.data.corpora.release"
+    )
     read = list(read_documents(path))
     assert [(d.id, d.text, d.spans, d.nested) for d in read] == [
         (d.id, d.text, d.spans, d.nested) for d in load_khabar(part)
@@ -43,12 +45,12 @@ def test_datasets_loads_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_new_header_key_is_an_error() -> None:
     with pytest.raises(InputError, match="header key 'mood'"):
-        release.record(Document("a", "نص", meta={"mood": "calm"}))
+        release.to_record(Document("a", "نص", meta={"mood": "calm"}))
 
 
 def test_an_article_in_no_part_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = load_khabar()
     monkeypatch.setattr(release, "load_khabar", lambda part=None: everything if part is None else everything[:2])
     with pytest.raises(InputError, match="not in exactly one part"):
-        release.release(tmp_path)
+        release.write_release(tmp_path)
     assert list(tmp_path.iterdir()) == []
