@@ -6,46 +6,55 @@ from typing import Annotated
 
 import typer
 
-from musamma.cli.shared_options import MinScores, Thresholds, parse_min_scores
+from musamma.cli.shared_options import Device, MinScores, Thresholds, parse_min_scores
 
 
 def serve(
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A folder, a hub id, or a model that comes with the project.")
+        str, typer.Option("--model", "-m", help="A folder, a hub id, or a model included in the project.")
     ],
-    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")] = 8000,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ...; the GPU where there is one.")
-    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 for any free port.")
+    ] = 8000,
+    device: Device = None,
     max_characters: Annotated[
         int,
-        typer.Option("--max-characters", min=1, max=1_000_000, help="Characters of a request, all texts together."),
+        # A longer stretch without a space would take unbounded memory to tokenize.
+        typer.Option(
+            "--max-characters", min=1, max=1_000_000, help="Maximum characters per request, all texts together."
+        ),
     ] = 100_000,
-    max_texts: Annotated[int, typer.Option("--max-texts", min=1, max=100_000, help="Texts of a request.")] = 64,
+    max_texts: Annotated[int, typer.Option("--max-texts", min=1, max=100_000, help="Maximum texts per request.")] = 64,
     max_waiting: Annotated[
-        int, typer.Option("--max-waiting", min=1, max=10_000, help="Requests at once; further ones are told to wait.")
+        int,
+        typer.Option(
+            "--max-waiting",
+            min=1,
+            max=10_000,
+            help="Maximum number of concurrent requests; further ones get status 503.",
+        ),
     ] = 256,
     batch_wait_ms: Annotated[
         float,
         typer.Option(
-            "--batch-wait-ms", min=0, max=1000, help="Milliseconds to wait for other requests to tag together with."
+            "--batch-wait-ms", min=0, max=1000, help="Milliseconds to wait for further requests to tag in one batch."
         ),
     ] = 5.0,
     min_score: MinScores = None,
     thresholds: Thresholds = False,
 ) -> None:
-    """Tag texts that come over HTTP, and show a page to try it with; ends with Ctrl-C or SIGTERM."""
-    least, by_label = parse_min_scores(min_score or [])
+    """Tag texts over HTTP, with a web page to try it. Stop it with Ctrl-C or SIGTERM."""
+    minimum, by_label = parse_min_scores(min_score or [])
 
     from musamma.inference.tagger import Tagger
     from musamma.models.optional_packages import require_packages
 
     require_packages("fastapi", "uvicorn", extra="serve", purpose="runs the service")
-    tagger = Tagger(model, device=device, min_score=least, label_min_scores=by_label, thresholds=thresholds)
+    tagger = Tagger(model, device=device, min_score=minimum, label_min_scores=by_label, thresholds=thresholds)
 
     from musamma.inference.serve import Limits, create_app
-    from musamma.inference.serve.server import listen, listener_url, run
+    from musamma.inference.serve.server import listen, listener_url, run_server
 
     limits = Limits(
         max_characters=max_characters,
@@ -55,11 +64,12 @@ def serve(
     )
     app = create_app(tagger, limits=limits)
     with listen(host, port) as listener:
-        url, private = listener_url(listener)
+        url, is_private = listener_url(listener)
         typer.echo(f"{model} at {url}, until Ctrl-C", err=True)
-        if not private:
+        if not is_private:
             typer.echo(
-                f"{host} is not this machine alone: whoever can reach it can use it, there is no password", err=True
+                f"{host} is not limited to this machine: anyone who can reach it can use the service, without a password",
+                err=True,
             )
-        # Beside requests there are clients that look at the page, or keep a connection for the next request.
-        run(app, listener, max_connections=2 * max_waiting + 100)
+        # Other connections load the web page or are kept open for the next request.
+        run_server(app, listener, max_connections=2 * max_waiting + 100)

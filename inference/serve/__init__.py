@@ -1,4 +1,4 @@
-"""A small service: texts in over HTTP, their names out, and a page to try it with.
+"""The HTTP service: texts in, names out, and a web page to try it.
 
 Needs the packages of ``musamma[serve]``.
 """

@@ -1,4 +1,4 @@
-"""The service: tags texts that come over HTTP, those that wait together in one batch."""
+"""The service as an ASGI application: its routes, its errors and its OpenAPI description."""
 
 from __future__ import annotations
 
@@ -28,50 +28,50 @@ from musamma.inference.serve.web_page import HEADERS, read_script, read_style, r
 
 _DESCRIPTION = """Finds names in Arabic text.
 
-`start` and `end` of a name are half-open offsets in Unicode code points of the text as it was sent, or in UTF-16 code
-units where `"offsets": "utf16"` is asked for. Nothing of a text is rewritten."""
-_REASONS = {
-    400: "No JSON, or no UTF-8.",
-    408: "The body did not come in time.",
-    413: "More bytes, characters or texts than allowed.",
-    415: "Not sent as application/json.",
-    422: "JSON of another shape.",
+`start` and `end` of a name are half-open offsets in Unicode code points of the text as sent, or in UTF-16 code units
+with `"offsets": "utf16"`. The text itself is never changed."""
+_ERRORS = {
+    400: "The body is not JSON or not UTF-8.",
+    408: "The body did not arrive in time.",
+    413: "Too many bytes, characters or texts.",
+    415: "The body was not sent as application/json.",
+    422: "The JSON has an unexpected shape.",
     500: "The tagger failed.",
-    503: "Too many requests are waiting; see Retry-After.",
+    503: "Too many concurrent requests; see Retry-After.",
 }
 _RETRY_AFTER = 1
 
 
 class ServedTagger(Protocol):
-    """What is needed of a tagger."""
+    """The part of a tagger that the service uses."""
 
     model: str
 
     @property
     def labels(self) -> Sequence[str]:
-        """The labels that it knows."""
+        """The labels the tagger knows."""
 
     def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents with the names found in them, in order."""
+        """Yield the documents with the names found in them, in order."""
 
 
 def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI:
-    """The application, for ``uvicorn`` or any other ASGI server; one process of it holds one tagger.
+    """Create the application for ``uvicorn`` or another ASGI server. Each server process holds one tagger.
 
     Args:
-        tagger: called from one thread, never twice at a time.
-        limits: what bounds a request and the service's memory.
+        tagger: the tagger; called by one thread, never twice at the same time.
+        limits: the limits of requests.
     """
     bounds = limits or Limits()
-    batcher = RequestQueue(tagger.tag_documents, max_queue=bounds.max_waiting, wait=bounds.batch_wait)
+    queue = RequestQueue(tagger.tag_documents, max_queue=bounds.max_waiting, max_wait=bounds.batch_wait)
     release = version("musamma")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with batcher:
+        async with queue:
             yield
 
-    # The interactive pages of the documentation would load their scripts from elsewhere.
+    # The interactive pages (/docs, /redoc) would load scripts from other servers.
     app = FastAPI(
         title="Musamma",
         description=_DESCRIPTION,
@@ -83,92 +83,91 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
 
     @app.post(
         "/predict",
-        summary="The names in one text or several",
+        summary="Find the names in one text or several",
         response_model=PredictResponse,
-        responses={status: {"model": ErrorResponse, "description": reason} for status, reason in _REASONS.items()},
-        openapi_extra={"requestBody": {"required": True, "content": _content(PredictRequest)}},
+        responses={status: {"model": ErrorResponse, "description": text} for status, text in _ERRORS.items()},
+        openapi_extra={"requestBody": {"required": True, "content": _json_content(PredictRequest)}},
     )
     async def predict(request: Request) -> Response:
         try:
             try:
-                with batcher.admit():
-                    asked = parse_request(await read_body(request, bounds), bounds)
-                    tagged = await cancel_on_disconnect(request, batcher.tag(asked.documents))
-                    return _json(200, format_response(asked, tagged))
+                with queue.admit():
+                    parsed = parse_request(await read_body(request, bounds), bounds)
+                    tagged = await cancel_on_disconnect(request, queue.tag(parsed.documents))
+                    return _json_response(200, format_response(parsed, tagged))
             except QueueFull as full:
                 error = InputError(str(full), expected=f"at most {bounds.max_waiting}", remedy="try again in a second")
                 await read_body(request, bounds, refusal=Refusal(503, error, retry_after=_RETRY_AFTER))
                 raise
         except ClientDisconnect:
-            return Response(status_code=400)  # to nobody
+            return Response(status_code=400)  # Nobody receives it.
 
-    @app.get("/health", summary="Whether the service is up, and what it runs", response_model=HealthResponse)
+    @app.get("/health", summary="State of the service", response_model=HealthResponse)
     async def health() -> Response:
         state = {"status": "ok", "model": tagger.model, "labels": list(tagger.labels), "version": release}
-        return _json(200, orjson.dumps({**state, "waiting": batcher.active}))
+        return _json_response(200, orjson.dumps({**state, "waiting": queue.active}))
 
-    shown = render_page(labels=tagger.labels, version=release)
     assets = {
-        "/": (shown, "text/html"),
+        "/": (render_page(labels=tagger.labels, version=release), "text/html"),
         "/page.css": (read_style(), "text/css"),
         "/page.js": (read_script(), "text/javascript"),
     }
-    for path, (content, kind) in assets.items():
-        app.add_route(path, _asset(content, kind), include_in_schema=False)
-    _describe(app)
-    _answer_errors(app)
+    for path, (content, media_type) in assets.items():
+        app.add_route(path, _asset_route(content, media_type), include_in_schema=False)
+    _describe_request(app)
+    _add_error_handlers(app)
     return app
 
 
-def _answer_errors(app: FastAPI) -> None:
-    """Give every error the one shape."""
+def _add_error_handlers(app: FastAPI) -> None:
+    """Make every error an :class:`ErrorResponse`."""
 
     @app.exception_handler(Refusal)
-    async def refused(_: Request, refusal: Refusal) -> Response:
+    async def handle_refusal(_: Request, refusal: Refusal) -> Response:
         headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
-        return _failure(refusal.status, refusal.error, headers)
+        return _error_response(refusal.status, refusal.error, headers)
 
     @app.exception_handler(InputError)
-    async def unusable(_: Request, error: InputError) -> Response:
-        return _failure(422, error)
+    async def handle_input_error(_: Request, error: InputError) -> Response:
+        return _error_response(422, error)
 
     @app.exception_handler(HTTPException)
-    async def elsewhere(request: Request, error: HTTPException) -> Response:
-        found = InputError(
+    async def handle_http_error(request: Request, error: HTTPException) -> Response:
+        input_error = InputError(
             f"{request.method} {request.url.path[:80]}: {error.detail}",
             expected="POST /predict, GET /health or GET /openapi.json",
         )
-        return _failure(error.status_code, found, dict(error.headers or {}))
+        return _error_response(error.status_code, input_error, dict(error.headers or {}))
 
     @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> Response:
-        # What went wrong inside is for the log, where the server writes it.
-        return _failure(500, InputError("the tagger failed", remedy="see the log of the service"))
+    async def handle_failure(_: Request, error: Exception) -> Response:
+        # The server writes the error to its log; clients do not need to see internals.
+        return _error_response(500, InputError("the tagger failed", remedy="see the log of the service"))
 
 
-def _failure(status: int, error: InputError, headers: dict[str, str] | None = None) -> Response:
-    parts = {"where": error.where, "found": error.found, "expected": error.expected, "remedy": error.remedy}
-    answer = {"error": str(error), **{key: part for key, part in parts.items() if part}}
-    return _json(status, orjson.dumps(answer), headers)
+def _error_response(status: int, error: InputError, headers: dict[str, str] | None = None) -> Response:
+    fields = {"where": error.where, "found": error.found, "expected": error.expected, "remedy": error.remedy}
+    body = {"error": str(error), **{key: value for key, value in fields.items() if value}}
+    return _json_response(status, orjson.dumps(body), headers)
 
 
-def _json(status: int, content: bytes, headers: dict[str, str] | None = None) -> Response:
-    fixed = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    return Response(content, status, media_type="application/json", headers={**fixed, **(headers or {})})
+def _json_response(status: int, content: bytes, headers: dict[str, str] | None = None) -> Response:
+    defaults = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    return Response(content, status, media_type="application/json", headers={**defaults, **(headers or {})})
 
 
-def _asset(content: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+def _asset_route(content: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     async def asset(_: Request) -> Response:
-        return Response(content, media_type=kind, headers=HEADERS)
+        return Response(content, media_type=media_type, headers=HEADERS)
 
     return asset
 
 
-def _content(model: type[PredictRequest]) -> dict[str, Any]:
+def _json_content(model: type[PredictRequest]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
 
 
-def _describe(app: FastAPI) -> None:
-    """Put what is asked into the description too: the body is read by hand, so FastAPI does not know of it."""
+def _describe_request(app: FastAPI) -> None:
+    """Add the schema of the request to the description. FastAPI does not know it, because the body is not parsed by FastAPI."""
     schema = PredictRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     app.openapi()["components"]["schemas"] |= {**schema.pop("$defs"), PredictRequest.__name__: schema}

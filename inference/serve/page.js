@@ -1,70 +1,71 @@
 "use strict";
-// Texts get into the page as text nodes only, never as markup.
+// Text is inserted as text nodes only, never as markup.
 
 const byId = (id) => document.getElementById(id);
-const area = byId("text"), tagButton = byId("tag"), least = byId("least");
-let found = null; // the document that is shown, its offsets in UTF-16 units, as strings have them here
+const textArea = byId("text"), tagButton = byId("tag"), minScore = byId("min-score");
+let tagged = null; // the document shown, with offsets in UTF-16 units as JavaScript's strings have them
 
-function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+function createElement(name, className, text) {
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
 }
 
-// A label is free text: as a class only its letters count, as in the pages that `musamma predict` writes.
+// A label may hold any character; its class consists of its letters and digits, as in the pages of `musamma predict`.
 const classOf = (label) => label.replace(/[^\p{L}\p{N}]/gu, "");
 
-function say(arabic, english, detail) {
-  const line = byId("status"), second = element("small", "", english);
-  line.classList.toggle("wrong", detail !== undefined);
-  second.lang = "en";
-  second.dir = "ltr";
-  line.replaceChildren(arabic, " ", second);
+// A status with a `detail`, even an empty one, is an error.
+function showStatus(arabic, english, detail) {
+  const status = byId("status"), translation = createElement("small", "", english);
+  status.classList.toggle("error", detail !== undefined);
+  translation.lang = "en";
+  translation.dir = "ltr";
+  status.replaceChildren(arabic, " ", translation);
   if (detail) {
-    const told = element("bdi", "", detail);
-    told.dir = "auto";
-    line.append(told);
+    const element = createElement("bdi", "", detail);
+    element.dir = "auto";
+    status.append(element);
   }
 }
 
-const kept = () => found.spans.filter((span) => span.score >= Number(least.value));
+const shownSpans = () => tagged.spans.filter((span) => span.score >= Number(minScore.value));
 
 function drawLegend(spans) {
   const counts = new Map();
-  for (const { label } of found.spans) counts.set(label, 0);
+  for (const { label } of tagged.spans) counts.set(label, 0);
   for (const { label } of spans) counts.set(label, counts.get(label) + 1);
   byId("legend").replaceChildren(...[...counts].sort().map(([label, count]) => {
-    const item = element("li");
-    item.append(element("mark", classOf(label), `${label} ${count}`));
+    const item = createElement("li");
+    item.append(createElement("mark", classOf(label), `${label} ${count}`));
     return item;
   }));
 }
 
 function drawText(spans) {
-  const text = found.text, parts = [];
-  let at = 0;
+  const text = tagged.text, nodes = [];
+  let position = 0;
   spans.forEach((span, index) => {
-    parts.push(text.slice(at, span.start));
-    const mark = element("mark", classOf(span.label), text.slice(span.start, span.end));
+    nodes.push(text.slice(position, span.start));
+    const mark = createElement("mark", classOf(span.label), text.slice(span.start, span.end));
     mark.title = `${span.label} ${span.score.toFixed(3)}`;
-    parts.push(mark);
-    // The label stands behind the word that the name ends in, so that it does not part the word's letters.
-    const next = index + 1 < spans.length ? spans[index + 1].start : text.length;
-    const rest = text.slice(span.end, next).match(/^[\p{L}\p{M}\p{N}\u0640\u200c\u200d]*/u)[0];
-    const tag = element("small", classOf(span.label), `${span.label} ${span.score.toFixed(2)}`);
-    tag.dir = "auto";
-    parts.push(rest, tag);
-    at = span.end + rest.length;
+    nodes.push(mark);
+    // The label follows the word in which the name ends, so that it does not separate the letters of the word.
+    const nextStart = index + 1 < spans.length ? spans[index + 1].start : text.length;
+    const restOfWord = text.slice(span.end, nextStart).match(/^[\p{L}\p{M}\p{N}\u0640\u200c\u200d]*/u)[0];
+    const label = createElement("small", classOf(span.label), `${span.label} ${span.score.toFixed(2)}`);
+    label.dir = "auto";
+    nodes.push(restOfWord, label);
+    position = span.end + restOfWord.length;
   });
-  parts.push(text.slice(at));
-  byId("tagged").replaceChildren(...parts);
+  nodes.push(text.slice(position));
+  byId("tagged").replaceChildren(...nodes);
 }
 
 function draw() {
-  byId("shown-least").textContent = Number(least.value).toFixed(2);
-  if (!found) return;
-  const spans = kept();
+  byId("shown-min-score").textContent = Number(minScore.value).toFixed(2);
+  if (!tagged) return;
+  const spans = shownSpans();
   drawLegend(spans);
   drawText(spans);
   byId("result").hidden = false;
@@ -73,56 +74,56 @@ function draw() {
 async function tag() {
   if (tagButton.disabled) return;
   tagButton.disabled = true;
-  say("يجري الاستخراج…", "Tagging…");
+  showStatus("يجري الاستخراج…", "Tagging…");
   try {
-    const text = area.value.toWellFormed ? area.value.toWellFormed() : area.value;
+    const text = textArea.value.toWellFormed ? textArea.value.toWellFormed() : textArea.value;
     const response = await fetch("predict", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ text, offsets: "utf16" }),
     });
-    const answer = await response.json().catch(() => ({ error: `HTTP ${response.status}` }));
+    const body = await response.json().catch(() => ({ error: `HTTP ${response.status}` }));
     if (!response.ok) {
-      say("تعذّر الاستخراج.", "It could not be tagged.", answer.error);
+      showStatus("تعذّر الاستخراج.", "Tagging failed.", body.error);
       return;
     }
-    [found] = answer.documents;
+    [tagged] = body.documents;
     draw();
-    const count = found.spans.length;
-    say(count ? `عدد الأسماء: ${count}` : "لا أسماء في النص.", count ? `Names: ${count}` : "No names.");
+    const count = tagged.spans.length;
+    showStatus(count ? `عدد الأسماء: ${count}` : "لا أسماء في النص.", count ? `Names: ${count}` : "No names.");
   } catch (error) {
-    say("لا يصل الخادم.", "The service cannot be reached.", String(error));
+    showStatus("لا يصل الخادم.", "The service cannot be reached.", String(error));
   } finally {
     tagButton.disabled = false;
   }
 }
 
-// Copied are code points, which musamma's files count in.
-function asJson() {
-  const points = (offset) => [...found.text.slice(0, offset)].length;
-  const spans = kept().map((span) => ({ ...span, start: points(span.start), end: points(span.end) }));
-  return JSON.stringify({ text: found.text, spans }, null, 2);
+// The copied offsets count code points, as in Musamma's files.
+function toJson() {
+  const codePoints = (offset) => [...tagged.text.slice(0, offset)].length;
+  const spans = shownSpans().map((span) => ({ ...span, start: codePoints(span.start), end: codePoints(span.end) }));
+  return JSON.stringify({ text: tagged.text, spans }, null, 2);
 }
 
 async function copy() {
-  const json = asJson();
+  const json = toJson();
   try {
     await navigator.clipboard.writeText(json);
   } catch {
-    // Without HTTPS there is no clipboard but on the machine itself.
-    const hidden = element("textarea", "", "");
-    hidden.value = json;
-    document.body.append(hidden);
-    hidden.select();
-    const done = document.execCommand("copy");
-    hidden.remove();
+    // Without HTTPS, browsers offer the clipboard only to pages from the same machine.
+    const temporary = createElement("textarea", "", "");
+    temporary.value = json;
+    document.body.append(temporary);
+    temporary.select();
+    const copied = document.execCommand("copy");
+    temporary.remove();
     byId("copy").focus();
-    if (!done) {
-      say("تعذّر النسخ.", "It could not be copied.", "");
+    if (!copied) {
+      showStatus("تعذّر النسخ.", "Copying failed.", "");
       return;
     }
   }
-  say("نُسخ.", "Copied.");
+  showStatus("نُسخ.", "Copied.");
 }
 
 byId("form").addEventListener("submit", (event) => {
@@ -136,8 +137,8 @@ document.addEventListener("keydown", (event) => {
   }
 });
 byId("example").addEventListener("click", (event) => {
-  area.value = event.currentTarget.dataset.text;
+  textArea.value = event.currentTarget.dataset.text;
   tag();
 });
-least.addEventListener("input", draw);
+minScore.addEventListener("input", draw);
 byId("copy").addEventListener("click", copy);

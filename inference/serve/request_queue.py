@@ -1,4 +1,4 @@
-"""Requests that wait at the same time are tagged together, in one thread, and each is handed its part."""
+"""The request queue: requests that wait at the same time are tagged in one batch, in one thread."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import Self
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 
-#: Characters that are tagged together at most, but for a request that is longer by itself.
+#: Maximum number of characters in a batch. A longer request is a batch of its own.
 BATCH_CHARACTERS = 32_768
 
 
 class QueueFull(RuntimeError):
-    """All max_queue are taken."""
+    """The maximum number of concurrent requests is reached."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """A request's documents, in line.
+    """The documents of a waiting request.
 
     Args:
-        documents: what to tag.
-        size: characters of all of them, and one a document.
-        arrived: when it came, in the loop's seconds.
-        result: where its part goes.
+        documents: the documents to tag.
+        size: their characters plus one per document.
+        arrived: arrival time, in seconds of the event loop's clock.
+        result: receives the tagged documents.
     """
 
     documents: Sequence[Document]
@@ -40,16 +40,16 @@ class _Job:
 
 
 class RequestQueue:
-    """Tags what is in line, batch by batch, first come, first served; entered with ``async with``.
+    """Tags waiting requests batch by batch, first come, first served. Use it with ``async with``.
 
     Args:
-        tag: gives documents with the names in them, in order; only one thread calls it.
-        max_queue: requests that may be in the house at once.
-        wait: seconds that a request waits at most for others to be tagged with, while the tagger is idle.
-        characters: what a batch holds at most.
+        tag: returns documents with the names found in them, in order; called by one thread only.
+        max_queue: maximum number of concurrent requests.
+        max_wait: seconds an idle tagger waits for further requests to fill a batch.
+        max_characters: maximum number of characters in a batch.
 
     Attributes:
-        taken: how many max_queue are taken.
+        active: requests that are being read, waiting or being tagged.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class RequestQueue:
         tag: Callable[[Sequence[Document]], Iterable[Document]],
         *,
         max_queue: int,
-        wait: float,
-        characters: int = BATCH_CHARACTERS,
+        max_wait: float,
+        max_characters: int = BATCH_CHARACTERS,
     ) -> None:
-        self._tag, self._max_queue, self._wait, self._characters = tag, max_queue, wait, characters
+        self._tag, self._max_queue, self._max_wait, self._max_characters = tag, max_queue, max_wait, max_characters
         self.active = 0
         self._queue: deque[_Job] = deque()
         self._wakeup = asyncio.Event()
@@ -82,10 +82,10 @@ class RequestQueue:
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """A place for one request, from before it is read until its part is handed over.
+        """Count a request as active, from before its body is read until its documents are tagged.
 
         Raises:
-            Full: there is none.
+            QueueFull: the maximum number of concurrent requests is reached.
         """
         if self.active >= self._max_queue:
             raise QueueFull(f"{self.active} requests are waiting")
@@ -96,10 +96,10 @@ class RequestQueue:
             self.active -= 1
 
     async def tag(self, documents: Sequence[Document]) -> list[Document]:
-        """The documents with the names found in them, in order. Cancelled, it leaves the line.
+        """Tag documents, in order. If cancelled, the request leaves the queue.
 
         Raises:
-            InputError: the tagger cannot take one of them.
+            InputError: the tagger cannot process a document.
             RuntimeError: the tagger failed.
         """
         loop = asyncio.get_running_loop()
@@ -114,61 +114,62 @@ class RequestQueue:
                 self._queue.remove(job)
 
     async def _work(self) -> None:
+        """Tag batch after batch until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            batch = await self._next()
+            batch = await self._next_batch()
             try:
-                results = await loop.run_in_executor(self._thread, self._results, batch)
+                results = await loop.run_in_executor(self._thread, self._tag_batch, batch)
             except asyncio.CancelledError:
                 for job in batch:
                     job.result.cancel()
                 raise
             for job, result in zip(batch, results, strict=True):
-                if job.result.done():  # The client has gone.
+                if job.result.done():  # The client has disconnected.
                     continue
                 if isinstance(result, Exception):
                     job.result.set_exception(result)
                 else:
                     job.result.set_result(result)
 
-    async def _next(self) -> list[_Job]:
-        """The next batch, once there is one to tag and it is full or its first request has waited long enough."""
+    async def _next_batch(self) -> list[_Job]:
+        """Wait until the queue fills a batch or its first request has waited long enough; then take the batch."""
         loop = asyncio.get_running_loop()
         while True:
             if not self._queue:
-                left = None
-            elif sum(job.size for job in self._queue) >= self._characters:
+                remaining = None
+            elif sum(job.size for job in self._queue) >= self._max_characters:
                 break
             else:
-                left = self._queue[0].arrived + self._wait - loop.time()
-                if left <= 0:
+                remaining = self._queue[0].arrived + self._max_wait - loop.time()
+                if remaining <= 0:
                     break
             self._wakeup.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(remaining):
                     await self._wakeup.wait()
         batch = [self._queue.popleft()]
         size = batch[0].size
-        while self._queue and size + self._queue[0].size <= self._characters:
+        while self._queue and size + self._queue[0].size <= self._max_characters:
             batch.append(self._queue.popleft())
             size += batch[-1].size
         return batch
 
-    def _results(self, batch: Sequence[_Job]) -> list[list[Document] | Exception]:
-        """Each request's part, or why there is none; called in the tagger's thread."""
-        given = [document for job in batch for document in job.documents]
+    def _tag_batch(self, batch: Sequence[_Job]) -> list[list[Document] | Exception]:
+        """Return the tagged documents of each request, or the error. Runs in the tagger's thread."""
+        documents = [document for job in batch for document in job.documents]
         try:
-            tagged = list(self._tag(given))
-            if len(tagged) != len(given):
-                raise RuntimeError(f"{len(given)} documents came back as {len(tagged)}")
-        # A panic of the tokenizer's is no Exception, and must not end the thread's work either.
+            tagged = list(self._tag(documents))
+            if len(tagged) != len(documents):
+                raise RuntimeError(f"{len(documents)} documents came back as {len(tagged)}")
+        # A panic of the tokenizer (in Rust) is not an Exception, and must not end the worker either.
         except BaseException as error:
-            if len(batch) > 1:
-                return [self._results([job])[0] for job in batch]
+            if len(batch) > 1:  # Only the request that caused the error may fail.
+                return [self._tag_batch([job])[0] for job in batch]
             if isinstance(error, InputError):
                 return [error]
             failure = RuntimeError(f"the tagger failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
             return [failure]
-        rest = iter(tagged)
-        return [list(islice(rest, len(job.documents))) for job in batch]
+        remaining = iter(tagged)
+        return [list(islice(remaining, len(job.documents))) for job in batch]

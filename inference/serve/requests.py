@@ -1,4 +1,4 @@
-"""How much a request may hold, and what a client is told that it cannot have."""
+"""Limits of requests, reading their bodies, and the errors for requests that are refused."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from starlette.requests import ClientDisconnect, Request
 
 from musamma.data.errors import InputError
 
-#: The most characters of a request that can be allowed: cutting a longer stretch without a space takes memory without bound.
-MAX_CHARACTERS = 10**6
-# The longest way to write a character in JSON: "\ud83d\ude00".
-_BYTES_A_CHARACTER = 12
-_BYTES_BESIDE = 64 * 2**10
+# The longest spelling of a character in JSON: "\ud83d\ude00".
+_BYTES_PER_CHARACTER = 12
+# Bytes of a body beside its texts.
+_EXTRA_BYTES = 64 * 2**10
+# A refused body is read for this number of bytes and seconds.
+_DISCARDED_BYTES, _DISCARD_SECONDS = 16 * 2**20, 5.0
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What bounds the service's memory.
+    """Limits of requests, which bound the memory of the service.
 
     Args:
-        max_characters: Unicode characters of all texts of a request together.
-        max_texts: texts of a request.
-        max_waiting: requests that are read, waiting or tagged at once.
-        batch_wait: seconds that a request waits at most for others to be tagged with.
-        read_timeout: seconds in which a request's body must have come.
+        max_characters: maximum number of Unicode characters in the texts of a request.
+        max_texts: maximum number of texts in a request.
+        max_waiting: maximum number of concurrent requests, whether being read, waiting or being tagged.
+        batch_wait: seconds an idle tagger waits for further requests to fill a batch.
+        read_timeout: seconds a client has to send the body.
     """
 
     max_characters: int = 100_000
@@ -38,17 +41,17 @@ class Limits:
 
     @property
     def max_bytes(self) -> int:
-        """Bytes of a request's body: as many characters as are allowed, however they are written, and 64 KiB."""
-        return _BYTES_A_CHARACTER * self.max_characters + _BYTES_BESIDE
+        """Maximum number of bytes in a body: the maximum number of characters in their longest spelling, and 64 KiB."""
+        return _BYTES_PER_CHARACTER * self.max_characters + _EXTRA_BYTES
 
 
 class Refusal(Exception):
-    """A request that is not served.
+    """A request that is refused.
 
     Args:
         status: the HTTP status.
-        error: what is wrong with it.
-        retry_after: seconds after which it may be served.
+        error: the reason.
+        retry_after: seconds after which the client may try again.
     """
 
     def __init__(self, status: int, error: InputError, *, retry_after: int | None = None) -> None:
@@ -56,32 +59,27 @@ class Refusal(Exception):
         self.status, self.error, self.retry_after = status, error, retry_after
 
 
-# Of what is refused, so many bytes and seconds are read.
-_DISCARDED, _PATIENCE = 16 * 2**20, 5.0
-
-_T = TypeVar("_T")
-
-
 async def read_body(request: Request, limits: Limits, *, refusal: Refusal | None = None) -> bytes:
-    """The body of a request.
+    """Read the body of a request.
 
-    What is refused is read for a while, and thrown away: many clients listen only when they have sent all.
+    The body of a refused request is read for a while and discarded, because many clients read the response only after they
+    have sent everything.
 
     Args:
         request: a request whose body has not been read.
-        limits: how long it may be, and may take.
-        refusal: why it is not served, whatever its body.
+        limits: the maximum length and time.
+        refusal: the reason to refuse the request whatever its body.
 
     Raises:
-        Refusal: the one that is given, or it is no JSON by its own account, longer than allowed or too slow.
-        ClientDisconnect: the client has gone.
+        Refusal: the one given, or the body is not declared as JSON, too long or too slow.
+        ClientDisconnect: the client has disconnected.
     """
-    refusal = refusal or _refusal(request, limits)
-    if refusal and "expect" in request.headers:  # It listens before it sends.
+    refusal = refusal or _check_headers(request, limits)
+    if refusal and "expect" in request.headers:  # This client waits for a response before it sends the body.
         raise refusal
     body, size = bytearray(), 0
     try:
-        async with asyncio.timeout(min(limits.read_timeout, _PATIENCE) if refusal else limits.read_timeout):
+        async with asyncio.timeout(min(limits.read_timeout, _DISCARD_SECONDS) if refusal else limits.read_timeout):
             async for chunk in request.stream():
                 size += len(chunk)
                 if refusal is None and size > limits.max_bytes:
@@ -89,55 +87,55 @@ async def read_body(request: Request, limits: Limits, *, refusal: Refusal | None
                     body.clear()
                 if refusal is None:
                     body += chunk
-                elif size > limits.max_bytes + _DISCARDED:
+                elif size > limits.max_bytes + _DISCARDED_BYTES:
                     break
     except TimeoutError:
         found = f"{size:,} bytes of the body after {limits.read_timeout:g} seconds"
-        refusal = refusal or Refusal(408, InputError(found, expected="all of it"))
+        refusal = refusal or Refusal(408, InputError(found, expected="the whole body"))
     if refusal:
         raise refusal
     return bytes(body)
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """The outcome of the work, which is cancelled where the client leaves before.
+    """Return the result of a coroutine; cancel it if the client disconnects first.
 
     Args:
         request: a request whose body has been read.
-        work: what the client waits for.
+        work: the coroutine.
 
     Raises:
-        ClientDisconnect: the client has gone.
+        ClientDisconnect: the client has disconnected.
     """
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
+    disconnecting = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientDisconnect
         return working.result()
     finally:
         working.cancel()
-        leaving.cancel()
-        # A job that is given up must have left the line before its place is free.
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        disconnecting.cancel()
+        # The cancelled job must have left the queue before the request stops counting as active.
+        await asyncio.gather(working, disconnecting, return_exceptions=True)
 
 
-async def _left(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _refusal(request: Request, limits: Limits) -> Refusal | None:
-    """What a request's header says against it."""
-    # Any page of the web may have a browser send a form or plain text here, but not JSON.
-    kind = request.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() != "application/json":
-        found = f"Content-Type {kind[:80]!r}" if kind else "no Content-Type"
+def _check_headers(request: Request, limits: Limits) -> Refusal | None:
+    """Return the reason to refuse a request because of its headers, if there is one."""
+    # Any web page can make a browser send a form or plain text here, but not JSON.
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        found = f"Content-Type {content_type[:80]!r}" if content_type else "no Content-Type"
         remedy = "send the header, e.g. with curl --json"
         return Refusal(415, InputError(found, expected="application/json", remedy=remedy))
-    announced = request.headers.get("content-length", "")
-    too_long = announced.isascii() and announced.isdigit() and int(announced[:20]) > limits.max_bytes
+    length = request.headers.get("content-length", "")
+    too_long = length.isascii() and length.isdigit() and int(length[:20]) > limits.max_bytes
     return _too_long(limits) if too_long else None
 
 
@@ -148,6 +146,6 @@ def _too_long(limits: Limits) -> Refusal:
             "the body is too long",
             where="request body",
             expected=f"at most {limits.max_bytes:,} bytes",
-            remedy="send fewer or shorter texts a request",
+            remedy="send fewer or shorter texts per request",
         ),
     )

@@ -1,4 +1,4 @@
-"""What is asked and answered: the JSON of ``/predict`` and ``/health``."""
+"""The JSON of requests and responses: pydantic models that describe it, and functions that parse and format it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,27 @@ from musamma.inference.serve.requests import Limits, Refusal
 
 _BODY = "request body"
 _SHAPES = ("text", "texts", "documents")
+# Pydantic's error types whose message is replaced.
 _EXPECTED = {"model_type": "a JSON object", "string_too_short": "a string that is not empty"}
-_BEYOND = re.compile("[\U00010000-\U0010ffff]")
+# Characters that take two UTF-16 code units.
+_TWO_UNITS = re.compile("[\U00010000-\U0010ffff]")
+
+
+# Models
 
 
 class InputDocument(BaseModel):
-    """A document to be tagged."""
+    """A document to tag."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     id: Annotated[str, Field(min_length=1)]
     text: str
-    meta: dict[str, Any] | None = Field(None, description="Comes back as it is.")
+    meta: dict[str, Any] | None = Field(None, description="Returned unchanged.")
 
 
 class PredictRequest(BaseModel):
-    """Texts to be tagged, in one of three shapes."""
+    """Texts to tag, in one of three shapes."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -53,13 +58,13 @@ class PredictRequest(BaseModel):
     )
     offsets: Literal["code_points", "utf16"] = Field(
         "code_points",
-        description="What start and end count: Unicode code points (as Python does), or UTF-16 code units "
-        "(as JavaScript, Java and C# do). They differ behind characters beyond U+FFFF, such as most emoji.",
+        description="The unit of start and end: Unicode code points (as in Python), or UTF-16 code units "
+        "(as in JavaScript, Java and C#). They differ after characters beyond U+FFFF, such as most emoji.",
     )
 
 
 class Name(BaseModel):
-    """A name in a text: ``text`` is what stands from ``start`` to before ``end`` in the text as it was sent."""
+    """A name in a text: ``text`` holds the characters from ``start`` up to, not including, ``end`` of the text as sent."""
 
     start: int
     end: int
@@ -69,12 +74,12 @@ class Name(BaseModel):
 
 
 class TaggedDocument(BaseModel):
-    """A document with the names found in it; of ``text`` and ``texts``, the id is the number in the request, from 0."""
+    """A document with the names found in it. For ``text`` and ``texts`` the id is the index in the request, from 0."""
 
     id: str
     text: str
     spans: list[Name]
-    meta: dict[str, Any] | None = Field(None, description="As it was sent; absent where none was.")
+    meta: dict[str, Any] | None = Field(None, description="As sent; absent if none was sent.")
 
 
 class PredictResponse(BaseModel):
@@ -91,11 +96,11 @@ class HealthResponse(BaseModel):
     model: str
     labels: list[str]
     version: str
-    waiting: int = Field(description="Requests that are read, waiting or tagged.")
+    waiting: int = Field(description="Requests that are being read, waiting or being tagged.")
 
 
 class ErrorResponse(BaseModel):
-    """Why a request was not served: ``error`` is one line that holds what there is of the rest."""
+    """The reason a request failed: ``error`` is one line that includes all other fields."""
 
     error: str
     where: str | None = None
@@ -104,15 +109,18 @@ class ErrorResponse(BaseModel):
     remedy: str | None = None
 
 
+# Parsing requests
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedRequest:
-    """A request that can be served.
+    """A valid request.
 
     Args:
-        documents: what to tag.
-        metas: the ``meta`` of each as JSON, ``None`` where there is none.
-        min_score: the lowest score that a name may have.
-        offsets: what to count offsets in.
+        documents: the documents to tag.
+        metas: the ``meta`` of each document as JSON; ``None`` if it has none.
+        min_score: the minimum score of a name.
+        offsets: the unit of offsets.
     """
 
     documents: tuple[Document, ...]
@@ -122,10 +130,10 @@ class ParsedRequest:
 
 
 def parse_request(body: bytes, limits: Limits) -> ParsedRequest:
-    """What a request's body asks for.
+    """Parse the body of a request.
 
     Raises:
-        Refusal: it is no JSON, not of the shape that is documented, or asks for too much.
+        Refusal: it is not JSON, does not match :class:`PredictRequest`, or exceeds a limit.
     """
     try:
         value = parse_json(body, _BODY)
@@ -133,75 +141,40 @@ def parse_request(body: bytes, limits: Limits) -> ParsedRequest:
         raise Refusal(400, InputError(error.found, where=_BODY, expected=error.expected)) from None
     _check_size(value, limits)
     try:
-        question = PredictRequest.model_validate(value)
+        request = PredictRequest.model_validate(value)
     except ValidationError as error:
-        raise Refusal(422, _mistake(error)) from None
-    given = [shape for shape in _SHAPES if getattr(question, shape) is not None]
-    if len(given) != 1:
-        found = " and ".join(map(repr, given)) or "no text"
+        raise Refusal(422, _first_error(error)) from None
+    shapes = [shape for shape in _SHAPES if getattr(request, shape) is not None]
+    if len(shapes) != 1:
+        found = " and ".join(map(repr, shapes)) or "no text"
         raise Refusal(422, InputError(found, where=_BODY, expected=f"one of {', '.join(map(repr, _SHAPES))}"))
-    items = question.documents
+    items = request.documents
     if items is None:
-        texts = [question.text] if question.text is not None else question.texts or []
+        texts = [request.text] if request.text is not None else request.texts or []
         items = [InputDocument(id=str(index), text=text, meta=None) for index, text in enumerate(texts)]
     characters = sum(len(item.text) for item in items)
     if characters > limits.max_characters:
-        raise _too_much(f"{characters:,} characters", f"{limits.max_characters:,} a request, all texts together")
+        raise _over_limit(f"{characters:,} characters", f"{limits.max_characters:,} per request, all texts together")
     return ParsedRequest(
         documents=tuple(Document(item.id, item.text) for item in items),
-        metas=tuple(_meta(item, index) for index, item in enumerate(items)),
-        min_score=question.min_score or 0.0,
-        offsets=question.offsets,
+        metas=tuple(_encode_meta(item, index) for index, item in enumerate(items)),
+        min_score=request.min_score or 0.0,
+        offsets=request.offsets,
     )
 
 
-def format_response(asked: ParsedRequest, tagged: Sequence[Document]) -> bytes:
-    """The JSON of an :class:`PredictResponse`."""
-    documents = []
-    for document, meta in zip(tagged, asked.metas, strict=True):
-        record: dict[str, Any] = {
-            "id": document.id,
-            "text": document.text,
-            "spans": _names(document, asked.min_score, utf16=asked.offsets == "utf16"),
-        }
-        if meta is not None:
-            record["meta"] = orjson.Fragment(meta)
-        documents.append(record)
-    return orjson.dumps({"offsets": asked.offsets, "documents": documents})
-
-
-def _names(document: Document, min_score: float, *, utf16: bool) -> list[dict[str, Any]]:
-    beyond = [found.start() for found in _BEYOND.finditer(document.text)] if utf16 else []
-    return [
-        {
-            "start": span.start + bisect_left(beyond, span.start),
-            "end": span.end + bisect_left(beyond, span.end),
-            "label": span.label,
-            "score": span.score,
-            "text": document.surface(span),
-        }
-        for span in document.spans
-        if (span.score or 0.0) >= min_score
-    ]
-
-
-def _meta(item: InputDocument, index: int) -> bytes | None:
-    # As bytes it takes the room that it took in the request; as objects it could take many times as much.
-    try:
-        return None if item.meta is None else orjson.dumps(item.meta)
-    except orjson.JSONEncodeError as error:
-        found = InputError(f"meta cannot be written: {error}", where=f"documents[{index}]")
-        raise Refusal(422, found) from None
-
-
 def _check_size(value: Any, limits: Limits) -> None:
-    """Fail for what would be looked at item by item, or make a mistake each, before anything else is looked at."""
+    """Check numbers of items and keys before validation, which looks at every item and lists every error.
+
+    Raises:
+        Refusal: there are too many items, or unknown keys.
+    """
     if not isinstance(value, dict):
         return
     _check_keys(value, PredictRequest, _BODY)
     for shape in ("texts", "documents"):
         if isinstance(items := value.get(shape), list) and len(items) > limits.max_texts:
-            raise _too_much(f"{len(items):,} {shape}", f"{limits.max_texts:,} a request")
+            raise _over_limit(f"{len(items):,} {shape}", f"{limits.max_texts:,} per request")
     if isinstance(items := value.get("documents"), list):
         for index, item in enumerate(items):
             if isinstance(item, dict):
@@ -214,25 +187,68 @@ def _check_keys(value: dict[str, Any], model: type[BaseModel], where: str) -> No
         raise Refusal(422, InputError(f"unknown key {unknown[:80]!r}", where=where, expected=expected))
 
 
-def _mistake(error: ValidationError) -> InputError:
-    """The first mistake of a request, as our own error."""
+def _encode_meta(item: InputDocument, index: int) -> bytes | None:
+    # As bytes it takes as much memory as in the request; as objects it could take many times as much.
+    try:
+        return None if item.meta is None else orjson.dumps(item.meta)
+    except orjson.JSONEncodeError as error:
+        raise Refusal(422, InputError(f"meta cannot be written: {error}", where=f"documents[{index}]")) from None
+
+
+def _first_error(error: ValidationError) -> InputError:
+    """Convert the first of pydantic's errors."""
     first = error.errors(include_url=False)[0]
-    place = list(first["loc"])
+    location = list(first["loc"])
     if first["type"] == "missing":
-        key = place.pop()
-        return InputError(f"no {key!r}", where=_path(place), expected=f"{key!r} in each document")
+        key = location.pop()
+        return InputError(f"no {key!r}", where=_format_location(location), expected=f"{key!r} in each document")
     expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Input should be ").replace("a valid ", "a ")
-    given = first["input"]
-    plain = isinstance(given, str | int | float | None)
-    shown = json.dumps(given, ensure_ascii=False) if plain else f"a {type(given).__name__}"
-    return InputError(shown if len(shown) <= 80 else f"{shown[:80]}…", where=_path(place), expected=expected)
+    value = first["input"]
+    is_scalar = isinstance(value, str | int | float | None)
+    found = json.dumps(value, ensure_ascii=False) if is_scalar else f"a {type(value).__name__}"
+    found = found if len(found) <= 80 else f"{found[:80]}…"
+    return InputError(found, where=_format_location(location), expected=expected)
 
 
-def _path(place: list[int | str]) -> str:
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+def _format_location(location: list[int | str]) -> str:
+    """Format a location such as ``documents[0].id``."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return path.removeprefix(".") or _BODY
 
 
-def _too_much(found: str, allowed: str) -> Refusal:
-    error = InputError(found, where=_BODY, expected=f"at most {allowed}", remedy="send less at a time")
-    return Refusal(413, error)
+def _over_limit(found: str, limit: str) -> Refusal:
+    return Refusal(413, InputError(found, where=_BODY, expected=f"at most {limit}", remedy="send less at a time"))
+
+
+# Formatting responses
+
+
+def format_response(request: ParsedRequest, tagged: Sequence[Document]) -> bytes:
+    """Format tagged documents as the JSON of a :class:`PredictResponse`."""
+    documents = []
+    for document, meta in zip(tagged, request.metas, strict=True):
+        record: dict[str, Any] = {
+            "id": document.id,
+            "text": document.text,
+            "spans": _names(document, request.min_score, utf16=request.offsets == "utf16"),
+        }
+        if meta is not None:
+            record["meta"] = orjson.Fragment(meta)
+        documents.append(record)
+    return orjson.dumps({"offsets": request.offsets, "documents": documents})
+
+
+def _names(document: Document, min_score: float, *, utf16: bool) -> list[dict[str, Any]]:
+    # The offset in UTF-16 is larger by one for each preceding character of two units.
+    two_units = [match.start() for match in _TWO_UNITS.finditer(document.text)] if utf16 else []
+    return [
+        {
+            "start": span.start + bisect_left(two_units, span.start),
+            "end": span.end + bisect_left(two_units, span.end),
+            "label": span.label,
+            "score": span.score,
+            "text": document.surface(span),
+        }
+        for span in document.spans
+        if (span.score or 0.0) >= min_score
+    ]

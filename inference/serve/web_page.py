@@ -1,4 +1,4 @@
-"""The page of the service, with its style and script; it asks nothing of any other server."""
+"""The web page of the service, with its style and script. It loads nothing from other servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from musamma.data.formats.markup import parse_article
 from musamma.inference.writers import STYLE
 
-#: What a browser may do with the page: its own style and script, questions to its own server, and no icon (``data:,``).
+#: Headers that allow the page its own style and script, requests to its own server and an empty icon (``data:,``), nothing else.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
@@ -21,11 +21,11 @@ HEADERS = {
 
 
 def render_page(*, labels: Sequence[str], version: str) -> str:
-    """The page.
+    """Render the HTML of the page.
 
     Args:
-        labels: the labels that the model knows.
-        version: the release that runs.
+        labels: the labels the model knows.
+        version: the version of the service.
     """
     environment = Environment(
         loader=PackageLoader("musamma.inference.serve", "."),
@@ -38,22 +38,22 @@ def render_page(*, labels: Sequence[str], version: str) -> str:
 
 
 def read_style() -> str:
-    """The style: that of the tagged articles in HTML, labels' colours included, and what the page has beside it."""
-    return STYLE + _asset("page.css")
+    """Return the style sheet: the style of tagged articles in HTML, with the colours of labels, and that of the page."""
+    return STYLE + _read_asset("page.css")
 
 
 def read_script() -> str:
-    """The script."""
-    return _asset("page.js")
+    """Return the script."""
+    return _read_asset("page.js")
 
 
 def read_sample() -> str:
-    """A paragraph of the seed article."""
+    """Return the sample text: a paragraph of the seed article."""
     name = "seed-mosul.txt"
     article = (files("musamma.data.corpora") / "khabar/articles" / name).read_bytes()
     lines = parse_article(article, id="seed-mosul", where=name).text.splitlines()
     return next(line.strip() for line in lines if len(line) > 100)
 
 
-def _asset(name: str) -> str:
+def _read_asset(name: str) -> str:
     return (files("musamma.inference.serve") / name).read_text(encoding="utf-8")

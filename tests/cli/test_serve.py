@@ -1,4 +1,4 @@
-"""``musamma serve`` as it is called: a process of its own on a free port, and what it says of calls that cannot be."""
+"""``musamma serve``: the command in a process of its own on a free port, and its errors."""
 
 from __future__ import annotations
 
@@ -25,12 +25,17 @@ from musamma.data.document import Document
 from musamma.inference import Tagger
 from musamma.inference.serve.server import listen, listener_url
 
+# They start processes and send signals.
+pytestmark = pytest.mark.own_process(timeout=300)
+
+#: Limit for everything that must happen at some time, also on a busy machine.
+SECONDS = 120
 TEXT = "\r\n قَالَ مُحَمَّدٌ 😀 السَّعِيد في \u202bبيروت\u202c لـــ«رويترز» وبغداد\n"
 
 
 @contextmanager
 def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """The process and the URL that it names."""
+    """Start the command; yield its process and its URL."""
     command = [sys.executable, "-m", "musamma.cli.main", "serve", "--port", "0", "--device", "cpu", *arguments]
     environment = {**os.environ, "PYTHONWARNINGS": ""}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
@@ -47,14 +52,14 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 def ask(url: str, value: Any) -> Any:
     body = json.dumps(value).encode()
-    with urlopen(Request(f"{url}/predict", body, {"Content-Type": "application/json"}), timeout=30) as response:
+    with urlopen(Request(f"{url}/predict", body, {"Content-Type": "application/json"}), timeout=SECONDS) as response:
         return json.load(response)
 
 
-def test_a_process_of_its_own_answers_as_the_tagger_does_and_stops_when_told(model: str) -> None:
+def test_it_finds_what_the_tagger_finds_and_answers_accepted_requests_after_sigterm(model: str) -> None:
     (expected,) = Tagger(model, device="cpu").tag_documents([Document("0", TEXT)])
     with serving("-m", model, "--max-characters", "200000", "--max-texts", "9") as (process, url):
-        with urlopen(f"{url}/health", timeout=30) as response:
+        with urlopen(f"{url}/health", timeout=SECONDS) as response:
             assert json.load(response)["labels"] == ["LOC", "ORG", "PER"]
         answer = ask(url, {"text": TEXT})
         (found,) = answer["documents"]
@@ -69,26 +74,27 @@ def test_a_process_of_its_own_answers_as_the_tagger_does_and_stops_when_told(mod
         long = {"text": TEXT * 600}
         client = threading.Thread(target=lambda: late.append(ask(url, long)))
         client.start()
-        deadline = time.monotonic() + 30
-        while not json.load(urlopen(f"{url}/health", timeout=30))["waiting"]:
+        deadline = time.monotonic() + SECONDS
+        while not json.load(urlopen(f"{url}/health", timeout=SECONDS))["waiting"]:
             assert time.monotonic() < deadline
+            assert client.is_alive()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-        client.join(30)
+        assert process.wait(SECONDS) == 0
+        client.join(SECONDS)
         assert late[0]["documents"][0]["text"] == long["text"]
         assert process.stderr.read() == b""  # type: ignore[union-attr]
         assert process.stdout.read() == b""  # type: ignore[union-attr]
 
 
-def test_ctrl_c_ends_it_and_another_address_is_warned_of(model: str) -> None:
+def test_ctrl_c_stops_it_and_an_address_open_to_others_gives_a_warning(model: str) -> None:
     with serving("-m", model, "--host", "0.0.0.0", "--min-score", "0.5", "--min-score", "PER=1") as (process, url):
         (found,) = ask(url.replace("0.0.0.0", "127.0.0.1"), {"text": TEXT})["documents"]
         assert all(span["score"] >= (1 if span["label"] == "PER" else 0.5) for span in found["spans"])
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(SECONDS) == 0
         assert process.stderr is not None
         assert process.stderr.read().decode() == (
-            "0.0.0.0 is not this machine alone: whoever can reach it can use it, there is no password\n"
+            "0.0.0.0 is not limited to this machine: anyone who can reach it can use the service, without a password\n"
         )
 
 
@@ -103,12 +109,12 @@ def test_a_port_in_use(model: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "a" * 300, ""])
-def test_an_address_that_is_not_here(model: str, host: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_of_another_machine(model: str, host: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "-m", model, "--device", "cpu", "--host", host]) == 2
     assert capsys.readouterr().err.startswith(f"musamma: {host}:8000: cannot listen: ")
 
 
-def test_an_address_of_the_sixth_version() -> None:
+def test_an_ipv6_address() -> None:
     try:
         listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
         listener.close()
@@ -131,9 +137,7 @@ def test_an_address_of_the_sixth_version() -> None:
         (["-m", "{model}", "--port", "65536"], "musamma: Invalid value for '--port'"),
     ],
 )
-def test_calls_that_cannot_be(
-    model: str, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
+def test_invalid_calls(model: str, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     assert run(["serve", *(argument.format(model=model) for argument in arguments)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(message.format(model=model))

@@ -1,4 +1,4 @@
-"""The service over ASGI, with a tagger whose answer is known."""
+"""The service over ASGI, with a tagger whose result is known."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ from musamma.inference.serve.schemas import ErrorResponse, HealthResponse, Predi
 
 NAMES = {"بيروت": ("GPE", 0.9), "بغداد": ("GPE", 0.6), "محمد": ("PER", 0.3), "😀": ("ORG", 0.5)}
 
+#: Limit for everything that must happen at some time, also on a busy machine.
+SECONDS = 60
+
 
 class Tagger:
-    """Knows four names; fails at one word; may be slow, or stop at a gate."""
+    """Knows four names and fails at two words. May be slow, or wait at a gate."""
 
     model, labels = "runs/<known>", ("GPE", "ORG", "PER")
 
@@ -39,7 +42,7 @@ class Tagger:
     def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
         for document in documents:
             self.seen += 1
-            assert self.gate.wait(10)
+            assert self.gate.wait(SECONDS)
             time.sleep(self.seconds)
             if "يفشل" in document.text:
                 raise OSError("secret/path")
@@ -57,13 +60,14 @@ def client() -> Iterator[TestClient]:
 
 
 def ask(client: TestClient, status: int = 200, /, **body: Any) -> Any:
+    """Post a request, check the status and the shape of the response, and return its JSON."""
     response = client.post("/predict", json=body)
     assert response.status_code == status, response.text
     (PredictResponse if status == 200 else ErrorResponse).model_validate_json(response.text, extra="forbid")
     return response.json()
 
 
-# What is answered.
+# Responses
 
 
 def test_one_text(client: TestClient) -> None:
@@ -101,9 +105,9 @@ def test_several_texts_and_documents_in_order(client: TestClient) -> None:
     assert ask(client, texts=[]) == {"offsets": "code_points", "documents": []}
 
 
-def test_a_least_score_of_the_request(client: TestClient) -> None:
-    for least, names in {0: 3, 0.6: 2, 0.61: 1, 1: 0}.items():
-        (found,) = ask(client, text="محمد بغداد بيروت", min_score=least)["documents"]
+def test_the_minimum_score_of_a_request(client: TestClient) -> None:
+    for minimum, names in {0: 3, 0.6: 2, 0.61: 1, 1: 0}.items():
+        (found,) = ask(client, text="محمد بغداد بيروت", min_score=minimum)["documents"]
         assert len(found["spans"]) == names
 
 
@@ -123,11 +127,11 @@ def test_offsets_in_both_units(client: TestClient, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\x00", "\u202e\u2066\u200f", "\ufffe", "<script>", "كلمة" * 250])
-def test_texts_that_are_odd_but_no_mistake(client: TestClient, text: str) -> None:
+def test_odd_texts_are_valid(client: TestClient, text: str) -> None:
     assert ask(client, text=text)["documents"] == [{"id": "0", "text": text, "spans": []}]
 
 
-# What is refused.
+# Refused requests
 
 
 @pytest.mark.parametrize(
@@ -164,13 +168,13 @@ def test_texts_that_are_odd_but_no_mistake(client: TestClient, text: str) -> Non
         (b'{"text": "a", "min_score": 1.5}', 422, "min_score: 1.5; expected less than or equal to 1"),
         (b'{"text": "a", "min_score": "1"}', 422, 'min_score: "1"; expected a number'),
         (b'{"text": "a", "offsets": "bytes"}', 422, "offsets: \"bytes\"; expected 'code_points' or 'utf16'"),
-        (b'{"texts": ["", "", "", ""]}', 413, "request body: 4 texts; expected at most 3 a request; send less at a time"),
-        (b'{"documents": [1, 2, 3, 4]}', 413, "request body: 4 documents; expected at most 3 a request; "),
+        (b'{"texts": ["", "", "", ""]}', 413, "request body: 4 texts; expected at most 3 per request; send less at a time"),
+        (b'{"documents": [1, 2, 3, 4]}', 413, "request body: 4 documents; expected at most 3 per request; "),
         (json.dumps({"texts": ["ن" * 600, "م" * 401]}).encode(), 413, "request body: 1,001 characters; expected at most 1,000 "),
         (b" " * 80_000, 413, "request body: the body is too long; expected at most 77,536 bytes; "),
     ],
 )  # fmt: skip
-def test_what_is_refused(client: TestClient, body: bytes, status: int, error: str) -> None:
+def test_invalid_requests_are_refused(client: TestClient, body: bytes, status: int, error: str) -> None:
     response = client.post("/predict", content=body, headers={"Content-Type": "application/json; charset=utf-8"})
     assert response.status_code == status
     answer = ErrorResponse.model_validate_json(response.text, extra="forbid")
@@ -180,21 +184,21 @@ def test_what_is_refused(client: TestClient, body: bytes, status: int, error: st
     assert answer.found[:20] in json.loads(response.text)["error"] or not answer.found.isprintable()
 
 
-def test_as_many_characters_as_are_allowed_pass_in_every_spelling(client: TestClient) -> None:
+def test_the_maximum_number_of_characters_is_accepted_in_their_longest_spelling(client: TestClient) -> None:
     body = b'{"text": "' + b"\\ud83d\\ude00" * 1000 + b'"}'
     response = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
     assert len(response.json()["documents"][0]["spans"]) == 1000
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", None])
-def test_a_body_that_any_page_may_send_is_refused(client: TestClient, kind: str | None) -> None:
+def test_content_types_that_any_web_page_may_send_are_refused(client: TestClient, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     response = client.post("/predict", content=b'{"text": "a"}', headers=headers)
     assert response.status_code == 415
     assert "curl --json" in ErrorResponse.model_validate_json(response.text).error
 
 
-def test_failures_of_the_tagger(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_of_the_tagger(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     assert ask(client, 500, text="يفشل") == {
         "error": "the tagger failed; see the log of the service",
         "found": "the tagger failed",
@@ -218,7 +222,7 @@ def test_other_paths_and_methods(client: TestClient) -> None:
     assert client.get("/predict").headers["Allow"] == "POST"
 
 
-# What is described.
+# Health, OpenAPI and the web page
 
 
 def test_health(client: TestClient) -> None:
@@ -227,7 +231,7 @@ def test_health(client: TestClient) -> None:
     assert health.waiting == 0
 
 
-def test_the_description_is_whole_and_its_example_works(client: TestClient) -> None:
+def test_the_openapi_description_is_complete_and_its_example_works(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
     schemas = described["components"]["schemas"]
     references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(described)))
@@ -248,7 +252,7 @@ def test_the_description_is_whole_and_its_example_works(client: TestClient) -> N
         assert len(ask(client, **example)["documents"][0]["spans"]) == 2
 
 
-def test_the_page_asks_nothing_of_others(client: TestClient) -> None:
+def test_the_page_loads_nothing_from_other_servers(client: TestClient) -> None:
     for path, kind in {"/": "text/html", "/page.css": "text/css", "/page.js": "text/javascript"}.items():
         response = client.get(path)
         assert response.status_code == 200
@@ -260,13 +264,14 @@ def test_the_page_asks_nothing_of_others(client: TestClient) -> None:
         assert re.findall(r"//[a-z]|@import|url\(|innerHTML|style=|\bon\w+=", response.text) == []
         assert client.head(path).status_code == 200
     assert "تحرير الموصل" in client.get("/").text
-    assert ".PER{background" in client.get("/page.css").text  # the colours of tagged pages
+    assert ".PER{background" in client.get("/page.css").text  # the colours of tagged articles
 
 
-# Clients that leave, dawdle or are many.
+# Clients that disconnect, are slow or many
 
 
 def scope(app: FastAPI) -> dict[str, Any]:
+    """Return the ASGI scope of a request to ``/predict``."""
     headers = [(b"content-type", b"application/json")]
     return {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/predict",
             "raw_path": b"/predict", "query_string": b"", "root_path": "", "headers": headers, "scheme": "http",
@@ -274,13 +279,14 @@ def scope(app: FastAPI) -> dict[str, Any]:
 
 
 async def waiting(app: FastAPI) -> int:
+    """Return the number of active requests."""
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client:
         return (await client.get("/health")).json()["waiting"]
 
 
 @pytest.mark.parametrize(("expects", "most"), [(False, 16 * 2**20 + 75_656), (True, 0)])
-def test_a_body_without_end_takes_no_memory(expects: bool, most: int) -> None:
-    """It is read on for a while, for clients that listen only then, but not kept; those that ask first are told at once."""
+def test_an_endless_body_takes_no_memory(expects: bool, most: int) -> None:
+    """The body is read for a while and discarded; a client that expects a response first gets it at once."""
     app = create_app(Tagger(), limits=Limits(max_characters=10, max_waiting=1))
     read, sent, part = 0, [], b" " * 10_000
     described = scope(app)
@@ -295,7 +301,7 @@ def test_a_body_without_end_takes_no_memory(expects: bool, most: int) -> None:
         sent.append(message)
 
     async def served() -> int:
-        await waiting(app)  # so that what is made at the first request does not count
+        await waiting(app)  # Memory allocated at the first request does not count.
         tracemalloc.start()
         await app(described, receive, send)
         assert await waiting(app) == 0
@@ -310,7 +316,7 @@ def test_a_body_without_end_takes_no_memory(expects: bool, most: int) -> None:
     assert read <= most
 
 
-def test_a_body_that_does_not_come_is_given_up() -> None:
+def test_a_body_that_does_not_arrive_times_out() -> None:
     app = create_app(Tagger(), limits=Limits(read_timeout=0.05))
     parts, sent = [{"type": "http.request", "body": b'{"te', "more_body": True}], []
 
@@ -329,17 +335,18 @@ def test_a_body_that_does_not_come_is_given_up() -> None:
     assert json.loads(sent[1]["body"])["found"] == "4 bytes of the body after 0.05 seconds"
 
 
-@pytest.mark.parametrize("when", ["before the body", "in the line"])
-def test_a_client_that_leaves_gives_its_place_back(when: str) -> None:
+@pytest.mark.parametrize("when", ["before the body", "in the queue"])
+def test_a_client_that_disconnects_is_no_longer_active(when: str) -> None:
     tagger = Tagger()
     app = create_app(tagger, limits=Limits(batch_wait=0, max_waiting=2))
     tagger.gate.clear()
-    parts = [{"type": "http.request", "body": '{"text": "بغداد"}'.encode()}] if when == "in the line" else []
+    disconnect = asyncio.Event()
+    parts = [{"type": "http.request", "body": '{"text": "بغداد"}'.encode()}] if when == "in the queue" else []
 
     async def receive() -> dict[str, Any]:
         if parts:
             return parts.pop()
-        await asyncio.sleep(0.05)
+        await disconnect.wait()
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
@@ -350,13 +357,16 @@ def test_a_client_that_leaves_gives_its_place_back(when: str) -> None:
             transport = httpx2.ASGITransport(app)
             async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
                 first = asyncio.create_task(client.post("/predict", json={"text": "بيروت"}))
-                while not tagger.seen:
-                    await asyncio.sleep(0.001)
-                leaver = asyncio.create_task(app(scope(app), receive, send))
-                await asyncio.sleep(0.01)
-                assert await waiting(app) == 2
+                async with asyncio.timeout(SECONDS):
+                    while not tagger.seen:
+                        await asyncio.sleep(0.001)
+                leaving = asyncio.create_task(app(scope(app), receive, send))
+                async with asyncio.timeout(SECONDS):
+                    while await waiting(app) < 2:
+                        await asyncio.sleep(0.001)
                 assert (await client.post("/predict", json={"text": ""})).status_code == 503
-                await asyncio.wait_for(leaver, 5)
+                disconnect.set()
+                await asyncio.wait_for(leaving, SECONDS)
                 assert await waiting(app) == 1
                 tagger.gate.set()
                 assert (await first).json()["documents"][0]["spans"]
@@ -366,7 +376,7 @@ def test_a_client_that_leaves_gives_its_place_back(when: str) -> None:
     assert tagger.seen == 2
 
 
-def test_a_flood_is_partly_turned_away_and_nothing_hangs() -> None:
+def test_a_flood_of_requests_is_partly_refused_and_nothing_hangs() -> None:
     app = create_app(Tagger(seconds=0.002), limits=Limits(max_waiting=20, batch_wait=0.005))
 
     async def one(client: httpx2.AsyncClient, number: int) -> int:
@@ -398,7 +408,7 @@ def test_a_flood_is_partly_turned_away_and_nothing_hangs() -> None:
             watching = asyncio.create_task(watch())
             transport = httpx2.ASGITransport(app)
             async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-                statuses = await asyncio.wait_for(asyncio.gather(*(one(client, n) for n in range(600))), 30)
+                statuses = await asyncio.wait_for(asyncio.gather(*(one(client, n) for n in range(600))), 2 * SECONDS)
                 watching.cancel()
                 health = (await client.get("/health")).json()
                 assert (health["status"], health["waiting"]) == ("ok", 0)
@@ -409,4 +419,4 @@ def test_a_flood_is_partly_turned_away_and_nothing_hangs() -> None:
     assert max(queue) <= 20
     assert max(queue) > 10
     assert min(statuses.count(status) for status in (200, 422, 503)) > 0
-    assert statuses.count(200) >= 15  # of the first twenty, some are refused
+    assert statuses.count(200) >= 15  # Some of the first twenty are refused.

@@ -1,4 +1,4 @@
-"""The service's page in a real browser: it tags, sorts by score and copies, and nothing in a text runs or leaves."""
+"""The web page in a real browser: it tags, filters by score and copies; nothing in a text is run or sent elsewhere."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from musamma.inference.serve.server import listen, listener_url
 from musamma.inference.serve.web_page import read_sample
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-# One browser and one server for all.
-pytestmark = pytest.mark.xdist_group("service-browser")
+# One browser and one server for all tests, in a process of their own.
+pytestmark = [pytest.mark.xdist_group("service-browser"), pytest.mark.own_process(timeout=120)]
 
-#: An emoji before the names, markup, a name behind a proclitic, and one with a label like code.
+#: An emoji before the names, markup, a name after a proclitic, and a name whose label looks like code.
 TEXT = "😀 <img src=x onerror='window.hacked=1'><script>window.hacked=2</script> قال محمد إنه وبغداد قرب بيروت\u202e."
 NAMES = {"محمد": ("PER", 0.3), "بغداد": ("GPE", 0.9), "بيروت": ("<b onclick=alert(1)>", 0.6), "الموصل": ("GPE", 0.8)}
 
@@ -47,13 +47,13 @@ def address() -> Iterator[str]:
         thread.start()
         yield listener_url(listener)[0]
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
     assert not thread.is_alive()
 
 
 @pytest.fixture
 def opened(open_page: Open, address: str) -> Open:
-    """Opens the page."""
+    """Return a function that opens the page."""
 
     def open_service(**options: Any) -> Any:
         return open_page(f"{address}/", own=lambda url: url.startswith((f"{address}/", "data:,")), **options)
@@ -97,7 +97,7 @@ def test_names_have_the_colours_of_their_labels(opened: Open) -> None:
     assert page.locator("#text").evaluate("area => getComputedStyle(area).direction") == "rtl"
 
 
-def test_a_name_behind_a_proclitic_stays_joined(opened: Open) -> None:
+def test_the_letters_of_a_name_and_its_proclitic_stay_joined(opened: Open) -> None:
     page = opened()
     tagged(page, "قرب الموصل كبغداد")
     cut, whole = page.locator("#tagged").evaluate("""shown => {
@@ -114,18 +114,18 @@ def test_a_name_behind_a_proclitic_stays_joined(opened: Open) -> None:
     assert abs(cut - whole) < 0.6
 
 
-def test_the_lowest_score_leaves_names_out(opened: Open) -> None:
+def test_the_minimum_score_hides_names(opened: Open) -> None:
     page = opened()
     tagged(page, TEXT)
-    for least, left, counts in [
+    for minimum, shown, counts in [
         ("0.6", ["بغداد", "بيروت"], ["<b onclick=alert(1)> 1", "GPE 1", "PER 0"]),
         ("0.95", [], ["<b onclick=alert(1)> 0", "GPE 0", "PER 0"]),
         ("0", ["محمد", "بغداد", "بيروت"], ["<b onclick=alert(1)> 1", "GPE 1", "PER 1"]),
     ]:
-        page.fill("#least", least)
-        assert marks(page) == left
+        page.fill("#min-score", minimum)
+        assert marks(page) == shown
         assert page.locator("#legend li").all_text_contents() == counts
-        assert float(page.locator("#shown-least").inner_text()) == float(least)
+        assert float(page.locator("#shown-min-score").inner_text()) == float(minimum)
 
 
 @pytest.mark.parametrize("clipboard", [True, False])
@@ -135,7 +135,7 @@ def test_copied_json_counts_code_points(opened: Open, address: str, clipboard: b
     if not clipboard:
         page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
     tagged(page, TEXT)
-    page.fill("#least", "0.5")
+    page.fill("#min-score", "0.5")
     page.click("#copy")
     sync_api.expect(page.locator("#status")).to_contain_text("نُسخ")
     copied = json.loads(page.evaluate("navigator.clipboard.readText()"))
@@ -154,16 +154,16 @@ def test_the_example_and_an_empty_text(opened: Open) -> None:
     assert marks(page) == []
 
 
-def test_an_error_is_told_in_words(opened: Open) -> None:
+def test_an_error_is_shown_in_words(opened: Open) -> None:
     page = opened(expected="413")
     page.fill("#text", "ن" * 1001)
     page.click("#tag")
-    sync_api.expect(page.locator("#status.wrong")).to_contain_text("1,001 characters; expected at most 1,000")
+    sync_api.expect(page.locator("#status.error")).to_contain_text("1,001 characters; expected at most 1,000")
     assert page.locator("#result").is_hidden()
     assert page.locator("#tag").is_enabled()
 
 
-def test_it_fits_a_telephone(opened: Open) -> None:
+def test_the_page_fits_a_phone(opened: Open) -> None:
     page = opened(viewport={"width": 375, "height": 700})
     tagged(page, TEXT + " " + "اسم" * 250)
     assert page.evaluate("document.documentElement.scrollWidth") == 375
@@ -171,7 +171,7 @@ def test_it_fits_a_telephone(opened: Open) -> None:
     assert min(heights) >= 40
 
 
-def test_the_policy_stops_what_would_run(opened: Open) -> None:
+def test_the_content_security_policy_blocks_foreign_code(opened: Open) -> None:
     page = opened(expected="has been blocked|Content Security Policy|example.invalid")
     page.evaluate("""() => {
         window.stopped = [];
@@ -184,9 +184,6 @@ def test_the_policy_stops_what_would_run(opened: Open) -> None:
         document.body.append(image);
         fetch('https://example.invalid/').catch(() => stopped.push('fetch'));
     }""")
-    for _ in range(100):
-        if "fetch" in page.evaluate("stopped"):
-            break
-        page.wait_for_timeout(20)
+    page.wait_for_function("['fetch', 'img-src', 'connect-src'].every((kind) => stopped.includes(kind))")
     assert set(page.evaluate("stopped")) >= {"script", "markup", "img-src", "connect-src"}
     assert page.evaluate("typeof window.hacked") == "undefined"
