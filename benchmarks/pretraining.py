@@ -94,7 +94,7 @@ def plain(options: argparse.Namespace, rows: str, bfloat16: bool) -> float:
         TrainingArguments,
     )
 
-    from musamma.data.raw_text import read_lines
+    from musamma.data.input_files import read_lines
     from musamma.models.loading import load_tokenizer, resolve_model
 
     name = resolve_model(options.encoder)

@@ -24,8 +24,8 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from musamma.data.files import write_json
+from musamma.data.input_files import read_lines
 from musamma.data.normalization import fast_backend, install_normalizer
-from musamma.data.raw_text import read_lines
 from musamma.models.pretrained_encoder import load_encoder
 from musamma.models.vocabulary.embeddings import INITIALIZATIONS, extend_embeddings, trim_embeddings
 from musamma.models.vocabulary.encoder_similarity import LineSplit, measure_fertility, measure_similarity

@@ -48,7 +48,7 @@ def trim(
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from musamma.data.raw_text import read_lines
+    from musamma.data.input_files import read_lines
     from musamma.models.vocabulary.trim import trim_encoder
 
     disable_progress_bar()
@@ -107,7 +107,7 @@ def extend(
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from musamma.data.raw_text import read_lines
+    from musamma.data.input_files import read_lines
     from musamma.models.vocabulary.extend import extend_encoder
 
     disable_progress_bar()

@@ -113,7 +113,7 @@ def predict(
 
     # Imported here, as elsewhere in this module: `musamma --help` must not wait for libraries.
     from musamma.inference.batch_run import load_tagger, tag_inputs
-    from musamma.inference.inputs import Inputs, total_bytes
+    from musamma.inference.inputs import Inputs, count_input_bytes
     from musamma.inference.progress_bar import ProgressBar
     from musamma.inference.writers import choose_format
 
@@ -138,7 +138,7 @@ def predict(
         began = time.monotonic()
         return tagger
 
-    with ProgressBar(total_bytes(source) if sys.stderr.isatty() else None) as progress_bar:
+    with ProgressBar(count_input_bytes(source) if sys.stderr.isatty() else None) as progress_bar:
         if engine is Engine.ray and target is not None:
             from musamma.inference.ray.cluster import ClusterOptions, tag_on_cluster
             from musamma.inference.ray.parts_folder import PartsFolder

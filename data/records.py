@@ -13,8 +13,8 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedReader, RawIOBase
@@ -142,16 +142,22 @@ def read_errors() -> tuple[type[Exception], ...]:
 
 
 def read_file(
-    path: Path, read: Callable[[InputStream], Iterator[RawRecord]], *, base: int = 0, max_bytes: int | None = None
-) -> Iterator[RawRecord]:
+    path: Path,
+    read: Callable[[InputStream], Iterator[RawRecord]],
+    *,
+    base: int = 0,
+    max_bytes: int | None = None,
+    after_line: int | None = None,
+) -> Generator[RawRecord, None, None]:
     """Read a file's records; where it cannot be read to its end, the last record is an error.
 
     Args:
         path: the file.
         read: a reader of records.
         base, max_bytes: as for :class:`InputStream`.
+        after_line: the line after which ``read`` starts.
     """
-    line: int | None = None
+    line = after_line
     bytes_read = base
     try:
         with open_input(path, base=base, max_bytes=max_bytes) as stream:
@@ -163,16 +169,17 @@ def read_file(
         yield RawRecord(file=str(path), line=None, raw=b"", bytes_read=bytes_read, error=broken)
 
 
-def checked(records: Iterable[RawRecord]) -> Iterator[RawRecord]:
+def checked(records: Generator[RawRecord, None, None]) -> Iterator[RawRecord]:
     """Pass records through and raise the first error.
 
     Raises:
         InputError: a record has an error.
     """
-    for record in records:
-        if record.error is not None:
-            raise record.error
-        yield record
+    with closing(records):
+        for record in records:
+            if record.error is not None:
+                raise record.error
+            yield record
 
 
 # Text.

@@ -14,9 +14,8 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import document_path
 from musamma.data.import_audit import ImportAudit
-from musamma.inference.inputs import Inputs, first_table, read_inputs
+from musamma.inference.inputs import Inputs, Record, read_extra_columns, read_inputs
 from musamma.inference.progress_bar import ProgressBar
-from musamma.inference.records import Record
 from musamma.inference.resumable_file import CHOOSE_OUTPUT, Output, ResumableFile, StandardOutput
 from musamma.inference.run_state import START_OVER, RunStats, update_digest
 from musamma.inference.writers import OutputFormat, build_output_format, check_brat_folder
@@ -123,7 +122,7 @@ def tag_inputs(
         InputError: an input, the output or the model cannot be used, or a record is not a document.
     """
     check_output(inputs, format=format)
-    table = first_table(inputs) if format == "parquet" else None
+    table = read_extra_columns(inputs) if format == "parquet" else None
     output_format = build_output_format(format, packing=packing, audit=audit, table=table)
     with closing(read_inputs(inputs)) as read:
         records = reject_bad_file_names(read) if format == "brat" else read
@@ -217,7 +216,7 @@ def tag_records(
         output.append(data, replace(stats, lost={kind: count for kind, count in audit.kinds.items() if count}))
         stats = output.stats
         progress_bar.show(
-            read=group[-1].read,
+            read=group[-1].bytes_read,
             documents=stats.documents - before.documents,
             names=stats.names,
             rejected=stats.rejected,

@@ -1,48 +1,72 @@
-"""What can be tagged: text files, JSON lines, CSV, Parquet, folders of them, standard input."""
+"""Input of tagging: documents from text files, JSON lines, CSV, Parquet, folders of them, and standard input."""
 
 from __future__ import annotations
 
+import base64
 import csv
-import glob
-import os
 import sqlite3
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from io import BufferedReader, RawIOBase
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-import pyarrow as pa
+import orjson
 
-from musamma.data.errors import InputError
-from musamma.inference.readers import InputStream, read_json_lines, read_standard_input, read_text_file
-from musamma.inference.records import Record, duplicate
-from musamma.inference.tables import further_columns, read_csv_rows, read_parquet_rows
-
-PACKINGS = {".gz": "gzip", ".zst": "zstd"}
-REJECTS = ".rejects.jsonl"
-_READERS: dict[str, Callable[[InputStream], Iterator[Record]]] = {
-    **dict.fromkeys((".txt", ".text"), read_text_file),
-    **dict.fromkeys((".jsonl", ".ndjson"), read_json_lines),
-    **dict.fromkeys((".csv", ".tsv"), read_csv_rows),
-    ".parquet": read_parquet_rows,
-}
-_KINDS = (
-    ".txt files (an article each), .jsonl files (a document a line), .csv, .tsv or .parquet files (a document a row)"
+from musamma.data.document import DOCUMENT_KEYS, Document, parse_id
+from musamma.data.errors import InputError, duplicate_id
+from musamma.data.input_files import (
+    CSV_SUFFIXES,
+    FILE_TYPES,
+    JSON_LINES_SUFFIXES,
+    PARQUET_SUFFIX,
+    TEXT_SUFFIXES,
+    InputFile,
+    find_files,
 )
+from musamma.data.records import (
+    ID_COLUMNS,
+    TEXT_COLUMNS,
+    InputStream,
+    RawRecord,
+    file_suffix,
+    first_column,
+    open_input,
+    read_csv,
+    read_errors,
+    read_file,
+    read_json_lines,
+    read_parquet,
+    read_schema,
+    read_standard_input,
+    read_text_record,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Bytes of the longest line, text file or cell, which bounds memory whatever the input holds.
+MAX_BYTES = 64 * 2**20
+#: Characters of the longest stretch without a space. No text has one, and finding the words in it takes unbounded memory.
+MAX_WORD_LENGTH = 10**6
+#: The end of names of files with rejected records, which are never read.
+REJECTS_SUFFIX = ".rejects.jsonl"
+# Bytes of a line longer than MAX_BYTES that a reject holds.
+_REJECT_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What is to be tagged, and how it is read.
+    """What to tag, and how to read it.
 
     Args:
         names: files, folders, patterns such as ``news/*.jsonl``, and ``-`` for standard input.
         text_column: the column of a table, or the key of a JSON line, that holds the text; by default ``text``.
         id_column: the same for ids.
-        output: the file that is going to be written, which must not be among those that are read.
+        output: the file to be written, which must not be among the inputs.
     """
 
     names: tuple[str, ...]
@@ -51,209 +75,352 @@ class Inputs:
     output: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file to read, and what ids are made of where it has none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One text file, line or row, with either ``document`` or ``error``.
 
-    path: Path
-    stem: str
+    Args:
+        file: the file, or ``stdin``.
+        line: its line or row in the file, from 1; ``None`` for a whole file.
+        raw: its bytes; of a Parquet row, the row as JSON.
+        bytes_read: bytes of all inputs read so far, this record included, as they are on disk.
+        document: the document to tag.
+        error: why there is no document.
+    """
+
+    file: str
+    line: int | None
+    raw: bytes
+    bytes_read: int
+    document: Document | None = None
+    error: InputError | None = None
+
+    @property
+    def where(self) -> str:
+        """File and line."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+    def content(self) -> bytes:
+        """Return what the output depends on, for fingerprints: the document without spans, or the raw bytes."""
+        if (document := self.document) is None:
+            return b"-" + self.raw
+        return b"+" + to_json([document.id, document.text, document.meta])
+
+    def to_reject(self) -> bytes:
+        """Return a line of JSON for the file of rejects: place, reason and bytes."""
+        fields: dict[str, Any] = {"file": self.file, "line": self.line, "reason": str(self.error)}
+        raw = self.raw
+        if len(raw) > MAX_BYTES:
+            raw, fields["bytes"] = raw[:_REJECT_BYTES], f"the first {_REJECT_BYTES}"
+        try:
+            fields["text"] = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            fields["base64"] = base64.b64encode(raw).decode("ascii")
+        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def read_inputs(inputs: Inputs) -> Generator[Record, None, None]:
-    """What files, folders (searched to the bottom, in the order of their paths) and ``-`` hold, one at a time.
+    """Read all inputs in order, one record at a time. Close the generator if you stop before its end.
 
-    A text file is one document, with its characters kept as they are, line ends too, but for a byte order mark at its start.
-    Its id is the file's name without suffixes; below a folder, its path from there. A line that is no document, an id that
-    came before and a file that cannot be read to its end are records with an error. Close it where you stop before the end.
+    A text file is one document. Its characters are kept, line ends too; only a byte order mark at the start is removed. Its id
+    is the file's name without suffixes; below a folder, its path in the folder. A line that is no document, a repeated id and
+    a file that cannot be read to its end are records with an error.
 
     Raises:
-        InputError: something is missing, of an unknown kind or without a column of texts, or there is nothing at all.
+        InputError: a file is missing, of an unknown type or without a column of texts, or there is no record at all.
     """
     empty = True
-    with closing(Identifiers()) as seen:
-        for record in _records(inputs):
+    with closing(SeenIds()) as seen:
+        for record in _read_all(inputs):
             empty = False
-            if record.document is not None and (place := seen.taken(record.document.id, record.where)):
-                record = duplicate(record, place)
+            if record.document is not None and (first := seen.add(record.document.id, record.where)):
+                record = reject_duplicate(record, first)
             yield record
     if empty:
-        raise InputError("nothing to tag", where=", ".join(inputs.names), expected=_KINDS)
+        raise InputError("nothing to tag", where=", ".join(inputs.names), expected=FILE_TYPES)
 
 
-def total_bytes(inputs: Inputs) -> int | None:
-    """How many bytes the inputs have on disk; ``None`` where standard input is among them."""
-    if "-" in inputs.names:
-        return None
-    return sum(file.path.stat().st_size for name in inputs.names for file in input_files(name, inputs.output))
-
-
-def first_table(inputs: Inputs) -> pa.Schema | None:
-    """The further columns of the first input, if it is a table."""
-    name = inputs.names[0]
-    file = None if name == "-" else next(input_files(name, inputs.output), None)
-    if file is None or kind(file.path) not in (".csv", ".tsv", ".parquet"):
-        return None
-    try:
-        with opened(file, 0, inputs) as source:
-            return further_columns(source)
-    except (OSError, pa.ArrowException, csv.Error):
-        return None  # told of when its turn comes
-
-
-def _records(inputs: Inputs) -> Iterator[Record]:
+def _read_all(inputs: Inputs) -> Iterator[Record]:
     base = 0
     for name in inputs.names:
         if name == "-":
-            stdin = cast(BinaryIO, sys.stdin.buffer)
-            yield from read_standard_input(
-                InputStream(
-                    name="stdin",
-                    stem="stdin",
-                    stream=stdin,
-                    disk=stdin,
-                    base=base,
-                    text_column=inputs.text_column,
-                    id_column=inputs.id_column,
-                )
-            )
+            yield from _read_stdin(inputs, base)
             continue
-        for file in input_files(name, inputs.output):
-            yield from read_file(file, base, inputs)
+        for file in find_input_files(name, inputs.output):
+            yield from read_input_file(file, inputs, base=base)
             base += file.path.stat().st_size
 
 
-@contextmanager
-def opened(file: File, base: int, inputs: Inputs) -> Iterator[InputStream]:
-    """A file, unpacked; ``base`` bytes of other files were read before it."""
-    packing = PACKINGS.get(file.path.suffix.lower())
-    with file.path.open("rb") as disk:
-        # Arrow is there already; it reads members and frames that follow each other, and misses none that is cut.
-        unpacked = BufferedReader(cast(RawIOBase, pa.input_stream(disk, compression=packing))) if packing else disk
-        yield InputStream(
-            name=str(file.path),
-            stem=file.stem,
-            stream=cast(BinaryIO, unpacked),
-            disk=disk,
-            base=base,
-            text_column=inputs.text_column,
-            id_column=inputs.id_column,
-        )
+def count_input_bytes(inputs: Inputs) -> int | None:
+    """Count the bytes of the inputs on disk; ``None`` if standard input is among them."""
+    if "-" in inputs.names:
+        return None
+    return sum(file.path.stat().st_size for name in inputs.names for file in find_input_files(name, inputs.output))
 
 
-def read_file(file: File, base: int, inputs: Inputs) -> Iterator[Record]:
-    """What a file holds; what cannot be read of it is a record with an error. ``base`` as for :func:`opened`."""
-    line: int | None = None
-    read, empty = base, True
-    try:
-        with opened(file, base, inputs) as source:
-            for record in _READERS[kind(file.path)](source):
-                line, read, empty = record.line, record.read, False
-                yield record
-            if empty:
-                error = InputError(
-                    "the file holds no document", where=str(file.path), expected="a document a line or row"
-                )
-                yield Record(file=str(file.path), line=None, raw=b"", read=read, error=error)
-    except (OSError, pa.ArrowException) as broken:
-        behind = f" behind line {line}" if line else ""
-        reason = (broken.strerror if isinstance(broken, OSError) else None) or str(broken)
-        found = InputError(f"cannot be read{behind}: {reason}", where=str(file.path), remedy="copy it anew")
-        yield Record(file=str(file.path), line=None, raw=b"", read=read, error=found)
-
-
-def kind(path: Path) -> str:
-    """What a file is by its name: its suffix, in small letters, before that of a packing."""
-    suffix = path.suffix.lower()
-    inner = Path(path.stem).suffix.lower()
-    return inner if suffix in PACKINGS and inner != ".parquet" else suffix
-
-
-def stem(path: Path) -> str:
-    """A path without the suffixes of its kind and packing."""
-    bare = path.with_suffix("") if path.suffix.lower() in PACKINGS else path
-    return bare.with_suffix("").as_posix()
-
-
-def input_files(name: str, output: str | None) -> Iterator[File]:
-    """The files behind a file, folder or pattern, in the order in which they are read.
+def find_input_files(name: str, output: str | None) -> Iterator[InputFile]:
+    """Find the files behind a file, folder or pattern, in the order in which they are read.
 
     Raises:
-        InputError: there is none, one is of an unknown kind, or is the output.
+        InputError: there is none, or one is of an unknown type or is the output.
     """
-    path = Path(name)
-    if path.exists():
-        yield from _below(path, output)
-        return
-    found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (a pattern may be absolute)
-    if not found:
-        raise InputError("no such file or folder", where=name, remedy="check the path, or give - for standard input")
-    for match in found:
-        yield from _below(Path(match), output)
+    target = None if output is None else Path(output).resolve()
+    for file in find_files(name, ignored_suffix=REJECTS_SUFFIX):
+        if target is not None and file.path.resolve() == target:
+            raise InputError("an input is also the output", where=output, remedy="choose another `output`")
+        yield file
 
 
-def _below(path: Path, output: str | None) -> Iterator[File]:
-    if path.is_dir():
-        for file in _walk(path):
-            if kind(file) in _READERS and not file.name.endswith(REJECTS):
-                yield _apart(File(file, stem(file.relative_to(path))), output)
-    elif kind(path) in _READERS:
-        yield _apart(File(path, stem(Path(path.name))), output)
-    else:
-        raise InputError(
-            f"suffix {kind(path) or '(none)'!r}",
-            where=str(path),
-            expected=_KINDS,
-            remedy="rename it, or turn it into JSONL with musamma convert",
-        )
+def read_extra_columns(inputs: Inputs) -> pa.Schema | None:
+    """Read the columns of the first input that hold neither text nor id; ``None`` if it is not a table.
 
-
-def _walk(folder: Path) -> Iterator[Path]:
-    # One folder's names are in memory at a time; the order is that of the sorted paths.
+    Raises:
+        InputError: the table has no column of texts.
+    """
+    name = inputs.names[0]
+    file = None if name == "-" else next(find_input_files(name, inputs.output), None)
+    if file is None or file_suffix(file.path) not in (*CSV_SUFFIXES, PARQUET_SUFFIX):
+        return None
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(str(error.strerror), where=str(folder), remedy="check the folder's permissions") from error
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):  # a link may lead back up
-            yield from _walk(folder / entry.name)
-        elif entry.is_file():
-            yield folder / entry.name
+        with open_input(file.path, max_bytes=MAX_BYTES) as stream:
+            schema = read_schema(stream)
+    except (*read_errors(), csv.Error):
+        return None  # Reading the file later reports the error.
+    used = _find_columns(schema.names, inputs, where=str(file.path))
+    import pyarrow as pa
+
+    return pa.schema([column for column in schema if column.name not in used])
 
 
-def _apart(file: File, output: str | None) -> File:
-    if output is not None and file.path.resolve() == Path(output).resolve():
+# One file.
+
+
+def read_input_file(
+    file: InputFile, inputs: Inputs, *, base: int = 0, after: int = 0, after_line: int = 0, offset: int = 0
+) -> Iterator[Record]:
+    """Read the records of a file, from its start or after some of them. A part that cannot be read is a record with an error.
+
+    Args:
+        file: the file.
+        inputs: how to read it.
+        base: bytes of the inputs read before it.
+        after: number of records to skip. JSON lines and Parquet are not parsed up to there.
+        after_line: line or row of the last record skipped.
+        offset: bytes up to the end of that line, decompressed.
+
+    Raises:
+        InputError: a table has no column of texts.
+    """
+    reader = _FileReader(file, inputs, after=after, after_line=after_line, offset=offset)
+    records = read_file(file.path, reader.read, base=base, after_line=after_line or None, max_bytes=MAX_BYTES)
+    bytes_read, empty = base, not after
+    # An error refers to this frame by its traceback; closing does not depend on when the garbage collector ends that cycle.
+    with closing(records):
+        for raw in records:
+            bytes_read, empty = raw.bytes_read, False
+            yield to_record(raw, reader.build_document)
+    if empty:
+        error = InputError("the file holds no document", where=str(file.path), expected="a document a line or row")
+        yield Record(file=str(file.path), line=None, raw=b"", bytes_read=bytes_read, error=error)
+
+
+@dataclass(slots=True)
+class _FileReader:
+    """Reads the records of one file; once it is open, builds their documents."""
+
+    file: InputFile
+    inputs: Inputs
+    after: int = 0
+    after_line: int = 0
+    offset: int = 0
+    _columns: tuple[str, str | None] | None = None
+
+    def read(self, stream: InputStream) -> Iterator[RawRecord]:
+        suffix = file_suffix(self.file.path)
+        if suffix in JSON_LINES_SUFFIXES:
+            return read_json_lines(stream, after_line=self.after_line, offset=self.offset)
+        if suffix in TEXT_SUFFIXES:
+            return islice(read_text_record(stream), self.after, None)
+        if suffix == PARQUET_SUFFIX:
+            table = read_parquet(stream, text_column=self.inputs.text_column, first=self.after)
+        else:
+            table = read_csv(stream)
+        self._columns = _find_columns(table.columns, self.inputs, where=stream.name)
+        return table.rows if suffix == PARQUET_SUFFIX else islice(table.rows, self.after, None)
+
+    def build_document(self, raw: RawRecord) -> Document:
+        if self._columns is not None:
+            text, id = self._columns
+            default_id = f"{self.file.stem}-{raw.index:05d}"
+            return document_from_row(raw.value, text=text, id=id, default_id=default_id, where=raw.where)
+        if raw.line is not None:
+            return document_from_json(raw.value, self.inputs, default_id=None, where=raw.where)
+        if not raw.value.strip():
+            raise InputError("the file is empty", where=raw.where, expected="text", remedy="remove it from the input")
+        return Document(self.file.stem, raw.value)
+
+
+def _read_stdin(inputs: Inputs, base: int) -> Iterator[Record]:
+    stdin = cast(BinaryIO, sys.stdin.buffer)
+
+    def build_document(raw: RawRecord) -> Document:
+        if raw.line is not None:
+            return document_from_json(raw.value, inputs, default_id=f"stdin-{raw.line}", where=raw.where)
+        if not raw.value.strip():
+            raise InputError("no text", where=raw.where, expected="an article, or one JSON object a line")
+        return Document("stdin", raw.value)
+
+    for raw in read_standard_input(InputStream(name="stdin", file=stdin, disk=stdin, base=base, max_bytes=MAX_BYTES)):
+        yield to_record(raw, build_document)
+
+
+# Documents.
+
+
+def to_record(raw: RawRecord, build_document: Callable[[RawRecord], Document]) -> Record:
+    """Convert a raw record. What ``build_document`` raises, or a text or ``meta`` that cannot be processed, is its error."""
+    record = Record(file=raw.file, line=raw.line, raw=raw.raw, bytes_read=raw.bytes_read, error=raw.error)
+    if raw.error is not None:
+        return record
+    try:
+        document = build_document(raw)
+        _check_document(document, where=raw.where)
+        return replace(record, document=document)
+    except InputError as error:
+        return replace(record, error=error)
+
+
+def _check_document(document: Document, *, where: str) -> None:
+    if (
+        len(document.text) > MAX_WORD_LENGTH
+        and (longest := max(map(len, document.text.split()), default=0)) > MAX_WORD_LENGTH
+    ):
         raise InputError(
-            "an input is the output too",
-            where=output,
-            remedy="choose another --output",
+            f"{longest:,} characters without a space", where=where, expected=f"at most {MAX_WORD_LENGTH:,}"
         )
-    return file
+    if document.meta:
+        try:
+            to_json(document.meta)
+        except orjson.JSONEncodeError as error:
+            raise InputError(f"meta cannot be written: {error}", where=where) from None
 
+
+def document_from_json(value: Any, inputs: Inputs, *, default_id: str | None, where: str) -> Document:
+    """Build the document of a JSON line. Keys that a document does not have go to ``meta``.
+
+    Args:
+        value: the parsed line.
+        inputs: keys of text and id.
+        default_id: the id where the line has none; without it that is an error.
+        where: file and line, for errors.
+
+    Raises:
+        InputError: there is no text or id where they should be, or a key has another type.
+    """
+    if isinstance(value, dict):
+        if inputs.text_column or inputs.id_column:
+            keys = list(value)
+            text = inputs.text_column or first_column(TEXT_COLUMNS, keys) or TEXT_COLUMNS[0]
+            id = inputs.id_column or first_column(ID_COLUMNS, keys)
+            return document_from_row(value, text=text, id=id, default_id=default_id, where=where)
+        if type(value.get("id")) is int:
+            value["id"] = str(value["id"])
+        # Without the key "text", another key may hold the text, so unknown keys remain an error.
+        if "text" in value:
+            further = {key: value.pop(key) for key in sorted(set(value) - set(DOCUMENT_KEYS))}
+            if further:
+                value["meta"] = _merge_meta(value.get("meta"), further, where)
+    return Document.from_dict(value, where=where, default_id=default_id)
+
+
+def document_from_row(
+    row: Mapping[str, Any], *, text: str, id: str | None, default_id: str | None, where: str
+) -> Document:
+    """Build the document of a table's row, without spans, which tagging replaces. Other columns go to ``meta``.
+
+    Args:
+        row: cells by column.
+        text: the column that holds the text.
+        id: the column that holds the id, if any.
+        default_id: the id of a row that has none; without it that is an error.
+        where: file and row, for errors.
+
+    Raises:
+        InputError: the text is not a string, there is no id, or ``meta`` is not an object.
+    """
+    content = row.get(text)
+    if not isinstance(content, str):
+        raise InputError(f"{text} is {type(content).__name__}", where=where, expected=f"a string under {text!r}")
+    name = parse_id(row.get(id) if id else None, default_id or "", where)
+    if not name:
+        raise InputError(f"no {id or 'id'}", where=where, expected=f"an id under {id or 'id'!r}")
+    used = {text, id, "meta", "spans", "nested"}
+    further = {key: value for key, value in row.items() if key not in used and value is not None}
+    return Document(name, content, meta=_merge_meta(row.get("meta"), further, where))
+
+
+def _merge_meta(meta: Any, further: dict[str, Any], where: str) -> dict[str, Any]:
+    if isinstance(meta, str) and meta:
+        try:
+            meta = orjson.loads(meta)
+        except orjson.JSONDecodeError:
+            return {"meta": meta, **further}
+    if not meta:
+        return further
+    if not isinstance(meta, dict):
+        raise InputError(f"meta is {type(meta).__name__}", where=where, expected="an object under 'meta'")
+    if twice := sorted(set(meta) & set(further)):
+        raise InputError(f"{twice[0]!r} is in meta and beside it", where=where, expected="one value")
+    return {**meta, **further}
+
+
+def _find_columns(columns: Sequence[str], inputs: Inputs, *, where: str) -> tuple[str, str | None]:
+    """The columns of text and id."""
+    for column, option in ((inputs.text_column, "text_column"), (inputs.id_column, "id_column")):
+        if column and column not in columns:
+            raise InputError(
+                f"no column {column!r}",
+                where=where,
+                expected=f"one of {', '.join(columns)}",
+                remedy=f"correct `{option}`",
+            )
+    text = inputs.text_column or first_column(TEXT_COLUMNS, columns)
+    if text is None:
+        raise InputError(
+            f"columns {', '.join(columns) or '(none)'}",
+            where=where,
+            expected="a column 'text'",
+            remedy="name the column that holds the texts with `text_column`",
+        )
+    return text, inputs.id_column or first_column(ID_COLUMNS, columns)
+
+
+# Ids.
 
 _CACHE_KIB = 32 * 1024
 
 
-class Identifiers:
-    """Where each id was met first.
+class SeenIds:
+    """Ids and where each occurred first.
 
-    32 MB of them stay in memory, the others go to a file of the system's folder for temporary ones, which is gone with the
-    process: about 60 MB on disk and 10 seconds a million ids.
+    Up to 32 MB stay in memory. The rest goes to a file in the system's folder for temporary files, deleted with the process:
+    about 60 MB on disk and 10 seconds per million ids.
     """
 
     def __init__(self) -> None:
-        # SQLite makes a database without a name a temporary file, written only when its cache is full.
-        # It is used by one thread at a time; one that garbage is collected in may be the one that closes it.
+        # SQLite makes a database without a name a temporary file, which is written only when the cache is full.
+        # Only one thread uses it at a time, but garbage collection in another thread may close it.
         self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._table.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._table.execute("PRAGMA journal_mode = OFF")
         self._table.execute("CREATE TABLE seen (id BLOB PRIMARY KEY, place TEXT) WITHOUT ROWID")
         self._table.execute("BEGIN")
 
-    def taken(self, id: str, where: str) -> str | None:
-        """Where an id was met before; else ``None``, and ``where`` is noted as its place.
+    def add(self, id: str, where: str) -> str | None:
+        """Add an id and return ``None``; if it was added before, return the place of that.
 
         Raises:
-            InputError: there is no room for more ids.
+            InputError: there is no disk space for more ids.
         """
         key = id.encode("utf-8", errors="surrogatepass")
         try:
@@ -264,10 +431,26 @@ class Identifiers:
             raise InputError(
                 f"no room for the ids: {error}",
                 where=where,
-                expected="60 MB a million documents in the folder for temporary files",
+                expected="60 MB per million documents in the folder for temporary files",
                 remedy="set SQLITE_TMPDIR to a larger folder",
             ) from error
 
     def close(self) -> None:
-        """Forget all."""
+        """Delete all ids."""
         self._table.close()
+
+
+def reject_duplicate(record: Record, first: str) -> Record:
+    """Replace a document whose id occurred before, at ``first``, by the error."""
+    assert record.document is not None
+    file, _, line = first.rpartition(":")
+    remedy = None
+    if record.line is None:
+        remedy = "give every input once, or the folder that holds them: ids are then paths in it"
+    error = duplicate_id(
+        record.document.id,
+        first=f"line {line}" if file == record.file else first,
+        where=record.where,
+        remedy=remedy,
+    )
+    return replace(record, document=None, error=error)

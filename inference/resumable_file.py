@@ -13,8 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import fsync_folder
-from musamma.inference.inputs import REJECTS
-from musamma.inference.records import Record
+from musamma.inference.inputs import REJECTS_SUFFIX, Record
 from musamma.inference.run_state import (
     START_OVER,
     RunState,
@@ -99,7 +98,9 @@ class ResumableFile:
 
     def __init__(self, target: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.target = target
-        self.path, self.state_path, self.rejects_path = (_beside(target, s) for s in (".part", ".part.json", REJECTS))
+        self.path, self.state_path, self.rejects_path = (
+            _beside(target, s) for s in (".part", ".part.json", REJECTS_SUFFIX)
+        )
         self._rejects_part = _beside(self.rejects_path, ".part")
         self._file: BinaryIO | None = None
         self._rejects_file: BinaryIO | None = None

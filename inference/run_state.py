@@ -13,7 +13,7 @@ import orjson
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import format_json, write_durably
-from musamma.inference.records import Record
+from musamma.inference.inputs import Record
 
 #: The remedy of errors about an unfinished run that cannot be resumed.
 START_OVER = "start over with `overwrite=True`"

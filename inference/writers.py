@@ -20,9 +20,7 @@ from musamma.data.formats import brat
 from musamma.data.formats.conll import to_conll
 from musamma.data.formats.options import WriteOptions
 from musamma.data.import_audit import ImportAudit
-from musamma.data.records import parse_json
-from musamma.inference.inputs import PACKINGS
-from musamma.inference.records import dump
+from musamma.data.records import COMPRESSIONS, parse_json, to_json
 
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
@@ -69,7 +67,7 @@ def choose_format(output: str | None, format: str | None = None) -> tuple[str, s
         InputError: the suffix is unknown, or the format cannot be packed.
     """
     path = Path(output or "")
-    packing = PACKINGS.get(path.suffix.lower())
+    packing = COMPRESSIONS.get(path.suffix.lower())
     suffix = Path(path.stem if packing else path.name).suffix.lower()
     if format is None and suffix and suffix not in _BY_SUFFIX:
         raise not_one_of("suffix", suffix, _BY_SUFFIX, where=output, remedy="rename the file, or give a `format`")
@@ -139,7 +137,7 @@ def _rename(part: Path, target: Path) -> None:
 
 
 def _encode_json_lines(documents: list[Document]) -> bytes:
-    return b"".join(dump(document.to_dict()) + b"\n" for document in documents)
+    return b"".join(to_json(document.to_dict()) + b"\n" for document in documents)
 
 
 def _format_conll(document: Document, audit: ImportAudit) -> str:
@@ -217,7 +215,7 @@ def _parquet_row(document: Document, names: set[str]) -> dict[str, Any]:
         "text": document.text,
         "spans": [span.to_dict() for span in document.spans],
         **columns,
-        "meta": dump(rest).decode(),
+        "meta": to_json(rest).decode(),
     }
 
 

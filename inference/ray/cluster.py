@@ -21,11 +21,10 @@ import pyarrow as pa
 from musamma.data.errors import InputError, not_installed, not_one_of
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.batch_run import LoadedTagger, run_settings, tag_records
-from musamma.inference.inputs import Inputs, first_table
+from musamma.inference.inputs import Inputs, Record, read_extra_columns
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.ray.parts_folder import PART_FORMATS, PartsFolder, sum_stats
 from musamma.inference.ray.shards import SHARD_RECORDS, Shard, cut_shards, read_shard
-from musamma.inference.records import Record
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunState, RunStats
 from musamma.inference.writers import build_output_format
@@ -105,7 +104,7 @@ def tag_on_cluster(
         load=load,
         folder=folder,
         working_folder=str(Path.cwd()),
-        table=first_table(inputs) if folder.format == "parquet" else None,
+        table=read_extra_columns(inputs) if folder.format == "parquet" else None,
         settings=tagger_settings,
         cpus=cluster.cpus,
     )

@@ -13,7 +13,7 @@ import orjson
 
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import fsync_folder
-from musamma.inference.inputs import REJECTS
+from musamma.inference.inputs import REJECTS_SUFFIX
 from musamma.inference.ray.shards import Shard
 from musamma.inference.run_state import RunState, RunStats, complete_output, read_state, unfinished_output, write_state
 
@@ -47,7 +47,7 @@ class PartsFolder:
 
     def rejects_path(self, number: int) -> Path:
         """Return the file for the records of a shard that are not documents."""
-        return self.path / f"part-{number:05d}{REJECTS}"
+        return self.path / f"part-{number:05d}{REJECTS_SUFFIX}"
 
     def state_path(self, number: int) -> Path:
         """Return the file for the state of a part; removed when the run is finished."""
@@ -161,7 +161,7 @@ class PartsFolder:
         write_state(state, new_state)
         new_state.replace(self.state_path(number))
         fsync_folder(self._run_folder)
-        rejects = part.with_name(part.name + REJECTS)
+        rejects = part.with_name(part.name + REJECTS_SUFFIX)
         if rejects.exists():
             rejects.replace(self.rejects_path(number))
         part.replace(self.part_path(number))

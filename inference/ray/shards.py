@@ -6,31 +6,25 @@ document is therefore batched with the same documents wherever it is tagged, and
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-import pyarrow as pa
-
 from musamma.data.errors import InputError
+from musamma.data.input_files import InputFile
 from musamma.inference.batch_run import GROUP_SIZE, group_records
 from musamma.inference.inputs import (
-    PACKINGS,
-    File,
-    Identifiers,
     Inputs,
-    input_files,
-    kind,
-    opened,
-    read_file,
+    Record,
+    SeenIds,
+    find_input_files,
+    read_input_file,
     read_inputs,
+    reject_duplicate,
 )
-from musamma.inference.readers import InputStream, json_record
-from musamma.inference.records import Record, duplicate, numbered_lines
 from musamma.inference.run_state import update_digest
-from musamma.inference.tables import read_parquet_rows
 
 #: Default number of records per shard: the most work that is lost when a worker dies, some minutes of one core.
 SHARD_RECORDS = 16 * GROUP_SIZE
@@ -105,7 +99,7 @@ def cut_shards(inputs: Inputs, *, size: int = SHARD_RECORDS, skip: bool = False)
             digest = update_digest(digest, group)
             count += len(group)
             rejected += sum(record.error is not None for record in group)
-            read = group[-1].read
+            read = group[-1].bytes_read
             if count >= size:
                 yield cutter.cut(number, count, rejected=rejected, digest=digest, read=read)
                 number, count, rejected, digest = number + 1, 0, 0, ""
@@ -128,14 +122,14 @@ class _ShardCutter:
     def read_records(self) -> Generator[Record, None, None]:
         """Yield all records of the input."""
         base = 0
-        with closing(Identifiers()) as identifiers:
+        with closing(SeenIds()) as seen_ids:
             for file in self._files():
                 self._close_range()
                 following = self._open = FileRange(path=str(file.path), stem=file.stem)
-                for record in read_file(file, base, self.inputs):
-                    if record.document is not None and (first := identifiers.taken(record.document.id, record.where)):
+                for record in read_input_file(file, self.inputs, base=base):
+                    if record.document is not None and (first := seen_ids.add(record.document.id, record.where)):
                         self.duplicates.append((self.count, first))
-                        record = duplicate(record, first)
+                        record = reject_duplicate(record, first)
                     self.count += 1
                     # No range is open if a shard was cut since the record before.
                     current = self._open or following
@@ -144,7 +138,7 @@ class _ShardCutter:
                         current,
                         first=current.first + current.count,
                         behind=record.line or current.behind,
-                        offset=record.read - base,
+                        offset=record.bytes_read - base,
                         count=0,
                     )
                     yield record
@@ -171,14 +165,14 @@ class _ShardCutter:
             self.ranges.append(self._open)
         self._open = None
 
-    def _files(self) -> Iterator[File]:
+    def _files(self) -> Iterator[InputFile]:
         folder = None if self.inputs.output is None else Path(self.inputs.output).resolve()
         for name in self.inputs.names:
             if name == "-":
                 raise InputError(
                     "standard input", expected="files, which every worker can read", remedy="write it to a file first"
                 )
-            for file in input_files(name, None):
+            for file in find_input_files(name, None):
                 if folder is not None and file.path.resolve().is_relative_to(folder):
                     raise InputError(
                         "an input lies in the output's folder", where=str(file.path), remedy="choose another `output`"
@@ -196,44 +190,16 @@ def read_shard(shard: Shard, inputs: Inputs) -> Generator[Record, None, None]:
     records = (record for file_range in shard.ranges for record in read_file_range(file_range, inputs))
     for index, record in enumerate(records):
         is_duplicate = index in duplicates and record.document is not None
-        yield duplicate(record, duplicates[index]) if is_duplicate else record
+        yield reject_duplicate(record, duplicates[index]) if is_duplicate else record
 
 
 def read_file_range(file_range: FileRange, inputs: Inputs) -> Iterator[Record]:
     """Return the records of a range; fewer if the file has become shorter."""
-    return islice(_read_from(file_range, inputs), file_range.count)
-
-
-def _read_from(file_range: FileRange, inputs: Inputs) -> Iterator[Record]:
-    """Yield the records of a file from the first of a range on."""
-    path = Path(file_range.path)
-    file = File(path, file_range.stem)
-    readers = {".jsonl": _read_lines_from, ".ndjson": _read_lines_from, ".parquet": _read_rows_from}
-    read = readers.get(kind(path)) if file_range.first else None
-    count = 0
-    if read is not None:
-        try:
-            with opened(file, 0, inputs) as stream:
-                for record in read(stream, file_range):
-                    count += 1
-                    yield record
-            return
-        except (OSError, pa.ArrowException):
-            pass  # reading the file from its start yields the record of the error
-    yield from islice(read_file(file, 0, inputs), file_range.first + count, None)
-
-
-def _read_lines_from(stream: InputStream, file_range: FileRange) -> Iterator[Record]:
-    lines: Iterable[tuple[int, bytes]]
-    if Path(file_range.path).suffix.lower() in PACKINGS:
-        lines = islice(numbered_lines(stream.stream), file_range.behind, None)
-    else:
-        stream.stream.seek(file_range.offset)
-        lines = ((file_range.behind + number, line) for number, line in numbered_lines(stream.stream))
-    for number, line in lines:
-        if line.strip():
-            yield json_record(line, number, stream, default_id=None)
-
-
-def _read_rows_from(stream: InputStream, file_range: FileRange) -> Iterator[Record]:
-    return read_parquet_rows(stream, first=file_range.first)
+    records = read_input_file(
+        InputFile(Path(file_range.path), file_range.stem),
+        inputs,
+        after=file_range.first,
+        after_line=file_range.behind,
+        offset=file_range.offset,
+    )
+    return islice(records, file_range.count)

@@ -114,7 +114,7 @@ def test_an_unforeseen_error_is_status_1_and_shows_its_traceback_on_demand(fails
     def broken(inputs):
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr("musamma.inference.inputs.read_inputs", broken)
+    monkeypatch.setattr("musamma.inference.batch_run.read_inputs", broken)
     call = ["predict", "a.txt", "-m", "nawah"]
     assert fails(*call, status=1) == "RuntimeError: first line second line; --debug shows the traceback"
     assert run(call, debug=True) == 1
@@ -231,7 +231,7 @@ def test_a_model_that_is_not_there(fails):
     Path("empty").mkdir()
     call = "predict", "a.txt", "-m"
     assert fails(*call, "./model") == "./model: no such folder; check the path, or give a hub id such as owner/name"
-    assert "arabert: no such model; expected a folder, a hub id (owner/name), or a model that comes" in fails(
+    assert "arabert: no such model; expected a folder, a hub id (owner/name), or a packaged model" in fails(
         *call, "arabert"
     )
     assert fails(*call, "empty").startswith("empty: the folder is empty; expected a folder with config.json")
@@ -342,7 +342,7 @@ def test_outputs_that_cannot_be_written(fails, model):
     Path("folder.jsonl").mkdir()
     call = "predict", "a.txt", "-m", model, "-o"
     assert fails(*call, "out.xml") == (
-        "out.xml: suffix '.xml'; expected one of .jsonl, .ndjson, .parquet, .conll, .html; name the file so, or give --format"
+        "out.xml: suffix '.xml'; expected one of .jsonl, .ndjson, .parquet, .conll, .html; rename the file, or give a --format"
     )
     assert fails(*call, "folder.jsonl").startswith(
         "folder.jsonl: a folder; expected a file to write; choose an --output"
@@ -366,5 +366,5 @@ def test_an_input_is_not_overwritten(fails, model):
     content = lines(*numbered(2, spans=[span(8, 13)]))
     Path("gold.jsonl").write_text(content, encoding="utf-8")
     found = fails("predict", "gold.jsonl", "-m", model, "-o", "./gold.jsonl")
-    assert found == "./gold.jsonl: an input is the output too; choose another --output"
+    assert found == "./gold.jsonl: an input is also the output; choose another --output"
     assert Path("gold.jsonl").read_text("utf-8") == content

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from musamma.data.errors import InputError
 from musamma.inference import batch_run as batch
 from musamma.inference.batch_run import group_records
-from musamma.inference.inputs import Inputs, read_inputs, total_bytes
+from musamma.inference.inputs import Inputs, Record, count_input_bytes, read_inputs
 from musamma.inference.ray.shards import cut_shards, read_shard
-from musamma.inference.records import Record
 from musamma.inference.run_state import update_digest
 
 LINES = st.lists(
@@ -49,7 +48,7 @@ def check(names: list[Path], *, size: int, **options: str) -> list[Record]:
     assert [shard.records for shard in shards] == list(map(len, parts))
     assert [shard.rejected for shard in shards] == [sum(record.error is not None for record in part) for part in parts]
     assert all(shard.records >= size for shard in shards[:-1])
-    reads = [0, *(shard.read for shard in shards), total_bytes(inputs)]
+    reads = [0, *(shard.read for shard in shards), count_input_bytes(inputs)]
     assert reads == sorted(reads)
     for shard, part in zip(shards, parts, strict=True):
         digest = ""
@@ -139,13 +138,12 @@ def test_a_file_that_breaks_off(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_bytes(b"\n\n")
     records = check([tmp_path / "cut.jsonl.gz", tmp_path / "empty.jsonl"], size=2)
     errors = [str(record.error) for record in records if record.error]
-    assert "cannot be read behind line" in errors[0]
+    assert "cannot be read beyond line" in errors[0]
     assert "the file holds no document" in errors[1]
 
 
 def test_long_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("records", "readers"):
-        monkeypatch.setattr(f"musamma.inference.{module}.LONGEST", 100)
+    monkeypatch.setattr("musamma.inference.inputs.MAX_BYTES", 100)
     lines = [json.dumps({"id": str(n), "text": "x" * (n * 20)}).encode() for n in range(12)]
     (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
     monkeypatch.setattr(batch, "GROUP_SIZE", 1)

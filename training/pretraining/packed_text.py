@@ -25,8 +25,8 @@ from transformers import PreTrainedTokenizerBase
 from musamma.data.document import Document
 from musamma.data.errors import InputError, not_found
 from musamma.data.files import atomic_folder, write_json
+from musamma.data.input_files import read_lines
 from musamma.data.normalization import fast_backend
-from musamma.data.raw_text import read_lines
 from musamma.data.windows import DocumentTokenizer, tokenize_batch, tokenize_texts
 from musamma.training.pretraining.masking import SpecialTokenCount, find_starts
 from musamma.training.pretraining.packing import PackedRow, pack_rows

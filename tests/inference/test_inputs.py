@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.inference import records
-from musamma.inference.inputs import Inputs, first_table, read_inputs, total_bytes
-from musamma.inference.records import Record
+from musamma.inference import inputs
+from musamma.inference.inputs import Inputs, Record, count_input_bytes, read_extra_columns, read_inputs
 
 #: Line ends of both kinds, vowel signs, bidi controls, an emoji beyond the basic plane, a mark in the middle.
 TEXT = "\r\n قَالَ مُحَمَّدٌ\r\nفي \u202bبيروت\u202c 😀\u200f \ufeffنعم\n\n"
@@ -223,7 +222,7 @@ def test_parquet_cells_of_all_kinds(tmp_path):
     }
     assert str(second.error) == f"{tmp_path}/a.parquet:2: text is NoneType; expected a string under 'text'"
     assert json.loads(second.raw)["doc_id"] == 2
-    further = first_table(Inputs(names=(str(tmp_path / "a.parquet"),)))
+    further = read_extra_columns(Inputs(names=(str(tmp_path / "a.parquet"),)))
     assert further.names == ["day", "price", "raw", "spans", "meta"]
     assert further.field("day").type == pa.timestamp("us")
 
@@ -268,9 +267,9 @@ def test_a_column_that_is_not_there(tmp_path, name):
         (tmp_path / name).write_text("نص,b\nx,y\n", encoding="utf-8")
     else:
         pq.write_table(pa.table({"نص": ["x"], "b": ["y"]}), tmp_path / name)
-    with pytest.raises(InputError, match=r"columns نص, b; expected a column 'text'; name the column .* --text-column$"):
+    with pytest.raises(InputError, match=r"columns نص, b; expected a column 'text'; name the column .* `text_column`$"):
         everything(tmp_path / name)
-    with pytest.raises(InputError, match=r"no column 'c'; expected one of نص, b; correct --id-column$"):
+    with pytest.raises(InputError, match=r"no column 'c'; expected one of نص, b; correct `id_column`$"):
         everything(tmp_path / name, text_column="نص", id_column="c")
     assert read(tmp_path / name, text_column="نص", id_column="b") == [("y", "x")]
 
@@ -282,8 +281,8 @@ def test_patterns_are_sorted_and_folders_pass_over_links_upwards(tmp_path):
     (tmp_path / "c" / "up").symlink_to(tmp_path)
     assert [id for id, _ in read(tmp_path / "[ab].txt")] == ["a", "b"]
     assert [id for id, _ in read(tmp_path)] == ["a", "b", "c/d"]
-    assert total_bytes(Inputs(names=(str(tmp_path),))) == len("b.txt" + "a.txt" + "c/d.txt")
-    assert total_bytes(Inputs(names=(str(tmp_path), "-"))) is None
+    assert count_input_bytes(Inputs(names=(str(tmp_path),))) == len("b.txt" + "a.txt" + "c/d.txt")
+    assert count_input_bytes(Inputs(names=(str(tmp_path), "-"))) is None
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
@@ -298,7 +297,7 @@ def test_a_file_cut_short_is_told_of_behind_what_could_be_read(tmp_path, name):
     (tmp_path / "z.txt").write_text("بغداد", encoding="utf-8")
     *found, broken, last = everything(tmp_path)
     assert str(broken.error).startswith(f"{tmp_path}/{name}: cannot be read")
-    assert str(broken.error).endswith("; copy it anew")
+    assert str(broken.error).endswith("; copy it again")
     assert all(record.document for record in found)
     assert (len(found) > 1000) == (name != "a.parquet")
     assert last.document == Document("z", "بغداد")
@@ -309,9 +308,8 @@ def test_long_lines(tmp_path, monkeypatch):
     assert len(long.encode()) > 9_000_000
     (tmp_path / "a.jsonl").write_text(f'{long}\n{{"id": "b", "text": "نص"}}\n', encoding="utf-8")
     assert [id for id, _ in read(tmp_path / "a.jsonl")] == ["long", "b"]
-    for module in ("records", "readers"):
-        monkeypatch.setattr(f"musamma.inference.{module}.LONGEST", 1000)
-    monkeypatch.setattr(records, "_KEPT", 10)
+    monkeypatch.setattr(inputs, "MAX_BYTES", 1000)
+    monkeypatch.setattr(inputs, "_REJECT_BYTES", 10)
     first, second = everything(tmp_path / "a.jsonl")
     assert str(first.error).startswith(f"{tmp_path}/a.jsonl:1: more than 1,000 bytes; expected shorter documents")
     assert json.loads(first.to_reject()) | {"reason": ""} == {
