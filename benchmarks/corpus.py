@@ -1,9 +1,9 @@
-"""The figures of Khabar's data card, as Markdown. No network and no model.
+"""Print the figures of Khabar's data card as Markdown. Needs neither network nor model.
 
     python benchmarks/corpus.py [--beside anercorp_exact_train.jsonl]
 
-A word is a run of letters or digits of the raw text; a name is an outermost one unless said otherwise. ``--beside`` adds a column for
-another corpus to the last table, on as many words of it as Khabar has.
+A word is a run of letters or digits of the raw text; names are outermost names unless nested ones are mentioned. ``--beside`` adds a
+column for another corpus to the last table, cut to as many words as Khabar has.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from musamma.data.formats import read_documents
 from musamma.data.labels import SCHEMAS
 
 
-def parts() -> dict[str, list[Document]]:
-    """The documents of each part."""
+def load_parts() -> dict[str, list[Document]]:
+    """Load the documents of each part."""
     return {part: load_khabar(part) for part in PARTS}
 
 
-def tokens(document: Document) -> list[str]:
-    """The words of a document that hold a letter or a digit."""
-    found = (document.text[start:end] for start, end in word_offsets(document.text))
-    return [word for word in found if any(character.isalnum() for character in word)]
+def split_words(document: Document) -> list[str]:
+    """Words of a document that have a letter or a digit."""
+    words = (document.text[start:end] for start, end in word_offsets(document.text))
+    return [word for word in words if any(character.isalnum() for character in word)]
 
 
-def words(documents: Iterable[Document]) -> int:
-    """Words with a letter or a digit."""
-    return sum(len(tokens(document)) for document in documents)
+def count_words(documents: Iterable[Document]) -> int:
+    """Number of words with a letter or a digit."""
+    return sum(len(split_words(document)) for document in documents)
 
 
-def names(documents: Iterable[Document]) -> list[str]:
-    """The surface form of every outermost name, in order."""
+def name_forms(documents: Iterable[Document]) -> list[str]:
+    """Surface forms of all outermost names, in order."""
     return [document.surface(span) for document in documents for span in document.spans]
 
 
-def behind_proclitics(documents: Iterable[Document]) -> int:
-    """Names that begin inside a word."""
+def count_behind_proclitics(documents: Iterable[Document]) -> int:
+    """Number of names that start inside a word."""
     return sum(
         any(start < span.start < end for start, end in word_offsets(document.text))
         for document in documents
@@ -52,118 +52,119 @@ def behind_proclitics(documents: Iterable[Document]) -> int:
     )
 
 
-def render(split: dict[str, list[Document]]) -> str:
-    """All tables, in the order of the card."""
-    everything = [document for documents in split.values() for document in documents]
-    return "\n\n".join((_sizes(split, everything), _labels(split, everything), _facts(split, everything)))
+def render_tables(parts: dict[str, list[Document]]) -> str:
+    """Format all tables, in the order of the card."""
+    corpus = [document for documents in parts.values() for document in documents]
+    return "\n\n".join((_render_sizes(parts, corpus), _render_labels(parts, corpus), _render_facts(parts, corpus)))
 
 
-def variety(documents: Sequence[Document]) -> dict[str, str]:
-    """What tells a varied corpus from a monotonous one, by name of the figure.
+def measure_variety(documents: Sequence[Document]) -> dict[str, str]:
+    """Measure how varied a corpus is; the figures by name.
 
-    The type-token ratio is the mean over runs of 1,000 words, which makes corpora of different size comparable (Johnson 1944).
+    The type-token ratio is the mean over runs of 1,000 words, which makes corpora of different sizes comparable (Johnson 1944).
     """
-    runs = [tokens(document) for document in documents]
-    stream = [word for run in runs for word in run]
-    pieces = [stream[at : at + 1000] for at in range(0, len(stream) - 999, 1000)]
-    holders: dict[tuple[str, ...], set[int]] = defaultdict(set)
-    count = 0
-    for index, run in enumerate(runs):
-        for at in range(len(run) - 5):
-            holders[tuple(run[at : at + 6])].add(index)
-            count += 1
-    shared = sum(len(ids) > 1 for ids in holders.values())
-    found = names(documents)
+    words_by_document = [split_words(document) for document in documents]
+    words = [word for document_words in words_by_document for word in document_words]
+    runs = [words[start : start + 1000] for start in range(0, len(words) - 999, 1000)]
+    documents_of: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    for index, document_words in enumerate(words_by_document):
+        for start in range(len(document_words) - 5):
+            documents_of[tuple(document_words[start : start + 6])].add(index)
+    shared = sum(len(indices) > 1 for indices in documents_of.values())
+    forms = name_forms(documents)
     sentences = [
-        len(tokens(Document("sentence", part)))
+        len(split_words(Document("sentence", sentence)))
         for document in documents
-        for part in re.split(r"(?<=[.!؟?])\s|\n", document.text)
-        if part.strip()
+        for sentence in re.split(r"(?<=[.!؟?])\s|\n", document.text)
+        if sentence.strip()
     ]
     lengths = [length for length in sentences if length]
     return {
-        "words": f"{len(stream):,}",
-        "names per 100 words": f"{100 * len(found) / len(stream):.1f}",
-        "names behind proclitics": f"{behind_proclitics(documents) / len(found):.1%}",
-        "distinct forms per 100 names": f"{100 * len(set(found)) / len(found):.0f}",
-        "type-token ratio of 1,000 words": f"{statistics.mean(len(set(piece)) / 1000 for piece in pieces):.3f}",
-        "6-word runs in more than one document": f"{shared:,} of {len(holders):,} ({shared / len(holders):.2%})",
+        "words": f"{len(words):,}",
+        "names per 100 words": f"{100 * len(forms) / len(words):.1f}",
+        "names behind proclitics": f"{count_behind_proclitics(documents) / len(forms):.1%}",
+        "distinct forms per 100 names": f"{100 * len(set(forms)) / len(forms):.0f}",
+        "type-token ratio of 1,000 words": f"{statistics.mean(len(set(run)) / 1000 for run in runs):.3f}",
+        "6-word runs in more than one document": f"{shared:,} of {len(documents_of):,} ({shared / len(documents_of):.2%})",
         "words a sentence, mean and standard deviation": f"{statistics.mean(lengths):.1f} ± {statistics.stdev(lengths):.1f}",
     }
 
 
-def first_words(documents: Iterable[Document], limit: int) -> list[Document]:
-    """Documents from the beginning until they hold ``limit`` words."""
-    found, total = [], 0
+def take_words(documents: Iterable[Document], limit: int) -> list[Document]:
+    """Take documents from the beginning until they have ``limit`` words."""
+    selected, total = [], 0
     for document in documents:
         if total >= limit:
             break
-        found.append(document)
-        total += len(tokens(document))
-    return found
+        selected.append(document)
+        total += len(split_words(document))
+    return selected
 
 
 def render_variety(columns: dict[str, Sequence[Document]]) -> str:
-    """:func:`variety` of corpora side by side."""
-    figures = [variety(documents) for documents in columns.values()]
-    return _table(("", *columns), [(name, *(column[name] for column in figures)) for name in figures[0]])
+    """Format :func:`measure_variety` of several corpora side by side."""
+    figures = [measure_variety(documents) for documents in columns.values()]
+    return _render_table(("", *columns), [(name, *(column[name] for column in figures)) for name in figures[0]])
 
 
-def _sizes(split: dict[str, list[Document]], everything: list[Document]) -> str:
+def _render_sizes(parts: dict[str, list[Document]], corpus: list[Document]) -> str:
     rows = [
         (
             name,
             len(documents),
-            f"{words(documents):,}",
-            f"{len(names(documents)):,}",
+            f"{count_words(documents):,}",
+            f"{len(name_forms(documents)):,}",
             f"{sum(len(document.nested) for document in documents):,}",
-            f"{100 * len(names(documents)) / words(documents):.1f}",
+            f"{100 * len(name_forms(documents)) / count_words(documents):.1f}",
         )
-        for name, documents in (*split.items(), ("all", everything))
+        for name, documents in (*parts.items(), ("all", corpus))
     ]
-    return _table(("part", "articles", "words", "names", "nested names", "names per 100 words"), rows)
+    return _render_table(("part", "articles", "words", "names", "nested names", "names per 100 words"), rows)
 
 
-def _labels(split: dict[str, list[Document]], everything: list[Document]) -> str:
+def _render_labels(parts: dict[str, list[Document]], corpus: list[Document]) -> str:
     def count(spans: Iterable[Span]) -> Counter[str]:
         return Counter(span.label for span in spans)
 
-    columns = [count(span for d in documents for span in d.spans) for documents in split.values()]
-    nested = count(span for document in everything for span in document.nested)
+    columns = [count(span for d in documents for span in d.spans) for documents in parts.values()]
+    nested = count(span for document in corpus for span in document.nested)
     rows = []
     for label in SCHEMAS["khabar"]:
         total = sum(column[label] for column in columns)
-        forms = {d.surface(span) for d in everything for span in d.spans if span.label == label}
+        forms = {d.surface(span) for d in corpus for span in d.spans if span.label == label}
         rows.append((f"`{label}`", *(column[label] for column in columns), total, len(forms), nested[label]))
-    return _table(("label", *split, "all", "distinct forms", "nested"), rows)
+    return _render_table(("label", *parts, "all", "distinct forms", "nested"), rows)
 
 
-def _facts(split: dict[str, list[Document]], everything: list[Document]) -> str:
-    found, known = names(everything), set(names(split["train"]))
-    inside = behind_proclitics(everything)
-    holders = sum(
+def _render_facts(parts: dict[str, list[Document]], corpus: list[Document]) -> str:
+    all_forms, known = name_forms(corpus), set(name_forms(parts["train"]))
+    inside = count_behind_proclitics(corpus)
+    containing = sum(
         any(span.start <= inner.start and inner.end <= span.end for inner in document.nested)
-        for document in everything
+        for document in corpus
         for span in document.spans
     )
     rows: list[tuple[str, str]] = [
-        ("names behind proclitics", _share(inside, len(found))),
-        ("names that hold a name", _share(holders, len(found))),
-        ("names of more than one word", _share(sum(len(form.split()) > 1 for form in found), len(found))),
-        ("distinct surface forms", f"{len(set(found)):,}"),
+        ("names behind proclitics", _format_share(inside, len(all_forms))),
+        ("names that hold a name", _format_share(containing, len(all_forms))),
+        (
+            "names of more than one word",
+            _format_share(sum(len(form.split()) > 1 for form in all_forms), len(all_forms)),
+        ),
+        ("distinct surface forms", f"{len(set(all_forms)):,}"),
     ]
     for name in ("dev", "test"):
-        forms = names(split[name])
+        forms = name_forms(parts[name])
         unseen = sum(form not in known for form in forms)
-        rows.append((f"{name} names whose form is not in train", _share(unseen, len(forms))))
-    return _table(("", "names"), rows)
+        rows.append((f"{name} names whose form is not in train", _format_share(unseen, len(forms))))
+    return _render_table(("", "names"), rows)
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{part:,} of {whole:,} ({part / whole:.1%})"
+def _format_share(count: int, whole: int) -> str:
+    return f"{count:,} of {whole:,} ({count / whole:.1%})"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def _render_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
@@ -171,13 +172,15 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def main() -> None:
     """Print the card's tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--beside", help="another corpus, in any format that musamma reads")
+    parser.add_argument("--beside", help="another corpus, in any format that Musamma reads")
     options = parser.parse_args()
-    split = parts()
-    print(render(split))
-    columns: dict[str, Sequence[Document]] = {"Khabar": [document for part in split.values() for document in part]}
+    parts = load_parts()
+    print(render_tables(parts))
+    columns: dict[str, Sequence[Document]] = {
+        "Khabar": [document for documents in parts.values() for document in documents]
+    }
     if options.beside:
-        columns[options.beside] = first_words(read_documents(options.beside), words(columns["Khabar"]))
+        columns[options.beside] = take_words(read_documents(options.beside), count_words(columns["Khabar"]))
     print()
     print(render_variety(columns))
 
