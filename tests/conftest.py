@@ -1,4 +1,4 @@
-"""Small encoders made on the spot: what a hub would give, in seconds and offline."""
+"""Small encoders in place of those of a hub, and a browser; all offline and in seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
 
-# Two test processes on two cores: more threads than that only wait for each other.
+# One thread per test process: more threads than cores only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -49,10 +49,10 @@ SENTENCES = [
 LETTERS = list("ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىي٠١٢٣٤٥٦٧٨٩0123456789abcdefghijklmnopqrstuvwxyz.,،؛؟:-()\"'/")
 
 
-_PIECES = 400
+_VOCABULARY_SIZE = 400
 
 
-def _size(vocabulary: int) -> dict[str, int]:
+def _dimensions(vocabulary: int) -> dict[str, int]:
     return {
         "vocab_size": vocabulary,
         "hidden_size": 48,
@@ -62,8 +62,8 @@ def _size(vocabulary: int) -> dict[str, int]:
     }
 
 
-def _frequent(begin: str, inside: str) -> list[str]:
-    """The stretches of words that occur most. The trainers of `tokenizers` break ties by chance: no run would be another's."""
+def _frequent_substrings(begin: str, inside: str) -> list[str]:
+    """Return the most frequent substrings of words. The trainers of `tokenizers` break ties at random; this does not."""
     counts: Counter[str] = Counter()
     for word in (word for sentence in SENTENCES for word in sentence.split()):
         for start, end in combinations(range(len(word) + 1), 2):
@@ -74,27 +74,27 @@ def _frequent(begin: str, inside: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def wordpiece_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small BERT with an AraBERT-like vocabulary: WordPiece, cased, BERT's own pre-tokenizer."""
+    """A small BERT with a vocabulary like AraBERT's: WordPiece, cased, BERT's pre-tokenizer."""
     folder = tmp_path_factory.mktemp("wordpiece")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [*LETTERS, *(f"##{letter}" for letter in LETTERS)]
-    vocabulary = list(dict.fromkeys([*special, *letters, *_frequent("", "##")]))[:_PIECES]
+    vocabulary = list(dict.fromkeys([*special, *letters, *_frequent_substrings("", "##")]))[:_VOCABULARY_SIZE]
     (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
     BertTokenizer(vocab=str(folder / "vocab.txt"), do_lower_case=False).save_pretrained(folder)
     torch.manual_seed(1)
-    config = BertConfig(**_size(len(vocabulary)), max_position_embeddings=128)
+    config = BertConfig(**_dimensions(len(vocabulary)), max_position_embeddings=128)
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def unigram_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small XLM-RoBERTa with a SentencePiece-like vocabulary: Unigram pieces cut at spaces only."""
+    """A small XLM-RoBERTa with a vocabulary like SentencePiece's: Unigram pieces split at spaces only."""
     folder = tmp_path_factory.mktemp("unigram")
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     letters = ["▁", *LETTERS, *(f"▁{letter}" for letter in LETTERS)]
-    pieces = list(dict.fromkeys([*special, *letters, *_frequent("▁", "")]))[:_PIECES]
-    # Long pieces score best, single letters worst.
+    pieces = list(dict.fromkeys([*special, *letters, *_frequent_substrings("▁", "")]))[:_VOCABULARY_SIZE]
+    # Longer pieces have higher scores.
     tokenizer = Tokenizer(
         Unigram([(piece, -12.0 + min(len(piece), 6)) for piece in pieces], unk_id=special.index("<unk>"))
     )
@@ -110,14 +110,14 @@ def unigram_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", mask_token="<mask>", **names
     ).save_pretrained(folder)
     torch.manual_seed(1)
-    config = XLMRobertaConfig(**_size(tokenizer.get_vocab_size()), max_position_embeddings=130, pad_token_id=1)
+    config = XLMRobertaConfig(**_dimensions(tokenizer.get_vocab_size()), max_position_embeddings=130, pad_token_id=1)
     XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(params=["wordpiece_encoder", "unigram_encoder"])
 def any_encoder(request: pytest.FixtureRequest) -> Path:
-    """Each of the two in turn."""
+    """Each of the two encoders in turn."""
     return request.getfixturevalue(request.param)
 
 
@@ -127,17 +127,17 @@ def seed_article() -> Document:
     return next(document for document in load_khabar("test") if document.id == "seed-mosul")
 
 
-# Nothing of the browser's own may go out either.
+# Also suppresses the browser's own network requests.
 BROWSER_FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run", "--disable-dev-shm-usage",
 ]  # fmt: skip
 
 
-# Of a module, not of the session: an event loop runs as long as Playwright does, and no test beside it may start another.
+# Playwright runs an event loop while the browser is open: modules that use it run in a process of their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A real browser."""
+    """Chromium, through Playwright."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
     if chromium is None:
@@ -153,12 +153,12 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens an address; at the end nothing was complained of, asked for elsewhere or run.
+    """Opens an address; the test fails if the page logs an error, opens a dialog or requests a foreign address.
 
-    The function takes the address, `own`, which says of an address whether it may be asked for, `expected`, a pattern of
-    complaints that are not counted, and Playwright's own options of a context.
+    The function takes the address; `own`, which returns whether an address may be requested; `expected`, a pattern of messages to
+    ignore; and Playwright's options of a context.
     """
-    contexts, trouble = [], []
+    contexts, errors = [], []
 
     def open_one(address: str, *, own: Callable[[str], bool], expected: str = "", **options: Any) -> Any:
         context = browser.new_context(viewport=options.pop("viewport", {"width": 1280, "height": 900}), **options)
@@ -166,18 +166,18 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         page = context.new_page()
 
-        def tell(kind: str, what: str) -> None:
+        def report(kind: str, what: str) -> None:
             if not (expected and re.search(expected, what)):
-                trouble.append(f"{kind}: {what}")
+                errors.append(f"{kind}: {what}")
 
-        page.on("console", lambda said: tell("console", said.text))
-        page.on("pageerror", lambda error: tell("error", str(error)))
-        page.on("dialog", lambda dialog: (tell("dialog", dialog.message), dialog.dismiss()))
-        page.on("request", lambda asked: own(asked.url) or tell("request", asked.url))
+        page.on("console", lambda message: report("console", message.text))
+        page.on("pageerror", lambda error: report("error", str(error)))
+        page.on("dialog", lambda dialog: (report("dialog", dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: own(request.url) or report("request", request.url))
         page.goto(address)
         return page
 
     yield open_one
     for context in contexts:
         context.close()
-    assert trouble == []
+    assert errors == []

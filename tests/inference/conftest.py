@@ -1,4 +1,4 @@
-"""Checkpoints that know a few sentences by heart: small, and right about those."""
+"""Small checkpoints that have memorised four sentences and tag them correctly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from musamma.data.document import Document, Span
+from musamma.data.document import Document
+from musamma.data.formats.markup import parse_markup
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
@@ -24,29 +25,20 @@ KNOWN = [
 ]
 
 
-def marked(text: str, identifier: str) -> Document:
-    """A document from ``[LABEL name]`` in its text."""
-    plain, spans = "", []
-    for part in text.split("["):
-        head, closed, tail = part.partition("]")
-        if closed:
-            label, name = head.split(" ", 1)
-            spans.append(Span(len(plain), len(plain) + len(name), label))
-            plain += name + tail
-        else:
-            plain += head
-    return Document(identifier, plain, tuple(spans))
-
-
 @pytest.fixture(scope="session")
 def known() -> list[Document]:
-    """The sentences, with the names in them."""
-    return [marked(*item) for item in KNOWN]
+    """The sentences with their names."""
+    documents = []
+    for text, id in KNOWN:
+        plain, spans, nested = parse_markup(text, where=id)
+        assert not nested
+        documents.append(Document(id, plain, spans))
+    return documents
 
 
 @pytest.fixture(scope="session", params=["wordpiece_encoder", "unigram_encoder"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, known: list[Document]) -> Path:
-    """A checkpoint folder of each kind of encoder."""
+    """The folder of a checkpoint for each kind of encoder."""
     name = str(request.getfixturevalue(request.param))
     torch.manual_seed(1)
     classifier = build_classifier(name, TAGS)

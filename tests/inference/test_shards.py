@@ -1,4 +1,4 @@
-"""Shards: wherever an input is cut, all its records are there, as a run without shards reads them."""
+"""Shards: wherever an input is cut, the shards hold the same records as a run without shards reads."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ LINES = st.lists(
 )
 
 
-def seen(record: Record) -> tuple[object, ...]:
-    """All of a record but how far the input has been read."""
+def comparable(record: Record) -> tuple[object, ...]:
+    """Return a record without the position in the input."""
     return record.file, record.line, record.raw, record.document, str(record.error)
 
 
-def check(names: list[Path], *, size: int, **options: str) -> list[Record]:
-    """Cut an input, read the shards apart from each other, and compare with the whole; the records."""
+def check_shards(names: list[Path], *, size: int, **options: str) -> list[Record]:
+    """Cut an input, read the shards independently of each other and compare with the whole; return its records."""
     inputs = Inputs(names=tuple(map(str, names)), **options)
     whole = list(read_inputs(inputs))
     shards = list(cut_shards(inputs, size=size, skip=True))
     parts = [list(read_shard(shard, inputs)) for shard in reversed(shards)][::-1]
-    assert [seen(record) for part in parts for record in part] == [seen(record) for record in whole]
-    assert [group for part in parts for group in map(list, _seen(part))] == list(map(list, _seen(whole)))
+    assert [comparable(record) for part in parts for record in part] == [comparable(record) for record in whole]
+    assert [group for part in parts for group in _comparable_groups(part)] == _comparable_groups(whole)
     assert [shard.number for shard in shards] == list(range(len(shards)))
     assert [shard.records for shard in shards] == list(map(len, parts))
     assert [shard.rejected for shard in shards] == [sum(record.error is not None for record in part) for part in parts]
     assert all(shard.records >= size for shard in shards[:-1])
-    reads = [0, *(shard.read for shard in shards), count_input_bytes(inputs)]
-    assert reads == sorted(reads)
+    positions = [0, *(shard.read for shard in shards), count_input_bytes(inputs)]
+    assert positions == sorted(positions)
     for shard, part in zip(shards, parts, strict=True):
         digest = ""
         for group in group_records(part, skip=True):
@@ -58,8 +58,8 @@ def check(names: list[Path], *, size: int, **options: str) -> list[Record]:
     return whole
 
 
-def _seen(records: list[Record]) -> list[list[tuple[object, ...]]]:
-    return [[seen(record) for record in group] for group in group_records(records, skip=True)]
+def _comparable_groups(records: list[Record]) -> list[list[tuple[object, ...]]]:
+    return [[comparable(record) for record in group] for group in group_records(records, skip=True)]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -73,7 +73,7 @@ def _seen(records: list[Record]) -> list[list[tuple[object, ...]]]:
     group_bytes=st.integers(20, 2000),
     packed=st.booleans(),
 )
-def test_json_lines_anywhere(
+def test_json_lines_cut_at_any_record(
     tmp_path: Path,
     lines: list[bytes],
     ends: list[bytes],
@@ -92,7 +92,7 @@ def test_json_lines_anywhere(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "GROUP_SIZE", group)
         patch.setattr(batch, "GROUP_BYTES", group_bytes)
-        check([first, second], size=size)
+        check_shards([first, second], size=size)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_every_kind_of_file(tmp_path: Path, size: int) -> None:
     table = pa.table({"body": [f"وصل {n}" if n % 9 else None for n in range(40)], "n": range(40)})
     pq.write_table(table.rename_columns(["text", "n"]), tmp_path / "news/rows.parquet", row_group_size=7)
     (tmp_path / "news/z.jsonl").write_text("".join(f'{{"id": "{n % 9}", "text": "ن"}}\n' for n in range(12)))
-    records = check([tmp_path / "news"], size=size)
+    records = check_shards([tmp_path / "news"], size=size)
     ids = [record.document.id for record in records if record.document]
     assert {"1/1", "table-00019", "rows-00039", "8"} <= set(ids)
     twice = [str(record.error) for record in records if "is taken by" in str(record.error)]
@@ -122,21 +122,23 @@ def test_every_kind_of_file(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.usefixtures("_small_groups")
-def test_another_column_and_ids_across_files(tmp_path: Path) -> None:
+def test_chosen_columns_and_ids_across_files(tmp_path: Path) -> None:
     pq.write_table(pa.table({"body": ["ا"] * 8, "key": list("abcdefgh")}), tmp_path / "a.parquet", row_group_size=3)
     pq.write_table(pa.table({"body": ["ا"] * 8, "key": list("zbydefgh")}), tmp_path / "b.parquet", row_group_size=8)
-    records = check([tmp_path / "a.parquet", tmp_path / "b.parquet"], size=4, text_column="body", id_column="key")
+    records = check_shards(
+        [tmp_path / "a.parquet", tmp_path / "b.parquet"], size=4, text_column="body", id_column="key"
+    )
     taken = [record.error for record in records if record.error]
     assert len(taken) == 6
     assert f"is taken by {tmp_path / 'a.parquet'}:2;" in str(taken[0])
 
 
 @pytest.mark.usefixtures("_small_groups")
-def test_a_file_that_breaks_off(tmp_path: Path) -> None:
+def test_a_truncated_file(tmp_path: Path) -> None:
     content = b"".join(json.dumps({"id": str(n), "text": "ن" * 2000}).encode() + b"\n" for n in range(60))
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(content, 1)[:-200])
     (tmp_path / "empty.jsonl").write_bytes(b"\n\n")
-    records = check([tmp_path / "cut.jsonl.gz", tmp_path / "empty.jsonl"], size=2)
+    records = check_shards([tmp_path / "cut.jsonl.gz", tmp_path / "empty.jsonl"], size=2)
     errors = [str(record.error) for record in records if record.error]
     assert "cannot be read beyond line" in errors[0]
     assert "the file holds no document" in errors[1]
@@ -147,11 +149,11 @@ def test_long_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [json.dumps({"id": str(n), "text": "x" * (n * 20)}).encode() for n in range(12)]
     (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines))
     monkeypatch.setattr(batch, "GROUP_SIZE", 1)
-    records = check([tmp_path / "in.jsonl"], size=1)
+    records = check_shards([tmp_path / "in.jsonl"], size=1)
     assert ["more than 100 bytes" in str(record.error) for record in records] == [n > 3 for n in range(12)]
 
 
-def test_a_file_that_has_changed_gives_other_records(tmp_path: Path) -> None:
+def test_a_changed_file_has_another_digest(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"id": "1", "text": "a"}\n{"id": "2", "text": "b"}\n')
     inputs = Inputs(names=(str(path),))
@@ -162,7 +164,7 @@ def test_a_file_that_has_changed_gives_other_records(tmp_path: Path) -> None:
     assert update_digest("", records) != shard.digest
 
 
-def test_what_cannot_be_cut(tmp_path: Path) -> None:
+def test_inputs_that_cannot_be_cut(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/part-00000.jsonl").write_text('{"id": "1", "text": "a"}\n')
     with pytest.raises(InputError, match="an input lies in the output's folder"):
@@ -179,9 +181,9 @@ def test_what_cannot_be_cut(tmp_path: Path) -> None:
         list(cut_shards(Inputs(names=(str(tmp_path / "bad.jsonl"),))))
 
 
-def test_blank_lines_of_packed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blank_lines_of_compressed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "GROUP_SIZE", 1)
     lines = [b"\n" * (n % 3) + json.dumps({"id": str(n), "text": "ن"}).encode() + b"\r\n" for n in range(9)]
     (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(b"".join(lines)))
-    records = check([tmp_path / "in.jsonl.gz"], size=2)
+    records = check_shards([tmp_path / "in.jsonl.gz"], size=2)
     assert [record.line for record in records] == [1, 3, 6, 7, 9, 12, 13, 15, 18]
