@@ -7,7 +7,6 @@ from pathlib import Path
 
 CHECK_PATH = "check the path"
 CHOOSE_WRITABLE = "choose a path that can be written"
-_WRONG_PATH = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
 class InputError(ValueError):
@@ -54,15 +53,12 @@ def not_found(path: str | Path, *, kind: str = "file", remedy: str = CHECK_PATH)
     return InputError(f"no such {kind}", where=str(path), remedy=remedy)
 
 
-def not_readable(path: str | Path, error: OSError, *, remedy: str = CHECK_PATH) -> InputError:
-    """A path that cannot be opened or read."""
-    return InputError(str(error.strerror or error), where=str(path), remedy=remedy)
-
-
-def broken_file(path: str | Path, error: Exception, *, line: int | None = None) -> InputError:
-    """A file that cannot be opened, or not read to its end; ``line`` is the last line that could be read."""
+def not_readable(path: str | Path, error: Exception, *, line: int | None = None) -> InputError:
+    """A file or folder that cannot be opened, or not read to its end; ``line`` is the last line that could be read."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    if isinstance(error, _WRONG_PATH):
+    if isinstance(error, PermissionError):
+        return InputError(reason, where=str(path), remedy="check its permissions")
+    if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
         return InputError(reason, where=str(path), remedy=CHECK_PATH)
     beyond = f" beyond line {line}" if line else ""
     return InputError(f"cannot be read{beyond}: {reason}", where=str(path), remedy="copy it again")

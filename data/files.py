@@ -126,7 +126,12 @@ def document_path(folder: Path, id: str) -> Path:
         InputError: the id cannot be a path, or the path would leave the folder.
     """
     parts = PurePosixPath(id).parts
-    if "/".join(parts) != id or any(part in (".", "..") or part.startswith("/") for part in parts) or "\0" in id:
+    if (
+        not id
+        or "/".join(parts) != id
+        or any(part in (".", "..") or part.startswith("/") for part in parts)
+        or "\0" in id
+    ):
         raise InputError(
             f"id {id!r} cannot name a file", expected="an id like 'news/0012'", remedy="write a single file, e.g. JSONL"
         )

@@ -76,7 +76,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        raise not_readable(folder, error, remedy="check the folder's permissions") from error
+        raise not_readable(folder, error) from error
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):  # A link may lead to a parent folder.
             yield from _walk(folder / entry.name)

@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader, RawIOBase
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import orjson
 
-from musamma.data.errors import InputError, broken_file, not_utf8
+from musamma.data.errors import InputError, not_readable, not_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -165,7 +165,7 @@ def read_file(
                 line, bytes_read = record.line, record.bytes_read
                 yield record
     except read_errors() as error:
-        broken = broken_file(path, error, line=line)
+        broken = not_readable(path, error, line=line)
         yield RawRecord(file=str(path), line=None, raw=b"", bytes_read=bytes_read, error=broken)
 
 
@@ -195,7 +195,7 @@ def read_bytes(path: Path) -> bytes:
         with open_input(path) as stream:
             return stream.file.read()
     except read_errors() as error:
-        raise broken_file(path, error) from error
+        raise not_readable(path, error) from error
 
 
 def read_text(path: Path) -> str:
@@ -219,7 +219,7 @@ def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
             for number, line in numbered_lines(stream):
                 yield number, decode_line(line, f"{path}:{number}").rstrip("\r\n")
     except read_errors() as error:
-        raise broken_file(path, error, line=number) from error
+        raise not_readable(path, error, line=number) from error
 
 
 def decode_text(data: bytes, where: str) -> str:
@@ -354,24 +354,19 @@ def _parsed(
     bytes_read: int | None = None,
 ) -> RawRecord:
     """The record of the value that ``parse`` returns, or of the error it raises."""
-    record = RawRecord(
-        file=stream.name,
-        line=line,
-        index=index,
-        raw=raw,
-        bytes_read=stream.bytes_read if bytes_read is None else bytes_read,
-    )
+    bytes_read = stream.bytes_read if bytes_read is None else bytes_read
+    record = partial(RawRecord, file=stream.name, line=line, index=index, raw=raw, bytes_read=bytes_read)
     try:
         if stream.max_bytes is not None and len(raw) > stream.max_bytes:
             raise InputError(
                 f"more than {stream.max_bytes:,} bytes",
-                where=record.where,
+                where=stream.name if line is None else f"{stream.name}:{line}",
                 expected="shorter documents",
-                remedy="cut it into documents",
+                remedy="split it into documents",
             )
-        return replace(record, value=parse())
+        return record(value=parse())
     except InputError as error:
-        return replace(record, error=error)
+        return record(error=error)
 
 
 # Tables.

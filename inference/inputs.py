@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -279,15 +280,15 @@ def _read_stdin(inputs: Inputs, base: int) -> Iterator[Record]:
 
 def to_record(raw: RawRecord, build_document: Callable[[RawRecord], Document]) -> Record:
     """Convert a raw record. What ``build_document`` raises, or a text or ``meta`` that cannot be processed, is its error."""
-    record = Record(file=raw.file, line=raw.line, raw=raw.raw, bytes_read=raw.bytes_read, error=raw.error)
+    record = partial(Record, file=raw.file, line=raw.line, raw=raw.raw, bytes_read=raw.bytes_read)
     if raw.error is not None:
-        return record
+        return record(error=raw.error)
     try:
         document = build_document(raw)
         _check_document(document, where=raw.where)
-        return replace(record, document=document)
+        return record(document=document)
     except InputError as error:
-        return replace(record, error=error)
+        return record(error=error)
 
 
 def _check_document(document: Document, *, where: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from musamma.data.document import SPAN_KEYS, Document, parse_id, parse_spans
-from musamma.data.errors import InputError, broken_file
+from musamma.data.errors import InputError, not_readable
 from musamma.data.files import atomic_write
 from musamma.data.formats.options import ReadOptions
 from musamma.data.formats.tokens import Sentence, assemble_document
@@ -52,7 +52,7 @@ def read_csv_file(path: Path, options: ReadOptions, audit: ImportAudit) -> Itera
         with open_input(path) as stream:
             columns = read_csv(stream, lone_cr=True).columns
     except read_errors() as error:
-        raise broken_file(path, error) from error
+        raise not_readable(path, error) from error
 
     def rows() -> Iterator[TableRow]:
         for record in checked(read_file(path, lambda stream: read_csv(stream, lone_cr=True).rows)):
