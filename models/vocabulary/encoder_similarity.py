@@ -1,4 +1,4 @@
-"""How a text is cut by two tokenizers, and how near the hidden states of their encoders are, word by word."""
+"""Comparison of two encoders and their tokenizers on held-out lines: fertility, and hidden states word by word."""
 
 from __future__ import annotations
 
@@ -12,22 +12,56 @@ from transformers import PreTrainedModel
 
 from musamma.models.vocabulary.word_vocabulary import ARABIC_WORD, split_words
 
-#: One line in so many is held out of the counting.
+#: One line in this many is held out of the counting.
 HELD_OUT_EVERY = 50
-_LINES, _PIECES = 64, 128
+_MAX_LINES, _MAX_PIECES = 64, 128
+
+
+class LineSplit:
+    """A split of a stream of lines into lines to count and an even sample of held-out lines.
+
+    Args:
+        max_held_out: maximum number of held-out lines.
+        progress: called from time to time with the number of lines passed on.
+
+    Attributes:
+        held_out: the held-out lines, from all parts of the stream.
+        num_counted: number of lines passed on.
+        num_seen: number of all lines.
+    """
+
+    def __init__(self, max_held_out: int, progress: Callable[[int], None] | None = None) -> None:
+        self.max_held_out, self.progress, self.step = max_held_out, progress, HELD_OUT_EVERY
+        self.held_out: list[str] = []
+        self.num_counted = self.num_seen = 0
+
+    def skip_held_out(self, lines: Iterable[str]) -> Iterator[str]:
+        """Yield the lines that are not held out."""
+        for line in lines:
+            self.num_seen += 1
+            if self.num_seen % self.step:
+                self.num_counted += 1
+                if self.progress and self.num_counted % 10_000 == 0:
+                    self.progress(self.num_counted)
+                yield line
+                continue
+            self.held_out.append(line)
+            if len(self.held_out) > self.max_held_out:
+                # Drop every other line: the sample stays even, and dropped lines are still not counted.
+                self.held_out, self.step = self.held_out[1::2], 2 * self.step
 
 
 @dataclass(frozen=True, slots=True)
 class Fertility:
-    """How the held-out lines of one text are cut, before and after.
+    """Fertility of two tokenizers on the held-out lines of one text, before and after.
 
     Args:
-        lines: held-out lines.
-        pieces_per_word_before, pieces_per_word_after: words are what white space separates; no special pieces.
+        lines: number of held-out lines.
+        pieces_per_word_before, pieces_per_word_after: words are separated by white space; special pieces do not count.
         one_piece_before, one_piece_after: share of the Arabic words that are one piece.
-        cut_finer: share of all words and signs that are more pieces than before.
-        unknown_before, unknown_after: unknown pieces.
-        offsets_exact: share of the lines where each word has the offsets that it had, and its pieces cover it in order.
+        cut_finer: share of all words and signs that have more pieces than before.
+        unknown_before, unknown_after: number of unknown pieces.
+        offsets_exact: share of the lines where each word has the same offsets as before and its pieces cover it in order.
     """
 
     lines: int
@@ -43,20 +77,20 @@ class Fertility:
 
 @dataclass(frozen=True, slots=True)
 class EncoderSimilarity:
-    """How near the hidden states are: cosines of the mean of a word's last hidden states, before and after.
+    """Similarity of hidden states: cosines between a word's mean last hidden states before and after.
 
     A mean over nothing is ``None``.
 
     Args:
-        lines: held-out lines that were compared, none longer than 128 pieces.
-        words: words and signs in them.
-        changed: share of those that are cut otherwise than before.
-        changed_words: mean cosine of the words that are cut otherwise.
-        other_words: mean cosine of all others; their neighbours changed.
+        lines: number of compared held-out lines, none longer than 128 pieces.
+        words: number of words and signs in them.
+        changed: share of those that have other pieces than before.
+        changed_words: mean cosine of the words with other pieces.
+        other_words: mean cosine of the other words, whose neighbours changed.
         sentences: mean cosine of the mean over a line's words.
-        chance: mean cosine of a word with the next one, both before: what to read the others by.
-        old_cuts: lines whose old pieces all stayed, which the new encoder was given cut as before.
-        hidden_difference: largest difference of a hidden state on those; 0 is what to expect of weights in float32.
+        chance: mean cosine of a word with the next one, both before, as a baseline for the other cosines.
+        old_cuts: number of lines whose old pieces were all retained; the new encoder was also given these old pieces.
+        hidden_difference: largest difference of a hidden state on those lines; 0 is expected of weights in float32.
     """
 
     lines: int
@@ -73,83 +107,87 @@ class EncoderSimilarity:
 def measure_fertility(
     tokenizers: tuple[Tokenizer, Tokenizer], lines: Sequence[str], unknown: tuple[int, int]
 ) -> Fertility:
-    """Cut lines with the old and the new tokenizer and compare.
+    """Compare how two tokenizers cut lines into pieces.
 
     Args:
-        tokenizers: old and new, of the same words.
-        lines: at least one.
-        unknown: ids of the unknown piece, -1 where there is none.
+        tokenizers: old and new, with the same normaliser and pre-tokenizer.
+        lines: at least one line.
+        unknown: ids of the unknown piece, -1 if there is none.
     """
-    pieces, unknowns, whole = [0, 0], [0, 0], [0, 0]
-    arabic = words = finer = exact = 0
+    pieces, unknown_pieces, whole_words = [0, 0], [0, 0], [0, 0]
+    arabic_words = words = cut_finer = exact_lines = 0
     for line in lines:
-        names = split_words(tokenizers[0], line)
-        pair = [one.encode(line, add_special_tokens=False) for one in tokenizers]
-        sizes = [np.bincount(_words(one), minlength=len(names)) for one in pair]
-        is_arabic = np.array([ARABIC_WORD.fullmatch(name) is not None for name in names], bool)
+        line_words = split_words(tokenizers[0], line)
+        pair = [tokenizer.encode(line, add_special_tokens=False) for tokenizer in tokenizers]
+        sizes = [np.bincount(_word_numbers(encoding), minlength=len(line_words)) for encoding in pair]
+        is_arabic = np.array([ARABIC_WORD.fullmatch(word) is not None for word in line_words], bool)
         for side in (0, 1):
             pieces[side] += len(pair[side].ids)
-            unknowns[side] += pair[side].ids.count(unknown[side])
-            whole[side] += int((sizes[side][: len(names)][is_arabic] == 1).sum())
-        arabic += int(is_arabic.sum())
-        words += len(names)
-        finer += int((sizes[1] > sizes[0]).sum())
-        exact += _word_offsets(pair[0]) == _word_offsets(pair[1])
-    spaced = max(sum(len(line.split()) for line in lines), 1)
+            unknown_pieces[side] += pair[side].ids.count(unknown[side])
+            whole_words[side] += int((sizes[side][: len(line_words)][is_arabic] == 1).sum())
+        arabic_words += int(is_arabic.sum())
+        words += len(line_words)
+        cut_finer += int((sizes[1] > sizes[0]).sum())
+        exact_lines += _word_offsets(pair[0]) == _word_offsets(pair[1])
+    spaced_words = max(sum(len(line.split()) for line in lines), 1)
     return Fertility(
         lines=len(lines),
-        pieces_per_word_before=pieces[0] / spaced,
-        pieces_per_word_after=pieces[1] / spaced,
-        one_piece_before=whole[0] / max(arabic, 1),
-        one_piece_after=whole[1] / max(arabic, 1),
-        cut_finer=finer / max(words, 1),
-        unknown_before=unknowns[0],
-        unknown_after=unknowns[1],
-        offsets_exact=exact / len(lines),
+        pieces_per_word_before=pieces[0] / spaced_words,
+        pieces_per_word_after=pieces[1] / spaced_words,
+        one_piece_before=whole_words[0] / max(arabic_words, 1),
+        one_piece_after=whole_words[1] / max(arabic_words, 1),
+        cut_finer=cut_finer / max(words, 1),
+        unknown_before=unknown_pieces[0],
+        unknown_after=unknown_pieces[1],
+        offsets_exact=exact_lines / len(lines),
     )
 
 
 def measure_similarity(
-    models: tuple[PreTrainedModel, PreTrainedModel],
+    encoders: tuple[PreTrainedModel, PreTrainedModel],
     tokenizers: tuple[Tokenizer, Tokenizer],
     lines: Sequence[str],
     new_ids: Mapping[int, int],
     *,
-    most: int = _LINES,
+    max_lines: int = _MAX_LINES,
 ) -> EncoderSimilarity:
-    """Compare the hidden states of two encoders on lines that each cuts in its own way.
+    """Compare the hidden states of two encoders on lines, each with its own tokenizer.
 
     Args:
-        models: old and new, in float32.
-        tokenizers: theirs.
-        lines: an even sample of at most ``most`` is compared.
-        new_ids: old piece id -> new one, of the pieces that stayed.
-        most: the most lines.
+        encoders: old and new, in float32.
+        tokenizers: old and new.
+        lines: an even sample of at most ``max_lines`` is compared.
+        new_ids: old piece id -> new one, of the retained pieces.
+        max_lines: maximum number of lines.
     """
-    short = [pair for line in lines if len((pair := tuple(one.encode(line) for one in tokenizers))[0].ids) <= _PIECES]
-    short = [pair for pair in short if len(pair[1].ids) <= _PIECES and any(i is not None for i in pair[0].word_ids)]
-    sample = short[:: max(1, len(short) // most)][:most]
+    pairs = [tuple(tokenizer.encode(line) for tokenizer in tokenizers) for line in lines]
+    short = [
+        (old, new)
+        for old, new in pairs
+        if len(old.ids) <= _MAX_PIECES and len(new.ids) <= _MAX_PIECES and any(i is not None for i in old.word_ids)
+    ]
+    sample = short[:: max(1, len(short) // max_lines)][:max_lines]
     changed, same, sentences, chance = [], [], [], []
     difference, old_cuts = 0.0, 0
     for pair in sample:
-        states = [hidden_states(model, one.ids) for model, one in zip(models, pair, strict=True)]
-        old, new = (_pooled(one, state) for one, state in zip(pair, states, strict=True))
-        kept = [new_ids.get(i, -1) for i in pair[0].ids]
-        if -1 not in kept:
+        states = [hidden_states(encoder, encoding.ids) for encoder, encoding in zip(encoders, pair, strict=True)]
+        old, new = (_pool_words(encoding, state) for encoding, state in zip(pair, states, strict=True))
+        translated = [new_ids.get(i, -1) for i in pair[0].ids]
+        if -1 not in translated:
             old_cuts += 1
-            difference = max(difference, largest(hidden_states(models[1], kept) - states[0]))
+            difference = max(difference, max_magnitude(hidden_states(encoders[1], translated) - states[0]))
         cosines = torch.cosine_similarity(old, new, dim=-1)
-        alike = torch.tensor([a == b for a, b in zip(*(_pieces(one) for one in pair), strict=True)])
-        changed.append(cosines[~alike])
-        same.append(cosines[alike])
+        unchanged = torch.tensor([a == b for a, b in zip(*(_word_pieces(one) for one in pair), strict=True)])
+        changed.append(cosines[~unchanged])
+        same.append(cosines[unchanged])
         sentences.append(torch.cosine_similarity(old.mean(0), new.mean(0), dim=0)[None])
         chance.append(torch.cosine_similarity(old[1:], old[:-1], dim=-1))
-    cut_otherwise = sum(map(len, changed))
-    words = cut_otherwise + sum(map(len, same))
+    changed_words = sum(map(len, changed))
+    words = changed_words + sum(map(len, same))
     return EncoderSimilarity(
         lines=len(sample),
         words=words,
-        changed=cut_otherwise / max(words, 1),
+        changed=changed_words / max(words, 1),
         changed_words=_mean(changed),
         other_words=_mean(same),
         sentences=_mean(sentences),
@@ -159,88 +197,54 @@ def measure_similarity(
     )
 
 
-def _words(line: Encoding) -> list[int]:
-    """The number of each piece's word, special pieces left out."""
+@torch.inference_mode()
+def hidden_states(encoder: PreTrainedModel, ids: list[int]) -> torch.Tensor:
+    """Compute the last hidden states of one line, (pieces, hidden). A long line is cut to 128 pieces."""
+    states: torch.Tensor = encoder(input_ids=torch.tensor([ids[:_MAX_PIECES]])).last_hidden_state[0]
+    return states
+
+
+def max_magnitude(states: torch.Tensor) -> float:
+    """Return the largest absolute value; NaN counts as infinite."""
+    # NaN must fail the comparison, but max() on floats would let it pass.
+    return float(states.abs().nan_to_num(nan=torch.inf).max())
+
+
+def _word_numbers(line: Encoding) -> list[int]:
+    """Return the word number of each piece, without special pieces."""
     return [word for word in line.word_ids if word is not None]
 
 
 def _word_offsets(line: Encoding) -> dict[int, tuple[int, int] | None]:
-    """Start and end of each word; ``None`` for one whose pieces overlap or go back."""
-    found: dict[int, tuple[int, int] | None] = {}
+    """Return start and end of each word; ``None`` for a word whose pieces overlap or go backwards."""
+    offsets: dict[int, tuple[int, int] | None] = {}
     for word, (start, end) in zip(line.word_ids, line.offsets, strict=True):
         if word is None:
             continue
-        before = found.get(word, (start, start))
-        # A character that the normaliser makes two of may belong to two pieces.
-        ordered = before is not None and before[0] <= start <= end and before[1] <= end
-        found[word] = (before[0], end) if ordered and before is not None else None
-    return found
+        previous = offsets.get(word, (start, start))
+        # A character that the normaliser turns into two may belong to two pieces.
+        ordered = previous is not None and previous[0] <= start <= end and previous[1] <= end
+        offsets[word] = (previous[0], end) if ordered and previous is not None else None
+    return offsets
 
 
-def _pieces(line: Encoding) -> list[list[str]]:
-    """The pieces of each word that has any."""
-    cut: dict[int, list[str]] = {}
+def _word_pieces(line: Encoding) -> list[list[str]]:
+    """Return the pieces of each word that has any."""
+    pieces: dict[int, list[str]] = {}
     for word, piece in zip(line.word_ids, line.tokens, strict=True):
         if word is not None:
-            cut.setdefault(word, []).append(piece)
-    return list(cut.values())
+            pieces.setdefault(word, []).append(piece)
+    return list(pieces.values())
 
 
-def _pooled(line: Encoding, states: torch.Tensor) -> torch.Tensor:
-    """Mean state of each word that has a piece, shape (words, hidden)."""
-    places = [i for i, word in enumerate(line.word_ids) if word is not None]
-    numbers = torch.tensor(_words(line)).unique_consecutive(return_inverse=True)[1]
-    summed = torch.zeros(int(numbers.max()) + 1, states.shape[-1]).index_add_(0, numbers, states[places])
+def _pool_words(line: Encoding, states: torch.Tensor) -> torch.Tensor:
+    """Return the mean state of each word that has a piece, (words, hidden)."""
+    positions = [i for i, word in enumerate(line.word_ids) if word is not None]
+    numbers = torch.tensor(_word_numbers(line)).unique_consecutive(return_inverse=True)[1]
+    summed = torch.zeros(int(numbers.max()) + 1, states.shape[-1]).index_add_(0, numbers, states[positions])
     return summed / numbers.bincount()[:, None]
 
 
 def _mean(parts: list[torch.Tensor]) -> float | None:
     values = [value for part in parts for value in part.tolist()]
     return sum(values) / len(values) if values else None
-
-
-class LineSplit:
-    """Parts a stream of lines into those to count and an even sample to prove on.
-
-    Args:
-        most: the most lines to hold out.
-        progress: called now and then with the number of lines that were passed on.
-
-    Attributes:
-        lines: what was held out, from all parts of the stream.
-        counted: how many lines were passed on.
-        seen: how many there were.
-    """
-
-    def __init__(self, most: int, progress: Callable[[int], None] | None = None) -> None:
-        self.most, self.progress, self.step = most, progress, HELD_OUT_EVERY
-        self.lines: list[str] = []
-        self.counted = self.seen = 0
-
-    def rest(self, lines: Iterable[str]) -> Iterator[str]:
-        """The lines that are not held out."""
-        for line in lines:
-            self.seen += 1
-            if self.seen % self.step:
-                self.counted += 1
-                if self.progress and self.counted % 10_000 == 0:
-                    self.progress(self.counted)
-                yield line
-                continue
-            self.lines.append(line)
-            if len(self.lines) > self.most:
-                # Every other one goes: the sample stays even, and what goes is still not counted.
-                self.lines, self.step = self.lines[1::2], 2 * self.step
-
-
-@torch.inference_mode()
-def hidden_states(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
-    """Last hidden states of one line, shape (pieces, hidden); a long line is cut."""
-    states: torch.Tensor = model(input_ids=torch.tensor([ids[:_PIECES]])).last_hidden_state[0]
-    return states
-
-
-def largest(states: torch.Tensor) -> float:
-    """The largest absolute number among hidden states; what is no number counts as infinite."""
-    # A state that is no number must fail the comparison, which max() on floats would let pass.
-    return float(states.abs().nan_to_num(nan=torch.inf).max())

@@ -1,8 +1,7 @@
-"""A compact Arabic encoder, cut out of any Hugging Face encoder by dropping the pieces that Arabic text never uses."""
+"""Trim an encoder: drop the pieces that Arabic text never uses from any Hugging Face encoder."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,27 +12,35 @@ from transformers import AutoTokenizer
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend, install_normalizer
-from musamma.models.pretrained_encoder import DTYPES, load_encoder, make_folder, save_encoder, wrap_tokenizer
+from musamma.models.pretrained_encoder import (
+    check_dtype,
+    count_weight_bytes,
+    load_encoder,
+    make_folder,
+    save_encoder,
+    staged_files,
+    wrap_tokenizer,
+)
 from musamma.models.vocabulary.embeddings import trim_embeddings, word_embedding
 from musamma.models.vocabulary.encoder_similarity import HELD_OUT_EVERY, LineSplit
 from musamma.models.vocabulary.tokenizer import choose_pieces, count_pieces, trim_tokenizer
-from musamma.models.vocabulary.trim_check import TrimCheck, compare_trimmed
+from musamma.models.vocabulary.trim_check import TrimCheck, check_trim, compare_trimmed
 
 
 @dataclass(frozen=True, slots=True)
 class TrimReport:
-    """What was cut, and the proof.
+    """The result of trimming an encoder.
 
     Args:
         source: the encoder that was trimmed.
-        dtype: of the saved weights.
-        normalized: whether Musamma's Arabic normaliser was installed, before the counting and the proof.
+        dtype: type of the saved weights.
+        normalized: whether Musamma's Arabic normaliser was installed, before counting and comparing.
         pieces_before, pieces_after: rows of the word embedding.
-        parameters_before, parameters_after: numbers in the encoder, without a pooler.
+        parameters_before, parameters_after: number of parameters, without a pooler.
         file_bytes: size of ``model.safetensors``.
-        lines_counted: lines of text that pieces were counted on.
-        coverage: share of all counted occurrences that the kept pieces make up.
-        proof: what was measured on the held-out lines.
+        lines_counted: number of lines that pieces were counted on.
+        coverage: share of all counted occurrences that belong to retained pieces.
+        check: the measurements on the held-out lines.
     """
 
     source: str
@@ -46,11 +53,13 @@ class TrimReport:
     file_bytes: int
     lines_counted: int
     coverage: float
-    proof: TrimCheck
+    check: TrimCheck
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as a JSON object."""
-        return asdict(self)
+        """Return the report as it stands in ``trimming.json``."""
+        record = asdict(self)
+        record["proof"] = record.pop("check")
+        return record
 
 
 def trim_encoder(
@@ -67,76 +76,69 @@ def trim_encoder(
     tolerance: float = 1e-5,
     progress: Callable[[int], None] | None = None,
 ) -> TrimReport:
-    """Cut an encoder's vocabulary to what a text needs, save it, and prove that it computes the same.
+    """Cut an encoder's vocabulary to what a text needs, save it, and check that it computes the same.
 
-    Special pieces, single Arabic letters, signs and ASCII characters always stay, so nothing Arabic becomes unknown.
-    The pooler is dropped: token classification has no use for it.
+    Special pieces, single Arabic letters, signs and ASCII characters always stay, so that nothing Arabic becomes unknown.
+    The pooler is dropped: token classification does not use it.
 
     Args:
         source: folder, name or hub id of an encoder with a fast Unigram, WordPiece or BPE tokenizer.
-        lines: Arabic text, streamed; one line in 50 is held out for the proof.
-        output: the folder for ``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``trimming.json``;
-            files of these names are replaced, all others stay.
-        pieces: the most pieces to keep.
-        coverage: or the share of all occurrences to cover; with neither, every piece that occurred is kept.
-        dtype: of the saved weights; ``config.json`` asks for float32, so that they are computed with as such.
+        lines: Arabic text, streamed; one line in 50 is held out for the check.
+        output: folder for ``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``trimming.json``; files of these
+            names are replaced, all others stay.
+        pieces: maximum number of pieces to retain.
+        coverage: alternatively, the share of all occurrences to cover. With neither, every piece that occurred is retained.
+        dtype: type of the saved weights; ``config.json`` declares float32, so that they are used in float32.
         normalize: install Musamma's Arabic normaliser first, on both sides of the comparison.
-        held_out: the most lines to prove on.
-        min_identical: the least share of held-out lines that must be cut as before.
-        tolerance: the largest difference of a float32 hidden state on such lines.
-        progress: called now and then with the number of lines counted so far.
+        held_out: maximum number of lines for the check.
+        min_identical: minimum share of held-out lines that must be cut into the same pieces as before.
+        tolerance: maximum difference of a float32 hidden state on such lines.
+        progress: called from time to time with the number of lines counted so far.
 
     Raises:
-        InputError: the encoder cannot be loaded or is of a kind that cannot be trimmed, an option is out of range,
-            or there is too little text.
-        ThresholdError: the proof failed; nothing is written.
+        InputError: the encoder cannot be loaded or trimmed, an option is out of range, or there is too little text.
+        ThresholdError: the check failed; nothing is written.
     """
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r}", where="trim", expected=f"one of {', '.join(DTYPES)}")
+    check_dtype(dtype, where="trim")
     if held_out < 1:
         raise InputError(f"{held_out} lines to hold out", where="trim", expected="at least 1")
-    model, tokenizer = load_encoder(str(source))
+    encoder, tokenizer = load_encoder(str(source))
     if normalize:
         install_normalizer(tokenizer)
     backend = fast_backend(tokenizer)
     backend.no_truncation()
     backend.no_padding()
-    held = LineSplit(held_out, progress)
-    counts = count_pieces(backend, held.rest(lines))
-    if not held.lines:
+    split = LineSplit(held_out, progress)
+    counts = count_pieces(backend, split.skip_held_out(lines))
+    if not split.held_out:
         raise InputError(
-            f"{held.seen} lines of text", where="text", expected=f"at least {HELD_OUT_EVERY}, one to hold out"
+            f"{split.num_seen} lines of text", where="text", expected=f"at least {HELD_OUT_EVERY}, one to hold out"
         )
     ids = choose_pieces(backend, counts, pieces=pieces, coverage=coverage)
-    trimmed = trim_embeddings(model, ids)
-    output = make_folder(output)
-    with tempfile.TemporaryDirectory(dir=output, prefix=".trim-") as name:
-        folder = Path(name)
+    trimmed = trim_embeddings(encoder, ids)
+    with staged_files(make_folder(output)) as folder:
         save_encoder(trimmed, wrap_tokenizer(tokenizer, trim_tokenizer(backend, ids)), folder, dtype)
-        saved, saved_tokenizer = load_encoder(name)[0], AutoTokenizer.from_pretrained(name)
-        proof = compare_trimmed(
-            (model, trimmed, saved),
-            (backend.encode_batch(held.lines), fast_backend(saved_tokenizer).encode_batch(held.lines)),
+        saved, saved_tokenizer = load_encoder(str(folder))[0], AutoTokenizer.from_pretrained(folder)
+        check = compare_trimmed(
+            (encoder, trimmed, saved),
+            (backend.encode_batch(split.held_out), fast_backend(saved_tokenizer).encode_batch(split.held_out)),
             ids,
-            words=sum(len(line.split()) for line in held.lines),
+            words=sum(len(line.split()) for line in split.held_out),
             unknown=-1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id,
         )
-        proof.judge(min_identical=min_identical, tolerance=tolerance)
+        check_trim(check, min_identical=min_identical, tolerance=tolerance)
         report = TrimReport(
             source=str(source),
             dtype=dtype,
             normalized=normalize,
-            pieces_before=word_embedding(model).num_embeddings,
+            pieces_before=word_embedding(encoder).num_embeddings,
             pieces_after=len(ids),
-            parameters_before=model.num_parameters(),
+            parameters_before=encoder.num_parameters(),
             parameters_after=trimmed.num_parameters(),
-            file_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
-            lines_counted=held.counted,
+            file_bytes=count_weight_bytes(folder) or 0,
+            lines_counted=split.num_counted,
             coverage=float(counts[ids].sum() / counts.sum()),
-            proof=proof,
+            check=check,
         )
         write_json(report.to_dict(), folder / "trimming.json")
-        for file in folder.iterdir():
-            file.chmod(0o644)
-            file.replace(output / file.name)
     return report

@@ -18,7 +18,7 @@ from musamma.data.errors import InputError, ThresholdError
 from musamma.data.normalization import fast_backend, has_normalizer
 from musamma.data.tags import TagSet
 from musamma.models.loading import build_classifier
-from musamma.models.vocabulary import extend as extension
+from musamma.models.vocabulary import extend
 from musamma.models.vocabulary.embeddings import INITIALIZATIONS, build_rows, check_single_table
 from musamma.models.vocabulary.encoder_similarity import measure_fertility, measure_similarity
 from musamma.models.vocabulary.extend import extend_encoder
@@ -107,9 +107,9 @@ def test_the_report_is_what_was_measured(extended):
     assert report.total.pieces_per_word_after < report.total.pieces_per_word_before
     assert report.total.one_piece_after > report.total.one_piece_before
     assert report.total.offsets_exact == 1
-    assert report.hidden_difference == 0 < report.likeness.hidden_difference < 0.01
-    assert 0 < report.likeness.changed < 1
-    assert report.likeness.changed_words > report.likeness.chance
+    assert report.hidden_difference == 0 < report.similarity.hidden_difference < 0.01
+    assert 0 < report.similarity.changed < 1
+    assert report.similarity.changed_words > report.similarity.chance
     saved = [saving for _, saving in report.most_saving]
     assert saved == sorted(saved, reverse=True)
     assert set(dict(report.most_saving)) == set(extended.words)
@@ -171,13 +171,13 @@ def test_pieces_are_exactly_as_many(any_encoder, tmp_path, words, more):
 
 def test_the_least_used_pieces_go(unigram_encoder):
     backend = backend_of(unigram_encoder)
-    lexicon = count_words(backend, LINES)
+    word_vocabulary = count_words(backend, LINES)
     required = find_required_pieces(backend)
     pieces = len(required) + 30
-    choice = choose_vocabulary(backend, lexicon, words=10, pieces=pieces)
+    choice = choose_vocabulary(backend, word_vocabulary, words=10, pieces=pieces)
     everything = list(range(backend.get_vocab_size()))
     uses = count_piece_uses(
-        lexicon, tokenize_words(extend_tokenizer(trim_tokenizer(backend, everything), choice.words), lexicon.counts),
+        word_vocabulary, tokenize_words(extend_tokenizer(trim_tokenizer(backend, everything), choice.words), word_vocabulary.counts),
         backend.get_vocab_size() + 10,
     )  # fmt: skip
     kept = sorted(uses[i] for i in choice.ids if i not in required)
@@ -280,7 +280,7 @@ def test_rows_are_made_of_their_parts():
 def test_the_table_of_words_stays_small():
     backend = wordpiece(["[UNK]"])
     lines = [f"كلمة{i} كلمة{i % 3} في" for i in range(200)]
-    small, full = count_words(backend, lines, most=20), count_words(backend, lines)
+    small, full = count_words(backend, lines, max_words=20), count_words(backend, lines)
     assert len(small.counts) <= 21 < len(full.counts)
     assert full.forgotten == 0 < small.forgotten
     assert sum(small.counts.values()) + small.forgotten == sum(full.counts.values()) == 600
@@ -291,11 +291,11 @@ def test_the_same_encoder_is_like_itself(any_encoder):
     backend = backend_of(any_encoder)
     model = AutoModel.from_pretrained(any_encoder, add_pooling_layer=False).eval()
     same = {i: i for i in range(backend.get_vocab_size())}
-    likeness = measure_similarity((model, model), (backend, backend), [*LINES[:9], " "], same, most=4)
-    assert (likeness.lines, likeness.old_cuts, likeness.changed, likeness.hidden_difference) == (4, 4, 0, 0)
-    assert likeness.changed_words is None
-    assert likeness.other_words == pytest.approx(1) == likeness.sentences
-    assert likeness.chance < 0.99
+    similarity = measure_similarity((model, model), (backend, backend), [*LINES[:9], " "], same, max_lines=4)
+    assert (similarity.lines, similarity.old_cuts, similarity.changed, similarity.hidden_difference) == (4, 4, 0, 0)
+    assert similarity.changed_words is None
+    assert similarity.other_words == pytest.approx(1) == similarity.sentences
+    assert similarity.chance < 0.99
     cuts = measure_fertility((backend, backend), LINES[:9], (-1, -1))
     assert cuts.pieces_per_word_before == cuts.pieces_per_word_after > 1
     assert (cuts.cut_finer, cuts.offsets_exact, cuts.lines) == (0, 1, 9)
@@ -321,14 +321,14 @@ def test_offsets_that_move_are_seen():
 
 
 def test_an_encoder_that_computes_something_else_fails(unigram_encoder, tmp_path, monkeypatch):
-    real = extension.extend_embeddings
+    real = extend.extend_embeddings
 
     def shuffled(*arguments, **options):
         model = real(*arguments, **options)
         model.get_input_embeddings().weight.data = model.get_input_embeddings().weight.data.flip(0)
         return model
 
-    monkeypatch.setattr(extension, "extend_embeddings", shuffled)
+    monkeypatch.setattr(extend, "extend_embeddings", shuffled)
     with pytest.raises(ThresholdError, match="hidden states differ by"):
         extend_encoder(unigram_encoder, {"a": LINES}, tmp_path / "out", words=3)
     assert list((tmp_path / "out").iterdir()) == []

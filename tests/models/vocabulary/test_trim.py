@@ -26,11 +26,11 @@ from transformers import (
 
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.normalization import has_normalizer
-from musamma.models.vocabulary import trim as trimming
+from musamma.models.vocabulary import trim
 from musamma.models.vocabulary.encoder_similarity import LineSplit
 from musamma.models.vocabulary.tokenizer import choose_pieces, count_pieces, trim_tokenizer
 from musamma.models.vocabulary.trim import trim_encoder
-from musamma.models.vocabulary.trim_check import TrimCheck
+from musamma.models.vocabulary.trim_check import TrimCheck, check_trim
 
 ARABIC = [
     "وصل وزير الخارجية الأمريكي جون كيري إلى القاهرة يوم الأحد.",
@@ -157,9 +157,9 @@ def test_arabic_lines_keep_their_pieces_offsets_and_hidden_states(source, tmp_pa
             difference = old(input_ids=one["input_ids"])[0] - new(input_ids=two["input_ids"])[0]
         assert difference.abs().max() == 0
         assert after.decode(two["input_ids"][0]) == before.decode(one["input_ids"][0])
-    assert report.proof.identical == 1
-    assert report.proof.hidden_lines > 0
-    assert report.proof.hidden_difference == report.proof.hidden_difference_saved == 0 < report.proof.hidden_scale
+    assert report.check.identical == 1
+    assert report.check.hidden_lines > 0
+    assert report.check.hidden_difference == report.check.hidden_difference_saved == 0 < report.check.hidden_scale
     assert report.coverage == 1
 
 
@@ -200,8 +200,8 @@ def test_half_precision_is_for_the_file_only(unigram_source, tmp_path):
         assert not [key for key in file.keys() if "pooler" in key]  # noqa: SIM118
     model = AutoModelForTokenClassification.from_pretrained(tmp_path, num_labels=3)
     assert model.dtype == torch.float32
-    assert 0 < report.proof.hidden_difference_saved < 0.01
-    assert report.proof.hidden_difference == 0
+    assert 0 < report.check.hidden_difference_saved < 0.01
+    assert report.check.hidden_difference == 0
     assert report.file_bytes == (tmp_path / "model.safetensors").stat().st_size
     assert json.loads((tmp_path / "trimming.json").read_text(encoding="utf-8")) == report.to_dict()
 
@@ -225,7 +225,7 @@ def test_classes_of_one_model_do_not_lose_the_normaliser(tmp_path, make, name):
     (source / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": name}), encoding="utf-8")
     assert type(AutoTokenizer.from_pretrained(source)).__name__ == name
     report = trim_encoder(source, LINES, tmp_path / "trimmed")
-    assert report.proof.identical == 1
+    assert report.check.identical == 1
     assert has_normalizer(AutoTokenizer.from_pretrained(tmp_path / "trimmed"))
 
 
@@ -260,39 +260,39 @@ def test_fewer_pieces_change_lines_and_fail(unigram_source, tmp_path):
 
 
 def test_a_model_that_computes_something_else_fails(unigram_source, tmp_path, monkeypatch):
-    real = trimming.trim_embeddings
+    real = trim.trim_embeddings
 
     def shuffled(model, ids):
         trimmed = real(model, ids)
         trimmed.get_input_embeddings().weight.data = trimmed.get_input_embeddings().weight.data.flip(0)
         return trimmed
 
-    monkeypatch.setattr(trimming, "trim_embeddings", shuffled)
+    monkeypatch.setattr(trim, "trim_embeddings", shuffled)
     with pytest.raises(ThresholdError, match="hidden states differ by"):
         trim_encoder(unigram_source, LINES, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_states_that_are_no_numbers_do_not_pass():
-    proof = TrimCheck(10, 1.0, 1.5, 1.5, 0, 0, 4, 0.0, 0.0, 1.0)
-    proof.judge(min_identical=1.0, tolerance=0.0)
+    check = TrimCheck(10, 1.0, 1.5, 1.5, 0, 0, 4, 0.0, 0.0, 1.0)
+    check_trim(check, min_identical=1.0, tolerance=0.0)
     for broken in (float("inf"), float("nan"), 1e-3):
         with pytest.raises(ThresholdError, match="hidden states"):
-            replace(proof, hidden_difference=broken).judge(min_identical=0.9, tolerance=1e-5)
+            check_trim(replace(check, hidden_difference=broken), min_identical=0.9, tolerance=1e-5)
     with pytest.raises(ThresholdError, match="no hidden state could be compared"):
-        replace(proof, hidden_lines=0).judge(min_identical=0.0, tolerance=1e-5)
+        check_trim(replace(check, hidden_lines=0), min_identical=0.0, tolerance=1e-5)
 
 
 @given(st.integers(0, 3000), st.integers(1, 40))
 def test_held_out_lines_are_spread_and_never_counted(total, most):
-    held = LineSplit(most)
+    split = LineSplit(most)
     lines = [str(i) for i in range(total)]
-    counted = list(held.rest(lines))
-    assert not set(counted) & set(held.lines)
-    assert len(held.lines) <= most
-    assert (len(held.lines) > 0) == (total >= 50)
-    assert (held.seen, held.counted) == (total, len(counted))
-    numbers = [int(line) for line in held.lines]
+    counted = list(split.skip_held_out(lines))
+    assert not set(counted) & set(split.held_out)
+    assert len(split.held_out) <= most
+    assert (len(split.held_out) > 0) == (total >= 50)
+    assert (split.num_seen, split.num_counted) == (total, len(counted))
+    numbers = [int(line) for line in split.held_out]
     assert len({b - a for a, b in pairwise(numbers)}) <= 1
 
 
@@ -369,7 +369,7 @@ def test_a_tokenizer_of_another_kind_is_refused():
 
 def test_a_special_piece_must_be_kept(unigram_source):
     backend = AutoTokenizer.from_pretrained(unigram_source).backend_tokenizer
-    with pytest.raises(InputError, match="special piece '<s>' is not kept"):
+    with pytest.raises(InputError, match="special piece '<s>' is not retained"):
         trim_tokenizer(backend, [1, 2, 3, 10])
 
 
