@@ -134,7 +134,7 @@ def test_extend_prints_what_it_measured_and_writes_a_folder_to_fine_tune(source,
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["pieces", str(report["pieces_before"]), "250"] in lines
     before, after = (report["files"][str(unseen)][f"pieces_per_word_{when}"] for when in ("before", "after"))
-    assert ["pieces", "a", "word,", "unseen.txt", f"{before:.4f}", f"{after:.4f}"] in lines
+    assert ["pieces", "per", "word,", "unseen.txt", f"{before:.4f}", f"{after:.4f}"] in lines
     assert "lines with offsets as before: 100.00% of 2 held out" in result.stdout
     assert all(word in result.stdout for word, _ in report["most_saving"])
     files = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "extension.json"}
