@@ -1,4 +1,4 @@
-"""Runs that stop anywhere and go on: what comes out is the same, byte by byte, and every line is accounted for."""
+"""Batch runs: a resumed run ends in the same bytes as an uninterrupted one, and every record is written or rejected."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from musamma.data.document import Document, Span, read_jsonl
+from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
-from musamma.inference import batch_run as batch
-from musamma.inference.batch_run import LoadedTagger, reject_bad_file_names, tag_records
+from musamma.inference import batch_run
+from musamma.inference.batch_run import LoadedTagger, check_output, reject_bad_file_names, tag_inputs, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.resumable_file import ResumableFile
@@ -29,11 +30,11 @@ COUNT = 23
 
 
 class Killed(BaseException):
-    """As a kill from outside: nothing of ours handles it."""
+    """Stands for a kill of the process: no code of the project handles it."""
 
 
 class Finder:
-    """Finds every Baghdad, and can be killed at a document."""
+    """A tagger that finds every "بغداد", and is killed at a given document."""
 
     def __init__(self, *, killed_at: str | None = None) -> None:
         self.killed_at, self.seen = killed_at, []
@@ -53,7 +54,7 @@ class Finder:
 
 @pytest.fixture(autouse=True)
 def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "GROUP_SIZE", 4)
+    monkeypatch.setattr(batch_run, "GROUP_SIZE", 4)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def names(folder: Path) -> list[str]:
 
 
 def damage(path: Path) -> None:
-    """What a kill in the middle of writing can leave: bytes behind what the journal tells of."""
+    """Append bytes that the state does not include, as a kill in the middle of writing can leave them."""
     with path.open("ab") as file:
         file.write(b"half a li")
 
@@ -115,7 +116,7 @@ FORMATS += [("parquet", None), ("brat", None)]
 
 @pytest.mark.parametrize(("format", "packing"), FORMATS)
 @pytest.mark.parametrize("kills", [[0], [3], [4], [13, 14], [22], [5, 9, 13, 17, 21]])
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, archive, format, packing, kills):
+def test_a_killed_run_is_resumed_and_ends_in_the_same_bytes(tmp_path, archive, format, packing, kills):
     whole = tag(archive, tmp_path / "whole", format=format, packing=packing)
     tagged = []
     for resume, kill in enumerate(kills):
@@ -131,20 +132,96 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, archive, form
         assert not (tmp_path / "out").exists()
     finder = Finder()
     done = tag(archive, tmp_path / "out", format=format, packing=packing, finder=finder, resume=True)
-    assert finder.seen[0] == f"م/{kills[-1] // 4 * 4}"  # nothing of what was done is tagged again
+    assert finder.seen[0] == f"م/{kills[-1] // 4 * 4}"  # Documents that were written are not tagged again.
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert done == whole
     assert (done.records, done.documents, done.rejected, done.left_out) == (COUNT, COUNT, 0, COUNT)
     assert names(tmp_path) == ["in.jsonl", "out", "whole"]
 
 
-def stopped(archive: Path, target: Path, **options: Any) -> None:
+# The state of a run of an earlier release that stopped at the tenth document of the archive.
+STATE = """{
+  "settings": {
+    "inputs": [
+      "in.jsonl"
+    ],
+    "text column": null,
+    "id column": null,
+    "format": "jsonl",
+    "packing": null,
+    "model": "a"
+  },
+  "account": {
+    "records": 8,
+    "documents": 8,
+    "rejected": 0,
+    "names": 13,
+    "words": 47,
+    "left_out": 8,
+    "lost": {},
+    "bytes": 1385,
+    "digest": "f7054d471a58ddc6ec0349d7fe4c7ee3"
+  }
+}
+"""
+
+
+def test_the_state_is_that_of_earlier_releases(tmp_path, archive, monkeypatch):
+    """Their unfinished runs can be resumed."""
+    monkeypatch.chdir(tmp_path)
+
+    def tag_all(output: str, finder: Finder, **options: bool) -> tuple[RunStats, RunStats]:
+        return tag_inputs(
+            Inputs(names=("in.jsonl",), output=output),
+            lambda: LoadedTagger(tagger=finder, settings={"model": "a"}),
+            format="jsonl",
+            packing=None,
+            audit=ImportAudit(),
+            progress_bar=ProgressBar(None),
+            **options,
+        )
+
+    with pytest.raises(Killed):
+        tag_all("out", Finder(killed_at="م/10"))
+    assert Path("out.part.json").read_text("utf-8") == STATE
+    assert Path("out.part").stat().st_size == 1385
+    finder = Finder()
+    done, before = tag_all("out", finder, resume=True)
+    assert (before.documents, done.documents) == (8, COUNT)
+    assert finder.seen[0] == "م/8"
+    tag_all("whole", Finder())
+    assert Path("out").read_bytes() == Path("whole").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("output", "format", "message"),
+    [
+        (None, "parquet", "`format='parquet'` to standard output; expected a file to write"),
+        (None, "brat", "`format='brat'` to standard output; "),
+        ("in.jsonl", "jsonl", "in.jsonl: an input is also the output; choose another `output`"),
+        ("folder", "jsonl", "folder: a folder; expected a file to write; "),
+        ("folder", "brat", "folder: a folder with files in it; "),
+        ("in.jsonl", "brat", "in.jsonl: "),
+    ],
+)
+def test_outputs_that_cannot_be_written(tmp_path, archive, monkeypatch, output, format, message):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("folder/x").touch()
+    before = contents(tmp_path)
+    with pytest.raises(InputError) as failed:
+        check_output(Inputs(names=("in.jsonl",), output=output), format=format)
+    assert str(failed.value).startswith(message)
+    assert contents(tmp_path) == before
+
+
+def stop_early(archive: Path, target: Path, **options: Any) -> None:
     with pytest.raises(Killed):
         tag(archive, target, finder=Finder(killed_at="م/10"), **options)
 
 
-def test_a_leftover_is_an_error_that_says_how_to_go_on(tmp_path, archive):
-    stopped(archive, tmp_path / "out")
+def test_an_unfinished_output_is_an_error_that_says_how_to_continue(tmp_path, archive):
+    stop_early(archive, tmp_path / "out")
     with pytest.raises(
         InputError, match=r"out\.part: an unfinished output; .*`overwrite=True`, or continue it with `resume=True`"
     ):
@@ -152,12 +229,12 @@ def test_a_leftover_is_an_error_that_says_how_to_go_on(tmp_path, archive):
     assert tag(archive, tmp_path / "out", overwrite=True).records == COUNT
     with pytest.raises(InputError, match=r"out: the output is complete; expected an unfinished out\.part"):
         tag(archive, tmp_path / "out", resume=True)
-    assert tag(archive, tmp_path / "out").records == COUNT  # replaced as a whole
+    assert tag(archive, tmp_path / "out").records == COUNT  # The complete output is replaced.
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"settings": {}, "account": {"records": 1}}', b"\xff"])
-def test_a_journal_that_is_none(tmp_path, archive, content):
-    stopped(archive, tmp_path / "out")
+def test_an_invalid_state(tmp_path, archive, content):
+    stop_early(archive, tmp_path / "out")
     (tmp_path / "out.part.json").write_bytes(content)
     with pytest.raises(
         InputError, match=r"out\.part\.json: not the state of a run: .*; start over with `overwrite=True`"
@@ -176,7 +253,7 @@ def test_a_kill_before_anything_is_tagged(tmp_path, archive, format, monkeypatch
         raise Killed
 
     with monkeypatch.context() as during:
-        # While the model is loaded, and then between the journal and the head: as a kill, nothing is tidied up.
+        # While the model is loaded, and then between the state and the head. As after a kill, nothing is cleaned up.
         during.setattr(ResumableFile, "__exit__", lambda part, *_: part._file.close())
         with during.context() as loading:
             loading.setattr(ResumableFile, "begin", killed)
@@ -192,8 +269,8 @@ def test_a_kill_before_anything_is_tagged(tmp_path, archive, format, monkeypatch
     assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
-def test_an_output_shorter_than_its_journal_says(tmp_path, archive):
-    stopped(archive, tmp_path / "out")
+def test_an_output_shorter_than_its_state_records(tmp_path, archive):
+    stop_early(archive, tmp_path / "out")
     os.truncate(tmp_path / "out.part", 10)
     with pytest.raises(
         InputError, match=r"out\.part: 10 bytes; expected the [\d,]+ bytes that out\.part\.json records"
@@ -201,8 +278,8 @@ def test_an_output_shorter_than_its_journal_says(tmp_path, archive):
         tag(archive, tmp_path / "out", resume=True)
 
 
-def test_other_settings_are_named(tmp_path, archive):
-    stopped(archive, tmp_path / "out", settings={"model": "a", "device": "cpu", "format": "jsonl"})
+def test_changed_settings_are_named(tmp_path, archive):
+    stop_early(archive, tmp_path / "out", settings={"model": "a", "device": "cpu", "format": "jsonl"})
     before = contents(tmp_path)
     with pytest.raises(
         InputError,
@@ -221,8 +298,8 @@ def test_other_settings_are_named(tmp_path, archive):
         lambda lines: lines[:5],
     ],
 )
-def test_an_input_that_has_changed_is_an_error(tmp_path, archive, change: Callable[[list[bytes]], list[bytes]]):
-    stopped(archive, tmp_path / "out")
+def test_a_changed_input_is_an_error(tmp_path, archive, change: Callable[[list[bytes]], list[bytes]]):
+    stop_early(archive, tmp_path / "out")
     before = contents(tmp_path / "out.part")
     archive.write_bytes(b"".join(change(archive.read_bytes().splitlines(keepends=True))))
     with pytest.raises(InputError, match="the first 8 documents of the input are not those the run was started with"):
@@ -230,7 +307,7 @@ def test_an_input_that_has_changed_is_an_error(tmp_path, archive, change: Callab
     assert contents(tmp_path / "out.part") == before
 
 
-def test_a_line_that_stopped_a_run_can_be_corrected(tmp_path, archive):
+def test_the_line_that_stopped_a_run_may_be_corrected(tmp_path, archive):
     whole = archive.read_bytes()
     lines = whole.splitlines(keepends=True)
     archive.write_bytes(b"".join([*lines[:17], b'{"id": "x"}\n', *lines[18:]]))
@@ -242,7 +319,7 @@ def test_a_line_that_stopped_a_run_can_be_corrected(tmp_path, archive):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_ctrl_c_leaves_what_is_done_and_nothing_where_nothing_is(tmp_path, archive, monkeypatch):
+def test_ctrl_c_keeps_written_groups_and_leaves_nothing_without_any(tmp_path, archive, monkeypatch):
     for kill, left in (("م/2", []), ("م/6", ["out.part", "out.part.json"])):
         finder = Finder(killed_at=kill)
         monkeypatch.setattr(f"{__name__}.Killed", KeyboardInterrupt)
@@ -251,8 +328,8 @@ def test_ctrl_c_leaves_what_is_done_and_nothing_where_nothing_is(tmp_path, archi
         assert names(tmp_path) == ["in.jsonl", *left]
 
 
-def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tmp_path, archive):
-    """A limit on the size of files fails a write in its middle, as a full disk does."""
+def test_a_run_can_be_resumed_after_a_full_disk(tmp_path, archive):
+    """A limit on file sizes makes a write fail halfway, as a full disk does."""
     tag(archive, tmp_path / "whole")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (tmp_path / "whole").stat().st_size
@@ -269,8 +346,7 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tmp_path, archive):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-# Lines that are no documents, and some that look so.
-
+# Lines that are not documents, and odd texts that are
 BAD = {
     "broken JSON": (b'{"id": "x", "te', "broken JSON: "),
     "invalid UTF-8": (b'{"id": "x", "text": "caf\xe9"}', "byte 0xe9 at byte 25 is not UTF-8; expected UTF-8"),
@@ -284,19 +360,26 @@ BAD = {
     "raw control character": (b'{"id": "x", "text": "a\x00b"}', "broken JSON: "),
     "duplicate id": (b'{"id": "\xd9\x85/0", "text": "x"}', "id 'م/0' is taken by line 1; expected unique ids"),
 }
-FINE = {
-    "empty": "",
-    "spaces": " \t\n\u00a0",
-    "bidi override": "\u202e",
-    "controls": "بغداد\x00\x01\x1b[31m\x7f\u0085\u2028",
-    "noncharacters": "\uffff\U0010ffff\ufdd0",
-    "ten megabytes": "في بغداد " + ("ا" * 900_000 + " ") * 6,
+
+#: Odd texts that are documents: the text, the offsets of its names and its tokens in CoNLL.
+LONG_WORD = "ا" * 900_000
+ODD = {
+    "empty": ("", [], ""),
+    "spaces": (" \t\n\u00a0", [], ""),
+    "bidi override": ("\u202e", [], ""),
+    "controls": ("بغداد\x00\x01\x1b[31m\x7f\u0085\u2028", [(0, 5)], "بغداد B-LOC\n[ O\n31m O\n\n"),
+    "noncharacters": ("\uffff\U0010ffff\ufdd0", [], "\uffff O\n\U0010ffff O\n\ufdd0 O\n\n"),
+    "ten megabytes": (
+        "في بغداد " + (LONG_WORD + " ") * 6,
+        [(3, 8)],
+        "في O\nبغداد B-LOC\n" + (LONG_WORD + " O\n") * 6 + "\n",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("place", [1, 14, COUNT])
-def test_a_bad_line_stops_the_run_or_is_put_aside(tmp_path, archive, name, place):
+def test_a_bad_line_stops_the_run_or_is_rejected(tmp_path, archive, name, place):
     line, message = BAD[name]
     lines = archive.read_bytes().splitlines(keepends=True)
     tag(archive, tmp_path / "whole")
@@ -321,11 +404,11 @@ def test_a_bad_line_stops_the_run_or_is_put_aside(tmp_path, archive, name, place
     assert names(tmp_path) == ["in.jsonl", "out", "out.rejects.jsonl", "whole"]
     archive.write_bytes(b"".join(lines))
     tag(archive, tmp_path / "out")
-    assert not (tmp_path / "out.rejects.jsonl").exists()  # it told of another output
+    assert not (tmp_path / "out.rejects.jsonl").exists()  # It belonged to the replaced output.
 
 
 @pytest.mark.parametrize("kill", [6, 12, 22])
-def test_rejects_of_a_killed_run_are_all_there(tmp_path, archive, kill):
+def test_a_resumed_run_keeps_all_rejects(tmp_path, archive, kill):
     lines = archive.read_bytes().splitlines(keepends=True)
     archive.write_bytes(b"".join(b"{" * (n % 3) + line for n, line in enumerate(lines)))
     whole = tag(archive, tmp_path / "whole", skip=True)
@@ -338,30 +421,41 @@ def test_rejects_of_a_killed_run_are_all_there(tmp_path, archive, kill):
     assert contents(tmp_path / "out.rejects.jsonl") == contents(tmp_path / "whole.rejects.jsonl")
 
 
-@pytest.mark.parametrize("name", FINE)
-@pytest.mark.parametrize(
-    ("format", "packing"), [("jsonl", None), ("conll", None), ("html", None), ("parquet", None), ("brat", None)]
-)
-def test_strange_texts_are_documents(tmp_path, name, format, packing):
-    source = tmp_path / "in.jsonl"
-    source.write_text(json.dumps({"id": "x", "text": FINE[name]}) + "\n", encoding="utf-8")
-    done = tag(source, tmp_path / "out", format=format)
-    assert (done.documents, done.rejected) == (1, 0)
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("format", ["jsonl", "conll", "html", "parquet", "brat"])
+def test_odd_texts_are_documents(tmp_path, name, format):
+    text, offsets, conll = ODD[name]
+    source, output = tmp_path / "in.jsonl", tmp_path / "out"
+    source.write_text(json.dumps({"id": "x", "text": text}) + "\n", encoding="utf-8")
+    done = tag(source, output, format=format)
+    assert (done.documents, done.rejected, done.names) == (1, 0, len(offsets))
+    spans = [{"start": start, "end": end, "label": "LOC", "score": 0.5} for start, end in offsets]
     if format == "jsonl":
-        (document,) = read_jsonl(tmp_path / "out")
-        assert document.text == FINE[name]
-        assert len(document.spans) == FINE[name].count("بغداد")
+        assert json.loads(output.read_bytes()) == {"id": "x", "text": text, "spans": spans, "meta": {}}
+    elif format == "conll":
+        assert output.read_bytes().decode() == conll
+    elif format == "html":
+        marked = text.replace(
+            "بغداد", '<mark class="LOC" title="0.500"><bdi>بغداد</bdi><small><bdi>LOC</bdi></small></mark>'
+        )
+        article = f"<article><h2><bdi>x</bdi></h2><div class=text>{marked}</div></article>\n"
+        assert output.read_bytes().decode().partition("<body>\n")[2] == article + "</body></html>\n"
+    elif format == "parquet":
+        assert pq.read_table(output).to_pylist() == [{"id": "x", "text": text, "spans": spans, "meta": "{}"}]
+    else:
+        annotations = "".join(f"T1\tLOC {start} {end}\tبغداد\n" for start, end in offsets)
+        assert contents(output) == {"x.txt": text.encode(), "x.ann": annotations.encode()}
 
 
 @pytest.mark.parametrize("packing", [None, "gzip", "zstd"])
-def test_a_run_in_which_everything_is_rejected(tmp_path, packing):
+def test_a_run_that_rejects_everything(tmp_path, packing):
     (tmp_path / "in.jsonl").write_bytes(b"x\ny\n")
     done = tag(tmp_path / "in.jsonl", tmp_path / "out.gz", packing=packing, skip=True)
     assert (done.records, done.documents, done.rejected) == (2, 0, 2)
     assert ((tmp_path / "out.gz").stat().st_size > 0) == (packing is not None)
 
 
-def test_brat_rejects_what_cannot_name_a_file(tmp_path):
+def test_brat_rejects_ids_that_cannot_name_a_file(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"id": "../x", "text": "نص"}\n{"id": "y", "text": "نص"}', encoding="utf-8")
     with pytest.raises(InputError, match=r"in\.jsonl:1: id '\.\./x' cannot name a file"):
         tag(tmp_path / "in.jsonl", tmp_path / "out", format="brat")
@@ -369,10 +463,10 @@ def test_brat_rejects_what_cannot_name_a_file(tmp_path):
     assert names(tmp_path / "out") == ["y.ann", "y.txt"]
 
 
-def test_groups_end_where_they_are_large(tmp_path, archive, monkeypatch):
-    monkeypatch.setattr(batch, "GROUP_BYTES", 200)
+def test_a_group_ends_when_it_is_large(tmp_path, archive, monkeypatch):
+    monkeypatch.setattr(batch_run, "GROUP_BYTES", 200)
     records = list(read_inputs(Inputs(names=(str(archive),))))
-    groups = list(batch.group_records(records))
+    groups = list(batch_run.group_records(records))
     assert [record for group in groups for record in group] == records
     for group in groups[:-1]:
         sizes = [len(record.raw) for record in group]
