@@ -86,7 +86,7 @@ def evaluate_system(
         InputError: the input cannot be read, or gold and predictions do not belong together.
     """
     gold_renaming, predicted_renaming = LabelRenaming.load(gold_labels), LabelRenaming.load(predicted_labels)
-    pair = read_evaluation_pair(
+    evaluation_pair = read_evaluation_pair(
         gold,
         predictions,
         gold_labels=gold_renaming,
@@ -95,35 +95,35 @@ def evaluate_system(
         options=options,
     )
     if report is not None or intervals:
-        pair = pair.in_memory()  # The documents are read more than once.
+        evaluation_pair = evaluation_pair.in_memory()  # The documents are read more than once.
     # Documents are resampled by their spans, so modes counted on the tags of a file have no intervals.
     span_modes = [mode for mode in modes if not tags or mode not in TAG_MODES]
     bounds: Mapping[str, Intervals] | None = None
     warning = None
     with naming_source(system):
-        scores = score_evaluation_pair(pair, modes=modes, missing_as_empty=missing_as_empty)
+        scores = score_evaluation_pair(evaluation_pair, modes=modes, missing_as_empty=missing_as_empty)
         left_out = {"gold": gold_renaming.dropped, "predictions": predicted_renaming.dropped}
         if report is not None:
             from musamma.evaluation.analysis import analyse
             from musamma.evaluation.report import write_report
 
             analysis = analyse(
-                pair.gold,
-                pair.predicted,
+                evaluation_pair.gold,
+                evaluation_pair.predicted,
                 system=system,
                 training=None if training is None else _read_training(training, gold_labels, options),
                 modes=span_modes,
                 resamples=resamples,
                 missing_as_empty=missing_as_empty,
-                sentences=pair.sentences,
+                sentences=evaluation_pair.sentences,
             )
             write_report(analysis, report)
             bounds, warning = analysis.intervals, analysis.note
         elif intervals:
-            table = count_evaluation_pair(pair, modes=span_modes, missing_as_empty=missing_as_empty)
+            table = count_evaluation_pair(evaluation_pair, modes=span_modes, missing_as_empty=missing_as_empty)
             bounds, warning = (
                 bootstrap(table, resamples=resamples),
-                resampling_warning(table, sentences=pair.sentences),
+                resampling_warning(table, sentences=evaluation_pair.sentences),
             )
     if not intervals:
         return SystemEvaluation(scores, left_out)
