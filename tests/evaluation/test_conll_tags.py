@@ -20,9 +20,10 @@ from musamma.evaluation.conll_tags import (
     score_conll_tags,
     strict_chunks,
 )
-from musamma.evaluation.word_boundaries import iob2_tags
+from musamma.evaluation.word_boundaries import iob2_tags, whitespace_words
 
 LABELS = ("PER", "LOC", "ORG", "MISC")
+WORDS = ("أعلن", "(داعش)-الموصل", "وبالموصل", "محمد", "السعيد،", "«الآن»", "،")
 ANY_TAG = st.sampled_from(["O", *(f"{prefix}-{label}" for prefix in "BI" for label in LABELS)])
 
 GOLD = """\ufeffفرانكفورت B-LOC
@@ -81,6 +82,47 @@ def test_a_corpus_of_real_size_scores_as_in_seqeval(labels):
         assert musamma_record(scores.modes[mode]) == seqeval_record(gold, predicted, mode)
 
 
+def large_corpus(seed: int) -> tuple[list[list[str]], list[list[str]]]:
+    """Return tags of 4,000 sentences with 9,000 names, the size of ANERcorp's training part, and imperfect predictions.
+
+    Some names start with I-, as in ANERcorp.
+    """
+    random_ = random.Random(seed)
+    gold, predicted = [], []
+    for number in range(4_000):
+        tags = ["O"] * random_.randint(24, 38)
+        cells = sorted(random_.sample(range(len(tags) // 4), 3 if number % 4 == 0 else 2))
+        for at in (4 * cell for cell in cells):
+            label, length = random_.choice(LABELS), random_.choice((1, 1, 2, 3))
+            opening = "I" if random_.random() < 0.01 else "B"
+            tags[at : at + length] = [f"{opening}-{label}"] + [f"I-{label}"] * (length - 1)
+        gold.append(tags)
+        kinds = ["O", "B-PER", "I-LOC", "I-PER"]
+        predicted.append([random_.choice(kinds) if random_.random() < 0.03 else tag for tag in tags])
+    return gold, predicted
+
+
+@pytest.mark.parametrize("mode", ["iob2_strict", "conlleval"])
+def test_a_corpus_of_the_size_of_anercorp_scores_as_in_seqeval(mode):
+    """To the last digit, from the tags and from documents with the same names as spans."""
+    tags = large_corpus(4)
+    assert sum(len(sentence) for sentence in tags[0]) > 110_000
+    scores = score_tags(*tags).modes[mode]
+    assert musamma_record(scores) == seqeval_record(*tags, mode)
+    assert scores.micro.support == 9_000 if mode == "conlleval" else 8_850 < scores.micro.support < 9_000
+    sides = [[tagged_document(str(number), tag) for number, tag in enumerate(side)] for side in tags]
+    again = [[iob2_tags(document.text, document.spans) for document in side] for side in sides]
+    assert musamma_record(score_documents(*sides).modes[mode]) == seqeval_record(*again, mode)
+
+
+def tagged_document(id: str, tags: list[str]) -> Document:
+    """Return a document of words with these tags, with the names of the lenient reading."""
+    text = " ".join(WORDS[number % len(WORDS)] for number in range(len(tags)))
+    words = whitespace_words(text)
+    names = [(words[start][0], words[end - 1][1], label) for start, end, label in lenient_chunks(tags)]
+    return Document(id, text, tuple(Span(*name) for name in names))
+
+
 @given(st.lists(st.tuples(ANY_TAG, ANY_TAG), min_size=1, max_size=12))
 def test_any_tags_are_read_as_in_seqeval(pairs):
     for tags in map(list, zip(*pairs, strict=True)):
@@ -117,10 +159,9 @@ def test_tags_that_cannot_be_scored_raise_an_error(gold, predicted, message):
 
 def test_documents_scored_by_tags_are_scored_as_in_seqeval():
     random_ = random.Random(3)
-    parts = ["أعلن", "(داعش)-الموصل", "وبالموصل", "محمد", "السعيد،", "«الآن»", "،"]
     sides: list[list[Document]] = [[], []]
     for number in range(300):
-        text = " ".join(random_.choices(parts, k=20))
+        text = " ".join(random_.choices(WORDS, k=20))
         for side in sides:
             cuts = sorted(random_.sample(range(len(text)), 14))
             spans = [Span(*cut, random_.choice(LABELS)) for cut in zip(cuts[::2], cuts[1::2], strict=True)]

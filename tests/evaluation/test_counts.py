@@ -1,4 +1,4 @@
-"""Counts document by document: their sums are the scorer's."""
+"""Count tables: their sums over documents are the counts of the scorer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def name(surface: str, label: str, *, after: int = 0) -> Span:
 
 
 GOLD_NAMES = (name("داعش", "ORG"), name("الموصل", "GPE"), name("محمد السعيد", "PER"), name("الموصل", "GPE", after=30))
-FOUND_NAMES = (name("داعش", "ORG"), name("محمد", "PER"), name("السعيد", "PER"), name("بالموصل", "GPE", after=30))
+PREDICTED_NAMES = (name("داعش", "ORG"), name("محمد", "PER"), name("السعيد", "PER"), name("بالموصل", "GPE", after=30))
 
 
 def names_in(length: int) -> st.SearchStrategy[tuple[Span, ...]]:
@@ -45,21 +45,26 @@ def names_in(length: int) -> st.SearchStrategy[tuple[Span, ...]]:
 
 @st.composite
 def pairs(draw: st.DrawFn) -> list[tuple[Document, Document | None]]:
-    made: list[tuple[Document, Document | None]] = []
+    drawn: list[tuple[Document, Document | None]] = []
     for number in range(draw(st.integers(0, 4))):
         gold = Document(f"{number}", TEXT, draw(names_in(len(TEXT))))
         predicted = draw(st.none() | names_in(len(TEXT)))
-        made.append((gold, None if predicted is None else gold.with_spans(predicted)))
-    return made
+        drawn.append((gold, None if predicted is None else gold.with_spans(predicted)))
+    return drawn
 
 
 @given(pairs(), st.sets(st.sampled_from(MODES)))
-def test_the_sums_are_the_scorers_counts(made: list[tuple[Document, Document | None]], modes: set[str]) -> None:
-    table = count_table(iter(made), modes=modes)
+def test_sums_over_documents_are_the_counts_of_the_scorer(
+    document_pairs: list[tuple[Document, Document | None]], modes: set[str]
+) -> None:
+    table = count_table(iter(document_pairs), modes=modes)
     scores = score_documents(
-        (gold for gold, _ in made), (other for _, other in made if other), modes=modes, missing_as_empty=True
+        (gold for gold, _ in document_pairs),
+        (other for _, other in document_pairs if other),
+        modes=modes,
+        missing_as_empty=True,
     )
-    assert table.documents == tuple(gold.id for gold, _ in made)
+    assert table.documents == tuple(gold.id for gold, _ in document_pairs)
     assert table.modes == tuple(scores.modes)
     for mode, figures in scores.modes.items():
         assert table.total(mode) == figures.micro
@@ -74,10 +79,10 @@ def test_the_sums_are_the_scorers_counts(made: list[tuple[Document, Document | N
             assert ratios == pytest.approx([expected.precision, expected.recall, expected.f1])
 
 
-def test_a_document_is_counted_by_itself() -> None:
+def test_every_document_is_counted_separately() -> None:
     gold = Document("a", TEXT, GOLD_NAMES)
     table = count_table(
-        [(gold, gold.with_spans(FOUND_NAMES)), (Document("b", TEXT, GOLD_NAMES[:1]), None)], modes=["whole_word"]
+        [(gold, gold.with_spans(PREDICTED_NAMES)), (Document("b", TEXT, GOLD_NAMES[:1]), None)], modes=["whole_word"]
     )
     assert table.rows == (
         "strict", "strict/GPE", "strict/ORG", "strict/PER",
@@ -85,7 +90,7 @@ def test_a_document_is_counted_by_itself() -> None:
     )  # fmt: skip
     assert table.counts.dtype == np.float64
     rows = {row: table.counts[:, index].tolist() for index, row in enumerate(table.rows)}
-    # Of وبالموصل the gold has الموصل and the prediction بالموصل; by whole words they are one.
+    # In وبالموصل the gold name is الموصل and the predicted name بالموصل; by whole words they are the same.
     assert rows["strict"] == [[1, 4, 4], [0, 0, 1]]
     assert rows["strict/GPE"] == [[0, 1, 2], [0, 0, 0]]
     assert rows["whole_word/GPE"] == [[1, 1, 2], [0, 0, 0]]
@@ -95,7 +100,7 @@ def test_a_document_is_counted_by_itself() -> None:
         table.total("strict/LOC")
 
 
-def test_tables_of_one_set_of_documents_stand_side_by_side() -> None:
+def test_tables_of_the_same_documents_can_be_joined() -> None:
     modes = CountTable(("a", "b"), ("strict",), [[[1, 2, 3]], [[4, 5, 6]]])
     slices = CountTable(("b", "a"), ("slice:source=a/b",), [[[0, 1, 1]], [[1, 1, 1]]])
     joined = modes.join(slices)
@@ -133,7 +138,7 @@ def test_invalid_arguments_raise_an_error() -> None:
 
 
 def test_a_label_without_names_is_not_part_of_the_mean() -> None:
-    """As in the scorer, which does not know such a label: one drawn sample of documents may lack it."""
+    """A resample may lack a label; the scorer does not have a label without names either."""
     layout = MetricLayout.for_table(CountTable(("a",), ("strict", "strict/GPE", "strict/PER"), np.zeros((1, 3, 3))))
     assert layout.rows == ("strict", "strict/GPE", "strict/PER", "strict/macro")
     totals = np.array([[[2, 4, 8], [2, 4, 8], [0, 0, 0]], [[2, 4, 8], [2, 4, 8], [0, 1, 0]], np.zeros((3, 3))]).T
@@ -143,6 +148,6 @@ def test_a_label_without_names_is_not_part_of_the_mean() -> None:
     assert f1.tolist() == pytest.approx([1 / 3, 1 / 6, 0.0])
 
 
-def test_no_document_has_the_rows_of_the_modes() -> None:
+def test_a_table_without_documents_has_the_rows_of_the_modes() -> None:
     table = count_table([], modes=["overlap"])
     assert (table.documents, table.rows, table.counts.shape) == ((), ("strict", "overlap"), (0, 2, 3))

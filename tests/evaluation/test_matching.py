@@ -1,4 +1,4 @@
-"""The case of every name: one of each kind by hand, and properties over all ways to mark a sentence."""
+"""Pairs of names: every kind by hand, and properties over all annotations of a sentence."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from musamma.evaluation.matching import PAIR_KINDS, NamePair, differ_by_procliti
 
 TEXT = "وصل محمد السعيد إلى بالموصل وللجيش، ثم زار وَلُبْنَان و«داعش» في ودمشق"
 
-#: Where annotators and systems put borders, and some places where they should not.
+#: Borders that annotators and systems choose, and some that are wrong.
 BORDERS = sorted(
     {offset for start, end in word_offsets(TEXT) for offset in (*proclitic_offsets(TEXT, start, end), end)}
     | {7, 25, len(TEXT)}
 )
-SWAPPED = {"missed": "spurious", "spurious": "missed"}
+EXCHANGED = {"missed": "spurious", "spurious": "missed"}
 
 
 def mark(surface: str, label: str = "LOC", *, score: float | None = None) -> Span:
@@ -56,16 +56,16 @@ def spans() -> st.SearchStrategy[tuple[Span, ...]]:
         ([mark("محمد", "PER"), mark("السعيد", "PER")], [mark("محمد السعيد", "PER")], ["border", "missed"]),
     ],
 )
-def test_the_kinds(gold: list[Span], predicted: list[Span], kinds: list[str]) -> None:
-    cases = pair_names(Document("a", TEXT, tuple(gold)), predicted)
-    assert [case.kind for case in cases] == kinds
-    assert [case.start for case in cases] == sorted(case.start for case in cases)
+def test_kinds_of_pairs(gold: list[Span], predicted: list[Span], kinds: list[str]) -> None:
+    pairs = pair_names(Document("a", TEXT, tuple(gold)), predicted)
+    assert [pair.kind for pair in pairs] == kinds
+    assert [pair.start for pair in pairs] == sorted(pair.start for pair in pairs)
 
 
-def test_a_partner_is_chosen_by_kind_then_by_the_larger_part_then_by_place() -> None:
+def test_a_partner_is_chosen_by_kind_then_common_part_then_position() -> None:
     def partner(*halves: Span) -> Span | None:
-        cases = pair_names(Document("a", TEXT, (mark("محمد السعيد", "PER"),)), halves)
-        return next(case.predicted for case in cases if case.gold is not None)
+        pairs = pair_names(Document("a", TEXT, (mark("محمد السعيد", "PER"),)), halves)
+        return next(pair.predicted for pair in pairs if pair.gold is not None)
 
     short, long = mark("محمد", "PER"), mark("السعيد", "PER")
     assert partner(short, long) == long
@@ -78,69 +78,69 @@ def test_a_partner_is_chosen_by_kind_then_by_the_larger_part_then_by_place() -> 
     ("one", "other", "outcome"),
     [
         (mark("الموصل"), mark("بالموصل"), True),
-        (mark("جيش"), mark("وللجيش"), False),  # Three letters, of which the second lam is the article's.
+        (mark("جيش"), mark("وللجيش"), False),  # Three letters; the second lam belongs to the article.
         (mark("لجيش"), mark("وللجيش"), True),
         (mark("دمشق"), mark("ودمشق"), True),
-        (mark("داعش"), mark("و«داعش"), False),  # A quotation mark is no letter of the word.
+        (mark("داعش"), mark("و«داعش"), False),  # A quotation mark is no proclitic.
         (mark("بالموصل"), mark("إلى بالموصل"), False),
         (mark("الموصل"), mark("الموصل", "ORG"), False),
         (mark("الموص"), mark("بالموصل"), False),
     ],
 )
-def test_proclitics(one: Span, other: Span, outcome: bool) -> None:
+def test_names_that_differ_by_proclitics(one: Span, other: Span, outcome: bool) -> None:
     assert differ_by_proclitic(TEXT, one, other) is differ_by_proclitic(TEXT, other, one) is outcome
 
 
-def test_letters_in_presentation_form_are_the_letters() -> None:
+def test_presentation_forms_count_as_their_letters() -> None:
     text = "\ufeed\u0627\u0644\u0645\u0648\u0635\u0644"  # Isolated form of waw.
     assert differ_by_proclitic(text, Span(0, 7, "LOC"), Span(1, 7, "LOC"))
     assert not differ_by_proclitic("\u0640" + text[1:], Span(0, 7, "LOC"), Span(1, 7, "LOC"))
 
 
 @given(spans(), spans())
-def test_every_name_is_in_one_case(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> None:
-    cases = pair_names(Document("a", TEXT, ours), theirs)
-    assert sorted(case.gold for case in cases if case.gold is not None) == sorted(ours)
-    assert sorted(case.predicted for case in cases if case.predicted is not None) == sorted(theirs)
-    assert {case.kind for case in cases} <= set(PAIR_KINDS)
-    for case in cases:
-        assert (case.gold is None) == (case.kind == "spurious")
-        assert (case.predicted is None) == (case.kind == "missed")
-        if case.gold and case.predicted:
-            assert case.gold.start < case.predicted.end
-            assert case.predicted.start < case.gold.end
-            assert (case.kind == "correct") == (case.gold.key == case.predicted.key)
-            assert (case.gold.label == case.predicted.label) == (case.kind in ("correct", "proclitic", "border"))
+def test_every_name_is_in_one_pair(gold: tuple[Span, ...], predicted: tuple[Span, ...]) -> None:
+    pairs = pair_names(Document("a", TEXT, gold), predicted)
+    assert sorted(pair.gold for pair in pairs if pair.gold is not None) == sorted(gold)
+    assert sorted(pair.predicted for pair in pairs if pair.predicted is not None) == sorted(predicted)
+    assert {pair.kind for pair in pairs} <= set(PAIR_KINDS)
+    for pair in pairs:
+        assert (pair.gold is None) == (pair.kind == "spurious")
+        assert (pair.predicted is None) == (pair.kind == "missed")
+        if pair.gold and pair.predicted:
+            assert pair.gold.start < pair.predicted.end
+            assert pair.predicted.start < pair.gold.end
+            assert (pair.kind == "correct") == (pair.gold.key == pair.predicted.key)
+            assert (pair.gold.label == pair.predicted.label) == (pair.kind in ("correct", "proclitic", "border"))
 
 
 @given(spans(), spans())
-def test_nobody_is_left_alone_beside_somebody_alone(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> None:
-    cases = pair_names(Document("a", TEXT, ours), theirs)
-    missed = [case.gold for case in cases if case.gold and case.predicted is None]
-    spurious = [case.predicted for case in cases if case.predicted and case.gold is None]
+def test_a_missed_and_a_spurious_name_never_overlap(gold: tuple[Span, ...], predicted: tuple[Span, ...]) -> None:
+    pairs = pair_names(Document("a", TEXT, gold), predicted)
+    missed = [pair.gold for pair in pairs if pair.gold and pair.predicted is None]
+    spurious = [pair.predicted for pair in pairs if pair.predicted and pair.gold is None]
     assert not [(one, other) for one in missed for other in spurious if one.start < other.end and other.start < one.end]
 
 
 @given(spans(), spans())
-def test_cases_are_those_that_the_modes_count(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> None:
-    gold = Document("a", TEXT, ours)
-    modes = score_documents([gold], [gold.with_spans(theirs)], modes=MODES).modes
-    kinds = [case.kind for case in pair_names(gold, theirs)]
+def test_pairs_agree_with_the_counts_of_the_modes(gold: tuple[Span, ...], predicted: tuple[Span, ...]) -> None:
+    document = Document("a", TEXT, gold)
+    modes = score_documents([document], [document.with_spans(predicted)], modes=MODES).modes
+    kinds = [pair.kind for pair in pair_names(document, predicted)]
     assert kinds.count("correct") == modes["strict"].micro.tp
     assert kinds.count("correct") + kinds.count("proclitic") == modes["proclitic"].micro.tp
 
 
 @given(spans(), spans())
-def test_the_other_way_round_the_cases_are_the_same(ours: tuple[Span, ...], theirs: tuple[Span, ...]) -> None:
-    def known(cases: list[NamePair]) -> set[tuple[str, Span | None, Span | None]]:
-        return {(case.kind, case.gold, case.predicted) for case in cases}
+def test_pairs_are_the_same_with_the_sides_exchanged(gold: tuple[Span, ...], predicted: tuple[Span, ...]) -> None:
+    def as_set(pairs: list[NamePair]) -> set[tuple[str, Span | None, Span | None]]:
+        return {(pair.kind, pair.gold, pair.predicted) for pair in pairs}
 
-    there = pair_names(Document("a", TEXT, ours), theirs)
-    back = pair_names(Document("a", TEXT, theirs), ours)
-    turned = {(SWAPPED.get(kind, kind), predicted, gold) for kind, gold, predicted in known(there)}
-    assert turned == known(back)
+    there = pair_names(Document("a", TEXT, gold), predicted)
+    back = pair_names(Document("a", TEXT, predicted), gold)
+    exchanged = {(EXCHANGED.get(kind, kind), other, one) for kind, one, other in as_set(there)}
+    assert exchanged == as_set(back)
 
 
-def test_json_names_the_sides_that_there_are() -> None:
-    (case,) = pair_names(Document("a", TEXT, (mark("الموصل"),)), [])
-    assert case.to_dict() == {"document": "a", "kind": "missed", "gold": mark("الموصل").to_dict()}
+def test_json_leaves_out_a_missing_side() -> None:
+    (pair,) = pair_names(Document("a", TEXT, (mark("الموصل"),)), [])
+    assert pair.to_dict() == {"document": "a", "kind": "missed", "gold": mark("الموصل").to_dict()}

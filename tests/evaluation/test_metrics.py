@@ -1,4 +1,4 @@
-"""Scoring of documents: figures worked out by hand, properties, and other scorers' figures."""
+"""Scoring of documents: hand-computed cases, properties, and comparison with nervaluate."""
 
 import random
 from itertools import pairwise
@@ -10,15 +10,12 @@ from hypothesis import strategies as st
 from nervaluate import Evaluator
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
-from seqeval.metrics import classification_report
-from seqeval.scheme import IOB2
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.evaluation import MODES, Counts, Losses, ModeScores, Scorer, score_documents, score_tags
-from musamma.evaluation.conll_tags import lenient_chunks
+from musamma.evaluation import MODES, Counts, Losses, ModeScores, Scorer, score_documents
 from musamma.evaluation.matching import match_overlapping
-from musamma.evaluation.word_boundaries import iob2_tags, whitespace_words
+from musamma.evaluation.word_boundaries import whitespace_words
 
 TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل وبالموصل"
 WORDS = [
@@ -67,7 +64,7 @@ PREDICTED = Document(
 )
 
 
-def test_figures_worked_out_by_hand():
+def test_hand_computed_scores():
     scores = score_documents([GOLD], [PREDICTED])
     assert tuple(scores.modes) == MODES
     # Exact: داعش alone. Four gold names, four predictions.
@@ -75,23 +72,23 @@ def test_figures_worked_out_by_hand():
     assert scores.strict.micro == Counts(1, 3, 3)
     assert (scores.strict.micro.precision, scores.strict.micro.recall, scores.strict.micro.f1) == (0.25, 0.25, 0.25)
     assert scores.strict.macro.f1 == pytest.approx(1 / 3)
-    # But for the proclitics in front, وبالموصل is الموصل.
+    # Except for its proclitics, وبالموصل is الموصل.
     assert scores.modes["proclitic"].per_label == {
         "LOC": Counts(1, 0, 1),
         "ORG": Counts(1, 0, 0),
         "PER": Counts(0, 2, 1),
     }
-    # By whole words وبالموصل is found as well, and (داعش)-الموصل is one word with two names.
+    # By whole words وبالموصل is correct, too, and (داعش)-الموصل is one word with two names.
     assert scores.modes["whole_word"].micro == Counts(2, 2, 2)
-    # In tags that word is ORG alone: three gold names.
+    # In tags that word is only ORG: three gold names.
     assert scores.modes["iob2_strict"].micro == scores.modes["conlleval"].micro == Counts(2, 2, 1)
-    # Of محمد and السعيد one can be matched with محمد السعيد.
+    # Only one of محمد and السعيد can be matched with محمد السعيد.
     assert scores.modes["overlap"].per_label == {"LOC": Counts(1, 0, 1), "ORG": Counts(1, 0, 0), "PER": Counts(1, 1, 0)}
     assert scores.gold_losses == Losses(nested=0, shared_words=1, dropped_iob=1, merged_whole_word=0)
     assert scores.predicted_losses == Losses()
 
 
-def test_json_has_the_strict_figures_at_the_top():
+def test_json_has_the_strict_scores_at_the_top():
     record = score_documents([GOLD], [PREDICTED]).to_dict()
     assert record["micro"] == {
         "precision": 0.25,
@@ -110,7 +107,7 @@ def test_json_has_the_strict_figures_at_the_top():
     assert (record["documents"], record["missing"]) == (1, 0)
 
 
-def test_same_label_twice_in_a_word_is_one_name_by_whole_words():
+def test_two_names_of_one_label_in_a_word_are_one_by_whole_words():
     text = "لبنان-سوريا والأردن"
     spans = (Span(0, 5, "LOC"), Span(6, 11, "LOC"), Span(13, 19, "LOC"))
     scores = score_documents([Document("a", text, spans)], [Document("a", text, spans[:1])])
@@ -120,7 +117,7 @@ def test_same_label_twice_in_a_word_is_one_name_by_whole_words():
 
 
 @pytest.mark.parametrize(
-    ("word", "surface", "predicted", "found"),
+    ("word", "surface", "predicted", "correct"),
     [
         ("وبالموصل", "الموصل", "وبالموصل", 1),
         ("وبالموصل", "وبالموصل", "الموصل", 1),
@@ -128,27 +125,27 @@ def test_same_label_twice_in_a_word_is_one_name_by_whole_words():
         ("وَبِالموصل", "الموصل", "وَبِالموصل", 1),  # vowel signs belong to their letters
         ("للجيش", "لجيش", "للجيش", 1),
         ("الموصل", "لموصل", "الموصل", 0),  # the article is no proclitic
-        ("كوبالموصل", "الموصل", "كوبالموصل", 0),  # nor are three letters
+        ("كوبالموصل", "الموصل", "كوبالموصل", 0),  # three letters are too many
         ("وبالموصل", "الموصل", "وبالموص", 0),  # the ends differ
-        ("في الموصل", "الموصل", "في الموصل", 0),  # nor is a word of its own
+        ("في الموصل", "الموصل", "في الموصل", 0),  # a separate word is no proclitic
         ("و الموصل", "الموصل", "و الموصل", 0),
     ],
 )
-def test_proclitics_before_a_name_are_forgiven_in_a_mode_of_their_own(word, surface, predicted, found):
+def test_the_proclitic_mode_tolerates_proclitics_before_a_name(word, surface, predicted, correct):
     gold, other = (Span(start := word.index(part), start + len(part), "LOC") for part in (surface, predicted))
     document = Document("a", word, (gold,))
     scores = score_documents([document], [document.with_spans([other])])
     assert scores.strict.micro.tp == 0
-    assert scores.modes["proclitic"].micro == Counts(found, 1 - found, 1 - found)
+    assert scores.modes["proclitic"].micro == Counts(correct, 1 - correct, 1 - correct)
     renamed = document.with_spans([Span(other.start, other.end, "ORG")])
     assert score_documents([document], [renamed]).modes["proclitic"].micro.tp == 0
 
 
-def test_names_inside_names_are_scored_by_layer():
+def test_nested_names_are_scored_by_layer():
     text = "جامعة بغداد وجامعة الموصل"
     outer = Span(0, 11, "ORG"), Span(13, 25, "ORG")
     gold = Document("a", text, outer, nested=(Span(6, 11, "LOC"), Span(19, 25, "LOC")))
-    # One inner name found, one taken for an outer one, and one too many.
+    # One nested name is correct, one is predicted as outermost, and one is spurious.
     predicted = Document("a", text, (outer[0], Span(19, 25, "LOC")), nested=(Span(0, 5, "ORG"), Span(6, 11, "LOC")))
     scores = score_documents([gold, Document("b", text, outer)], [predicted, Document("b", text, outer)])
     assert scores.strict.micro == Counts(3, 1, 1)
@@ -161,7 +158,7 @@ def test_names_inside_names_are_scored_by_layer():
 
 
 @pytest.mark.parametrize("inner", ["gold", "predicted"])
-def test_nested_names_of_one_side_alone_are_misses_or_spurious(inner):
+def test_nested_names_of_one_side_are_missed_or_spurious(inner):
     text = "جامعة بغداد"
     flat = Document("a", text, (Span(0, 11, "ORG"),))
     deep = Document("a", text, flat.spans, nested=(Span(6, 11, "LOC"),))
@@ -175,7 +172,7 @@ def test_flat_annotation_has_one_layer():
     assert list(score_documents([GOLD], [PREDICTED]).layers) == ["outermost"]
 
 
-def test_a_name_of_whitespace_has_no_tag_and_counts_elsewhere():
+def test_a_name_of_whitespace_has_no_tag_but_counts_in_the_other_modes():
     gold = Document("a", "في  بغداد", (Span(2, 4, "LOC"),))
     scores = score_documents([gold], [gold])
     assert scores.strict.micro == scores.modes["whole_word"].micro == Counts(1, 0, 0)
@@ -183,7 +180,7 @@ def test_a_name_of_whitespace_has_no_tag_and_counts_elsewhere():
     assert scores.gold_losses.dropped_iob == 1
 
 
-def test_nothing_annotated_and_nothing_predicted_gives_zeros():
+def test_no_gold_and_no_predicted_names_give_zeros():
     empty = Document("a", "لا أسماء هنا")
     for gold, predicted in (([empty], [empty]), ([], [])):
         scores = score_documents(gold, predicted)
@@ -199,7 +196,7 @@ def test_a_label_without_gold_names_counts_in_the_macro_average():
     assert scores.macro.f1 == 0.5
 
 
-def test_modes_can_be_chosen_and_strict_is_always_there():
+def test_modes_can_be_selected_and_strict_is_always_scored():
     scores = score_documents([GOLD], [PREDICTED], modes=["overlap"])
     assert tuple(scores.modes) == ("strict", "overlap")
     with pytest.raises(InputError, match=r"mode 'lenient'.*expected one of strict, proclitic, whole_word"):
@@ -208,20 +205,20 @@ def test_modes_can_be_chosen_and_strict_is_always_there():
 
 @st.composite
 def documents(draw: st.DrawFn, *, sides: int = 2, whole: bool = False) -> list[Document]:
-    """One text with names drawn anew for every side: anywhere, also inside words, or of ``whole`` words only."""
-    drawn = draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12))
-    text = draw(st.sampled_from([" ", "  ", "\n", "\u00a0"])).join(drawn)
-    borders = whitespace_words(text) if whole else [(offset, offset + 1) for offset in range(len(text))]
-    made = []
+    """Return documents of one text with independent names: anywhere, also inside words, or ``whole`` words only."""
+    words = draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12))
+    text = draw(st.sampled_from([" ", "  ", "\n", "\u00a0"])).join(words)
+    units = whitespace_words(text) if whole else [(offset, offset + 1) for offset in range(len(text))]
+    drawn = []
     for _ in range(sides):
-        cuts = sorted(draw(st.sets(st.integers(0, len(borders)), max_size=12)))
+        cuts = sorted(draw(st.sets(st.integers(0, len(units)), max_size=12)))
         spans = [
-            Span(borders[first][0], borders[after - 1][1], draw(st.sampled_from(LABELS)))
+            Span(units[first][0], units[after - 1][1], draw(st.sampled_from(LABELS)))
             for first, after in pairwise(cuts)
             if draw(st.booleans())
         ]
-        made.append(Document("a", text, tuple(spans)))
-    return made
+        drawn.append(Document("a", text, tuple(spans)))
+    return drawn
 
 
 @given(documents(sides=1))
@@ -238,14 +235,14 @@ def test_perfect_predictions_score_one(sides):
 def test_swapping_the_sides_swaps_precision_and_recall(sides):
     there, back = score_documents(sides[:1], sides[1:]), score_documents(sides[1:], sides[:1])
     for mode in MODES:
-        ours, theirs = there.modes[mode].micro, back.modes[mode].micro
-        assert (ours.tp, ours.fp, ours.fn) == (theirs.tp, theirs.fn, theirs.fp), mode
-        assert (ours.precision, ours.recall) == (theirs.recall, theirs.precision)
+        one, other = there.modes[mode].micro, back.modes[mode].micro
+        assert (one.tp, one.fp, one.fn) == (other.tp, other.fn, other.fp), mode
+        assert (one.precision, one.recall) == (other.recall, other.precision)
     assert there.gold_losses == back.predicted_losses
 
 
 @given(documents())
-def test_what_is_exact_is_found_by_whole_words_and_overlaps(sides):
+def test_exact_names_are_correct_in_the_tolerant_modes(sides):
     scores = score_documents(sides[:1], sides[1:])
     strict = scores.strict.micro.tp
     assert strict <= scores.modes["proclitic"].micro.tp <= scores.modes["overlap"].micro.tp
@@ -263,11 +260,11 @@ def test_whole_words_can_match_where_nothing_overlaps():
 
 
 @given(documents(whole=True))
-def test_where_names_are_whole_words_all_exact_modes_agree(sides):
+def test_exact_modes_agree_on_names_of_whole_words(sides):
     scores = score_documents(sides[:1], sides[1:])
     for mode in ("whole_word", "iob2_strict", "conlleval"):
         assert scores.modes[mode] == scores.strict
-    assert scores.modes["proclitic"] == scores.strict  # no word ends in another but for proclitics
+    assert scores.modes["proclitic"] == scores.strict  # no word of the list is another one with proclitics
     assert scores.gold_losses == scores.predicted_losses == Losses()
 
 
@@ -284,18 +281,18 @@ def test_overlap_is_the_largest_matching(sides):
 
 
 @given(documents())
-def test_strict_figures_are_those_of_nervaluate(sides):
+def test_strict_scores_equal_nervaluates(sides):
     gold, predicted = sides
     assume(gold.spans and predicted.spans)
-    theirs = nervaluate(gold, predicted)["strict"]
-    ours = score_documents([gold], [predicted]).strict.micro
-    assert (ours.tp, ours.support, ours.predicted) == (theirs.correct, theirs.possible, theirs.actual)
-    assert (ours.precision, ours.recall) == (theirs.precision, theirs.recall)
-    assert ours.f1 == pytest.approx(theirs.f1, abs=1e-15)
+    expected = nervaluate(gold, predicted)["strict"]
+    counts = score_documents([gold], [predicted]).strict.micro
+    assert (counts.tp, counts.support, counts.predicted) == (expected.correct, expected.possible, expected.actual)
+    assert (counts.precision, counts.recall) == (expected.precision, expected.recall)
+    assert counts.f1 == pytest.approx(expected.f1, abs=1e-15)
 
 
-def test_overlap_figures_are_those_of_nervaluate_by_type():
-    """Where a name overlaps one name of the other side at most; elsewhere nervaluate's matching is greedy."""
+def test_overlap_scores_equal_nervaluates_by_type():
+    """Every name overlaps at most one name of the other side; otherwise nervaluate's matching is greedy."""
     random_ = random.Random(7)
     for _ in range(200):
         text = " ".join(random_.choices(WORDS, k=40))
@@ -306,69 +303,16 @@ def test_overlap_figures_are_those_of_nervaluate_by_type():
                     start, end = sorted(random_.sample(range(cell, cell + 10), 2))
                     side.append(Span(start, end, random_.choice(LABELS)))
         gold, predicted = (Document("a", text, tuple(side)) for side in sides)
-        theirs = nervaluate(gold, predicted)["ent_type"]
-        ours = score_documents([gold], [predicted]).modes["overlap"].micro
-        assert (ours.tp, ours.support, ours.predicted) == (theirs.correct, theirs.possible, theirs.actual)
-
-
-def sentences(seed: int) -> tuple[list[list[str]], list[list[str]]]:
-    """Tags of 4,000 sentences with 9,000 names, as many as ANERcorp's training part has, and a tagger's guess at them.
-
-    Some names open with I-, as they do there.
-    """
-    random_ = random.Random(seed)
-    gold, predicted = [], []
-    for number in range(4_000):
-        tags = ["O"] * random_.randint(24, 38)
-        cells = sorted(random_.sample(range(len(tags) // 4), 3 if number % 4 == 0 else 2))
-        for at in (4 * cell for cell in cells):
-            label, length = random_.choice((*LABELS, "MISC")), random_.choice((1, 1, 2, 3))
-            opening = "I" if random_.random() < 0.01 else "B"
-            tags[at : at + length] = [f"{opening}-{label}"] + [f"I-{label}"] * (length - 1)
-        gold.append(tags)
-        kinds = ["O", "B-PER", "I-LOC", "I-PER"]
-        predicted.append([random_.choice(kinds) if random_.random() < 0.03 else tag for tag in tags])
-    return gold, predicted
-
-
-def seqeval(gold: list[list[str]], predicted: list[list[str]], mode: str) -> dict:
-    options = {"mode": "strict", "scheme": IOB2} if mode == "iob2_strict" else {}
-    report = classification_report(gold, predicted, output_dict=True, zero_division=0, **options)
-    del report["weighted avg"]
-    return {row: tuple(figures.values()) for row, figures in report.items()}
-
-
-def ours(scores: ModeScores) -> dict:
-    rows = {"micro avg": scores.micro, "macro avg": scores.macro, **scores.per_label}
-    return {name: (row.precision, row.recall, row.f1, row.support) for name, row in rows.items()}
-
-
-@pytest.mark.parametrize("mode", ["iob2_strict", "conlleval"])
-def test_a_corpus_of_anercorps_size_scores_as_in_seqeval(mode):
-    """To the last digit: the tags as they stand, and the documents that hold the same names as spans."""
-    tags = sentences(4)
-    assert sum(len(sentence) for sentence in tags[0]) > 110_000
-    scores = score_tags(*tags).modes[mode]
-    assert ours(scores) == seqeval(*tags, mode)
-    assert scores.micro.support == 9_000 if mode == "conlleval" else 8_850 < scores.micro.support < 9_000
-    sides = [[document(str(number), tag) for number, tag in enumerate(side)] for side in tags]
-    again = [[iob2_tags(document.text, document.spans) for document in side] for side in sides]
-    assert ours(score_documents(*sides).modes[mode]) == seqeval(*again, mode)
-
-
-def document(id: str, tags: list[str]) -> Document:
-    """Words under these tags, and the names that are read leniently."""
-    text = " ".join(WORDS[number % len(WORDS)] for number in range(len(tags)))
-    borders = whitespace_words(text)
-    names = [(borders[start][0], borders[end - 1][1], label) for start, end, label in lenient_chunks(tags)]
-    return Document(id, text, tuple(Span(*name) for name in names))
+        expected = nervaluate(gold, predicted)["ent_type"]
+        counts = score_documents([gold], [predicted]).modes["overlap"].micro
+        assert (counts.tp, counts.support, counts.predicted) == (expected.correct, expected.possible, expected.actual)
 
 
 def nervaluate(gold: Document, predicted: Document) -> dict:
-    """Its ends are those of the last character."""
+    """Score with nervaluate, whose ends are those of the last character."""
     sides = [
         [[{"label": s.label, "start": s.start, "end": s.end - 1} for s in document.spans]]
         for document in (gold, predicted)
     ]
-    # One character of a long name must count as overlap, which its threshold of 1% ensures up to 100 characters.
+    # One character of a name must count as overlap; nervaluate's threshold of 1% ensures this up to 100 characters.
     return Evaluator(*sides, tags=list(LABELS), loader="dict").evaluate()["overall"]
