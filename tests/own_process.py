@@ -117,6 +117,7 @@ class _TestProcess:
             "--capture=tee-sys",
         ]  # what a test printed is to be seen if the process crashes
         command += ["-p", "no:xdist", "-p", "no:randomly", "-p", "no:cacheprovider"]
+        command += ["-o", "faulthandler_timeout=0"]  # it would replace the time limit of the test
         try:
             self._process = subprocess.Popen(
                 command,

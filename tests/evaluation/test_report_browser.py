@@ -14,8 +14,8 @@ from musamma.evaluation.analysis import analyse
 from musamma.evaluation.report import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-# One browser for all.
-pytestmark = pytest.mark.xdist_group("report-browser")
+# One browser for all tests, in a process of their own.
+pytestmark = [pytest.mark.xdist_group("report-browser"), pytest.mark.own_process(timeout=120)]
 
 HOSTILE = (
     "زار <script>window.hacked=1;alert(1)</script> بغداد]]> </script><img src=x onerror='window.hacked=2;alert(2)'> "
