@@ -7,7 +7,8 @@ if typing.TYPE_CHECKING:
     from musamma.data.document import Document, Span
     from musamma.data.errors import InputError
     from musamma.data.formats import read_documents, write_documents
-    from musamma.evaluation.metrics import score_documents, score_tags
+    from musamma.evaluation.conll_tags import score_tags
+    from musamma.evaluation.metrics import score_documents
     from musamma.inference.tagger import Tagger
     from musamma.models.export.graph import export_checkpoint
     from musamma.training.config import load_config
@@ -41,7 +42,7 @@ _MODULES = {
     "load_config": "musamma.training.config",
     "read_documents": "musamma.data.formats",
     "score_documents": "musamma.evaluation.metrics",
-    "score_tags": "musamma.evaluation.metrics",
+    "score_tags": "musamma.evaluation.conll_tags",
     "write_documents": "musamma.data.formats",
 }
 
