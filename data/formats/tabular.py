@@ -22,6 +22,7 @@ from musamma.data.records import (
     ID_COLUMNS,
     TEXT_COLUMNS,
     checked,
+    decode_line,
     file_stem,
     first_column,
     open_input,
@@ -53,6 +54,7 @@ def read_csv_file(path: Path, options: ReadOptions, audit: ImportAudit) -> Itera
             columns = read_csv(stream, lone_cr=True).columns
     except read_errors() as error:
         raise not_readable(path, error) from error
+    decode_line(",".join(columns).encode("utf-8", errors="surrogateescape"), f"{path}:1")
 
     def rows() -> Iterator[TableRow]:
         for record in checked(read_file(path, lambda stream: read_csv(stream, lone_cr=True).rows)):
@@ -118,7 +120,7 @@ def read_rows(
             yield _parse_spans_row(row, text, spans, f"{stem}-{number:05d}", place, names.get(spans or ""))
     else:
         raise InputError(
-            f"columns {', '.join(columns)}",
+            f"columns {', '.join(columns) or '(none)'}",
             where=where,
             expected="columns 'text' and 'spans', or 'tokens' and 'ner_tags'",
             remedy="rename the columns",

@@ -39,6 +39,8 @@ def test_a_cell_may_be_longer_than_the_csv_modules_default(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (b"id,te\xc8xt\n", r"t\.csv:1: byte 0xc8 at byte 6 is not UTF-8"),
+        (b"", r"t\.csv:1: columns \(none\); expected columns 'text' and 'spans'"),
         (b"id,text\na,\xc8\xdb\n", r"t\.csv:2: byte 0xc8 at byte 3 is not UTF-8"),
         ('id,text,spans\na,"نص\nثان",[]\nb,نص\n'.encode(), r"t\.csv:4: 2 cells; expected 3, as in the header"),
         ("text,spans\nنص,[[0]\n".encode(), r"t\.csv:2: spans is '\[\[0\]'.*; expected JSON"),
