@@ -78,6 +78,7 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
                 task_type="token-classification",
                 dataset_type="musamma",
                 dataset_name=f"{data_name} ({part})",
+                dataset_split=part,  # without it, the hub puts the scores of all parts under the first one
                 metric_type="f1",
                 metric_name="strict, character-exact micro F1",
                 metric_value=round(mean(_micro_f1(result, part, "strict") for result in results), 4),

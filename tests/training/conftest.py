@@ -1,8 +1,12 @@
-"""Raw text for pre-training, and its packed rows."""
+"""Raw text for pre-training, its packed rows, and commands that are killed while they run."""
 
 from __future__ import annotations
 
 import gzip
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,3 +50,46 @@ def prepared(news: Path) -> Callable[..., PackedText]:
         return prepare_text(config, install_normalizer(load_tokenizer(str(encoder))))
 
     return prepare
+
+
+@pytest.fixture
+def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs ``musamma`` with arguments in a process of its own, optionally of several processes."""
+
+    def run(
+        *arguments: object, processes: int = 1, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        return subprocess.run(
+            [sys.executable, *(launcher if processes > 1 else []), "-m", "musamma", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def kill_command() -> Callable[..., None]:
+    """Starts ``musamma`` with arguments and kills it as soon as a file of a pattern exists below a folder."""
+
+    def kill(*arguments: object, folder: Path, pattern: str) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "musamma", *map(str, arguments)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while not list(folder.glob(pattern)):
+                assert process.poll() is None, "the run ended before it could be killed"
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait(timeout=60)
+
+    return kill

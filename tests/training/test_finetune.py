@@ -1,13 +1,10 @@
-"""Fine-tuning: from spans to a checkpoint, the same after a kill, over several seeds and processes."""
+"""Fine-tuning: from spans to a checkpoint, over several seeds and processes, and after a kill."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,22 +18,21 @@ from musamma.data.errors import InputError
 from musamma.inference import Tagger
 from musamma.training.config import RunConfig
 from musamma.training.finetune import finetune
-from musamma.training.run_dir import SeedResult, find_last_checkpoint
-from musamma.training.trainer import layerwise_learning_rates
+from musamma.training.run_dir import SeedResult
 
 PLACES = ["دمشق", "بغداد", "بيروت", "القاهرة", "الموصل", "الكويت"]
 PEOPLE = ["محمد السعيد", "منى صالح", "حسام الأحبابي"]
 
 
 def article(number: int) -> Document:
-    """A short text with a person, a place, and a place behind a proclitic."""
-    person, place, other = PEOPLE[number % 3], PLACES[number % 6], PLACES[(number * 5 + 1) % 6]
-    text = f"وصل {person} إلى {place} ومر ب{other} مساء {number + 1}"
-    start = text.rindex(other)
+    """A short text with a person, a place, and a place after a proclitic."""
+    person, place, prefixed = PEOPLE[number % 3], PLACES[number % 6], PLACES[(number * 5 + 1) % 6]
+    text = f"وصل {person} إلى {place} ومر ب{prefixed} مساء {number + 1}"
+    start = text.rindex(prefixed)
     spans = (
         Span(4, 4 + len(person), "PER"),
         Span(text.index(place), text.index(place) + len(place), "LOC"),
-        Span(start, start + len(other), "LOC"),
+        Span(start, start + len(prefixed), "LOC"),
     )
     return Document(f"d{number:02d}", text, tuple(sorted({s.start: s for s in spans}.values())))
 
@@ -73,7 +69,7 @@ def settings(encoder: Path, articles: Path, output: Path, **changes: object) -> 
 def arabert_run(
     wordpiece_encoder: Path, articles: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[SeedResult]]:
-    """The AraBERT path: a WordPiece BERT, fine-tuned until it knows these names."""
+    """The AraBERT path: a WordPiece BERT, fine-tuned until it has learnt these names."""
     output = tmp_path_factory.mktemp("run") / "arabert"
     config = settings(
         wordpiece_encoder, articles, output, trainer={"num_train_epochs": 25}, seeds=[1, 2], precision="float32"
@@ -94,9 +90,9 @@ def test_the_output_is_a_plain_checkpoint(arabert_run: tuple[Path, list[SeedResu
     run = pipeline("token-classification", model=str(output), aggregation_strategy="first", device="cpu")
     known = article(0)
     names = [(known.text[name["start"] : name["end"]], name["entity_group"]) for name in run(known.text)]
-    # The plain pipeline knows nothing of proclitics: it gives whole words.
-    person, place, other = (known.surface(span) for span in known.spans)
-    assert names == [(person, "PER"), (place, "LOC"), (f"ب{other}", "LOC")]
+    # The plain pipeline does not know proclitics and returns whole words.
+    person, place, prefixed = (known.surface(span) for span in known.spans)
+    assert names == [(person, "PER"), (place, "LOC"), (f"ب{prefixed}", "LOC")]
     assert {
         "run.yaml",
         "scores.json",
@@ -125,7 +121,9 @@ def test_the_tagger_finds_names_behind_proclitics(arabert_run: tuple[Path, list[
     assert names == [(known.surface(span), span.label) for span in known.spans]
 
 
-def test_the_checkpoint_scores_as_training_said(arabert_run: tuple[Path, list[SeedResult]], articles: Path) -> None:
+def test_the_checkpoint_has_the_scores_that_training_reported(
+    arabert_run: tuple[Path, list[SeedResult]], articles: Path
+) -> None:
     from musamma.evaluation import score_documents
 
     output, results = arabert_run
@@ -141,51 +139,44 @@ def test_the_card_and_the_resolved_configuration_are_written(arabert_run: tuple[
     assert card.startswith("---\n")
     header = yaml.safe_load(card.split("---")[1])
     assert header["pipeline_tag"] == "token-classification"
-    assert header["model-index"][0]["results"]
+    (dev,) = header["model-index"][0]["results"]
+    assert dev["dataset"] == {"name": "train.jsonl (dev)", "type": "musamma", "split": "dev"}
+    assert dev["metrics"][0]["value"] == pytest.approx(sum(result.dev_f1 for result in results) / 2, abs=1e-4)
     assert "character-exact" in card
     assert "2 seeds" in card
     saved = RunConfig.model_validate(yaml.safe_load((output / "run.yaml").read_text(encoding="utf-8")))
     assert saved.seeds == [1, 2]
-    assert list((results[0].folder / "training").rglob("events.out.tfevents*"))
+    events = (results[0].folder / "training").rglob("events.out.tfevents*")
+    assert {path.parents[1] for path in events} == {results[0].folder / "training" / "runs"}
 
 
-def test_a_unigram_encoder_trains_and_losses_are_recorded(unigram_encoder: Path, tmp_path: Path) -> None:
+def test_a_unigram_encoder_trains_and_misalignments_are_recorded(unigram_encoder: Path, tmp_path: Path) -> None:
     documents = [article(number) for number in range(10)]
     inner = Document("odd", "قال متحدث باسمهم أمس", (Span(10, 14, "PER"),))
     write_jsonl([inner, *documents], tmp_path / "train.jsonl")
     config = settings(unigram_encoder, tmp_path / "train.jsonl", tmp_path / "run", trainer={"num_train_epochs": 1})
     (result,) = finetune(config)
-    (loss,) = [json.loads(line) for line in (result.folder / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert loss["id"] == "odd"
-    assert loss["surface"] == inner.text[10:14]
-    assert loss["reason"]
+    (record,) = [json.loads(line) for line in (result.folder / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert record["id"] == "odd"
+    assert record["surface"] == inner.text[10:14]
+    assert "ends inside a word" in record["reason"]
+    assert record["kept"] == {"start": 10, "end": 16, "label": "PER"}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors") | load_file(folder / "proclitic_head.safetensors")
 
 
-def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
-    wordpiece_encoder: Path, articles: Path, tmp_path: Path
+def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    wordpiece_encoder: Path, articles: Path, tmp_path: Path, kill_command: Callable[..., None]
 ) -> None:
     whole = settings(wordpiece_encoder, articles, tmp_path / "whole", trainer={"num_train_epochs": 6})
     finetune(whole)
     killed = settings(wordpiece_encoder, articles, tmp_path / "killed", trainer={"num_train_epochs": 6})
     file = tmp_path / "killed.yaml"
     file.write_text(killed.to_yaml(), encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "musamma", "train", str(file)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    work = tmp_path / "killed" / "seed-1" / "training"
-    deadline = time.monotonic() + 120
-    while not list(work.glob("checkpoint-*/trainer_state.json")):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    checkpoints = tmp_path / "killed" / "seed-1" / "training"
+    kill_command("train", file, folder=checkpoints, pattern="checkpoint-*/trainer_state.json")
     assert not (tmp_path / "killed" / "seed-1" / "scores.json").exists(), "the run ended before it was killed"
     with pytest.raises(InputError, match="resume=True"):
         finetune(killed)
@@ -199,74 +190,40 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     assert events[-1]["step"] == max(event["step"] for event in events)
 
 
-def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    for step, state in ((8, '{"global_step": 8}'), (16, '{"global_step": 16}'), (24, '{"global_')):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        (folder / "trainer_state.json").write_text(state, encoding="utf-8")
-    (tmp_path / "checkpoint-32").mkdir()
-    assert find_last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-16")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-16", "checkpoint-8"]
-
-
 def test_resuming_with_other_settings_is_refused(wordpiece_encoder: Path, articles: Path, tmp_path: Path) -> None:
     config = settings(wordpiece_encoder, articles, tmp_path / "run", trainer={"num_train_epochs": 1})
     finetune(config)
-    other = settings(wordpiece_encoder, articles, tmp_path / "run", trainer={"num_train_epochs": 2})
+    changed = settings(wordpiece_encoder, articles, tmp_path / "run", trainer={"num_train_epochs": 2})
     with pytest.raises(InputError, match="other settings for trainer"):
-        finetune(other, resume=True)
+        finetune(changed, resume=True)
     before = (tmp_path / "run" / "scores.json").read_bytes()
-    assert finetune(config, resume=True)[0].seed == 1  # finished seeds are kept
+    assert finetune(config, resume=True)[0].seed == 1  # finished seeds are not trained again
     assert (tmp_path / "run" / "scores.json").read_bytes() == before
 
 
-def test_two_processes_train_together(wordpiece_encoder: Path, articles: Path, tmp_path: Path) -> None:
-    config = settings(wordpiece_encoder, articles, tmp_path / "run", trainer={"num_train_epochs": 3})
+def test_two_processes_train_together(
+    wordpiece_encoder: Path,
+    articles: Path,
+    tmp_path: Path,
+    run_command: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    config = settings(wordpiece_encoder, articles, tmp_path / "elsewhere", trainer={"num_train_epochs": 3})
     file = tmp_path / "run.yaml"
     file.write_text(config.to_yaml(), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "musamma",
-        "train",
-    ]
-    done = subprocess.run(
-        [*command, str(file)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    # The options are those of the command.
+    done = run_command("train", file, "--set", "layerwise_decay=0.9", "--output", tmp_path / "run", processes=2)
     assert done.returncode == 0, done.stderr[-2000:]
+    # Only the main process prints.
+    assert done.stdout.count("micro F1, 1 seed") == 1
+    assert done.stdout.count("checkpoint, card and scores: ") == 1
+    saved = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text(encoding="utf-8"))
+    expected = config.model_copy(update={"layerwise_decay": 0.9, "output": str(tmp_path / "run")})
+    assert saved == expected.model_dump(mode="json")
     scores = json.loads((tmp_path / "run" / "scores.json").read_text(encoding="utf-8"))
     assert scores["best_seed"] == 1
     events = [json.loads(line) for line in (tmp_path / "run/seed-1/log.jsonl").read_text(encoding="utf-8").splitlines()]
     # 32 documents in batches of 4 on each of two processes.
     assert max(event["step"] for event in events) == 3 * 4
-
-
-def test_learning_rates_fall_with_depth() -> None:
-    names = [
-        "backbone.bert.embeddings.word_embeddings.weight",
-        "backbone.bert.encoder.layer.0.output.dense.weight",
-        "backbone.bert.encoder.layer.1.output.dense.weight",
-        "backbone.classifier.weight",
-        "proclitic_head.weight",
-    ]
-    assert list(layerwise_learning_rates(names, rate=1.0, decay=0.5, head_rate=3.0).values()) == [
-        0.25,
-        0.5,
-        1.0,
-        3.0,
-        3.0,
-    ]
-    assert set(layerwise_learning_rates(names, rate=1.0, decay=1.0, head_rate=None).values()) == {1.0}
 
 
 def test_accumulated_and_recomputed_gradients_train_as_plain_ones(
