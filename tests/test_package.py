@@ -172,7 +172,7 @@ def test_public_names() -> None:
         "Span",
         "Tagger",
         "__version__",
-        "export_checkpoint",
+        "export_model",
         "finetune",
         "load_config",
         "read_documents",

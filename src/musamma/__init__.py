@@ -10,7 +10,7 @@ if typing.TYPE_CHECKING:
     from musamma.evaluation.conll_tags import score_tags
     from musamma.evaluation.metrics import score_documents
     from musamma.inference.tagger import Tagger
-    from musamma.models.export.graph import export_checkpoint
+    from musamma.models.export.pipeline import export_model
     from musamma.training.config import load_config
     from musamma.training.finetune import finetune
 
@@ -22,7 +22,7 @@ __all__ = [
     "Span",
     "Tagger",
     "__version__",
-    "export_checkpoint",
+    "export_model",
     "finetune",
     "load_config",
     "read_documents",
@@ -37,7 +37,7 @@ _MODULES = {
     "InputError": "musamma.data.errors",
     "Span": "musamma.data.document",
     "Tagger": "musamma.inference.tagger",
-    "export_checkpoint": "musamma.models.export.graph",
+    "export_model": "musamma.models.export.pipeline",
     "finetune": "musamma.training.finetune",
     "load_config": "musamma.training.config",
     "read_documents": "musamma.data.formats",
