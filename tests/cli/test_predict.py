@@ -1,4 +1,4 @@
-"""``musamma predict`` as it is called; what comes out is compared with the tagger's own answer."""
+"""``musamma predict``: its output is compared with the result of the tagger."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from musamma.data.document import Document, read_jsonl, write_jsonl
 from musamma.data.formats import read_documents
 from musamma.inference import Tagger
 
-#: Line ends of both kinds, vowel signs, bidi controls, an emoji beyond the basic plane, a mark in the middle.
+#: Limit for everything that must happen at some time, also on a busy machine.
+SECONDS = 180
+#: Both kinds of line ends, vowel signs, bidi controls, an emoji beyond the basic plane, a byte order mark in the middle.
 WILD = "\r\n قَالَ مُحَمَّدٌ السَّعِيد\r\nفي \u202bبيروت\u202c 😀\u200f لـــ«رويترز» \ufeffوبغداد\n"
 TEXTS = [
     WILD,
@@ -34,7 +36,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def expected(model: str) -> list[Document]:
-    """The texts with what the tagger finds in them."""
+    """The texts with the names the tagger finds in them."""
     documents = [Document(f"{number}", text) for number, text in enumerate(TEXTS)]
     found = list(Tagger(model, device="cpu").tag_documents(documents))
     assert all(document.spans for document in found)
@@ -43,13 +45,13 @@ def expected(model: str) -> list[Document]:
 
 @pytest.fixture
 def call(model, capsysbinary):
-    """Runs the command, which must be quiet on stderr but for its account and ``says``; returns the bytes that it prints."""
+    """Return a function that runs the command and returns its output; stderr must hold only the summary and ``says``."""
 
     def called(*arguments: object, says: str = "") -> bytes:
         status = run(["predict", *map(str, arguments), "--model", model, "--device", "cpu"])
         captured = capsysbinary.readouterr()
-        account, _, rest = captured.err.decode().partition("\n")
-        assert re.fullmatch(r"[\d,]+ documents, [\d,]+ names, 0 rejected, [\d,]+ words/s", account)
+        summary, _, rest = captured.err.decode().partition("\n")
+        assert re.fullmatch(r"[\d,]+ documents, [\d,]+ names, 0 rejected, [\d,]+ words/s", summary)
         assert rest == says
         assert status == 0
         return captured.out
@@ -57,33 +59,33 @@ def call(model, capsysbinary):
     return called
 
 
-def found_in(output: bytes) -> list[Document]:
+def parse(output: bytes) -> list[Document]:
     return [Document.from_dict(json.loads(line), where="output") for line in output.split(b"\n") if line]
 
 
-def same(documents: list[Document], expected: list[Document]) -> None:
-    """Texts alike character for character, spans alike with scores."""
+def assert_same(documents: list[Document], expected: list[Document]) -> None:
+    """Compare texts and spans exactly, and scores approximately."""
     assert [document.text for document in documents] == [document.text for document in expected]
-    for document, other in zip(documents, expected, strict=True):
-        assert [span.key for span in document.spans] == [span.key for span in other.spans]
-        scores = [[span.score for span in one.spans] for one in (document, other)]
+    for document, reference in zip(documents, expected, strict=True):
+        assert [span.key for span in document.spans] == [span.key for span in reference.spans]
+        scores = [[span.score for span in one.spans] for one in (document, reference)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
 def test_a_text_file(call, expected, tmp_path):
     (tmp_path / "مقال.txt").write_bytes(b"\xef\xbb\xbf" + WILD.encode())
-    documents = found_in(call(tmp_path / "مقال.txt"))
+    documents = parse(call(tmp_path / "مقال.txt"))
     assert [document.id for document in documents] == ["مقال"]
-    same(documents, expected[:1])
+    assert_same(documents, expected[:1])
 
 
 def test_a_folder(call, expected, tmp_path):
     for name, text in zip(("b.txt", "a/c.txt", "z.txt"), (TEXTS[1], TEXTS[0], TEXTS[2]), strict=True):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(text.encode())
-    documents = found_in(call(tmp_path))
+    documents = parse(call(tmp_path))
     assert [document.id for document in documents] == ["a/c", "b", "z"]
-    same(documents, expected)
+    assert_same(documents, expected)
 
 
 def test_json_lines_keep_ids_order_and_meta(call, expected, tmp_path):
@@ -94,9 +96,9 @@ def test_json_lines_keep_ids_order_and_meta(call, expected, tmp_path):
         Document("0", " \n\t"),
     ]
     write_jsonl(documents, tmp_path / "in.jsonl")
-    found = found_in(call(tmp_path / "in.jsonl", "-o", "-"))
+    found = parse(call(tmp_path / "in.jsonl", "-o", "-"))
     assert [(d.id, d.text, d.meta) for d in found] == [(d.id, d.text, d.meta) for d in documents]
-    same([found[2], found[0]], [expected[0], expected[2]])
+    assert_same([found[2], found[0]], [expected[0], expected[2]])
     assert found[1].spans == found[3].spans == ()
 
 
@@ -105,20 +107,20 @@ def test_standard_input_as_text_and_as_json_lines(call, expected, monkeypatch):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode()), encoding="ascii"))
 
     fed(WILD)
-    text = found_in(call("-"))
+    text = parse(call("-"))
     fed("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in TEXTS))
-    lines = found_in(call("-", "--batch-tokens", 1))
+    lines = parse(call("-", "--batch-tokens", 1))
     assert [document.id for document in text + lines] == ["stdin", "stdin-1", "stdin-2", "stdin-3"]
-    same(text, expected[:1])
-    same(lines, expected)
+    assert_same(text, expected[:1])
+    assert_same(lines, expected)
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "new/OUT.NDJSON", "out", "v1.2/out"])
-def test_a_file_of_json_lines_holds_what_standard_output_gets(call, tmp_path, expected, name):
+def test_a_file_of_json_lines_equals_standard_output(call, tmp_path, expected, name):
     write_jsonl([Document(d.id, d.text) for d in expected], tmp_path / "in.jsonl")
     assert call(tmp_path / "in.jsonl", "-o", tmp_path / name) == b""
     assert (tmp_path / name).read_bytes() == call(tmp_path / "in.jsonl")
-    same(list(read_jsonl(tmp_path / name)), expected)
+    assert_same(list(read_jsonl(tmp_path / name)), expected)
 
 
 def test_conll_by_suffix_and_by_option(call, tmp_path, expected):
@@ -126,7 +128,7 @@ def test_conll_by_suffix_and_by_option(call, tmp_path, expected):
     spans = expected[1].spans
     starts = {start for start, _ in word_offsets(TEXTS[1])}
     inside = sum(span.start not in starts for span in spans)
-    assert inside  # a proclitic before a name, which CoNLL cannot part from it
+    assert inside  # Names after a proclitic, which CoNLL cannot separate.
     says = f"{{}}: conll cannot hold all: 1 lost_id, {len(spans)} lost_score, {inside} widened; jsonl can\n"
     assert call(tmp_path / "a.txt", "-o", tmp_path / "o.conll", says=says.format(tmp_path / "o.conll")) == b""
     written = (tmp_path / "o.conll").read_bytes()
@@ -147,13 +149,13 @@ def test_html_by_suffix_and_by_option(call, tmp_path, expected):
     assert page.count("<mark ") == len(expected[2].spans)
 
 
-def test_the_format_that_is_asked_for_wins_over_the_suffix(call, tmp_path):
+def test_the_option_overrides_the_suffix(call, tmp_path):
     (tmp_path / "a.txt").write_bytes(TEXTS[1].encode())
     call(tmp_path / "a.txt", "-o", tmp_path / "out.conll", "-f", "jsonl")
     assert len(list(read_jsonl(tmp_path / "out.conll"))) == 1
 
 
-def test_a_file_that_is_there_is_replaced_as_a_whole(call, tmp_path):
+def test_an_existing_file_is_replaced(call, tmp_path):
     (tmp_path / "a.txt").write_bytes(TEXTS[1].encode())
     (tmp_path / "out.jsonl").write_text("x" * 100_000, encoding="utf-8")
     call(tmp_path / "a.txt", "-o", tmp_path / "out.jsonl")
@@ -161,24 +163,26 @@ def test_a_file_that_is_there_is_replaced_as_a_whole(call, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "out.jsonl"]
 
 
-def test_a_process_of_its_own_is_quiet_and_exact(model, expected):
-    """With libraries that are loaded after the command has begun, and a terminal set to Latin-1."""
+def test_a_separate_process_is_quiet_and_exact(model, expected):
+    """The command loads the libraries itself, and the terminal is set to Latin-1."""
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONWARNINGS": ""}
     arguments = [sys.executable, "-m", "musamma.cli.main", "predict", "-", "-m", model, "--device", "cpu"]
-    done = subprocess.run(arguments, input=WILD.encode(), capture_output=True, check=False, env=environment)
+    done = subprocess.run(
+        arguments, input=WILD.encode(), capture_output=True, check=False, env=environment, timeout=SECONDS
+    )
     assert done.returncode == 0
     names = len(expected[0].spans)
     assert re.fullmatch(rf"1 documents, {names} names, 0 rejected, [\d,]+ words/s\n", done.stderr.decode())
-    same(found_in(done.stdout), expected[:1])
+    assert_same(parse(done.stdout), expected[:1])
 
 
-def test_a_reader_that_goes_away_is_no_error(model, tmp_path, monkeypatch, capsys):
+def test_a_closed_pipe_is_not_an_error(model, tmp_path, monkeypatch, capsys):
     write_jsonl([Document(str(number), WILD * 20) for number in range(40)], tmp_path / "in.jsonl")
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", encoding="utf-8") as gone:
         monkeypatch.setattr("sys.stdout", gone)
-        monkeypatch.setattr("sys.stderr", sys.stderr)  # typer puts others in their place
+        monkeypatch.setattr("sys.stderr", sys.stderr)  # Typer replaces them otherwise.
         assert run(["predict", str(tmp_path / "in.jsonl"), "-m", model, "--device", "cpu"]) == 1
     assert capsys.readouterr().err == ""
 
@@ -192,32 +196,34 @@ def test_the_model_is_found_by_name_from_anywhere(model, tmp_path, monkeypatch, 
     assert json.loads(capsys.readouterr().out)["id"] == "a"
 
 
-def test_names_below_a_least_score_are_left_out_and_counted(call, tmp_path, expected):
+def test_names_below_the_minimum_score_are_left_out_and_counted(call, tmp_path, expected):
     write_jsonl([Document(d.id, d.text) for d in expected], tmp_path / "in.jsonl")
     scores = sorted(span.score for document in expected for span in document.spans)
     middle = (scores[len(scores) // 2 - 1] + scores[len(scores) // 2]) / 2
     assert scores[0] < middle < scores[-1]
     below = len(scores) // 2
-    found = found_in(
+    found = parse(
         call(tmp_path / "in.jsonl", "--min-score", middle, says=f"{below} names below their threshold left out\n")
     )
-    same(found, [d.with_spans(span for span in d.spans if span.score >= middle) for d in expected])
-    same(found_in(call(tmp_path / "in.jsonl", "--min-score", 0)), expected)
+    assert_same(found, [d.with_spans(span for span in d.spans if span.score >= middle) for d in expected])
+    assert_same(parse(call(tmp_path / "in.jsonl", "--min-score", 0)), expected)
     label = expected[0].spans[0].label
-    own = sum(span.label == label and span.score < 1 for document in expected for span in document.spans)
-    says = f"{own} names below their threshold left out\n"
-    found = found_in(call(tmp_path / "in.jsonl", "--min-score", f"{label}=1", "--min-score", "0.0", says=says))
-    same(found, [d.with_spans(span for span in d.spans if span.label != label or span.score == 1) for d in expected])
+    below = sum(span.label == label and span.score < 1 for document in expected for span in document.spans)
+    says = f"{below} names below their threshold left out\n"
+    found = parse(call(tmp_path / "in.jsonl", "--min-score", f"{label}=1", "--min-score", "0.0", says=says))
+    assert_same(
+        found, [d.with_spans(span for span in d.spans if span.label != label or span.score == 1) for d in expected]
+    )
 
 
 @pytest.mark.parametrize("given", ["high", "1.5", "PER=", "PER=-0.1", "=0.5", "nan"])
-def test_a_least_score_that_is_none(model, tmp_path, capsys, given):
+def test_an_invalid_minimum_score(model, tmp_path, capsys, given):
     (tmp_path / "a.txt").write_text(TEXTS[1], encoding="utf-8")
     assert run(["predict", str(tmp_path / "a.txt"), "-m", model, "--min-score", given]) == 2
     assert capsys.readouterr().err.startswith(f"musamma: --min-score {given!r}; expected a number from 0 to 1")
 
 
-def test_thresholds_are_those_of_the_checkpoint(model, tmp_path, capsys, expected):
+def test_thresholds_are_read_from_the_checkpoint(model, tmp_path, capsys, expected):
     (tmp_path / "a.txt").write_text(TEXTS[1], encoding="utf-8")
     arguments = ["predict", str(tmp_path / "a.txt"), "--device", "cpu", "--thresholds", "-m"]
     assert run([*arguments, model]) == 2
@@ -235,34 +241,34 @@ def test_thresholds_are_those_of_the_checkpoint(model, tmp_path, capsys, expecte
     captured = capsys.readouterr()
     left = sum(span.label == label for span in expected[1].spans)
     assert captured.err.endswith(f" words/s\n{left} names below their threshold left out\n")
-    (found,) = found_in(captured.out.encode())
+    (found,) = parse(captured.out.encode())
     assert [span.key for span in found.spans] == [span.key for span in expected[1].spans if span.label != label]
 
 
-# Large inputs.
+# Large inputs
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Documents enough for eight groups."""
+    """Enough documents for eight groups."""
     path = tmp_path / "in.jsonl"
     write_jsonl([Document(str(n), TEXTS[n % 3] * (1 + n % 2)) for n in range(2000)], path)
     return path
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_in_the_same_bytes(model, archive, tmp_path, capsys):
+def test_a_killed_run_is_resumed_and_ends_in_the_same_bytes(model, archive, tmp_path, capsys):
     output, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
     arguments = ["predict", str(archive), "-m", model, "--device", "cpu", "-o", str(output)]
     process = subprocess.Popen([sys.executable, "-m", "musamma.cli.main", *arguments])
-    journal = tmp_path / "out.jsonl.part.json"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and json.loads(journal.read_bytes())["account"]["records"]):
+    state = tmp_path / "out.jsonl.part.json"
+    deadline = time.monotonic() + SECONDS
+    while not (state.exists() and json.loads(state.read_bytes())["account"]["records"]):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    kept = json.loads(journal.read_bytes())["account"]["records"]
+    assert process.wait(SECONDS) == -signal.SIGKILL
+    kept = json.loads(state.read_bytes())["account"]["records"]
     assert 0 < kept < 2000
     assert not output.exists()
     assert run(arguments) == 2
@@ -295,14 +301,14 @@ def test_a_bad_line_in_both_modes(model, archive, tmp_path, capsys):
     (reject,) = read_rejects(rejects)
     assert (reject["line"], reject["text"]) == (300, '{"id": 1, "text": ')
     with pa.input_stream(str(tmp_path / "out.jsonl.gz"), compression="gzip") as stream:
-        assert [document.id for document in found_in(stream.read())] == [str(n) for n in range(400) if n != 299]
+        assert [document.id for document in parse(stream.read())] == [str(n) for n in range(400) if n != 299]
 
 
 def read_rejects(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def test_ctrl_c_says_what_is_kept(model, archive, tmp_path, capsys, monkeypatch):
+def test_ctrl_c_reports_kept_documents(model, archive, tmp_path, capsys, monkeypatch):
     def interrupted(self, groups):
         for documents in groups:
             if documents[0].id != "0":
@@ -327,10 +333,10 @@ def test_a_table_keeps_its_columns(call, expected, tmp_path):
     assert found.schema.names == ["id", "text", "spans", "page", "meta"]
     assert found.column("page") == table.column("page")
     assert found.column("id").to_pylist() == ["7", "8", "9"]
-    same(list(read_documents(tmp_path / "out.parquet")), expected)
+    assert_same(list(read_documents(tmp_path / "out.parquet")), expected)
     call(*arguments, tmp_path / "out.jsonl.zst")
     with pa.input_stream(str(tmp_path / "out.jsonl.zst"), compression="zstd") as stream:
-        assert [document.meta for document in found_in(stream.read())] == [{"page": 1}, {}, {"page": 3}]
+        assert [document.meta for document in parse(stream.read())] == [{"page": 1}, {}, {"page": 3}]
 
 
 def test_a_brat_folder(call, expected, tmp_path):
@@ -350,7 +356,7 @@ def test_a_brat_folder(call, expected, tmp_path):
         (["--engine", "ray"], "--engine ray to standard output; expected a file to write; give an --output"),
         (["--workers", "2", "-o", "out"], "--workers without --engine ray; expected both; add --engine ray"),
         (["--address", "auto", "-o", "out"], "--address without --engine ray"),
-        (["--engine", "ray", "-o", "out", "-f", "html"], "--engine ray with --format html; expected one of "),
+        (["--engine", "ray", "-o", "out", "-f", "html"], "--engine ray: format 'html'; expected one of "),
         (["-f", "parquet"], "--format parquet to standard output; "),
         (["-f", "brat"], "--format brat to standard output; "),
         (["-o", "o.jsonl", "--resume", "--overwrite"], "--resume and --overwrite; expected only one of them"),
@@ -358,7 +364,7 @@ def test_a_brat_folder(call, expected, tmp_path):
         (["-o", "o.xml.gz"], "o.xml.gz: suffix '.xml'; expected one of .jsonl"),
     ],
 )
-def test_options_that_cannot_go_together(capsys, tmp_path, monkeypatch, arguments, message):
+def test_options_that_cannot_be_combined(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("a.txt").write_text("نص", encoding="utf-8")
     assert run(["predict", "a.txt", "-m", "none", *arguments]) == 2

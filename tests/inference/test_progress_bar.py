@@ -1,4 +1,4 @@
-"""Progress is shown where somebody looks."""
+"""Progress is shown on a terminal only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DOCUMENTS = [Document(str(number), "نص") for number in range(3)]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_documents_are_counted_on_a_terminal_only(monkeypatch, terminal):
+def test_the_number_of_documents_is_shown_on_a_terminal_only(monkeypatch, terminal):
     stream = io.StringIO()
     stream.isatty = lambda: terminal
     monkeypatch.setattr("sys.stderr", stream)
@@ -23,7 +23,7 @@ def test_documents_are_counted_on_a_terminal_only(monkeypatch, terminal):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_run_is_told_of_on_a_terminal_only(monkeypatch, terminal):
+def test_the_progress_of_a_run_is_shown_on_a_terminal_only(monkeypatch, terminal):
     stream = io.StringIO()
     stream.isatty = lambda: terminal
     monkeypatch.setattr("sys.stderr", stream)
@@ -31,12 +31,12 @@ def test_a_run_is_told_of_on_a_terminal_only(monkeypatch, terminal):
     with ProgressBar(1000) as progress_bar:
         progress_bar.show(read=250, documents=10, names=1234, rejected=0)
         progress_bar.show(read=500, documents=20, names=2468, rejected=3)
-    shown = stream.getvalue().split("\r")[-1]
+    line = stream.getvalue().split("\r")[-1]
     assert bool(stream.getvalue()) == terminal
     if terminal:
-        assert shown.lstrip().startswith("50%")
-        assert "500/1.00k" in shown
-        assert "documents=20" in shown
-        assert "documents/s=" in shown
-        assert "names=2,468" in shown
-        assert "rejected=3" in shown
+        assert line.lstrip().startswith("50%")
+        assert "500/1.00k" in line
+        assert "documents=20" in line
+        assert "documents/s=" in line
+        assert "names=2,468" in line
+        assert "rejected=3" in line
