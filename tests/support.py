@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,12 @@ def span(text: str, surface: str, label: str = "LOC", *, after: int = 0, score: 
     return Span(start, start + len(surface), label, score)
 
 
-def make_document(text: str, *names: tuple[str, str] | tuple[str, str, float], id: str = "d") -> Document:
+def make_document(
+    text: str,
+    *names: tuple[str, str] | tuple[str, str, float],
+    id: str = "d",
+    meta: Mapping[str, Any] | None = None,
+) -> Document:
     """Return a document with names at the first occurrence of each surface.
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation.agreement import label_words, measure_agreement
 from musamma.evaluation.matching import PAIR_KINDS, pair_names
+from tests.support import span
 
 TEXT = "وصل وليد إلى بالموصل ثم غادر دمشق إلى حلب"
 
@@ -18,9 +21,7 @@ def document(*spans: Span, text: str = TEXT, id: str = "a") -> Document:
     return Document(id, text, spans)
 
 
-def name(surface: str, label: str) -> Span:
-    start = TEXT.index(surface)
-    return Span(start, start + len(surface), label)
+name = partial(span, TEXT)
 
 
 def test_a_hand_computed_case() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,14 +21,13 @@ from musamma.evaluation.counts import (
     align_tables,
     count_table,
 )
+from tests.support import span
 
 TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل وبالموصل"
 LABELS = ("GPE", "ORG", "PER")
 
 
-def name(surface: str, label: str, *, after: int = 0) -> Span:
-    start = TEXT.index(surface, after)
-    return Span(start, start + len(surface), label)
+name = partial(span, TEXT)
 
 
 GOLD_NAMES = (name("داعش", "ORG"), name("الموصل", "GPE"), name("محمد السعيد", "PER"), name("الموصل", "GPE", after=30))

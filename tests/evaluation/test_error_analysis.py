@@ -22,6 +22,7 @@ from musamma.evaluation.error_analysis import (
     build_confusion_matrix,
 )
 from musamma.evaluation.matching import PAIR_KINDS, NamePair, pair_names
+from tests import support
 
 TEXT = (
     "أعلن محمد السعيد في بغداد أن القوات تقدمت نحو بالموصل، فيما نفى تنظيم داعش ذلك، وقالت وزارة الدفاع العراقية إن "
@@ -29,9 +30,8 @@ TEXT = (
 )
 
 
-def mark(surface: str, label: str, score: float | None = None, *, text: str = TEXT, after: int = 0) -> Span:
-    start = text.index(surface, after)
-    return Span(start, start + len(surface), label, score)
+def mark(surface: str, label: str, score: float | None = None, *, text: str = TEXT) -> Span:
+    return support.span(text, surface, label, score=score)
 
 
 GOLD = Document(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -12,6 +13,7 @@ from musamma.data.arabic import proclitic_offsets, word_offsets
 from musamma.data.document import Document, Span
 from musamma.evaluation import MODES, score_documents
 from musamma.evaluation.matching import PAIR_KINDS, NamePair, differ_by_proclitic, pair_names
+from tests.support import span
 
 TEXT = "وصل محمد السعيد إلى بالموصل وللجيش، ثم زار وَلُبْنَان و«داعش» في ودمشق"
 
@@ -23,9 +25,7 @@ BORDERS = sorted(
 EXCHANGED = {"missed": "spurious", "spurious": "missed"}
 
 
-def mark(surface: str, label: str = "LOC", *, score: float | None = None) -> Span:
-    start = TEXT.index(surface)
-    return Span(start, start + len(surface), label, score)
+mark = partial(span, TEXT)
 
 
 def spans() -> st.SearchStrategy[tuple[Span, ...]]:

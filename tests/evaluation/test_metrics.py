@@ -1,6 +1,7 @@
 """Scoring of documents: hand-computed cases, properties, and comparison with nervaluate."""
 
 import random
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from musamma.data.errors import InputError
 from musamma.evaluation import MODES, Counts, Losses, ModeScores, Scorer, score_documents
 from musamma.evaluation.matching import match_overlapping
 from musamma.evaluation.word_boundaries import whitespace_words
+from tests.support import span
 
 TEXT = "أعلن (داعش)-الموصل أن محمد السعيد وصل وبالموصل"
 WORDS = [
@@ -37,9 +39,7 @@ WORDS = [
 LABELS = ("PER", "LOC", "ORG")
 
 
-def mark(surface: str, label: str, *, after: int = 0) -> Span:
-    start = TEXT.index(surface, after)
-    return Span(start, start + len(surface), label)
+mark = partial(span, TEXT)
 
 
 GOLD = Document(
@@ -132,7 +132,7 @@ def test_two_names_of_one_label_in_a_word_are_one_by_whole_words():
     ],
 )
 def test_the_proclitic_mode_tolerates_proclitics_before_a_name(word, surface, predicted, correct):
-    gold, other = (Span(start := word.index(part), start + len(part), "LOC") for part in (surface, predicted))
+    gold, other = (span(word, part) for part in (surface, predicted))
     document = Document("a", word, (gold,))
     scores = score_documents([document], [document.with_spans([other])])
     assert scores.strict.micro.tp == 0

@@ -38,6 +38,7 @@ from musamma.evaluation.report.wording import (
     SCHEMA_MEANINGS,
 )
 from musamma.evaluation.slices import DIMENSIONS
+from tests.support import make_document, span
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 HOSTILE = (
@@ -95,34 +96,22 @@ def visible(text: str) -> str:
     return "".join(c for c in text if c in retained or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp"))
 
 
-def document(name: str, text: str, *names: tuple[str, str] | tuple[str, str, float], meta: object = None) -> Document:
-    spans = []
-    for surface, label, *score in names:
-        start = text.index(surface)
-        spans.append(Span(start, start + len(surface), label, *score))
-    return Document(name, text, tuple(spans), meta=meta or {})  # type: ignore[arg-type]
-
-
 def pairs() -> list[tuple[Document, Document]]:
     """Name pairs of all kinds, and texts with markup and bidi characters."""
     news = "وصل محمد السعيد إلى الموصل، ثم بالقاهرة مع وفد الأمم المتحدة ووكالة رويترز أمس"
-    gold = document(
-        "خبر-1", news, ("محمد السعيد", "PER"), ("الموصل", "LOC"), ("القاهرة", "LOC"), ("الأمم المتحدة", "ORG"),
-        meta={"source": "رويترز", "date": "2024-01-12"},
-    )  # fmt: skip
-    predicted = document(
-        "خبر-1", news, ("محمد", "PER", 0.9), ("الموصل", "ORG", 0.8), ("بالقاهرة", "LOC", 0.7), ("رويترز", "ORG", 0.99),
-        meta=gold.meta,
-    )  # fmt: skip
-    hostile = document("<b>&\u202eid", HOSTILE, ("<script>", "PER"), ("بغداد", HOSTILE_LABEL), meta={"<i>": "<u>"})
-    hostile_prediction = document(
-        "<b>&\u202eid", HOSTILE, ("<script>alert(1)</script>", "ORG", 0.5), ("\u202eالموصل", "LOC", 0.6)
+    gold = make_document(news, ("محمد السعيد", "PER"), ("الموصل", "LOC"), ("القاهرة", "LOC"), ("الأمم المتحدة", "ORG"), id="خبر-1", meta={"source": "رويترز", "date": "2024-01-12"})  # fmt: skip
+    predicted = make_document(news, ("محمد", "PER", 0.9), ("الموصل", "ORG", 0.8), ("بالقاهرة", "LOC", 0.7), ("رويترز", "ORG", 0.99), id="خبر-1", meta=gold.meta)  # fmt: skip
+    hostile = make_document(
+        HOSTILE, ("<script>", "PER"), ("بغداد", HOSTILE_LABEL), id="<b>&\u202eid", meta={"<i>": "<u>"}
     )
-    good = document("خبر-2", "سافر إلى دمشق", ("دمشق", "LOC"))
+    hostile_prediction = make_document(
+        HOSTILE, ("<script>alert(1)</script>", "ORG", 0.5), ("\u202eالموصل", "LOC", 0.6), id="<b>&\u202eid"
+    )
+    good = make_document("سافر إلى دمشق", ("دمشق", "LOC"), id="خبر-2")
     return [
         (gold, predicted),
         (hostile, hostile_prediction),
-        (good, document("خبر-2", "سافر إلى دمشق", ("دمشق", "LOC", 0.95))),
+        (good, make_document("سافر إلى دمشق", ("دمشق", "LOC", 0.95), id="خبر-2")),
     ]
 
 
@@ -226,8 +215,7 @@ def test_a_name_split_into_two_predictions_is_drawn_as_one_group() -> None:
 
 def test_an_excerpt_is_cut_at_words() -> None:
     text = "كلمة " * 20 + "بغداد" + " كلمة" * 20
-    start = text.index("بغداد")
-    shown = cut_excerpt(text, NamePair("x", "missed", Span(start, start + 5, "LOC"), None), width=12)
+    shown = cut_excerpt(text, NamePair("x", "missed", span(text, "بغداد"), None), width=12)
     assert "".join(p.text or "".join(q.text for q in p.fragments) for p in shown) == "… كلمة كلمة بغداد كلمة كلمة …"
 
 
@@ -297,7 +285,7 @@ def test_small_slices_show_no_scores_and_are_not_weak(analysis: Analysis, parsed
 
 def test_a_slice_far_below_all_names_is_weak() -> None:
     text = "بغداد دمشق"
-    gold = [document(f"n{i}", text, ("بغداد", "LOC"), ("دمشق", "ORG"), meta={"source": "أ" if i < 30 else "ب"})
+    gold = [make_document(text, ("بغداد", "LOC"), ("دمشق", "ORG"), id=f"n{i}", meta={"source": "أ" if i < 30 else "ب"})
             for i in range(80)]  # fmt: skip
     predicted = [truth.with_spans([span for span in truth.spans if span.label == "LOC" or i % 8 == 0])
               for i, truth in enumerate(gold)]  # fmt: skip
@@ -352,7 +340,7 @@ def test_a_warning_says_when_intervals_are_too_narrow() -> None:
 
 
 def test_a_suspect_form_is_shown_between_whole_words() -> None:
-    annotated = [document(f"n{i}", "زار الوفد بغداد", ("بغداد", "LOC")) for i in range(3)]
+    annotated = [make_document("زار الوفد بغداد", ("بغداد", "LOC"), id=f"n{i}") for i in range(3)]
     text = "كان الاجتماع الذي قد عقد أمس الأول في العاصمة بغداد قصيرا ولم يحضره من الوزراء غير ثلاثة منهم فقط"
     gold = [*annotated, Document("x", text)]
     (shown,) = Page(render_page(analyse(gold, gold, system="x", resamples=0))).texts("context")
@@ -360,7 +348,7 @@ def test_a_suspect_form_is_shown_between_whole_words() -> None:
 
 
 def test_names_a_mode_cannot_represent_are_counted() -> None:
-    gold = [document("x", "دخل (داعش)-الموصل أمس", ("داعش", "ORG"), ("الموصل", "LOC"))]
+    gold = [make_document("دخل (داعش)-الموصل أمس", ("داعش", "ORG"), ("الموصل", "LOC"), id="x")]
     analysis = analyse(gold, [truth.with_spans([]) for truth in gold], system="x", resamples=0)
     for text in (render_page(analysis), render_markdown(analysis)):
         assert "IOB modes: 1 annotated name without a tag of their own." in text

@@ -12,6 +12,7 @@ import pytest
 from musamma.data.document import Document, Span
 from musamma.evaluation.analysis import analyse
 from musamma.evaluation.report import write_report
+from tests.support import span
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 # One browser for all tests, in a process of their own.
@@ -27,7 +28,7 @@ Open = Callable[..., Any]
 
 
 def spans(text: str, *names: tuple[str, str]) -> tuple[Span, ...]:
-    return tuple(Span(at := text.index(name), at + len(name), label, 0.9) for name, label in names)
+    return tuple(span(text, name, label, score=0.9) for name, label in names)
 
 
 def compared() -> list[tuple[Document, Document]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,13 +16,12 @@ from musamma.evaluation import Counts, score_documents
 from musamma.evaluation.counts import CountTable
 from musamma.evaluation.significance import Interval, Intervals
 from musamma.evaluation.slices import DIMENSIONS, Slice, Slicer, count_slices, score_slices
+from tests.support import span
 
 TEXT = "بغداد – وصل محمد السعيد، وزير الدفاع في حكومة العراق، إلى بالموصل ثم التقى قادة قوات سوريا الديمقراطية الجديدة وعاد إلى بغداد"
 
 
-def mark(surface: str, label: str, *, after: int = 0, text: str = TEXT) -> Span:
-    start = text.index(surface, after)
-    return Span(start, start + len(surface), label)
+mark = partial(span, TEXT)
 
 
 GOLD = Document(

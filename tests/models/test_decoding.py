@@ -17,6 +17,7 @@ from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, TokenizedDocument, WordTargets, build_targets
 from musamma.models.decoding import PROCLITIC_CLASSES, decode, find_best_tags, log_softmax
+from tests.support import make_document
 
 TAGS = TagSet(("LOC", "ORG", "PER"))
 WORDS = st.sampled_from(
@@ -234,8 +235,7 @@ def test_without_a_proclitic_head_names_begin_where_words_do(encoder: DocumentTo
 )
 def test_what_cannot_be_represented_is_named(encoder: DocumentTokenizer, surface: str, reason: str, kept: str) -> None:
     text = "نزل بالموصل ثم عاد"
-    start = text.index(surface)
-    document = Document("d", text, (Span(start, start + len(surface), "LOC"),))
+    document = make_document(text, (surface, "LOC"))
     (loss,) = build_targets(encoder.tokenize(document), TAGS).misalignments
     assert loss.reason == reason
     assert loss.replacement is not None

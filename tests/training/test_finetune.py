@@ -19,6 +19,7 @@ from musamma.inference import Tagger
 from musamma.training.config import RunConfig
 from musamma.training.finetune import finetune
 from musamma.training.run_dir import SeedResult
+from tests.support import span
 
 PLACES = ["دمشق", "بغداد", "بيروت", "القاهرة", "الموصل", "الكويت"]
 PEOPLE = ["محمد السعيد", "منى صالح", "حسام الأحبابي"]
@@ -28,12 +29,7 @@ def article(number: int) -> Document:
     """A short text with a person, a place, and a place after a proclitic."""
     person, place, prefixed = PEOPLE[number % 3], PLACES[number % 6], PLACES[(number * 5 + 1) % 6]
     text = f"وصل {person} إلى {place} ومر ب{prefixed} مساء {number + 1}"
-    start = text.rindex(prefixed)
-    spans = (
-        Span(4, 4 + len(person), "PER"),
-        Span(text.index(place), text.index(place) + len(place), "LOC"),
-        Span(start, start + len(prefixed), "LOC"),
-    )
+    spans = (span(text, person, "PER"), span(text, place), span(text, prefixed, after=text.rindex(prefixed)))
     return Document(f"d{number:02d}", text, tuple(sorted({s.start: s for s in spans}.values())))
 
 
