@@ -1,4 +1,4 @@
-"""``musamma check`` from a user's side."""
+"""The command ``musamma check``."""
 
 import json
 
@@ -21,7 +21,7 @@ def corpus(tmp_path):
     return folder
 
 
-def test_check_lists_with_ids(corpus, tmp_path, capsys):
+def test_findings_name_their_documents(corpus, tmp_path, capsys):
     report = tmp_path / "report.json"
     assert run(["check", str(corpus), "--schema", "khabar", "--json", str(report)]) == 0
     record = json.loads(report.read_text("utf-8"))
@@ -49,12 +49,12 @@ def test_labels_outside_the_schema_fail(corpus, tmp_path, capsys):
     assert "label 'GPE' in 3 documents, first 'a', is not in the schema" in capsys.readouterr().err
 
 
-def test_ids_that_come_twice_fail_also_across_corpora(corpus, capsys):
+def test_repeated_ids_fail_also_across_corpora(corpus, capsys):
     assert run(["check", str(corpus), str(corpus)]) == 1
     assert "3 ids come more than once, first 'a'" in capsys.readouterr().err
 
 
-def test_spans_that_cannot_be_kept_fail_unless_allowed(tmp_path, capsys):
+def test_changed_spans_fail_above_max_loss(tmp_path, capsys):
     path = tmp_path / "x.jsonl"
     spans = [{"start": 3, "end": 9, "label": "LOC"}, {"start": 0, "end": 2, "label": "X"}]
     path.write_text(json.dumps({"id": "d", "text": "في بغداد اليوم", "spans": spans}), "utf-8")
@@ -71,7 +71,7 @@ def test_wrong_calls_are_status_2(corpus, capsys, arguments):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_agreement_with_a_second_annotation(corpus, tmp_path, capsys):
+def test_agreement_with_a_second_annotation(corpus, tmp_path, capsys):
     second = tmp_path / "second"
     second.mkdir()
     (second / "b.txt").write_text("---\ntopic: x\n---\nفي [داعش|ORG] ثم في [الموصل|GPE]", "utf-8")

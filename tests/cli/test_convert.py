@@ -1,4 +1,4 @@
-"""``musamma convert`` from a user's side."""
+"""The command ``musamma convert``."""
 
 import json
 
@@ -22,7 +22,7 @@ def jsonl(tmp_path, *spans, text="السيسي بغداد "):
     return path
 
 
-def test_convert_maps_labels_and_accounts_for_everything(corpus, tmp_path, capsys):
+def test_labels_are_mapped_and_changes_audited(corpus, tmp_path, capsys):
     output, audit = tmp_path / "out.jsonl", tmp_path / "logs" / "audit.json"
     assert run(["convert", str(corpus), str(output), "--labels", "wojood-to-coarse", "--audit", str(audit)]) == 0
     first, second = map(json.loads, output.read_text("utf-8").splitlines())
@@ -49,7 +49,7 @@ def test_convert_there_and_back(corpus, tmp_path):
     )
 
 
-def test_loss_beyond_the_threshold_fails_and_writes_nothing(tmp_path, capsys):
+def test_a_loss_above_max_loss_fails_and_writes_nothing(tmp_path, capsys):
     source = jsonl(tmp_path, SPANS[0], {"start": 7, "end": 13, "label": "LOC"}, {"start": 3, "end": 99, "label": "LOC"})
     output, audit = tmp_path / "out.csv", tmp_path / "audit.json"
     arguments = ["convert", str(source), str(output), "--audit", str(audit)]
@@ -65,7 +65,7 @@ def test_loss_beyond_the_threshold_fails_and_writes_nothing(tmp_path, capsys):
     assert f"dropped: 1 outside, e.g. {source}:1: [3, 99) LOC" in capsys.readouterr().err
 
 
-def test_what_the_written_format_cannot_hold_counts(tmp_path, capsys):
+def test_losses_of_the_written_format_count(tmp_path, capsys):
     source = jsonl(tmp_path, {"start": 1, "end": 3, "label": "PER"}, {"start": 3, "end": 6, "label": "LOC"})
     output = tmp_path / "o.conll"
     assert run(["convert", str(source), str(output), "--max-loss", "0.4"]) == 1
@@ -86,7 +86,7 @@ def test_what_the_written_format_cannot_hold_counts(tmp_path, capsys):
         (["{c}", "o.jsonl", "--from", "word"], "format 'word'; expected one of"),
     ],
 )
-def test_wrong_calls_are_one_line_and_status_2(corpus, tmp_path, monkeypatch, capsys, arguments, message):
+def test_invalid_calls_fail_with_one_line_and_status_2(corpus, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     assert run(["convert", *(argument.format(c=corpus) for argument in arguments)]) == 2
     error = capsys.readouterr().err
@@ -95,7 +95,7 @@ def test_wrong_calls_are_one_line_and_status_2(corpus, tmp_path, monkeypatch, ca
     assert not (tmp_path / "o.jsonl").exists()
 
 
-def test_clitics_are_rejoined_on_demand(tmp_path):
+def test_clitics_are_rejoined_on_request(tmp_path):
     (tmp_path / "f.conll").write_text("و\tO\nل\tO\nالسودان\tB-Nation\n", "utf-8")
     assert run(["convert", str(tmp_path / "f.conll"), str(tmp_path / "o.jsonl"), "--rejoin-clitics"]) == 0
     record = json.loads((tmp_path / "o.jsonl").read_text("utf-8"))

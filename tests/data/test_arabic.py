@@ -1,4 +1,4 @@
-"""Words and the proclitics in them."""
+"""Words of Arabic text, their letters and their proclitics."""
 
 import itertools
 
@@ -39,7 +39,7 @@ def test_words_cover_every_visible_character_once(text: str) -> None:
     assert not any(text[offset].isspace() for offset in covered)
 
 
-def test_forms_are_compared_by_their_letters() -> None:
+def test_strip_marks_keeps_letters_only() -> None:
     assert strip_marks("مُحَمَّـد\n  السَّعيد\u200f") == "محمد السعيد"
     assert strip_marks("الأردن") != strip_marks("الاردن")
 
@@ -58,12 +58,12 @@ def test_forms_are_compared_by_their_letters() -> None:
         ("بفرنسا", ["بفرنسا", "فرنسا"]),
     ],
 )
-def test_where_a_name_may_begin(word: str, starts: list[str]) -> None:
+def test_proclitic_offsets_of_words(word: str, starts: list[str]) -> None:
     assert [word[offset:] for offset in proclitic_offsets(word, 0, len(word))] == starts
 
 
 @given(st.text(alphabet=st.sampled_from("وفبلكسادم\u064e\u0640\u200dx1"), min_size=1, max_size=8))
-def test_a_name_never_begins_with_a_mark_or_outside_its_word(word: str) -> None:
+def test_proclitic_offsets_are_letters_of_the_word(word: str) -> None:
     offsets = proclitic_offsets(word, 0, len(word))
     assert offsets[0] == 0
     assert offsets == sorted(set(offsets))

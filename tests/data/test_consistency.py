@@ -1,4 +1,4 @@
-"""What a corpus says against itself."""
+"""Findings about the consistency of a corpus."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from musamma.data.document import Document, Span
 
 
 def document(markup, id="d"):
-    """A document from ``[surface|LABEL]`` without nesting."""
+    """Build a document from ``[surface|LABEL]`` without nesting."""
     text, spans = "", []
     for piece in markup.split("["):
         name, bar, rest = piece.partition("|")
@@ -33,7 +33,7 @@ def document(markup, id="d"):
         ("و[داعش|ORG]", ["behind_proclitic"]),
         ("وب[الموصل|GPE]", ["behind_proclitic"]),
         ("ل[لجيش|ORG]", ["behind_proclitic"]),
-        ("وَ[داعش|ORG]", ["behind_proclitic"]),  # a vowel sign between
+        ("وَ[داعش|ORG]", ["behind_proclitic"]),  # a vowel mark between
         ("وـ[داعش|ORG]", ["behind_proclitic"]),  # a tatweel
         ("مو[داعش|ORG]", ["starts_inside_word"]),
         ("[رحلات|ORG]هم", ["before_suffix"]),
@@ -46,15 +46,15 @@ def document(markup, id="d"):
         ("ب[\u0640بغداد|GPE]", ["starts_inside_word"]),
     ],
 )
-def test_borders(markup, kinds):
-    remarks = list(find_border_issues([document(markup)]))
-    assert [remark.kind for remark in remarks] == kinds
-    for remark in remarks:
-        assert remark.document == "d"
-        assert remark.surface in remark.context
+def test_border_issues(markup, kinds):
+    issues = list(find_border_issues([document(markup)]))
+    assert [issue.kind for issue in issues] == kinds
+    for issue in issues:
+        assert issue.document == "d"
+        assert issue.surface in issue.context
 
 
-def test_proclitic_inside_a_name_shows_in_comparison():
+def test_a_proclitic_inside_a_name_is_found_by_comparison():
     corpus = [
         document("[الموصل|GPE] ثم [الموصل|GPE]", "a"),
         document("[بالموصل|GPE] و[الجيش|ORG] ثم [الجيش|ORG]", "b"),
@@ -64,7 +64,7 @@ def test_proclitic_inside_a_name_shows_in_comparison():
     assert found == [("b", "بالموصل"), ("c", "للجيش")]
 
 
-def test_forms_tagged_two_ways_with_their_documents():
+def test_ambiguous_forms_name_their_documents():
     corpus = [document("[عمان|GPE] و[عُمـان|LOC]", "a"), document("[عمان|GPE] [مسقط|GPE]", "b")]
     [form] = find_ambiguous_forms(corpus)
     assert (form.surface, form.tagged) == ("عمان", {"GPE": ("a", "b"), "LOC": ("a",)})
@@ -75,7 +75,7 @@ def test_forms_tagged_two_ways_with_their_documents():
     }
 
 
-def test_missed_forms_are_whole_words_also_behind_proclitics():
+def test_missed_forms_are_whole_words_or_follow_proclitics():
     corpus = [
         document("[داعش|ORG] و[الجيش العراقي|ORG] [داعش|ORG]", "a"),
         document("قال داعش وبداعش: للجيش العراقي", "b"),
@@ -89,17 +89,17 @@ def test_missed_forms_are_whole_words_also_behind_proclitics():
     assert forms["داعش"].to_dict()["missed_in"] == ["b"]
 
 
-def test_of_missed_forms_the_longest_counts():
+def test_the_longest_missed_form_counts():
     corpus = [document("[الموصل|GPE] [جامعة الموصل|ORG]", "a"), document("في جامعة الموصل", "b")]
     assert [(form.surface, form.missed) for form in find_missed_forms(corpus)] == [("جامعة الموصل", ("b",))]
 
 
-def test_those_mostly_tagged_come_first():
+def test_mostly_annotated_forms_come_first():
     corpus = [document("[مصر|GPE] [مصر|GPE] [الجزيرة|ORG]", "a"), document("مصر الجزيرة الجزيرة", "b")]
     assert [form.surface for form in find_missed_forms(corpus)] == ["مصر", "الجزيرة"]
 
 
-def test_repeated_texts_and_labels_outside_the_schema():
+def test_repeated_texts_and_unknown_labels():
     corpus = [document("في [بغداد|GPE]", "a"), document("فِي  [بغداد|CITY]", "b"), document("في الموصل", "c")]
     assert find_repeated_texts(corpus) == [["a", "b"]]
     assert find_unknown_labels(corpus, ("GPE",)) == {"CITY": ["b"]}

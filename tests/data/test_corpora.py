@@ -1,4 +1,4 @@
-"""The corpus that comes with the project."""
+"""The corpus included in the package."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from musamma.data.errors import InputError
 from musamma.data.labels import KHABAR
 
 
-def test_the_seed_article_is_there_with_its_names():
+def test_the_seed_article_has_its_names():
     seed = {document.id: document for document in corpora.load_khabar()}["seed-mosul"]
     assert seed.meta["country"] == "IQ"
     names = {(seed.surface(span), span.label) for span in seed.spans}
@@ -16,7 +16,7 @@ def test_the_seed_article_is_there_with_its_names():
     assert [(seed.surface(span), span.label) for span in seed.nested] == [("القاهرة", "GPE")]
 
 
-def test_articles_keep_to_the_guidelines_in_what_can_be_counted():
+def test_articles_have_known_labels_and_whole_words():
     documents = corpora.load_khabar()
     assert find_unknown_labels(documents, KHABAR) == {}
     inside = [
@@ -39,7 +39,7 @@ def small(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("small")
-def test_splits_are_those_of_the_file():
+def test_splits_follow_the_file():
     assert [document.id for document in corpora.load_khabar()] == ["a", "b", "c"]
     assert [document.id for document in corpora.load_khabar("train")] == ["c", "a"]
     assert [document.id for document in corpora.load_khabar("test")] == ["b"]

@@ -25,11 +25,11 @@ def documents(draw: st.DrawFn) -> Document:
 
 
 @given(document=documents())
-def test_json_holds_the_whole_document(document: Document) -> None:
+def test_documents_survive_json(document: Document) -> None:
     assert Document.from_dict(json.loads(format_json_line(document)), where="here") == document
 
 
-def test_files_are_read_as_written(tmp_path: Path) -> None:
+def test_files_are_read_back_as_written(tmp_path: Path) -> None:
     written = [
         Document("a", "سطر\nآخر\u2028😀"),
         Document("b", TEXT, (Span(4, 8, "PER"),), (Span(4, 6, "PER"),), {"x": [1]}),
@@ -39,12 +39,12 @@ def test_files_are_read_as_written(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file.jsonl"]
 
 
-def test_a_byte_order_mark_blank_lines_and_crlf_are_no_content(tmp_path: Path) -> None:
+def test_byte_order_mark_blank_lines_and_crlf_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "f.jsonl").write_bytes(b'\xef\xbb\xbf{"id":"a","text":"x"}\r\n\r\n{"id":"b","text":"y"}')
     assert [document.id for document in read_jsonl(tmp_path / "f.jsonl")] == ["a", "b"]
 
 
-def test_spans_are_sorted_and_give_their_surface() -> None:
+def test_spans_are_sorted() -> None:
     document = Document("d", TEXT, (Span(13, 17, "LOC"), Span(4, 8, "PER")))
     assert [document.surface(span) for span in document.spans] == ["محمد", "دمشق"]
 
@@ -59,7 +59,7 @@ def test_spans_are_sorted_and_give_their_surface() -> None:
         ([(0, 8), (4, 9)], r"overlap; expected spans without overlap"),
     ],
 )
-def test_spans_that_cannot_be(spans: list[tuple[int, int]], message: str) -> None:
+def test_invalid_spans(spans: list[tuple[int, int]], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         Document("d7", TEXT, tuple(Span(start, end, "X") for start, end in spans))
     assert str(caught.value).startswith("document 'd7': ")
@@ -85,7 +85,7 @@ def test_spans_that_cannot_be(spans: list[tuple[int, int]], message: str) -> Non
         ({"id": "a", "text": "x", "spans": [{"start": 0, "end": 2, "label": "X"}]}, r"document 'a': span \[0, 2\)"),
     ],
 )
-def test_records_that_are_no_document(record: object, message: str) -> None:
+def test_invalid_records(record: object, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         Document.from_dict(record, where="f.jsonl:7")
     assert str(caught.value).startswith("f.jsonl:7")
@@ -100,13 +100,13 @@ def test_records_that_are_no_document(record: object, message: str) -> None:
         (b'{"id": "a", "text": "y"}', "f.jsonl:2: id 'a' is taken by line 1"),
     ],
 )
-def test_lines_that_cannot_be_read(tmp_path: Path, line: bytes, message: str) -> None:
+def test_invalid_lines(tmp_path: Path, line: bytes, message: str) -> None:
     (tmp_path / "f.jsonl").write_bytes(b'{"id": "a", "text": "x"}\n' + line + b"\n")
     with pytest.raises(InputError, match=message):
         list(read_jsonl(tmp_path / "f.jsonl"))
 
 
-def test_a_file_that_cannot_be_written_whole_does_not_appear(tmp_path: Path) -> None:
+def test_an_incomplete_file_is_not_written(tmp_path: Path) -> None:
     def broken():
         yield Document("a", "x")
         raise InputError("broken")
@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_written_whole_does_not_appear(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_message_is_one_line_whatever_the_input_holds() -> None:
+def test_an_error_message_is_one_line() -> None:
     assert str(InputError("a\nb\u202e", where="x")) == "x: a\\nb\\u202e"
 
 

@@ -1,4 +1,4 @@
-"""What holds for every format: what is written can be read, the format is guessed, ids are unique, nothing is lost silently."""
+"""All formats: reading inverts writing, the format is guessed, ids are unique, and nothing is lost silently."""
 
 import gzip
 import logging
@@ -101,7 +101,7 @@ def test_a_truncated_compressed_file_is_an_error(tmp_path):
         list(read_documents(tmp_path / "a.jsonl.gz"))
 
 
-def test_single_article_is_told_from_conll(tmp_path):
+def test_a_single_article_is_distinguished_from_conll(tmp_path):
     (tmp_path / "a.txt").write_text("---\n---\nفي [بغداد|LOC]", "utf-8")
     assert guess_format(tmp_path / "a.txt") == "khabar"
     assert list(read_documents(tmp_path / "a.txt")) == [ONE]
@@ -147,12 +147,12 @@ def test_errors_name_file_and_line(tmp_path, name, content, format, message):
         list(read_documents(tmp_path / name, format=format))
 
 
-def test_empty_folder_has_no_format(tmp_path):
+def test_an_empty_folder_has_no_format(tmp_path):
     with pytest.raises(InputError, match="the format cannot be told"):
         guess_format(tmp_path)
 
 
-def test_loss_is_an_error_where_nobody_counts(tmp_path):
+def test_without_an_audit_a_loss_is_an_error(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": "a", "text": "في بغداد", "spans": [{"start": 2, "end": 8, "label": "LOC"}]}', "utf-8")
     with pytest.raises(
@@ -164,7 +164,7 @@ def test_loss_is_an_error_where_nobody_counts(tmp_path):
     assert audit.kinds == {"whitespace": 1}
 
 
-def test_what_touches_no_span_is_logged_where_nobody_counts(tmp_path, caplog):
+def test_without_an_audit_other_findings_are_logged(tmp_path, caplog):
     (tmp_path / "a.conll").write_text("\u200eبغداد I-LOC\nفي O\nمصر B-LOC\n", "utf-8")
     with caplog.at_level(logging.WARNING):
         assert len(list(read_documents(tmp_path / "a.conll"))) == 1
@@ -179,7 +179,7 @@ def test_repeated_ids_can_be_counted(tmp_path):
     assert audit.kinds == {"duplicate_id": 1}
 
 
-def test_labels_are_mapped_before_they_are_judged(tmp_path):
+def test_labels_are_mapped_before_they_are_checked(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "في بغداد", "label": [[3, 8, "اسم مكان"]]}', "utf-8")
     options = ReadOptions(labels=LabelMap("mine", {"اسم مكان": "LOC"}))
@@ -196,14 +196,14 @@ def test_labels_are_mapped_before_they_are_judged(tmp_path):
         ("file/x.parquet", None, r"choose a path that can be written"),
     ],
 )
-def test_paths_that_cannot_be_written(tmp_path, name, format, message):
+def test_invalid_output_paths(tmp_path, name, format, message):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=message):
         write_documents([ONE], tmp_path / name, format=format)
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.conll", "x.json"])
-def test_label_with_a_space_is_not_written(tmp_path, name):
+def test_a_label_with_a_space_is_not_written(tmp_path, name):
     with pytest.raises(InputError, match="document 'a': label 'A B'"):
         write_documents([ONE, Document("a", "نص", (Span(0, 2, "A B"),))], tmp_path / name)
     assert list(tmp_path.iterdir()) == []  # no half a file

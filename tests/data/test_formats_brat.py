@@ -1,4 +1,4 @@
-"""brat: fragments over lines, discontinuous names, and folders that do not belong together."""
+"""brat: fragments over several lines, discontinuous names, incomplete pairs of files."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def line(surface, label="PER", number=1):
     return f"T{number}\t{label} {start} {start + len(surface)}\t{surface}\n"
 
 
-def test_names_and_other_annotation(tmp_path):
+def test_names_are_read_and_other_annotation_is_counted(tmp_path):
     annotation = line("أيمن الصفدي") + "R1\tWorks Arg1:T1 Arg2:T2\n#1\tAnnotatorNotes T1\tملاحظة\n\r\n"
     annotation += line("جامعة الموصل", "ORG", 2).replace("\n", "\r\n") + line("الموصل", "GPE", 3)
     [document], audit = read(folder(tmp_path, annotation), overlaps="nested")
@@ -38,7 +38,7 @@ def test_names_and_other_annotation(tmp_path):
     assert audit.exact == 3
 
 
-def test_a_name_over_two_lines_is_whole(tmp_path):
+def test_a_name_over_two_lines_is_one_span(tmp_path):
     [document], audit = read(folder(tmp_path, "T1\tORG 4 17;18 25\tوزير الخارجية الأردني\n"))
     assert document.surface(document.spans[0]) == "وزير الخارجية\nالأردني"
     assert audit.exact == 1
@@ -55,7 +55,7 @@ def test_discontinuous_names_are_covered_or_dropped_and_counted(tmp_path):
     assert (audit.kinds, audit.count_category("dropped")) == ({"discontinuous_dropped": 1}, 1)
 
 
-def test_surface_that_is_not_the_texts_is_doubtful(tmp_path):
+def test_a_surface_that_differs_from_the_text_is_doubtful(tmp_path):
     # Offsets in bytes, a common mistake: inside the text, and wrong.
     path = folder(tmp_path, "T1\tPER 5 9\tأيمن\n")
     _, audit = read(path)
@@ -78,7 +78,7 @@ def test_errors_name_file_and_line(tmp_path, annotation, message):
         read(folder(tmp_path, annotation))
 
 
-def test_files_that_miss_their_partner(tmp_path):
+def test_files_without_their_counterpart(tmp_path):
     folder(tmp_path, line("أيمن"))
     (tmp_path / "b.txt").write_text("بلا أسماء", "utf-8")
     documents, audit = read(tmp_path)
@@ -89,7 +89,7 @@ def test_files_that_miss_their_partner(tmp_path):
         read(tmp_path)
 
 
-def test_ids_make_folders_but_do_not_leave_theirs(tmp_path):
+def test_ids_make_folders_inside_the_output_only(tmp_path):
     document = Document("news/2016.10", "الموصل", (Span(0, 6, "GPE"),))
     write_documents([document], tmp_path / "out", format="brat")
     assert (tmp_path / "out/news/2016.10.ann").read_text("utf-8") == "T1\tGPE 0 6\tالموصل\n"

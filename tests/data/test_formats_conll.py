@@ -1,4 +1,4 @@
-"""CoNLL files with all that real ones have: marks, tabs, carriage returns, missing and impossible tags, nested names."""
+"""CoNLL files as they occur: marks, tabs, carriage returns, missing and invalid tags, nested names."""
 
 import pytest
 from hypothesis import given, settings
@@ -44,14 +44,14 @@ def test_only_line_feeds_end_a_line(tmp_path):
     assert names(documents[0]) == [("أ\u2028ب ج\u0085د", "ORG"), ("نيو يورك", "LOC")]
 
 
-def test_token_of_marks_alone_is_counted(tmp_path):
+def test_a_token_of_marks_only_is_counted(tmp_path):
     documents, audit = read(tmp_path, "في O\n\u200f O\nدمشق B-LOC\n")
     assert documents[0].text == "في دمشق"
     assert audit.kinds["empty_token"] == 1
     assert audit.findings[0].where.endswith("sample.conll:2")
 
 
-def test_impossible_tag_is_repaired_and_named_or_an_error(tmp_path):
+def test_an_invalid_tag_is_repaired_and_counted_or_an_error(tmp_path):
     content = "في O\nبلنسية I-LOC\nكين I-PERS\n\nفي O\nباريس B-LOC\n"
     documents, audit = read(tmp_path, content)
     assert names(documents[0]) == [("بلنسية", "LOC"), ("كين", "PERS")]
@@ -63,13 +63,13 @@ def test_impossible_tag_is_repaired_and_named_or_an_error(tmp_path):
         read(tmp_path, content, strict_tags=True)
 
 
-def test_iob1_is_told_apart_and_needs_no_repair(tmp_path):
+def test_iob1_is_detected_and_not_repaired(tmp_path):
     documents, audit = read(tmp_path, "برند I-PER\nجوتشولك I-PER\nأحمد B-PER\n")
     assert names(documents[0]) == [("برند جوتشولك", "PER"), ("أحمد", "PER")]
     assert not audit.kinds
 
 
-def test_scheme_can_be_named(tmp_path):
+def test_the_scheme_can_be_given(tmp_path):
     with pytest.raises(InputError, match=r"sample\.conll:1: 'S-LOC' is not a tag of IOB2"):
         read(tmp_path, "بغداد S-LOC\n", scheme="iob2")
     documents, _ = read(tmp_path, "بغداد S-LOC\n")
@@ -117,7 +117,7 @@ def test_names_inside_names(tmp_path):
         assert audit.exact == 3
 
 
-def test_names_that_cross_follow_the_policy(tmp_path):
+def test_crossing_names_follow_the_overlap_policy(tmp_path):
     content = "مجلس B-ORG\nالأمن I-ORG B-PERS\nالأسد I-PERS\n"
     with pytest.raises(InputError, match=r"sample\.conll:1, document 'sample-00000': spans .* overlap"):
         read(tmp_path, content)
@@ -126,7 +126,7 @@ def test_names_that_cross_follow_the_policy(tmp_path):
     assert audit.kinds == {"crossing": 1}
 
 
-def test_column_of_parts_of_speech_is_passed_over(tmp_path):
+def test_a_column_of_parts_of_speech_is_ignored(tmp_path):
     documents, audit = read(tmp_path, "-DOCSTART- -X- O O\n\nفي IN B-PP O\nبغداد NNP B-NP B-LOC\n")
     assert names(documents[0]) == [("بغداد", "LOC")]
     assert audit.kinds["ignored_column"] == 4
@@ -189,7 +189,7 @@ def test_a_sentence_does_not_end_inside_a_name():
     assert to_conll(Document("x", " \n")) == ""
 
 
-def test_what_conll_cannot_hold_is_counted(tmp_path):
+def test_information_that_conll_cannot_hold_is_counted(tmp_path):
     document = Document("x", "جامعة الموصل", (Span(0, 12, "ORG", 0.5),), (Span(6, 12, "GPE"),), {"topic": "علم"})
     audit = ImportAudit()
     assert write_documents([document], tmp_path / "x.conll", audit=audit) == 1

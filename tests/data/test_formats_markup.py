@@ -1,4 +1,4 @@
-"""The inline format: what it means, that reading and writing are inverse, and where it fails."""
+"""Inline markup: its grammar, its errors, and writing as the inverse of reading."""
 
 import pytest
 from hypothesis import example, given, settings
@@ -42,7 +42,7 @@ def test_article_gives_text_spans_nested_and_meta(tmp_path):
     assert document.meta == {"topic": "conflict", "country": "NO", "date": "2016-10-18", "time": "10:30", "number": 12}
 
 
-def test_file_is_written_as_it_was_read():
+def test_a_file_is_written_as_it_was_read():
     written = ARTICLE.replace("country: NO", "country: 'NO'").replace("time: 10:30", "time: '10:30'")
     assert render_article(parse_article(ARTICLE.encode(), id="m01", where="m01.txt")) == written
 
@@ -99,7 +99,7 @@ def test_file_in_another_encoding_is_named_with_its_line(tmp_path):
         read_article(tmp_path / "nowhere.txt")
 
 
-def test_byte_order_mark_and_windows_line_ends_of_the_header_are_taken():
+def test_byte_order_mark_and_windows_line_ends_are_accepted_in_the_header():
     document = parse_article("\ufeff---\r\ntopic: x\r\n---\r\nقالت\r\n[بغداد|GPE]".encode(), id="w", where="w.txt")
     assert document.meta == {"topic": "x"}
     assert document.text == "قالت\r\nبغداد"
@@ -132,7 +132,7 @@ VALUES = st.recursive(
 
 @st.composite
 def documents(draw):
-    """Documents with names inside names, adjacent and equal ones included."""
+    """Documents with names inside names, some adjacent or equal."""
     text = draw(TEXTS)
     spans, nested = [], []
     cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=8)))

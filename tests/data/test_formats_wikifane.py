@@ -1,4 +1,4 @@
-"""Rejoining clitics: Arabic as it is written, and names that stay where they are, to the character."""
+"""Rejoining clitics: normal spelling, with names at exact offsets."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from musamma.data.formats.wikifane import hidden_proclitic_length, rejoin_clitic
 
 
 def joined(line, *names):
-    """The text, and the surface of each name given as (first, last) token."""
+    """Text of the line, surfaces of the names, given as (first, last) token, and undecided tokens."""
     tokens = line.split()
     numbers = [None] * len(tokens)
     for number, (first, last) in enumerate(names):
@@ -37,7 +37,7 @@ def joined(line, *names):
         ("الدولة ك دولة", "الدولة كدولة"),
     ],
 )
-def test_written_onto_their_word(line, text):
+def test_clitics_are_joined_to_their_word(line, text):
     assert joined(line) == (text, [], [])
 
 
@@ -52,7 +52,7 @@ def test_written_onto_their_word(line, text):
         ("ب ن", ["ب"]),
     ],
 )
-def test_undecided_is_left_apart_and_named(line, apart):
+def test_undecided_tokens_stay_separate_and_are_reported(line, apart):
     assert joined(line) == (line, [], apart)
 
 
@@ -76,7 +76,7 @@ def test_names_keep_their_letters(line, names, text, surfaces):
     assert joined(line, *names) == (text, surfaces, [])
 
 
-def test_pronoun_behind_a_name_is_no_suffix():
+def test_a_pronoun_after_a_name_is_not_a_suffix():
     assert joined("علماء بغداد هم", (1, 1)) == ("علماء بغداد هم", ["بغداد"], ["هم"])
 
 
@@ -101,7 +101,7 @@ def test_offsets_tile_the_text(tokens):
     assert spaces == max(0, len(tokens) - 1) - result.joined
 
 
-def test_corpus_decides_on_a_proclitic_that_was_not_split_off():
+def test_frequencies_decide_on_proclitics_that_were_not_split_off():
     starts = Counter(
         {"اوروبا": 243, "لاوروبا": 6, "الازهر": 46, "للازهر": 6, "لبنان": 246, "بنان": 1, "وليد": 3, "ليد": 20}
     )

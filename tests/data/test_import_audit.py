@@ -1,4 +1,4 @@
-"""The account of an import."""
+"""The audit of an import."""
 
 import json
 
@@ -21,13 +21,13 @@ def audit():
     return account
 
 
-def test_loss_is_what_was_dropped_snapped_or_is_doubtful():
+def test_dropped_snapped_and_doubtful_spans_are_a_loss():
     assert audit().lost == 3
     assert audit().loss == 0.015
     assert ImportAudit().loss == 0.0
 
 
-def test_threshold_names_counts_and_an_example():
+def test_the_error_of_the_threshold_names_counts_and_an_example():
     audit().check_loss(0.015)
     with pytest.raises(ThresholdError) as caught:
         audit().check_loss(0.01)
@@ -37,7 +37,7 @@ def test_threshold_names_counts_and_an_example():
     )
 
 
-def test_findings_are_listed_up_to_a_limit_and_counted_beyond():
+def test_findings_are_listed_up_to_a_limit_and_all_counted():
     account = ImportAudit(limit=2)
     for number in range(5):
         account.add("outside", document=f"d{number}", detail="gone")
@@ -47,12 +47,12 @@ def test_findings_are_listed_up_to_a_limit_and_counted_beyond():
     assert [finding.document for finding in account.findings] == ["d0", "d1"]
 
 
-def test_unknown_kinds_are_a_mistake_of_the_program():
+def test_unknown_kinds_are_a_programming_error():
     with pytest.raises(KeyError):
         ImportAudit().add("lost somehow")
 
 
-def test_audit_is_a_json_object():
+def test_the_audit_as_json():
     record = json.loads(json.dumps(audit().to_dict()))
     assert record["loss"] == 0.015
     assert {key: record[key] for key in ("snapped", "dropped", "doubtful", "overlapping", "merged", "exact")} == {

@@ -1,4 +1,4 @@
-"""The corpus that comes with the project: what the guidelines ask of every article, checked over all."""
+"""Khabar: the rules of the guidelines that can be checked, for every article."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _OPENING = {"»": "«", "”": "“", ")": "(", "]": "["}
 
 
 def fold(form: str) -> str:
-    """A form without vowel signs and tatweel, hamzas and endings as the careless write them."""
+    """A form without vowel marks and tatweel, with hamzas and endings in their careless spelling."""
     return _MARKS.sub("", form).translate(_FOLD)
 
 
@@ -76,7 +76,7 @@ def names(document: Document) -> tuple[Span, ...]:
 
 
 def forms_of(documents: Iterable[Document]) -> dict[str, set[str]]:
-    """Every folded form and its labels."""
+    """Labels of every folded form."""
     found: dict[str, set[str]] = defaultdict(set)
     for document in documents:
         for span in names(document):
@@ -85,12 +85,12 @@ def forms_of(documents: Iterable[Document]) -> dict[str, set[str]]:
 
 
 def unclosed(surface: str) -> str:
-    """A name without the sign at its end that closes what was opened inside: ``ملهى «لا بيل``."""
+    """A name without a final closing sign whose opening sign is inside it: ``ملهى «لا بيل``."""
     return surface[:-1] if _OPENING.get(surface[-1:], "\0") in surface[1:] else surface
 
 
 def border_faults(document: Document) -> list[str]:
-    """Names that hold a border of their surroundings: a blank, a sign, a part of a word."""
+    """Names that start or end with white space, punctuation or a part of a word."""
     faults = []
     words = word_offsets(document.text)
     starts = {offset for start, end in words for offset in proclitic_offsets(document.text, start, end)}
@@ -105,7 +105,7 @@ def border_faults(document: Document) -> list[str]:
 
 
 def proclitic_faults(document: Document, forms: Container[str]) -> list[str]:
-    """Names that are a proclitic and a known name; ``للأمم`` is ل and ``الأمم``."""
+    """Names that consist of a proclitic and a known name; ``للأمم`` is ل and ``الأمم``."""
     faults = []
     for span in names(document):
         for offset in proclitic_offsets(document.text, span.start, span.end)[1:]:
@@ -118,7 +118,7 @@ def proclitic_faults(document: Document, forms: Container[str]) -> list[str]:
 
 
 def bare_faults(document: Document) -> list[tuple[str, str]]:
-    """Words of an article, whole or behind proclitics, that are a name elsewhere in it."""
+    """Words of an article, whole or after proclitics, that are a name elsewhere in it."""
     forms = {fold(document.surface(span)) for span in document.spans}
     covered = {offset for span in document.spans for offset in range(span.start, span.end)}
     return [
@@ -130,7 +130,7 @@ def bare_faults(document: Document) -> list[tuple[str, str]]:
 
 
 def class_faults(document: Document) -> list[str]:
-    """Titles inside names of persons, class nouns inside names that stand alone."""
+    """Titles inside names of persons, and class nouns inside names that do not need them."""
     faults = []
     for span in names(document):
         surface = document.surface(span)
@@ -165,7 +165,7 @@ def test_an_article_follows_the_guidelines(document: Document) -> None:
     assert set(bare_faults(document)) - BARE_WORDS == set()
 
 
-def test_everything_decided_is_needed() -> None:
+def test_every_decision_is_needed() -> None:
     assert {fault for document in ARTICLES for fault in proclitic_faults(document, FORMS)} == OWN_LETTER
     assert {fault for document in ARTICLES for fault in class_faults(document)} == NAMED_WITH_THEM
     assert {fault for document in ARTICLES for fault in bare_faults(document)} == BARE_WORDS
@@ -187,7 +187,7 @@ def test_a_wrong_border_is_found(markup: str) -> None:
     assert len(border_faults(article(markup))) == 1
 
 
-def test_a_quotation_may_close_a_name() -> None:
+def test_a_quotation_mark_may_end_a_name() -> None:
     assert border_faults(article("في [ملهى «لا بيل»|FAC] أمس")) == []
 
 
@@ -206,12 +206,12 @@ def test_a_proclitic_inside_is_found(markup: str) -> None:
     assert len(proclitic_faults(article(markup), forms)) == 1
 
 
-def test_titles_class_nouns_and_unmarked_repeats_are_found() -> None:
+def test_titles_class_nouns_and_unannotated_repetitions_are_found() -> None:
     assert len(class_faults(article("[الدكتورة منى صالح|PER] في [مدينة الموصل|GPE]"))) == 2
     assert bare_faults(article("دخل [الموصل|GPE] ثم خرج من الموصل وبالموصل")) == [("made", "الموصل")] * 2
 
 
-def test_the_parts_hold_every_article_once() -> None:
+def test_every_article_is_in_one_part() -> None:
     named = yaml.safe_load((FOLDER / "splits.yaml").read_text("utf-8"))
     assert sorted(chain.from_iterable(PARTS.values())) == [document.id for document in ARTICLES]
     assert "seed-mosul" in named["test"]
@@ -228,7 +228,7 @@ def test_no_two_articles_share_eight_words() -> None:
     assert [(run, ids) for run, ids in holders.items() if len(ids) > 1] == []
 
 
-def test_the_second_annotation_is_of_the_test_part() -> None:
+def test_the_second_annotation_covers_articles_of_the_test_part() -> None:
     assert FIRST.keys() == SECOND.keys()
     assert set() < FIRST.keys() <= set(PARTS["test"])
     articles = {document.id: document.text for document in ARTICLES}
@@ -242,12 +242,12 @@ def test_the_plan_is_covered() -> None:
     assert sum(len(re.findall(r"\w+", document.text)) for document in ARTICLES) >= 60_000
 
 
-def test_the_card_holds_the_figures_of_its_command() -> None:
+def test_the_card_has_the_figures_its_command_prints() -> None:
     spec = importlib.util.spec_from_file_location("khabar_figures", ROOT / "benchmarks" / "corpus.py")
     assert spec is not None
     assert spec.loader is not None
     figures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(figures)
     card = (FOLDER / "README.md").read_text("utf-8")
-    for table in figures.render(figures.parts()).split("\n\n"):
+    for table in figures.render_tables(figures.load_parts()).split("\n\n"):
         assert table in card

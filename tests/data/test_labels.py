@@ -32,7 +32,7 @@ def test_schemas_have_the_published_sizes():
 
 
 @pytest.mark.parametrize("name", LABEL_MAPS)
-def test_maps_lead_from_one_schema_into_another(name):
+def test_maps_map_one_schema_to_another(name):
     source, target = name.split("-to-")
     table = LABEL_MAPS[name].table
     assert tuple(sorted(table)) == tuple(sorted(SCHEMAS[source]))
@@ -58,11 +58,11 @@ def test_maps_lead_from_one_schema_into_another(name):
         ("fane-to-coarse", "Group", "MISC"),
     ],
 )
-def test_labels_that_are_easily_taken_for_others(name, old, new):
+def test_labels_that_are_easily_confused(name, old, new):
     assert load_label_map(name)[old] == new
 
 
-def test_inner_names_rise_where_the_outer_one_is_dropped():
+def test_nested_names_are_promoted_if_the_outer_one_is_dropped():
     audit = ImportAudit()
     document = apply_labels(WOJOOD, load_label_map("wojood-to-coarse"), audit=audit)
     assert [(document.surface(s), s.label) for s in document.spans] == [("اللجنة القومية", "ORG"), ("نابلس", "LOC")]
@@ -70,7 +70,7 @@ def test_inner_names_rise_where_the_outer_one_is_dropped():
     assert audit.kinds == {"unmapped": 1, "promoted": 2}
 
 
-def test_inner_names_stay_where_the_outer_one_stays():
+def test_nested_names_stay_nested_if_the_outer_one_stays():
     document = Document("k", "حي القاهرة", (Span(0, 10, "GPE", 0.5),), (Span(3, 10, "GPE"),), {"topic": "x"})
     mapped = apply_labels(document, load_label_map("khabar-to-coarse"))
     assert mapped.spans == (Span(0, 10, "LOC", 0.5),)
@@ -78,7 +78,7 @@ def test_inner_names_stay_where_the_outer_one_stays():
     assert mapped.meta == {"topic": "x"}
 
 
-def test_of_inner_names_that_rise_the_outermost_does():
+def test_of_several_nested_names_the_outermost_is_promoted():
     text = "وزير جامعة الموصل"
     document = Document("x", text, (Span(0, 17, "OCC"),), (Span(5, 17, "ORG"), Span(11, 17, "GPE")))
     mapped = apply_labels(document, load_label_map("wojood-to-khabar"))
@@ -94,7 +94,7 @@ def test_names_that_become_equal_are_merged_and_counted():
     assert audit.kinds == {"duplicate": 1}
 
 
-def test_label_that_is_missing_from_the_map_is_named_with_its_document():
+def test_a_label_missing_from_the_map_is_named_with_its_document():
     with pytest.raises(InputError) as caught:
         apply_labels(WOJOOD, load_label_map("khabar-to-coarse"))
     assert str(caught.value).startswith(
@@ -123,7 +123,7 @@ def test_map_from_a_file(tmp_path, content):
         ("PER: X\nORG: [\n", r"map\.yaml:3: not readable as YAML"),
     ],
 )
-def test_map_files_that_are_none(tmp_path, content, message):
+def test_invalid_map_files(tmp_path, content, message):
     (tmp_path / "map.yaml").write_text(content, "utf-8")
     with pytest.raises(InputError, match=message):
         load_label_map(tmp_path / "map.yaml")

@@ -1,4 +1,4 @@
-"""The normaliser inside the tokenizer: what it drops, and that offsets stay offsets into the raw text."""
+"""The normaliser of the tokenizer: removed and folded characters, and offsets into the raw text."""
 
 import unicodedata
 from pathlib import Path
@@ -29,16 +29,16 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
 
 
 @pytest.mark.parametrize(("raw", "clean"), list(zip(RAW, CLEAN, strict=True)))
-def test_what_is_dropped_and_folded(raw: str, clean: str) -> None:
+def test_marks_are_removed_and_letters_folded(raw: str, clean: str) -> None:
     assert arabic_normalizer().normalize_str(raw) == clean
 
 
-def test_hamza_and_letters_stay() -> None:
+def test_hamza_is_part_of_its_letter() -> None:
     text = "إن أحمد وآدم رأى شيئا في مؤتمر القاهرة على مرأى"
     assert arabic_normalizer().normalize_str(text) == text
 
 
-def test_pieces_of_vocalised_text_are_those_of_plain_text(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_vocalised_text_has_the_pieces_of_plain_text(tokenizer: PreTrainedTokenizerBase) -> None:
     plain = "وصل محمد إلى دمشق"
     vocalised = "وَصَلَ مُحَمَّدٌ إِلى دِمَشـــق"
     assert tokenizer.tokenize(vocalised) == tokenizer.tokenize(plain)
@@ -48,7 +48,7 @@ def test_pieces_of_vocalised_text_are_those_of_plain_text(tokenizer: PreTrainedT
 @given(text=TEXTS)
 @example(text="وَبِـالموصل (داعش)، 3.5%")
 @example(text="ﷺ قال ﻟﻠﺠﻴﺶ 😀")
-def test_offsets_give_back_the_surface(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+def test_offsets_recover_the_surface(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
     offsets = encoding["offset_mapping"]
     assert all(0 <= start < end <= len(text) for start, end in offsets)
@@ -99,5 +99,5 @@ def test_a_slow_tokenizer_is_an_error() -> None:
         install_normalizer(Slow())  # type: ignore[arg-type]
 
 
-def test_letters_are_told_from_marks() -> None:
+def test_letters_and_marks_are_distinguished() -> None:
     assert [c for c in "مُـحَ\u200d" if is_letter(c)] == ["م", "ح"]

@@ -1,4 +1,4 @@
-"""Khabar's JSON lines: in step with the articles, and what `datasets` makes of the folder."""
+"""Khabar's JSON lines: equal to the articles, and loaded by `datasets`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "data" / "corpora" / "khabar"
 
 
 @pytest.mark.parametrize("part", release.PARTS)
-def test_the_files_are_those_of_the_articles(part: str) -> None:
+def test_the_files_match_the_articles(part: str) -> None:
     path = FOLDER / "jsonl" / f"{part}.jsonl"
     assert path.read_bytes() == b"".join(release.format_lines(load_khabar(part))), (
         "run python -m musamma.data.corpora.release"
@@ -29,7 +29,7 @@ def test_the_files_are_those_of_the_articles(part: str) -> None:
 
 
 def test_datasets_loads_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A copy: loading leaves nothing in the corpus, and the cache goes with the test.
+    # On a copy, so that loading leaves nothing in the corpus.
     shutil.copytree(FOLDER / "jsonl", tmp_path / "khabar" / "jsonl")
     shutil.copy(FOLDER / "README.md", tmp_path / "khabar")
     loaded = datasets.load_dataset(str(tmp_path / "khabar"), cache_dir=str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""Tag schemes: the decoder against seqeval, and encoding as its inverse."""
+"""Tag schemes: decoding compared with seqeval, and encoding as its inverse."""
 
 from itertools import pairwise
 
@@ -45,7 +45,7 @@ def test_decoding_is_the_inverse_of_encoding(scheme, case):
 @pytest.mark.parametrize("scheme", TAG_SCHEMES)
 @settings(deadline=None)
 @given(case=token_spans())
-def test_encoding_is_what_seqeval_reads_strictly(scheme, case):
+def test_seqeval_reads_the_encoded_tags_strictly(scheme, case):
     spans, length = case
     tags = encode_tags(spans, length, scheme=scheme)
     [found] = Entities([tags], REFERENCES[scheme]).entities
@@ -57,13 +57,13 @@ def test_encoding_is_what_seqeval_reads_strictly(scheme, case):
 def test_broken_iob2_is_repaired_as_conlleval_reads_it(tags):
     found, repairs = names(tags)
     assert found == [(start, end + 1, label) for label, start, end in get_entities(tags)]
-    opened_by_inside = [start for start, _, _ in found if tags[start].startswith("I")]
-    assert [token for token, _ in repairs] == opened_by_inside
+    started_by_inside = [start for start, _, _ in found if tags[start].startswith("I")]
+    assert [token for token, _ in repairs] == started_by_inside
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]), max_size=10))
-def test_any_iob1_is_read_without_repair(tags):
+def test_any_iob1_is_decoded_without_repair(tags):
     found, repairs = names(tags, "iob1")
     assert repairs == []
     assert found == [(start, end + 1, label) for label, start, end in get_entities(tags)]
@@ -90,18 +90,18 @@ def test_names_inside_names():
     assert names(tags) == ([(0, 6, "OCC"), (1, 4, "ORG"), (5, 6, "GPE")], [])
 
 
-def test_a_name_inside_one_of_its_own_label():
+def test_a_name_inside_one_with_the_same_label():
     # "The President's visit to Birzeit University": ORG in ORG, as Wojood tags it.
     tags = ["B-ORG", "I-ORG B-ORG", "I-ORG I-ORG B-GPE", "I-ORG"]
     assert names(tags) == ([(0, 4, "ORG"), (1, 3, "ORG"), (2, 3, "GPE")], [])
 
 
-def test_columns_may_change_places():
+def test_columns_may_change_order():
     assert names(["B-OCC", "B-ORG I-OCC", "I-ORG I-OCC", "I-OCC"]) == ([(0, 4, "OCC"), (1, 3, "ORG")], [])
 
 
 @pytest.mark.parametrize("tag", ["PER", "B_PER", "X-PER", "B-", "b-PER", "S-PER"])
-def test_what_is_no_tag_names_its_line(tag):
+def test_an_invalid_tag_is_named_with_its_line(tag):
     with pytest.raises(InputError, match=rf"f:2: '{tag}' is not a tag of IOB2; expected O, B-LABEL, I-LABEL"):
         names(["O", tag])
 
@@ -117,11 +117,11 @@ def test_what_is_no_tag_names_its_line(tag):
         (["O"], "iob2"),
     ],
 )
-def test_scheme_is_told_from_the_tags(tags, scheme):
+def test_the_scheme_is_detected(tags, scheme):
     assert detect_scheme([[[tag] for tag in tags]]) == scheme
 
 
-def test_label_may_hold_dashes_and_underscores():
+def test_a_label_may_contain_hyphens_and_underscores():
     assert split_tag("B-Land-Region-Natural") == ("B", "Land-Region-Natural")
     assert split_tag("I-Religious_PER") == ("I", "Religious_PER")
     assert split_tag("O") == ("O", "")

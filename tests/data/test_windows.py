@@ -1,4 +1,4 @@
-"""Long texts are cut by sections, and nobody can tell."""
+"""Tokenization of long texts by sections gives the pieces of the whole."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def tokenizer(any_encoder: Path) -> PreTrainedTokenizerBase:
     return install_normalizer(load_tokenizer(str(any_encoder)))
 
 
-class Counted:
-    """A tokenizer's account, and the lengths of what it was given."""
+class CountingTokenizer:
+    """A tokenizer that records the lengths of the texts it gets."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer, self.lengths = tokenizer, list[int]()
@@ -54,11 +54,11 @@ class Counted:
         return list(zip(found["input_ids"], found["offset_mapping"], strict=True))
 
 
-def same(one: Pieces, other: Pieces) -> bool:
-    return np.array_equal(one.ids, other.ids) and np.array_equal(one.offsets, other.offsets)
+def are_equal(first: Pieces, second: Pieces) -> bool:
+    return np.array_equal(first.ids, second.ids) and np.array_equal(first.offsets, second.offsets)
 
 
-def whole(text: str, tokenize: BatchTokenizer) -> Pieces:
+def tokenize_whole(text: str, tokenize: BatchTokenizer) -> Pieces:
     return next(tokenize_texts([text], tokenize, section=len(text) + 1))
 
 
@@ -69,35 +69,35 @@ def whole(text: str, tokenize: BatchTokenizer) -> Pieces:
 @example(text="اسم" * 2000)
 @example(text="")
 def test_sections_give_the_pieces_of_the_whole(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
-    tokenize = Counted(tokenizer)
-    assert same(next(tokenize_texts([text], tokenize, section=300, margin=75)), whole(text, tokenize))
+    tokenize = CountingTokenizer(tokenizer)
+    assert are_equal(next(tokenize_texts([text], tokenize, section=300, margin=75)), tokenize_whole(text, tokenize))
 
 
-def test_a_text_is_never_given_to_the_tokenizer_as_a_whole(tokenizer: PreTrainedTokenizerBase) -> None:
-    tokenize = Counted(tokenizer)
+def test_a_long_text_is_not_tokenized_in_one_piece(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenize = CountingTokenizer(tokenizer)
     pieces = next(tokenize_texts([ARTICLE * 3], tokenize, section=600, margin=150))
     assert max(tokenize.lengths) <= 600 + 3 * 150
     assert len(tokenize.lengths) > 10
-    assert same(pieces, whole(ARTICLE * 3, tokenize))
+    assert are_equal(pieces, tokenize_whole(ARTICLE * 3, tokenize))
 
 
-def test_texts_stay_in_order_whatever_their_length(tokenizer: PreTrainedTokenizerBase) -> None:
-    tokenize = Counted(tokenizer)
+def test_texts_keep_their_order(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenize = CountingTokenizer(tokenizer)
     texts = ["بغداد", "", ARTICLE, "دمشق " * 200, " ", "بيروت"]
     found = list(tokenize_texts(texts, tokenize, section=500, margin=100))
     assert len(found) == len(texts)
     for text, pieces in zip(texts, found, strict=True):
-        assert same(pieces, whole(text, tokenize))
+        assert are_equal(pieces, tokenize_whole(text, tokenize))
 
 
-def test_a_tokenizer_that_looks_far_is_given_the_whole() -> None:
+def test_a_tokenizer_that_depends_on_distant_text_gets_the_whole() -> None:
     def tokenize(texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         return [([len(text)] * len(text), [(at, at + 1) for at in range(len(text))]) for text in texts]
 
     assert next(tokenize_texts(["ا" * 1000], tokenize, section=100, margin=25)).ids.tolist() == [1000] * 1000
 
 
-def test_an_encoded_document_is_the_same_by_sections(any_encoder: Path) -> None:
+def test_a_document_tokenized_by_sections_is_the_same(any_encoder: Path) -> None:
     encoder = DocumentTokenizer(install_normalizer(load_tokenizer(str(any_encoder))), max_length=64, overlap=16)
     line = ARTICLE.splitlines()[0] + "\n"
     text = line * ((2 * SECTION_LENGTH + 2 * SECTION_MARGIN) // len(line))

@@ -1,4 +1,4 @@
-"""doccano and Label Studio: their shapes, and offsets that count differently."""
+"""Label Studio: offsets in UTF-16 code units, and results that are not names."""
 
 import json
 
@@ -23,59 +23,12 @@ def names(document):
     return [(document.surface(span), span.label) for span in document.spans]
 
 
-@pytest.mark.parametrize(
-    "spans",
-    [
-        {"label": [[6, 12, "PER"], [13, 18, "LOC"]]},
-        {"labels": [[6, 12, "PER"], [13, 18, "LOC"]]},
-        {
-            "label": [],
-            "entities": [
-                {"id": 4, "start_offset": 6, "end_offset": 12, "label": "PER"},
-                {"id": 5, "start_offset": 13, "end_offset": 18, "label": "LOC"},
-            ],
-            "relations": [{"from_id": 4, "to_id": 5, "type": "in"}],
-        },
-    ],
-)
-def test_doccano_counts_code_points(tmp_path, spans):
-    [document], audit = read(tmp_path, {"id": 7, "text": TEXT, "source": "AFP", **spans}, "d.jsonl")
-    assert document.id == "7"
-    assert names(document) == [("السيسي", "PER"), ("بغداد", "LOC")]
-    assert document.meta == {"source": "AFP"}
-    assert audit.exact == 2
-    assert audit.kinds["ignored_annotation"] == ("relations" in spans)
-
-
-@pytest.mark.parametrize(
-    ("record", "message"),
-    [
-        (
-            '{"text": "نص", "label": []}\n{"text": "نص", "label": ["سياسة"]}',
-            r"d\.jsonl:2: label\[0\] is 'سياسة'; expected \[start",
-        ),
-        ('{"text": "نص", "label": [[0, 1.5, "PER"]]}', r"d\.jsonl:1: label\[0\] end is 1\.5; expected an integer"),
-        ('{"text": "نص", "label": [[0, 1, ""]]}', r"d\.jsonl:1: label\[0\] label is ''"),
-        ('{"text": "نص", "label": [[0, 1, "A"]], "entities": [{}]}', r"d\.jsonl:1: both 'label' and 'entities'"),
-        ('{"text": null, "label": []}', r"d\.jsonl:1: no text"),
-        ('{"text": "نص", "label": [}', r"d\.jsonl:1: broken JSON"),
-        (
-            '{"text": "نص", "label": [[0, 2, "اسم علم"]]}',
-            r"d\.jsonl:1, document 'd-00000': label 'اسم علم'; expected a label without",
-        ),
-    ],
-)
-def test_doccano_errors_name_file_and_line(tmp_path, record, message):
-    with pytest.raises(InputError, match=message):
-        read(tmp_path, record, "d.jsonl")
-
-
 def task(*values, **more):
     result = [{"type": "labels", "from_name": "l", "to_name": "t", "value": value} for value in values]
     return {"id": 3, "data": {"text": TEXT, "source": "AFP"}, "annotations": [{"result": result}], **more}
 
 
-def test_label_studio_counts_utf16_units(tmp_path):
+def test_offsets_count_utf16_units(tmp_path):
     # The emoji is two units, so all behind it stands one later than in code points.
     value = {"start": 7, "end": 13, "text": "السيسي", "labels": ["PER"]}
     [document], audit = read(tmp_path, [task(value)], "l.json")
@@ -83,7 +36,7 @@ def test_label_studio_counts_utf16_units(tmp_path):
     assert (document.id, document.meta, audit.exact) == ("3", {"source": "AFP"}, 1)
 
 
-def test_label_studio_offsets_that_cannot_be(tmp_path):
+def test_invalid_offsets(tmp_path):
     values = [
         {"start": 1, "end": 6, "labels": ["PER"]},  # begins inside the emoji
         {"start": 14, "end": 99, "labels": ["LOC"]},
@@ -95,7 +48,7 @@ def test_label_studio_offsets_that_cannot_be(tmp_path):
     assert audit.loss == 1.0
 
 
-def test_label_studio_leaves_and_counts_what_is_no_name(tmp_path):
+def test_results_that_are_not_names_are_counted(tmp_path):
     done = task({"start": 7, "end": 13, "labels": ["PER"]})
     done["annotations"][0]["result"].append({"type": "choices", "value": {"choices": ["سياسة"]}})
     done["annotations"].append({"result": []})
@@ -105,7 +58,7 @@ def test_label_studio_leaves_and_counts_what_is_no_name(tmp_path):
     assert audit.kinds == {"ignored_annotation": 2, "no_annotation": 1}
 
 
-def test_label_studio_short_export(tmp_path):
+def test_the_short_export(tmp_path):
     short = {
         "id": 9,
         "text": TEXT,
@@ -129,12 +82,12 @@ def test_label_studio_short_export(tmp_path):
         ),
     ],
 )
-def test_label_studio_errors_name_file_and_task(tmp_path, content, message):
+def test_errors_name_file_and_task(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
         read(tmp_path, content, "l.json")
 
 
-def test_label_studio_is_written_in_utf16_units(tmp_path):
+def test_written_offsets_count_utf16_units(tmp_path):
     write_documents([Document("a", TEXT, (Span(6, 12, "PER"),))], tmp_path / "l.json")
     [written] = json.loads((tmp_path / "l.json").read_text("utf-8"))
     assert written["annotations"][0]["result"][0]["value"] == {

@@ -1,0 +1,69 @@
+"""doccano: its three forms, and its errors."""
+
+import json
+
+import pytest
+
+from musamma.data.errors import InputError
+from musamma.data.formats import ReadOptions, read_documents
+from musamma.data.import_audit import ImportAudit
+
+TEXT = "😀 زار السيسي بغداد"
+
+
+def read(tmp_path, content, name, **options):
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), "utf-8")
+    audit = ImportAudit()
+    return list(read_documents(path, options=ReadOptions(**options), audit=audit)), audit
+
+
+def names(document):
+    return [(document.surface(span), span.label) for span in document.spans]
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        {"label": [[6, 12, "PER"], [13, 18, "LOC"]]},
+        {"labels": [[6, 12, "PER"], [13, 18, "LOC"]]},
+        {
+            "label": [],
+            "entities": [
+                {"id": 4, "start_offset": 6, "end_offset": 12, "label": "PER"},
+                {"id": 5, "start_offset": 13, "end_offset": 18, "label": "LOC"},
+            ],
+            "relations": [{"from_id": 4, "to_id": 5, "type": "in"}],
+        },
+    ],
+)
+def test_offsets_count_code_points(tmp_path, spans):
+    [document], audit = read(tmp_path, {"id": 7, "text": TEXT, "source": "AFP", **spans}, "d.jsonl")
+    assert document.id == "7"
+    assert names(document) == [("السيسي", "PER"), ("بغداد", "LOC")]
+    assert document.meta == {"source": "AFP"}
+    assert audit.exact == 2
+    assert audit.kinds["ignored_annotation"] == ("relations" in spans)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (
+            '{"text": "نص", "label": []}\n{"text": "نص", "label": ["سياسة"]}',
+            r"d\.jsonl:2: label\[0\] is 'سياسة'; expected \[start",
+        ),
+        ('{"text": "نص", "label": [[0, 1.5, "PER"]]}', r"d\.jsonl:1: label\[0\] end is 1\.5; expected an integer"),
+        ('{"text": "نص", "label": [[0, 1, ""]]}', r"d\.jsonl:1: label\[0\] label is ''"),
+        ('{"text": "نص", "label": [[0, 1, "A"]], "entities": [{}]}', r"d\.jsonl:1: both 'label' and 'entities'"),
+        ('{"text": null, "label": []}', r"d\.jsonl:1: no text"),
+        ('{"text": "نص", "label": [}', r"d\.jsonl:1: broken JSON"),
+        (
+            '{"text": "نص", "label": [[0, 2, "اسم علم"]]}',
+            r"d\.jsonl:1, document 'd-00000': label 'اسم علم'; expected a label without",
+        ),
+    ],
+)
+def test_errors_name_file_and_line(tmp_path, record, message):
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, record, "d.jsonl")
