@@ -1,4 +1,4 @@
-"""The analysis of a system: its parts are those that the modules give, whatever comes in."""
+"""The analysis of a system: its parts equal the results of the modules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABELS = ("PER", "ORG", "GPE")
 
 
 def tagged(document: Document, *, seed: int = 1, scored: bool = True) -> Document:
-    """What a middling system makes of a document."""
+    """Return the predictions of a mediocre system."""
     draw = random.Random(f"{seed}{document.id}")
     names = []
     for span in document.spans:
@@ -47,13 +47,12 @@ def analysis(gold: list[Document]) -> Analysis:
     return analyse(gold, predictions, system="كاشف <b>", training=training, resamples=200)
 
 
-def test_the_parts_belong_together(analysis: Analysis, gold: list[Document]) -> None:
+def test_the_parts_agree(analysis: Analysis, gold: list[Document]) -> None:
     predictions = [tagged(document) for document in gold]
     assert analysis.document_pairs == tuple(zip(gold, predictions, strict=True))
     assert analysis.scores == score_documents(gold, predictions)
-    assert analysis.scores.partial == analysis.scores.partial
     assert list(analysis.name_pairs) == [
-        case for one, other in analysis.document_pairs for case in pair_names(one, other.spans if other else ())
+        pair for one, other in analysis.document_pairs for pair in pair_names(one, other.spans if other else ())
     ]
     strict = analysis.scores.strict
     assert analysis.table.documents == tuple(document.id for document in gold)
@@ -65,7 +64,7 @@ def test_the_parts_belong_together(analysis: Analysis, gold: list[Document]) -> 
     assert {"same label", "unseen"} <= {part.value for part in analysis.slices if part.dimension == "seen"}
 
 
-def test_every_row_and_slice_has_its_interval(analysis: Analysis) -> None:
+def test_every_row_and_slice_has_an_interval(analysis: Analysis) -> None:
     assert analysis.intervals.keys() == {*analysis.table.rows, *(f"{mode}/macro" for mode in MODES)}
     for part in analysis.slices:
         assert part.intervals == analysis.intervals[f"slice:{part.dimension}={part.value}"]
@@ -73,7 +72,7 @@ def test_every_row_and_slice_has_its_interval(analysis: Analysis) -> None:
     assert 0 < whole.low < analysis.scores.strict.micro.f1 < whole.high < 1
 
 
-def test_scores_are_judged_by_strict_correctness(analysis: Analysis) -> None:
+def test_reliability_is_measured_by_strict_correctness(analysis: Analysis) -> None:
     predicted = [
         (span, {s.key for s in one.spans}) for one, other in analysis.document_pairs if other for span in other.spans
     ]
@@ -86,9 +85,9 @@ def test_scores_are_judged_by_strict_correctness(analysis: Analysis) -> None:
     assert analysis.reliability.brier == pytest.approx(expected.brier)
 
 
-def test_json_holds_everything_but_the_texts(analysis: Analysis, gold: list[Document]) -> None:
-    written = json.dumps(analysis.to_dict(), ensure_ascii=False, allow_nan=False)
-    record = json.loads(written)
+def test_json_has_everything_except_the_texts(analysis: Analysis, gold: list[Document]) -> None:
+    text = json.dumps(analysis.to_dict(), ensure_ascii=False, allow_nan=False)
+    record = json.loads(text)
     assert record["system"] == "كاشف <b>"
     assert record["documents"] == len(gold)
     assert record["scores"] == json.loads(json.dumps(analysis.scores.to_dict()))
@@ -103,50 +102,50 @@ def test_json_holds_everything_but_the_texts(analysis: Analysis, gold: list[Docu
     assert record["reliability"]["count"] == analysis.scores.strict.micro.predicted
     assert record["reliability"]["bins"][0]["low"] == 0.0
     assert record["mistakes"]["kinds"] == dict(analysis.errors.kinds)
-    assert not any(document.text[200:400] in written for document in gold)
+    assert not any(document.text[200:400] in text for document in gold)
 
 
-def test_the_same_call_gives_the_same_figures(analysis: Analysis, gold: list[Document]) -> None:
+def test_the_same_call_gives_the_same_intervals(analysis: Analysis, gold: list[Document]) -> None:
     again = analyse(gold, [tagged(document) for document in gold], system="كاشف <b>", resamples=200)
-    # Neither the order of the predictions nor the rows of the training documents change what was there before.
+    # Neither the order of the predictions nor the rows of the training documents change other intervals.
     assert again.intervals == {row: analysis.intervals[row] for row in again.intervals}
     assert not [part for part in again.slices if part.dimension in ("seen", "frequency")]
 
 
-def test_predictions_without_scores_say_nothing_of_confidence(gold: list[Document]) -> None:
-    found = analyse(gold, [tagged(document, scored=False) for document in gold], system="x", resamples=0)
-    assert found.reliability is None
-    assert found.intervals == {}
-    assert all(part.intervals is None for part in found.slices)
-    record = json.loads(json.dumps(found.to_dict()))
+def test_predictions_without_scores_have_no_reliability(gold: list[Document]) -> None:
+    result = analyse(gold, [tagged(document, scored=False) for document in gold], system="x", resamples=0)
+    assert result.reliability is None
+    assert result.intervals == {}
+    assert all(part.intervals is None for part in result.slices)
+    record = json.loads(json.dumps(result.to_dict()))
     assert (record["reliability"], record["intervals"], record["slices"][0]["intervals"]) == (None, {}, None)
 
 
-def test_names_without_a_score_among_others_are_left_out() -> None:
-    cases = [
+def test_names_without_a_score_are_ignored_among_others() -> None:
+    pairs = [
         NamePair("a", "correct", Span(0, 1, "X"), Span(0, 1, "X", 0.5)),
         NamePair("a", "spurious", None, Span(2, 3, "X")),
     ]
-    found = reliability_of_pairs(cases)
-    assert found is not None
-    assert (found.count, found.brier) == (1, 0.25)
+    result = reliability_of_pairs(pairs)
+    assert result is not None
+    assert (result.count, result.brier) == (1, 0.25)
 
 
-def test_missing_predictions_count_as_empty_if_that_is_wanted(gold: list[Document]) -> None:
+def test_missing_predictions_can_count_as_empty(gold: list[Document]) -> None:
     predictions = [tagged(document) for document in gold[1:]]
     with pytest.raises(InputError, match="no prediction for document"):
         analyse(gold, predictions, system="x", resamples=0)
-    found = analyse(gold, predictions, system="x", resamples=0, missing_as_empty=True)
-    assert found.scores.missing == 1
-    assert found.document_pairs[0] == (gold[0], None)
-    assert found.scores.strict.micro.support == sum(len(document.spans) for document in gold)
+    result = analyse(gold, predictions, system="x", resamples=0, missing_as_empty=True)
+    assert result.scores.missing == 1
+    assert result.document_pairs[0] == (gold[0], None)
+    assert result.scores.strict.micro.support == sum(len(document.spans) for document in gold)
 
 
 def test_one_document_without_a_name_is_enough() -> None:
     bare = Document("a", "لا اسم هنا")
-    found = analyse([bare], [bare], system="x", resamples=50)
-    assert (found.slices, found.name_pairs, found.reliability) == ((), (), None)
-    json.dumps(found.to_dict(), allow_nan=False)
+    result = analyse([bare], [bare], system="x", resamples=50)
+    assert (result.slices, result.name_pairs, result.reliability) == ((), (), None)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +161,7 @@ def test_one_document_without_a_name_is_enough() -> None:
         ([Document("k7", "بغداد")], None, ("loose",), "mode 'loose'"),
     ],
 )
-def test_what_cannot_be_analysed_is_an_error(
+def test_invalid_input_raises_an_error(
     gold_documents: list[Document], score: float | None, modes: tuple[str, ...], message: str
 ) -> None:
     predictions = [document.with_spans([Span(0, 5, "GPE", score)]) for document in gold_documents]
@@ -171,16 +170,16 @@ def test_what_cannot_be_analysed_is_an_error(
 
 
 @pytest.mark.parametrize(
-    ("names", "found"),
+    ("names", "message"),
     [([Span(0, 5, "PLACE"), Span(6, 10, "PERS")], "names of other labels: PERS, PLACE"), ([], "no name")],
 )
-def test_training_documents_must_be_labelled_as_the_gold(gold: list[Document], names: list[Span], found: str) -> None:
+def test_training_documents_must_have_labels_of_the_gold(gold: list[Document], names: list[Span], message: str) -> None:
     training = [Document("t", "بغداد محمد", tuple(names))]
-    with pytest.raises(InputError, match=f"training documents with {found}; expected labels of the gold: EVENT, FAC"):
+    with pytest.raises(InputError, match=f"training documents with {message}; expected labels of the gold: EVENT, FAC"):
         analyse(gold, gold, system="x", training=training, resamples=0)
 
 
-def test_what_has_to_be_known_of_the_intervals_is_noted(gold: list[Document]) -> None:
+def test_a_warning_about_the_intervals_is_noted(gold: list[Document]) -> None:
     assert str(analyse(gold, gold, system="x", resamples=50, sentences=1).note).startswith(
         "every sentence is a document"
     )
@@ -191,12 +190,12 @@ def test_what_has_to_be_known_of_the_intervals_is_noted(gold: list[Document]) ->
 
 
 @pytest.mark.parametrize("module", ["analysis", "matching", "significance", "error_analysis", "slices"])
-def test_analysis_needs_data_and_evaluation_alone(module: str) -> None:
+def test_analysis_imports_only_data_and_evaluation(module: str) -> None:
     spec = find_spec(f"musamma.evaluation.{module}")
     assert spec is not None
     assert spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    own = {name.split(".")[1] for name in imported if name.startswith("musamma.")}
-    assert own <= {"data", "evaluation"}
+    layers = {name.split(".")[1] for name in imported if name.startswith("musamma.")}
+    assert layers <= {"data", "evaluation"}
     assert not {name for name in imported if name.split(".")[0] in ("torch", "transformers")}

@@ -1,4 +1,4 @@
-"""Gold and predictions brought together by id."""
+"""Gold and predicted documents, paired by id."""
 
 import random
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from musamma.evaluation import Counts, score_documents
 from musamma.evaluation.pairing import pair_documents, take_ids_in_order
 
 
-def made(*names: str) -> list[Document]:
+def make_documents(*names: str) -> list[Document]:
     return [Document(name, f"وصل إلى بغداد {name}", (Span(8, 13, "LOC"),)) for name in names]
 
 
 def test_order_does_not_matter():
-    gold = made(*"abcdefghij")
+    gold = make_documents(*"abcdefghij")
     shuffled = random.Random(2).sample(gold, len(gold))
     assert shuffled != gold
     pairs = list(pair_documents(gold, shuffled))
@@ -28,12 +28,12 @@ def test_order_does_not_matter():
 def test_files_in_the_same_order_are_read_in_step():
     read = {"gold": 0, "predictions": 0}
 
-    def counted(side: str) -> Iterator[Document]:
-        for document in made(*map(str, range(50))):
+    def count_reads(side: str) -> Iterator[Document]:
+        for document in make_documents(*map(str, range(50))):
             read[side] += 1
             yield document
 
-    for number, (document, prediction) in enumerate(pair_documents(counted("gold"), counted("predictions")), 1):
+    for number, (document, prediction) in enumerate(pair_documents(count_reads("gold"), count_reads("predictions")), 1):
         assert document.id == prediction.id
         assert read == {"gold": number, "predictions": number}
     assert read["gold"] == 50
@@ -52,36 +52,36 @@ def test_files_in_the_same_order_are_read_in_step():
         ("", "a", "a prediction for document 'a', which is not in the gold"),
     ],
 )
-def test_documents_without_another_half_are_named(gold, predicted, message):
+def test_documents_without_a_partner_are_an_error(gold, predicted, message):
     with pytest.raises(InputError) as error:
-        list(pair_documents(made(*gold), made(*predicted)))
+        list(pair_documents(make_documents(*gold), make_documents(*predicted)))
     assert str(error.value).startswith(message)
 
 
 def test_missing_predictions_can_count_as_empty():
-    scores = score_documents(made(*"abc"), made(*"b"), missing_as_empty=True)
+    scores = score_documents(make_documents(*"abc"), make_documents(*"b"), missing_as_empty=True)
     assert scores.strict.micro == Counts(1, 0, 2)
     assert (scores.documents, scores.missing) == (3, 2)
     with pytest.raises(InputError, match="which is not in the gold"):
-        score_documents(made(*"abc"), made(*"bd"), missing_as_empty=True)
+        score_documents(make_documents(*"abc"), make_documents(*"bd"), missing_as_empty=True)
 
 
 @pytest.mark.parametrize(
-    ("predicted", "found"),
+    ("predicted", "message"),
     [
         ("وصل الى بغداد", "the texts differ from character 4 on: gold 'إلى بغداد', predicted 'الى بغداد'"),
         ("وصل إلى بغداد ", "the texts differ from character 13 on: gold '', predicted ' '"),
         ("وصل", "the texts differ from character 3 on: gold ' إلى بغداد', predicted ''"),
     ],
 )
-def test_texts_that_differ_are_an_error_that_shows_where(predicted, found):
+def test_different_texts_are_an_error_with_the_position(predicted, message):
     with pytest.raises(InputError) as error:
         score_documents([Document("khabar-7", "وصل إلى بغداد")], [Document("khabar-7", predicted)])
-    assert str(error.value).startswith(f"document 'khabar-7': {found}; expected")
+    assert str(error.value).startswith(f"document 'khabar-7': {message}; expected")
 
 
-def test_predictions_without_ids_take_those_of_the_gold_in_order():
-    gold, predicted = made(*"abc"), made(*"abc")
+def test_predictions_take_the_ids_of_the_gold_in_order():
+    gold, predicted = make_documents(*"abc"), make_documents(*"abc")
     predicted = [Document(f"tagged-{number}", document.text) for number, document in enumerate(predicted)]
     assert [d.id for d in take_ids_in_order(gold, predicted)] == ["a", "b", "c"]
     assert [d.id for d in take_ids_in_order(gold[:2], predicted)] == ["a", "b", "tagged-2"]

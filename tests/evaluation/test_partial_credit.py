@@ -1,4 +1,4 @@
-"""Partial credit: a case counted by hand, nervaluate's figures on any document, and sums over many."""
+"""Partial credit: a hand-computed case, comparison with nervaluate, and sums over documents."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from musamma.evaluation import PartialCounts, Scores, score_documents
 
 LABELS = ("PER", "LOC", "ORG")
 WORDS = ("أعلن", "(داعش)-الموصل", "وبالموصل", "محمد", "السعيد،", "«الآن»", "مُسَمّى", "للجيش")
-#: Names of ours, by the schema's name in nervaluate.
-THEIRS = {"strict": "strict", "exact": "exact", "partial": "partial", "type": "ent_type"}
+#: The names of the schemas in nervaluate.
+NERVALUATE_NAMES = {"strict": "strict", "exact": "exact", "partial": "partial", "type": "ent_type"}
 CLASSES = ("correct", "incorrect", "partial", "missed", "spurious")
 
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[Document, Document]:
-    """One text with names anywhere in it, drawn anew for gold and predictions; some predictions are copied from the gold."""
+    """Return gold and predictions of one text, with names anywhere; some predicted names are copied from the gold."""
     text = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=8)))
     sides: list[list[Span]] = []
     for _ in range(2):
         cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=12)))
-        kept = [cut for cut in pairwise(cuts) if draw(st.integers(0, 3))]
-        sides.append([Span(*cut, draw(st.sampled_from(LABELS))) for cut in kept])
+        retained = [cut for cut in pairwise(cuts) if draw(st.integers(0, 3))]
+        sides.append([Span(*cut, draw(st.sampled_from(LABELS))) for cut in retained])
     gold, drawn = sides
     copied = [span for span in gold if draw(st.booleans())]
     free = [span for span in drawn if all(span.end <= c.start or c.end <= span.start for c in copied)]
@@ -35,7 +35,7 @@ def pairs(draw: st.DrawFn) -> tuple[Document, Document]:
 
 
 def nervaluate(sides: list[tuple[Document, Document]]) -> dict:
-    """Its ends are those of the last character."""
+    """Score with nervaluate, whose ends are those of the last character."""
     gold, predicted = (
         [[{"label": s.label, "start": s.start, "end": s.end - 1} for s in document.spans] for document in documents]
         for documents in zip(*sides, strict=True)
@@ -43,7 +43,7 @@ def nervaluate(sides: list[tuple[Document, Document]]) -> dict:
     return Evaluator(gold, predicted, tags=list(LABELS), loader="dict").evaluate()
 
 
-def ours(sides: list[tuple[Document, Document]]) -> Scores:
+def score(sides: list[tuple[Document, Document]]) -> Scores:
     numbered = [(str(number), *pair) for number, pair in enumerate(sides)]
     return score_documents(
         [Document(id, gold.text, gold.spans) for id, gold, _ in numbered],
@@ -51,13 +51,13 @@ def ours(sides: list[tuple[Document, Document]]) -> Scores:
     )
 
 
-def assert_same(scores: Scores, theirs: dict) -> None:
-    for schema, name in THEIRS.items():
-        found = scores.partial[schema]
-        rows = {"micro": theirs["overall"][name], **{tag: row[name] for tag, row in theirs["entities"].items()}}
-        assert set(found.per_label) == set(rows) - {"micro"}
+def assert_same(scores: Scores, expected: dict) -> None:
+    for schema, name in NERVALUATE_NAMES.items():
+        schema_scores = scores.partial[schema]
+        rows = {"micro": expected["overall"][name], **{tag: row[name] for tag, row in expected["entities"].items()}}
+        assert set(schema_scores.per_label) == set(rows) - {"micro"}
         for row, figures in rows.items():
-            counts = found.micro if row == "micro" else found.per_label[row]
+            counts = schema_scores.micro if row == "micro" else schema_scores.per_label[row]
             assert [getattr(counts, kind) for kind in CLASSES] == [getattr(figures, kind) for kind in CLASSES], schema
             assert (counts.precision, counts.recall) == (figures.precision, figures.recall)
             assert counts.f1 == pytest.approx(figures.f1, abs=1e-15)
@@ -66,14 +66,14 @@ def assert_same(scores: Scores, theirs: dict) -> None:
 
 @given(pairs())
 def test_a_document_is_counted_as_in_nervaluate(pair):
-    assert_same(ours([pair]), nervaluate([pair]))
+    assert_same(score([pair]), nervaluate([pair]))
 
 
 @given(st.lists(pairs(), min_size=2, max_size=4))
 def test_documents_add_up(sides):
-    """To the counts of each by itself, which nervaluate 1.2.1 adds up too."""
-    together = ours(sides)
-    each = [ours([pair]) for pair in sides]
+    """The sum of the counts of each document, as in nervaluate 1.2.1."""
+    together = score(sides)
+    each = [score([pair]) for pair in sides]
     for schema, scores in together.partial.items():
         assert scores.micro == sum((one.partial[schema].micro for one in each), PartialCounts())
         for label, counts in scores.per_label.items():
@@ -83,11 +83,11 @@ def test_documents_add_up(sides):
 
 
 @given(pairs())
-def test_strict_is_the_strict_mode(pair):
-    scores = ours([pair])
-    found, exact = scores.partial["strict"].micro, scores.strict.micro
-    assert (found.correct, found.support, found.predicted) == (exact.tp, exact.support, exact.predicted)
-    assert (found.precision, found.recall, found.f1) == (exact.precision, exact.recall, exact.f1)
+def test_the_strict_schema_equals_the_strict_mode(pair):
+    scores = score([pair])
+    schema, exact = scores.partial["strict"].micro, scores.strict.micro
+    assert (schema.correct, schema.support, schema.predicted) == (exact.tp, exact.support, exact.predicted)
+    assert (schema.precision, schema.recall, schema.f1) == (exact.precision, exact.recall, exact.f1)
 
 
 TEXT = "زار محمد السعيد وبالموصل جامعة بغداد ثم دمشق وحلب"
@@ -96,12 +96,12 @@ GOLD = (Span(4, 15, "PER"), Span(18, 24, "LOC"), Span(25, 36, "ORG"), Span(40, 4
 PREDICTED = (Span(4, 8, "PER"), Span(16, 24, "LOC"), Span(31, 36, "LOC"), Span(40, 44, "PER"), Span(46, 49, "LOC"))
 
 
-def test_a_case_counted_by_hand():
+def test_a_hand_computed_case():
     document = Document("a", TEXT, GOLD)
     assert [document.surface(s) for s in GOLD] == ["محمد السعيد", "الموصل", "جامعة بغداد", "دمشق"]
     assert [document.surface(s) for s in PREDICTED] == ["محمد", "وبالموصل", "بغداد", "دمشق", "حلب"]
     scores = score_documents([document], [document.with_spans(PREDICTED)])
-    micro = {schema: found.micro for schema, found in scores.partial.items()}
+    micro = {schema: partial.micro for schema, partial in scores.partial.items()}
     assert micro == {
         "strict": PartialCounts(0, 4, 0, 0, 1),
         "exact": PartialCounts(1, 3, 0, 0, 1),
@@ -110,7 +110,7 @@ def test_a_case_counted_by_hand():
     }
     assert (micro["partial"].precision, micro["partial"].recall) == (2.5 / 5, 2.5 / 4)
     assert micro["partial"].f1 == pytest.approx(5 / 9)
-    # Label by label nothing is incorrect but borders: the wrong label is missed on one side and spurious on the other.
+    # Per label only borders are incorrect: a wrong label is missed on one side and spurious on the other.
     assert scores.partial["type"].per_label == {
         "LOC": PartialCounts(1, 0, 0, 1, 2),
         "ORG": PartialCounts(0, 0, 0, 1, 0),
@@ -120,13 +120,13 @@ def test_a_case_counted_by_hand():
     assert scores.partial["exact"].per_label["LOC"] == PartialCounts(0, 1, 0, 1, 2)
 
 
-def test_two_documents_are_worth_what_one_is():
-    """nervaluate up to 1.2.0 forgot the half points when it merged documents: F1 0.5 for one, 0.0 for two of the same."""
+def test_copies_of_a_document_do_not_change_f1():
+    """nervaluate up to 1.2.0 lost the half points when it merged documents: F1 0.5 for one, 0.0 for two copies."""
     text = "وصل محمد السعيد"
     half = Document("a", text, (Span(4, 15, "PER"),)), Document("a", text, (Span(4, 8, "PER"),))
     for sides in ([half], [half, half], [half] * 5):
-        assert ours(sides).partial["partial"].micro.f1 == 0.5
-        assert ours(sides).partial["partial"].per_label["PER"] == PartialCounts(partial=len(sides))
+        assert score(sides).partial["partial"].micro.f1 == 0.5
+        assert score(sides).partial["partial"].per_label["PER"] == PartialCounts(partial=len(sides))
 
 
 def test_less_than_a_hundredth_of_a_gold_name_is_no_overlap():
@@ -134,8 +134,8 @@ def test_less_than_a_hundredth_of_a_gold_name_is_no_overlap():
     for length, partial in ((100, 1), (101, 0), (200, 0)):
         gold = Document("a", text, (Span(0, length, "PER"),))
         predicted = gold.with_spans([Span(length - 1, length + 1, "PER")])
-        assert ours([(gold, predicted)]).partial["partial"].micro.partial == partial
-        assert_same(ours([(gold, predicted)]), nervaluate([(gold, predicted)]))
+        assert score([(gold, predicted)]).partial["partial"].micro.partial == partial
+        assert_same(score([(gold, predicted)]), nervaluate([(gold, predicted)]))
 
 
 def test_json_has_every_schema():

@@ -1,4 +1,4 @@
-"""Intervals and p-values: scipy's, worked out by hand, and what must hold of any."""
+"""Intervals and p-values: comparison with scipy, hand-computed cases, and general properties."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts, ModeScores
 from musamma.evaluation.counts import CountTable
-from musamma.evaluation.significance import Interval, adjust_holm, bootstrap, compare_systems, resampling_warning
+from musamma.evaluation.significance import (
+    Comparison,
+    Interval,
+    adjust_holm,
+    adjust_label_p_values,
+    bootstrap,
+    compare_systems,
+    resampling_warning,
+)
 
 LABELS = ("GPE", "PER")
 ROWS = ("strict", "strict/GPE", "strict/PER")
@@ -25,9 +33,9 @@ def table(counts: np.ndarray, *, rows: tuple[str, ...] = ROWS) -> CountTable:
     return CountTable(tuple(f"{number:04}" for number in range(len(counts))), rows, counts)
 
 
-def made(documents: int, *, seed: int, quality: float = 0.8) -> CountTable:
-    """Two labels and their sum; documents differ in length and in how much is right."""
-    # Two systems of one seed have the same gold, which is drawn first.
+def synthetic_table(documents: int, *, seed: int, quality: float = 0.8) -> CountTable:
+    """Return counts of two labels and their sum; documents differ in length and in difficulty."""
+    # Two systems with the same seed have the same gold, which is drawn first.
     rng = np.random.default_rng(seed)
     gold = 1 + rng.poisson(5.0, (documents, 2))
     ease = rng.uniform(quality - 0.2, min(1.0, quality + 0.2), (documents, 1))
@@ -38,7 +46,7 @@ def made(documents: int, *, seed: int, quality: float = 0.8) -> CountTable:
 
 
 def scores(totals: np.ndarray) -> ModeScores:
-    """Our own scores, by the class that the command prints: an independent way from counts to figures."""
+    """Compute scores by another way than the arrays of the bootstrap."""
     return ModeScores(
         {
             label: Counts(int(found), int(predicted - found), int(gold - found))
@@ -72,27 +80,27 @@ def scipy_interval(data: CountTable, figure, *, level: float) -> tuple[float, fl
         ("strict/macro", "f1", lambda found: found.macro.f1),
     ],
 )
-def test_intervals_are_scipys_percentiles(row, name, figure) -> None:
-    data = made(25, seed=3)
+def test_intervals_equal_scipys_percentiles(row, name, figure) -> None:
+    data = synthetic_table(25, seed=3)
     low, high = scipy_interval(data, figure, level=0.9)
     found = getattr(bootstrap(data, level=0.9, seed=5)[row], name)
-    # Two ends from 2,000 resamples: their Monte-Carlo error is below a twentieth of the width.
+    # Two ends from 2,000 resamples: the Monte-Carlo error is below a twentieth of the width.
     width = high - low
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.07 * width)
 
 
-def test_intervals_of_two_documents_worked_out_by_hand() -> None:
-    """A document of F1 1 and one of F1 0.5: half the draws take both, a quarter each of them twice."""
+def test_hand_computed_intervals_of_two_documents() -> None:
+    """One document has F1 1, the other 0.5: half of the draws have both, a quarter one of them twice, a quarter the other."""
     counts = np.array([[[4, 4, 4]], [[2, 4, 4]]])
     found = bootstrap(table(counts, rows=("strict",)), level=0.3, resamples=20_000)["strict"]
-    # One degree of freedom: the tail below is that of t = tan(0.15 pi) = 0.5095, times sqrt(2): 0.2356, less than a quarter.
+    # One degree of freedom: the lower tail is that of t = tan(0.15 pi) = 0.5095, times sqrt(2): 0.2356, less than a quarter.
     assert found.f1 == Interval(0.5, 1.0)
     assert bootstrap(table(counts, rows=("strict",)), level=0.2, resamples=20_000)["strict"].f1 == Interval(0.75, 0.75)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 12), st.integers(40, 100), st.integers(0, 1000))
-def test_intervals_are_within_bounds_and_depend_on_the_counts_alone(documents, resamples, seed) -> None:
+def test_intervals_are_within_bounds_and_depend_only_on_the_counts(documents, resamples, seed) -> None:
     rng = np.random.default_rng(seed)
     gold, wrong = rng.poisson(0.4, (2, documents, 2))
     found = rng.binomial(gold, 0.7)
@@ -110,15 +118,15 @@ def test_intervals_are_within_bounds_and_depend_on_the_counts_alone(documents, r
     assert {row: more[row] for row in intervals} == intervals
 
 
-def test_documents_are_drawn_in_batches_that_change_nothing(monkeypatch) -> None:
-    data = made(30, seed=1)
+def test_the_batch_size_does_not_change_the_intervals(monkeypatch) -> None:
+    data = synthetic_table(30, seed=1)
     at_once = bootstrap(data, resamples=500)
     monkeypatch.setattr("musamma.evaluation.significance._DRAWS_PER_BATCH", 30 * 64)
     assert bootstrap(data, resamples=500) == at_once
     assert bootstrap(data, resamples=500, seed=2) != at_once
 
 
-def test_nothing_is_known_of_one_document_or_none() -> None:
+def test_one_document_or_none_has_the_widest_interval() -> None:
     one = bootstrap(table(np.array([[[3, 4, 5]]]), rows=("strict",)), resamples=50)
     none = bootstrap(table(np.zeros((0, 1, 3)), rows=("strict",)), resamples=50)
     empty = bootstrap(table(np.zeros((40, 1, 3)), rows=("strict",)), resamples=50)
@@ -131,7 +139,7 @@ def test_nothing_is_known_of_one_document_or_none() -> None:
     assert bootstrap(table(counts, rows=("strict", "strict/PER")), resamples=50)["strict/PER"].f1 == UNKNOWN
 
 
-def test_all_right_or_all_wrong_has_the_bound_of_clopper_and_pearson() -> None:
+def test_all_correct_or_all_wrong_has_the_bound_of_clopper_and_pearson() -> None:
     counts = np.zeros((20, 1, 3))
     counts[:, 0] = 2, 2, 2
     right = bootstrap(table(counts, rows=("strict",)), resamples=100)["strict"]
@@ -143,13 +151,13 @@ def test_all_right_or_all_wrong_has_the_bound_of_clopper_and_pearson() -> None:
     assert wrong.recall == Interval(0.0, pytest.approx(binomtest(0, 40).proportion_ci(0.95, method="exact").high))
 
 
-def test_the_mean_over_labels_is_as_doubtful_as_they_are() -> None:
-    """All right, 40 names and 20: each label misses up to its bound, both together the root of the squares."""
+def test_the_interval_of_the_mean_combines_those_of_the_labels() -> None:
+    """All correct, 40 names and 20: the half-widths of the labels combine as the root of their squares."""
     right = table(np.tile([[3.0, 3, 3], [2, 2, 2], [1, 1, 1]], (20, 1, 1)))
     missing = [1 - binomtest(names, names).proportion_ci(0.95, method="exact").low for names in (40, 20)]
     found = bootstrap(right, resamples=100)["strict/macro"].f1
     assert found == Interval(pytest.approx(1 - np.hypot(*missing) / 2), 1.0)
-    # A label in one document: half of the mean may be anything.
+    # One of two labels occurs in one document only: half of the mean is unknown.
     rare = right.counts.copy()
     rare[1:, 0], rare[1:, 2] = rare[1:, 1], 0
     interval = bootstrap(table(rare), resamples=100)["strict/macro"].f1
@@ -160,13 +168,13 @@ def test_the_mean_over_labels_is_as_doubtful_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_p_values_are_those_of_the_exact_test(seed) -> None:
+def test_p_values_equal_those_of_the_exact_test(seed) -> None:
     """scipy swaps every subset of nine documents between the systems."""
-    first, second = made(9, seed=seed, quality=0.7), made(9, seed=seed, quality=0.8)
+    first, second = synthetic_table(9, seed=seed, quality=0.7), synthetic_table(9, seed=seed, quality=0.8)
     gold = first.counts[:, 0, 2]
 
     def difference(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
-        # A document's found and predicted names in one number, for scipy swaps numbers.
+        # scipy swaps single numbers, so a document's correct and predicted names are packed into one.
         def f1(packed: np.ndarray) -> np.ndarray:
             return 2 * (packed // 1000).sum(axis) / ((packed % 1000).sum(axis) + gold.sum())
 
@@ -179,8 +187,8 @@ def test_p_values_are_those_of_the_exact_test(seed) -> None:
     assert found.p_value == pytest.approx(exact.pvalue, abs=4 * np.sqrt(exact.pvalue / 20_000) + 1e-4)
 
 
-def test_one_system_better_in_every_document_worked_out_by_hand() -> None:
-    """Of the 2^8 ways to swap, all and none are as extreme; the rest are less so."""
+def test_a_hand_computed_comparison() -> None:
+    """One system is better in every document: of the 2^8 ways to swap, only all and none are as extreme."""
     counts = np.tile([[2.0, 4, 4]], (8, 1, 1))
     better = counts.copy()
     better[:, 0, 0] = 3
@@ -188,13 +196,13 @@ def test_one_system_better_in_every_document_worked_out_by_hand() -> None:
     assert (found.first, found.second, found.difference) == (0.5, 0.75, 0.25)
     assert found.interval == Interval(0.25, 0.25)
     assert found.p_value == pytest.approx(2 / 2**8, rel=0.3)
-    # With fifty documents no swap comes up, and what was seen counts as one of 1,000.
+    # With fifty documents no swap is as extreme, so p is one in 1,000.
     many = (table(np.tile(side, (50, 1, 1)), rows=("strict",)) for side in (counts[:1], better[:1]))
     assert compare_systems(*many, resamples=999)[0].p_value == 1 / 1000
 
 
-def test_a_single_differing_document_proves_nothing() -> None:
-    one, other = made(30, seed=4), made(30, seed=4)
+def test_a_single_differing_document_is_not_significant() -> None:
+    one, other = synthetic_table(30, seed=4), synthetic_table(30, seed=4)
     other.counts[0, :2, 0] -= 1
     for comparison in compare_systems(one, other, rows=["strict", "strict/GPE"], resamples=200):
         assert comparison.difference < 0
@@ -204,8 +212,11 @@ def test_a_single_differing_document_proves_nothing() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 9))
-def test_systems_compared_the_other_way_round_differ_in_the_sign(seed, documents) -> None:
-    first, second = made(documents, seed=seed, quality=0.7), made(documents, seed=seed, quality=0.75)
+def test_exchanging_the_systems_changes_the_sign(seed, documents) -> None:
+    first, second = (
+        synthetic_table(documents, seed=seed, quality=0.7),
+        synthetic_table(documents, seed=seed, quality=0.75),
+    )
     there, back = compare_systems(first, second, resamples=100), compare_systems(second, first, resamples=100)
     assert [comparison.row for comparison in there] == [*ROWS, "strict/macro"]
     for one, other in zip(there, back, strict=True):
@@ -220,8 +231,8 @@ def test_systems_compared_the_other_way_round_differ_in_the_sign(seed, documents
         assert {comparison.interval for comparison in same} == {Interval(0.0, 0.0)}
 
 
-def test_difference_and_interval_lie_where_scipy_puts_them() -> None:
-    first, second = made(40, seed=8, quality=0.7), made(40, seed=8, quality=0.8)
+def test_the_interval_of_the_difference_equals_scipys() -> None:
+    first, second = synthetic_table(40, seed=8, quality=0.7), synthetic_table(40, seed=8, quality=0.8)
     tail = norm.cdf(t.ppf(0.05, 39) * np.sqrt(40 / 39))
     expected = scipy_bootstrap(
         (np.arange(40),),
@@ -239,7 +250,7 @@ def test_difference_and_interval_lie_where_scipy_puts_them() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.07 * (expected.high - expected.low))
 
 
-def test_alike_systems_are_told_apart_no_more_often_than_the_level_says() -> None:
+def test_false_alarms_between_equal_systems_match_the_level() -> None:
     alarms = 0
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -252,22 +263,22 @@ def test_alike_systems_are_told_apart_no_more_often_than_the_level_says() -> Non
                 table(np.stack([found, found + rng.poisson(1.0, 30), gold], axis=-1)[:, None], rows=("strict",))
             )
         alarms += compare_systems(*tables, rows=["strict"], resamples=199)[0].p_value <= 0.05
-    # 200 tests at 5 per cent: more than 19 alarms, or fewer than 3, come less than once in 200 times.
+    # 200 tests at 5 per cent: fewer than 3 or more than 19 alarms have a probability below 1 per cent.
     assert 3 <= alarms <= 19
     assert sum(comb(200, k) * 0.05**k * 0.95 ** (200 - k) for k in range(3, 20)) > 0.99
 
 
-def test_holm_worked_out_by_hand() -> None:
+def test_hand_computed_holm_adjustment() -> None:
     assert adjust_holm([]) == []
     assert adjust_holm([0.2]) == [0.2]
-    # Ascending 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, each at least the one before.
+    # 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, each at least the previous one.
     assert adjust_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert adjust_holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
-def test_holm_rejects_as_the_closed_test_of_bonferroni_does(p_values) -> None:
-    """By definition: a hypothesis stands unless every set of hypotheses that holds it is rejected by Bonferroni."""
+def test_holm_equals_the_closed_test_of_bonferroni(p_values) -> None:
+    """By definition: a hypothesis is rejected if Bonferroni rejects every set of hypotheses that contains it."""
     for index, adjusted in enumerate(adjust_holm(p_values)):
         sets = [
             [p for other, p in enumerate(p_values) if other == index or members >> other & 1]
@@ -276,9 +287,24 @@ def test_holm_rejects_as_the_closed_test_of_bonferroni_does(p_values) -> None:
         assert adjusted == pytest.approx(max(min(1.0, len(members) * min(members)) for members in sets))
 
 
-def test_few_documents_are_told_of() -> None:
-    assert resampling_warning(made(10, seed=1)) is None
-    assert resampling_warning(made(1, seed=1)) == (
+def test_labels_are_adjusted_within_their_mode() -> None:
+    p_values = {"strict": 0.01, "strict/GPE": 0.02, "strict/PER": 0.3, "strict/macro": 0.04, "overlap/PER": 0.2}
+    comparisons = [Comparison(row, 0.5, 0.5, 0.0, Interval(0.0, 0.0), p) for row, p in p_values.items()]
+    assert [(one.mode, one.label) for one in comparisons] == [
+        ("strict", None), ("strict", "GPE"), ("strict", "PER"), ("strict", None), ("overlap", "PER"),
+    ]  # fmt: skip
+    assert adjust_label_p_values(comparisons) == {"strict/GPE": 0.04, "strict/PER": 0.3, "overlap/PER": 0.2}
+
+
+def test_a_difference_is_significant_below_the_level() -> None:
+    below, equal = (Comparison("strict", 0.5, 0.6, 0.1, Interval(0.0, 0.2), p) for p in (0.0499, 0.05))
+    assert below.is_significant(0.95)
+    assert not equal.is_significant(0.95)
+
+
+def test_few_documents_cause_a_warning() -> None:
+    assert resampling_warning(synthetic_table(10, seed=1)) is None
+    assert resampling_warning(synthetic_table(1, seed=1)) == (
         "1 document with names: nothing is known of how documents differ; give the documents of the corpus one by one"
     )
     assert "no document with names" in str(resampling_warning(table(np.zeros((50, 3, 3)))))
@@ -289,18 +315,20 @@ def test_few_documents_are_told_of() -> None:
     )
 
 
-def test_sentences_as_documents_are_told_of() -> None:
-    assert str(resampling_warning(made(10, seed=1), sentences=1)).startswith(
+def test_sentences_as_documents_cause_a_warning() -> None:
+    assert str(resampling_warning(synthetic_table(10, seed=1), sentences=1)).startswith(
         "every sentence is a document: sentences of one article"
     )
-    assert str(resampling_warning(made(10, seed=1), sentences=5)).startswith("every 5 sentences are a document")
-    assert str(resampling_warning(made(9, seed=1), sentences=1)).startswith("9 documents with names")
+    assert str(resampling_warning(synthetic_table(10, seed=1), sentences=5)).startswith(
+        "every 5 sentences are a document"
+    )
+    assert str(resampling_warning(synthetic_table(9, seed=1), sentences=1)).startswith("9 documents with names")
 
 
-def test_what_cannot_be_is_an_error() -> None:
-    data = made(10, seed=1)
-    for resamples, level, least in ((0, 0.95, 40), (39, 0.95, 40), (199, 0.99, 200)):
-        with pytest.raises(InputError, match=f"{resamples} resamples; expected {least} or more"):
+def test_invalid_arguments_raise_an_error() -> None:
+    data = synthetic_table(10, seed=1)
+    for resamples, level, minimum in ((0, 0.95, 40), (39, 0.95, 40), (199, 0.99, 200)):
+        with pytest.raises(InputError, match=f"{resamples} resamples; expected {minimum} or more"):
             bootstrap(data, resamples=resamples, level=level)
     with pytest.raises(InputError, match=r"level 95"):
         compare_systems(data, data, level=95)

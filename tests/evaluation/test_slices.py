@@ -1,4 +1,4 @@
-"""Slices: what every name belongs to, by hand; counts against a scorer of the names of one slice alone."""
+"""Slices: hand-computed cases, and counts that add up to those of the scorer."""
 
 from __future__ import annotations
 
@@ -53,46 +53,46 @@ TRAINING = [
 ]
 
 
-def counted(
+def count(
     gold: Document, predicted: Document | None, dimension: str, *, slicer: Slicer | None = None
 ) -> dict[str, Counts]:
-    found = score_slices(count_slices([(gold, predicted)], slicer or Slicer()), {})
-    return {part.value: part.counts for part in found if part.dimension == dimension}
+    result = score_slices(count_slices([(gold, predicted)], slicer or Slicer()), {})
+    return {part.value: part.counts for part in result if part.dimension == dimension}
 
 
-def test_figures_worked_out_by_hand() -> None:
-    assert counted(GOLD, PREDICTED, "label") == {"GPE": Counts(2, 2, 1), "ORG": Counts(0, 0, 2), "PER": Counts(0, 1, 1)}
-    # الموصل stands behind a preposition, and was predicted with it: the miss and the false name are in different slices.
-    assert counted(GOLD, PREDICTED, "proclitic") == {"no": Counts(2, 3, 3), "yes": Counts(0, 0, 1)}
-    # A comma is no word.
+def test_hand_computed_slices() -> None:
+    assert count(GOLD, PREDICTED, "label") == {"GPE": Counts(2, 2, 1), "ORG": Counts(0, 0, 2), "PER": Counts(0, 1, 1)}
+    # الموصل is behind a preposition and was predicted with it: the missed and the wrong name are in different slices.
+    assert count(GOLD, PREDICTED, "proclitic") == {"no": Counts(2, 3, 3), "yes": Counts(0, 0, 1)}
+    # A comma does not count as a word.
     expected = {"1": Counts(2, 1, 1), "2": Counts(0, 1, 2), "4+": Counts(0, 1, 1)}
-    assert counted(GOLD, PREDICTED, "length") == expected
-    assert counted(GOLD, PREDICTED, "position") == {"first tenth": Counts(1, 1, 1), "rest": Counts(1, 2, 3)}
-    assert counted(GOLD, PREDICTED, "document_length") == {"0-50": Counts(2, 3, 4)}
-    assert not counted(GOLD, PREDICTED, "seen")
+    assert count(GOLD, PREDICTED, "length") == expected
+    assert count(GOLD, PREDICTED, "position") == {"first tenth": Counts(1, 1, 1), "rest": Counts(1, 2, 3)}
+    assert count(GOLD, PREDICTED, "document_length") == {"0-50": Counts(2, 3, 4)}
+    assert not count(GOLD, PREDICTED, "seen")
 
 
 def test_forms_of_the_training_documents() -> None:
     slicer = Slicer(training=TRAINING)
-    # بغداد is GPE twice there, with vowel signs and with tatweel; الموصل is ORG; all others are new.
-    assert counted(GOLD, PREDICTED, "seen", slicer=slicer) == {
+    # In training بغداد is GPE twice, with vowel signs and with tatweel; الموصل is ORG; all other forms are new.
+    assert count(GOLD, PREDICTED, "seen", slicer=slicer) == {
         "same label": Counts(2, 0, 0),
         "another label": Counts(0, 0, 1),
         "unseen": Counts(0, 3, 3),
     }
-    assert counted(GOLD, PREDICTED, "frequency", slicer=slicer) == {
+    assert count(GOLD, PREDICTED, "frequency", slicer=slicer) == {
         "0": Counts(0, 3, 3),
         "1": Counts(0, 0, 1),
         "2-5": Counts(2, 0, 0),
     }
-    assert set(counted(GOLD, None, "seen", slicer=Slicer(training=[]))) == {"unseen"}
+    assert set(count(GOLD, None, "seen", slicer=Slicer(training=[]))) == {"unseen"}
 
 
 @pytest.mark.parametrize(("times", "band"), [(0, "0"), (1, "1"), (2, "2-5"), (5, "2-5"), (6, "6+"), (40, "6+")])
 def test_times_in_training(times: int, band: str) -> None:
     training = [Document(str(number), "دمشق", (Span(0, 4, "GPE"),)) for number in range(times)]
     gold = Document("a", "دمشق", (Span(0, 4, "GPE"),))
-    assert counted(gold, gold, "frequency", slicer=Slicer(training=training)) == {band: Counts(1, 0, 0)}
+    assert count(gold, gold, "frequency", slicer=Slicer(training=training)) == {band: Counts(1, 0, 0)}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_times_in_training(times: int, band: str) -> None:
     [
         ("للجيش", 1, 5, ("yes", "1")),
         ("وَلِلُبْنَان", 4, 12, ("yes", "1")),
-        ("مصراتة", 2, 6, ("no", "1")),  # Inside a word, and not behind a proclitic.
+        ("مصراتة", 2, 6, ("no", "1")),  # Inside a word, but not behind a proclitic.
         ("دمشق", 0, 4, ("no", "1")),
         ("(د ب أ)", 1, 6, ("no", "3")),
         ("حزب الله – العراق", 0, 17, ("no", "3")),
@@ -109,15 +109,15 @@ def test_times_in_training(times: int, band: str) -> None:
         ("محمد السعيد", 2, 7, ("no", "2")),
     ],
 )
-def test_where_a_name_begins_and_how_long_it_is(text: str, start: int, end: int, values: tuple[str, str]) -> None:
-    (found,) = Slicer().name_values(Document("a", text), [Span(start, end, "X")])
-    assert (found["proclitic"], found["length"]) == values
+def test_proclitic_and_length_of_a_name(text: str, start: int, end: int, values: tuple[str, str]) -> None:
+    (result,) = Slicer().name_values(Document("a", text), [Span(start, end, "X")])
+    assert (result["proclitic"], result["length"]) == values
 
 
 @pytest.mark.parametrize(("start", "expected"), [(0, "first tenth"), (9, "first tenth"), (10, "rest"), (96, "rest")])
-def test_where_in_the_text_a_name_begins(start: int, expected: str) -> None:
-    (found,) = Slicer().name_values(Document("a", "دمشق " * 20), [Span(start, start + 4, "GPE")])
-    assert found["position"] == expected
+def test_position_of_a_name_in_the_text(start: int, expected: str) -> None:
+    (result,) = Slicer().name_values(Document("a", "دمشق " * 20), [Span(start, start + 4, "GPE")])
+    assert result["position"] == expected
 
 
 @pytest.mark.parametrize(
@@ -135,16 +135,16 @@ def meta_values(
         Document(str(number), "دمشق " * 9, tuple(Span(5 * at, 5 * at + 4, "GPE") for at in range((names or [1] * 99)[number])), meta=each)
         for number, each in enumerate(meta)
     ]  # fmt: skip
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for part in score_slices(count_slices([(each, each) for each in documents], Slicer(meta=keys)), {}):
         if part.dimension not in DIMENSIONS:
-            found.setdefault(part.dimension, []).append(part.value)
-    return found
+            result.setdefault(part.dimension, []).append(part.value)
+    return result
 
 
-def test_metadata_with_few_values_are_dimensions() -> None:
+def test_metadata_keys_with_few_values_are_dimensions() -> None:
     news, sport = {"topic": "news", "url": "a", "lang": "ar"}, {"topic": "رياضة=1/2\n", "url": "b", "lang": "ar"}
-    # Values that differ everywhere tell nothing, nor does one that is everywhere.
+    # A key with a different value in every document is no dimension, and neither is one with the same value in all.
     assert meta_values(news, sport | {"url": "c"}, sport, {}) == {
         "lang": ["ar", "(none)"],
         "topic": ["رياضة=1/2\n", "news", "(none)"],
@@ -156,42 +156,42 @@ def test_metadata_with_few_values_are_dimensions() -> None:
         meta_values(news, sport, keys=["country"])
 
 
-def test_dates_are_read_by_year_in_order_of_time() -> None:
-    found = meta_values(
+def test_dates_are_grouped_by_year_in_order() -> None:
+    result = meta_values(
         {"date": "2020-01-31"}, {"date": "2016-10"}, {"date": "2020-05-01T12:00:00Z"}, {}, names=[1, 1, 5, 1]
     )
-    assert found == {"date": ["2016", "2020", "(none)"]}
+    assert result == {"date": ["2016", "2020", "(none)"]}
     mixed = meta_values({"date": "2020-01-31"}, {"date": "أمس"}, {"date": "2020-01-31"})
     assert mixed == {"date": ["2020-01-31", "أمس"]}
 
 
-def test_a_key_may_be_called_as_a_dimension_or_hold_an_equals_sign() -> None:
-    found = meta_values(*[{"label": "x", "a=b%3D": "1"}] * 2, {"label": "y", "a=b%3D": "2"})
-    assert found == {"a=b%3D": ["1", "2"], "meta.label": ["x", "y"]}
+def test_a_metadata_key_may_be_named_like_a_dimension_or_contain_an_equals_sign() -> None:
+    result = meta_values(*[{"label": "x", "a=b%3D": "1"}] * 2, {"label": "y", "a=b%3D": "2"})
+    assert result == {"a=b%3D": ["1", "2"], "meta.label": ["x", "y"]}
 
 
-def test_values_beyond_the_twenty_with_most_names_are_one() -> None:
+def test_values_beyond_the_twenty_most_frequent_are_merged() -> None:
     meta = [{"source": f"s{number // 2:02}"} for number in range(60)]
     names = [2 + number // 2 % 3 for number in range(60)]
     values = meta_values(*meta, names=names)["source"]
-    kept = Counter({f"s{number:02}": 2 + number % 3 for number in range(30)})
-    assert values == [*sorted(kept, key=lambda value: (-kept[value], value))[:20], "(other)"]
-    # Fifty values in sixty documents are more than a few.
+    support = Counter({f"s{number:02}": 2 + number % 3 for number in range(30)})
+    assert values == [*sorted(support, key=lambda value: (-support[value], value))[:20], "(other)"]
+    # Fifty values in sixty documents are too many.
     assert meta_values(*({"source": str(min(number, 49))} for number in range(60))) == {}
 
 
-def test_slices_come_in_a_sensible_order() -> None:
+def test_the_order_of_slices() -> None:
     meta = [{"source": "b"}, {"source": "a"}, {"source": "b"}]
     pairs = [(Document(str(n), TEXT, GOLD.spans, meta=each), None) for n, each in enumerate(meta)]
-    found = score_slices(count_slices(pairs, Slicer(training=TRAINING)), {})
-    assert list(dict.fromkeys(part.dimension for part in found)) == [*DIMENSIONS, "source"]
+    result = score_slices(count_slices(pairs, Slicer(training=TRAINING)), {})
+    assert list(dict.fromkeys(part.dimension for part in result)) == [*DIMENSIONS, "source"]
     for dimension, values in DIMENSIONS.items():
-        own = [part.value for part in found if part.dimension == dimension]
-        assert own == [value for value in values or ("GPE", "ORG", "PER") if value in own]
-    assert [part.value for part in found if part.dimension == "source"] == ["b", "a"]
+        present = [part.value for part in result if part.dimension == dimension]
+        assert present == [value for value in values or ("GPE", "ORG", "PER") if value in present]
+    assert [part.value for part in result if part.dimension == "source"] == ["b", "a"]
 
 
-def test_small_slices_are_no_findings() -> None:
+def test_small_slices_are_flagged() -> None:
     table = CountTable(
         ("a", "b"),
         ("strict", "slice:length=1", "slice:source=س=ص"),
@@ -211,9 +211,9 @@ def spans(borders: list[int]) -> st.SearchStrategy[list[Span]]:
         st.tuples(st.sampled_from(borders), st.sampled_from(["GPE", "PER", None])), unique_by=lambda cut: cut[0]
     )
     return cuts.map(
-        lambda found: [
+        lambda drawn: [
             Span(start, end, label)
-            for (start, label), (end, _) in zip(sorted(found), sorted(found)[1:], strict=False)
+            for (start, label), (end, _) in zip(sorted(drawn), sorted(drawn)[1:], strict=False)
             if label is not None
         ]
     )
@@ -223,9 +223,9 @@ BORDERS = sorted({offset for span in (*GOLD.spans, *PREDICTED.spans) for offset 
 
 
 @given(spans(BORDERS), spans(BORDERS), st.booleans())
-def test_the_slices_of_a_dimension_are_the_whole(ours: list[Span], theirs: list[Span], missing: bool) -> None:
-    gold = Document("a", TEXT, tuple(ours), meta=GOLD.meta)
-    predicted = None if missing else gold.with_spans(theirs)
+def test_the_slices_of_a_dimension_add_up(gold_spans: list[Span], spans: list[Span], missing: bool) -> None:
+    gold = Document("a", TEXT, tuple(gold_spans), meta=GOLD.meta)
+    predicted = None if missing else gold.with_spans(spans)
     table = count_slices([(gold, predicted)], Slicer(training=TRAINING, meta=["source"]))
     scores = score_documents([gold], [predicted] if predicted else [], missing_as_empty=True).strict
     by_dimension: dict[str, Counts] = {}
@@ -239,7 +239,7 @@ def test_the_slices_of_a_dimension_are_the_whole(ours: list[Span], theirs: list[
     assert labels == dict(scores.per_label)
 
 
-def test_documents_are_counted_one_by_one() -> None:
+def test_every_document_is_counted_separately() -> None:
     other = Document("b", "دمشق", (Span(0, 4, "GPE"),))
     table = count_slices([(GOLD, PREDICTED), (other, None)], Slicer())
     assert table.documents == ("a", "b")
