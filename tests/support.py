@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from musamma.data.document import Document, Span
+
+if TYPE_CHECKING:
+    from musamma.models.calibration import Calibration
+    from musamma.models.classifier import TokenClassifier
 
 
 def span(text: str, surface: str, label: str = "LOC", *, after: int = 0, score: float | None = None) -> Span:
@@ -56,6 +60,8 @@ def write_random_checkpoint(
     seed: int = 5,
     head_std: float | None = 2.0,
     proclitic_std: float | None = 2.0,
+    adjust: Callable[[TokenClassifier], None] | None = None,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write a checkpoint whose heads are drawn at random; with wide heads it finds names in any text.
 
@@ -66,6 +72,8 @@ def write_random_checkpoint(
         seed: PyTorch's seed.
         head_std: standard deviation of the weights of the tag head; ``None`` keeps their usual initial values.
         proclitic_std: the same for the head of proclitic borders.
+        adjust: changes the classifier before it is written.
+        calibration: stored with the checkpoint.
 
     Returns:
         The folder.
@@ -83,8 +91,11 @@ def write_random_checkpoint(
         torch.nn.init.normal_(classifier.backbone.classifier.weight, std=head_std)
     if proclitic_std is not None:
         torch.nn.init.normal_(classifier.proclitic_head.weight, std=proclitic_std)
+    if adjust is not None:
+        with torch.no_grad():
+            adjust(classifier)
     tokenizer = install_normalizer(load_tokenizer(str(encoder)))
-    classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16))
+    classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16), calibration=calibration)
     return folder
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import typer
 from scipy.special import softmax
 from typer.testing import CliRunner
@@ -18,12 +17,11 @@ from musamma.cli.calibrate import calibrate
 from musamma.data.arabic import proclitic_offsets
 from musamma.data.document import Document, Span, read_jsonl, write_jsonl
 from musamma.data.errors import InputError
-from musamma.data.normalization import install_normalizer
-from musamma.data.tags import TagSet
 from musamma.evaluation.reliability import measure_reliability
 from musamma.inference import Tagger
-from musamma.models.classifier import WindowOptions
-from musamma.models.loading import build_classifier, load_classifier, load_predictor, load_tokenizer
+from musamma.models.classifier import TokenClassifier, WindowOptions
+from musamma.models.loading import load_classifier, load_predictor
+from tests.support import write_random_checkpoint
 
 app = typer.Typer()
 app.command()(calibrate)
@@ -41,16 +39,17 @@ SENTENCES = [
 @pytest.fixture(scope="module")
 def made(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with random heads of large weights: it finds names of one word everywhere, with high scores."""
-    torch.manual_seed(5)
-    classifier = build_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
-    torch.nn.init.normal_(classifier.backbone.classifier.weight, std=0.7)
-    torch.nn.init.normal_(classifier.proclitic_head.weight, std=0.2)
-    with torch.no_grad():
+
+    def lower_inside_tags(classifier: TokenClassifier) -> None:
         classifier.backbone.classifier.bias[2::2] -= 60  # names of one word: each tag can be drawn independently
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
-    classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16))
-    return folder
+
+    return write_random_checkpoint(
+        tmp_path_factory.mktemp("model"),
+        wordpiece_encoder,
+        head_std=0.7,
+        proclitic_std=0.2,
+        adjust=lower_inside_tags,
+    )
 
 
 @pytest.fixture

@@ -155,7 +155,9 @@ def test_files_are_compared_without_torch(files):
         "import sys; from musamma.cli.compare import compare;"
         "compare(*sys.argv[1:], resamples=50); assert 'torch' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert rows(done.stdout)["strict"][0] == "50.00"
 

@@ -9,47 +9,28 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from musamma.cli.main import run
-from musamma.data.normalization import install_normalizer
-from musamma.data.tags import TagSet
-from musamma.models.classifier import WindowOptions
-from musamma.models.loading import build_classifier, load_tokenizer
+from tests.support import refused_command, write_random_checkpoint
 
 
 @pytest.fixture(scope="module")
 def model(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(5)
     folder = tmp_path_factory.mktemp("model")
-    tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
-    classifier = build_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC"]))
-    classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16))
-    return folder
+    return write_random_checkpoint(folder, wordpiece_encoder, labels=["PER", "LOC"], head_std=None, proclitic_std=None)
 
 
 @pytest.fixture
 def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs the command in an empty folder: it must leave with ``status``, print nothing and say one line, the answer."""
+    """Runs the command in an empty folder; it must fail with ``status`` and one line on stderr, which is returned."""
     monkeypatch.chdir(tmp_path)
-
-    def failing(*arguments: object, status: int = 2) -> str:
-        capsys.readouterr()
-        found = run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert captured.err.startswith("musamma: ")
-        assert captured.err.endswith("\n")
-        assert len(captured.err.splitlines()) == 1, captured.err
-        assert found == status, captured.err
-        return captured.err.removeprefix("musamma: ").removesuffix("\n")
-
-    return failing
+    return partial(refused_command, capsys)
 
 
 def fed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -92,7 +73,7 @@ def test_every_verb_has_help(capsys, verb):
 def test_a_process_leaves_with_the_status(tmp_path):
     for arguments, status in ((["tag"], 2), (["predict", "--debug"], 2)):
         command = [sys.executable, "-m", "musamma.cli.main", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120)
         assert done.returncode == status, done.stderr
         assert ("Traceback" in done.stderr) == ("--debug" in arguments)
         lines = done.stderr.splitlines()
@@ -331,7 +312,7 @@ def test_a_wrong_input_is_told_of_before_the_model_is_looked_for(fails):
         "import sys; from musamma.cli.main import run; status = run(['predict', 'none.txt', '-m', 'x']);"
         "sys.exit(3 if 'torch' in sys.modules else status)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 2
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=120).returncode == 2
 
 
 # Where it is to be written.

@@ -195,7 +195,11 @@ def test_scoring_files_loads_no_torch(files):
         "evaluate(sys.argv[1], predictions=[sys.argv[2]], intervals=True, resamples=50); assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(gold), str(predicted)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(gold), str(predicted)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert rows(done.stdout)["LOC"][-3:] == ["1", "1", "2"]

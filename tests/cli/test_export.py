@@ -13,14 +13,13 @@ from transformers import AutoConfig
 from musamma.cli.main import run
 from musamma.data.corpora import load_khabar
 from musamma.data.document import Document, Span, write_jsonl
-from musamma.data.normalization import install_normalizer
-from musamma.data.tags import TagSet
 from musamma.inference import Tagger
 from musamma.models.calibration import Calibration
-from musamma.models.classifier import WindowOptions
+from musamma.models.classifier import TokenClassifier
 from musamma.models.export import graph as export_module
-from musamma.models.loading import build_classifier, load_classifier, load_tokenizer
+from musamma.models.loading import load_classifier
 from musamma.models.optional_packages import disable_telemetry
+from tests.support import write_random_checkpoint
 
 disable_telemetry()
 pytest.importorskip("openvino")
@@ -29,18 +28,15 @@ pytest.importorskip("openvino")
 @pytest.fixture(scope="module")
 def checkpoint(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated checkpoint with a card that finds names in anything, and in which attention matters."""
-    torch.manual_seed(5)
-    classifier = build_classifier(str(wordpiece_encoder), TagSet.from_labels(["PER", "LOC", "ORG"]))
-    torch.nn.init.normal_(classifier.backbone.classifier.weight, std=2)
-    torch.nn.init.normal_(classifier.proclitic_head.weight, std=2)
-    with torch.no_grad():
+
+    def raise_attention(classifier: TokenClassifier) -> None:
         for layer in classifier.backbone.bert.encoder.layer:
             layer.attention.self.value.weight *= 10
             layer.attention.output.dense.weight *= 10
+
     folder = tmp_path_factory.mktemp("models") / "small"
-    tokenizer = install_normalizer(load_tokenizer(str(wordpiece_encoder)))
     calibration = Calibration(tag_temperature=1.5)
-    classifier.save_pretrained(folder, tokenizer, WindowOptions(max_length=64, overlap=16), calibration=calibration)
+    write_random_checkpoint(folder, wordpiece_encoder, adjust=raise_attention, calibration=calibration)
     card = "---\nlibrary_name: transformers\n---\n\n# small\n\nA card.\n\n## Data\n\nSome.\n"
     (folder / "README.md").write_text(card, encoding="utf-8")
     return folder
