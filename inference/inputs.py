@@ -185,8 +185,10 @@ def read_extra_columns(inputs: Inputs) -> pa.Schema | None:
     try:
         with open_input(file.path, max_bytes=MAX_BYTES) as stream:
             schema = read_schema(stream)
-    except (*read_errors(), csv.Error):
+    except csv.Error:
         return None  # Reading the file later reports the error.
+    except read_errors():
+        return None
     used = _find_columns(schema.names, inputs, where=str(file.path))
     import pyarrow as pa
 

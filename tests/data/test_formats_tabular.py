@@ -1,4 +1,4 @@
-"""CSV, Parquet and datasets: spans or tags in columns, and rows that are wrong."""
+"""CSV, Parquet and datasets: columns of spans or tags, and wrong rows."""
 
 import datasets
 import pyarrow as pa
@@ -22,7 +22,7 @@ def names(document):
     return [(document.surface(span), span.label) for span in document.spans]
 
 
-def test_csv_by_hand(tmp_path):
+def test_csv_written_by_hand(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text('\ufeffid,text,spans,source\n,"قال\nفي بغداد","[[7, 12, ""LOC""]]",AFP\nb,نص,,\n', "utf-8")
     first, second = read_documents(path)
@@ -30,7 +30,7 @@ def test_csv_by_hand(tmp_path):
     assert (second.id, second.spans, second.meta) == ("b", (), {})
 
 
-def test_a_cell_may_be_longer_than_the_csv_modules_default(tmp_path):
+def test_a_cell_may_be_longer_than_the_default_limit_of_csv(tmp_path):
     long = Document("a", "بغداد " * 40_000, (Span(0, 5, "LOC"),))
     write_documents([long], tmp_path / "t.csv")
     assert list(read_documents(tmp_path / "t.csv")) == [long]
@@ -61,7 +61,7 @@ def test_csv_errors_name_file_and_line(tmp_path, content, message):
         list(read_documents(path))
 
 
-def test_parquet_with_tags_of_names(tmp_path):
+def test_parquet_with_tags(tmp_path):
     tags = [[NAMES[tag] for tag in row] for row in TAGGED["ner_tags"]]
     pq.write_table(pa.table({"tokens": TAGGED["tokens"], "ner_tags": tags}), tmp_path / "t.parquet")
     first, second = read_documents(tmp_path / "t.parquet")
@@ -100,7 +100,7 @@ def test_dataset_with_label_numbers(folder):
 
 
 def test_a_label_number_without_name_is_an_error(tmp_path):
-    # Test splits of the hub hold -1 where the labels are withheld.
+    # Test splits on the hub hold -1 where labels are withheld.
     features = datasets.Features(
         {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(datasets.ClassLabel(names=NAMES))}
     )

@@ -1,4 +1,4 @@
-"""Lines of plain, packed and document files."""
+"""Lines of plain, compressed and document files."""
 
 import gzip
 import json
@@ -20,20 +20,20 @@ def zstd(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("name", "pack"), [("a.txt", bytes), ("a.txt.gz", gzip.compress), ("a.txt.zst", zstd)])
-def test_packed_and_plain_files_read_alike(tmp_path, name, pack):
+def test_compressed_files_are_read_like_plain_ones(tmp_path, name, pack):
     (tmp_path / name).write_bytes(pack(b"\xef\xbb\xbf" + TEXT.encode()))
     assert list(read_lines([tmp_path / name])) == LINES
     assert list(read_lines([tmp_path / name, tmp_path / name])) == LINES * 2
 
 
-def test_documents_give_their_texts(tmp_path):
+def test_lines_of_documents_are_those_of_their_texts(tmp_path):
     records = [{"id": str(i), "text": text, "spans": []} for i, text in enumerate(["أ\nب", "ج"])]
     (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     assert list(read_lines([tmp_path / "d.jsonl"])) == ["أ", "ب", "ج"]
 
 
 @given(st.integers(0, 60), st.integers(1, 9), st.none() | st.integers(1, 9))
-def test_a_sample_is_every_so_many_lines_up_to_the_limit(tmp_path_factory, total, every, limit):
+def test_a_sample_takes_every_nth_line_up_to_the_limit(tmp_path_factory, total, every, limit):
     file = tmp_path_factory.mktemp("lines") / "a.txt"
     file.write_text("".join(f"سطر {i}\n" for i in range(total)), encoding="utf-8")
     expected = [f"سطر {i}" for i in range(0, total, every)][:limit]
@@ -48,14 +48,14 @@ def test_a_sample_is_every_so_many_lines_up_to_the_limit(tmp_path_factory, total
         ("not.gz", b"plain text", "not.gz: cannot be read: "),
     ],
 )
-def test_a_broken_file_is_named(tmp_path, name, content, message):
+def test_the_error_names_a_damaged_file(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as error:
         list(read_lines([tmp_path / name]))
     assert message in str(error.value)
 
 
-def test_a_missing_file_and_a_wrong_number(tmp_path):
+def test_a_missing_file_and_a_number_out_of_range(tmp_path):
     with pytest.raises(InputError, match=r"none\.txt: no such file"):
         list(read_lines([tmp_path / "none.txt"]))
     with pytest.raises(InputError, match="every 0, limit None; expected numbers from 1"):

@@ -1,4 +1,4 @@
-"""What can be tagged."""
+"""Input of tagging: text files, JSON lines, tables, folders, patterns and standard input."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ from musamma.data.errors import InputError
 from musamma.inference import inputs
 from musamma.inference.inputs import Inputs, Record, count_input_bytes, read_extra_columns, read_inputs
 
-#: Line ends of both kinds, vowel signs, bidi controls, an emoji beyond the basic plane, a mark in the middle.
+#: Both kinds of line ends, vowel signs, bidi controls, an emoji outside the Basic Multilingual Plane, a byte order mark inside.
 TEXT = "\r\n قَالَ مُحَمَّدٌ\r\nفي \u202bبيروت\u202c 😀\u200f \ufeffنعم\n\n"
-MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def everything(*inputs: object, **options: Any) -> list[Record]:
+def read_all(*inputs: object, **options: Any) -> list[Record]:
     return list(read_inputs(Inputs(names=tuple(map(str, inputs)), **options)))
 
 
 def documents(*inputs: object, **options: Any) -> list[Document]:
-    found = []
-    for record in everything(*inputs, **options):
+    result = []
+    for record in read_all(*inputs, **options):
         if record.error is not None:
             raise record.error
         assert record.document is not None
-        found.append(record.document)
-    return found
+        result.append(record.document)
+    return result
 
 
 def read(*inputs: object, **options: Any) -> list[tuple[str, str]]:
     return [(document.id, document.text) for document in documents(*inputs, **options)]
 
 
-def fed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+def feed_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
 
 
-@pytest.mark.parametrize("mark", [b"", MARK])
-def test_a_text_file_is_one_document_with_its_characters_as_they_are(tmp_path, mark):
+@pytest.mark.parametrize("mark", [b"", BYTE_ORDER_MARK])
+def test_a_text_file_is_one_document_with_its_characters_unchanged(tmp_path, mark):
     (tmp_path / "مقال.txt").write_bytes(mark + TEXT.encode())
     assert read(tmp_path / "مقال.txt") == [("مقال", TEXT)]
 
 
 def test_json_lines_keep_ids_and_meta(tmp_path):
     lines = [{"id": "b", "text": TEXT, "meta": {"n": 1}}, {"id": "a", "text": ""}]
-    (tmp_path / "d.JSONL").write_bytes(MARK + "\n\n".join(json.dumps(line) for line in lines).encode())
+    (tmp_path / "d.JSONL").write_bytes(BYTE_ORDER_MARK + "\n\n".join(json.dumps(line) for line in lines).encode())
     assert [(d.id, d.text, d.meta) for d in documents(tmp_path / "d.JSONL")] == [("b", TEXT, {"n": 1}), ("a", "", {})]
 
 
-def test_a_folder_is_read_to_the_bottom_in_the_order_of_its_paths(tmp_path):
+def test_a_folder_is_read_recursively_sorted_by_path(tmp_path):
     for name in ("b.txt", "a/z.txt", "a/b/y.text"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name, encoding="utf-8")
@@ -71,40 +71,40 @@ def test_a_folder_is_read_to_the_bottom_in_the_order_of_its_paths(tmp_path):
     assert read(tmp_path) == [("a/b/y", "a/b/y.text"), ("x", "نص"), ("a/z", "a/z.txt"), ("b", "b.txt")]
 
 
-@pytest.mark.parametrize("mark", [b"", MARK])
+@pytest.mark.parametrize("mark", [b"", BYTE_ORDER_MARK])
 def test_standard_input_is_one_text(monkeypatch, mark):
-    fed(monkeypatch, mark + TEXT.encode())
+    feed_stdin(monkeypatch, mark + TEXT.encode())
     assert read("-") == [("stdin", TEXT)]
 
 
-def test_standard_input_is_json_lines_where_it_begins_so(monkeypatch):
+def test_standard_input_is_json_lines_if_it_begins_with_a_brace(monkeypatch):
     lines = ['{"text": "بغداد"}', "", '{"id": "ب", "text": "دمشق"}']
-    fed(monkeypatch, MARK + b"\n  " + "\n".join(lines).encode())
+    feed_stdin(monkeypatch, BYTE_ORDER_MARK + b"\n  " + "\n".join(lines).encode())
     assert read("-") == [("stdin-2", "بغداد"), ("ب", "دمشق")]
 
 
 def test_standard_input_is_read_as_it_comes(monkeypatch):
-    """The first documents are out before the last line is looked at."""
-    fed(monkeypatch, b'{"text": "a"}\n{"text": "b"}\n{"te')
-    found = read_inputs(Inputs(names=("-",)))
-    assert [next(found).document.text, next(found).document.text] == ["a", "b"]
-    assert str(next(found).error).startswith("stdin:3: broken JSON")
+    """The first documents are yielded before the last line is read."""
+    feed_stdin(monkeypatch, b'{"text": "a"}\n{"text": "b"}\n{"te')
+    records = read_inputs(Inputs(names=("-",)))
+    assert [next(records).document.text, next(records).document.text] == ["a", "b"]
+    assert str(next(records).error).startswith("stdin:3: broken JSON")
 
 
-@pytest.mark.parametrize("content", [b"", b" \n\t\n", MARK, MARK + b"\r\n"])
+@pytest.mark.parametrize("content", [b"", b" \n\t\n", BYTE_ORDER_MARK, BYTE_ORDER_MARK + b"\r\n"])
 def test_standard_input_without_text_is_an_error(monkeypatch, content):
-    fed(monkeypatch, content)
+    feed_stdin(monkeypatch, content)
     with pytest.raises(InputError, match=r"^stdin: no text; expected an article, or one JSON object a line$"):
         read("-")
 
 
-def test_an_id_that_comes_twice_names_both_places(tmp_path):
+def test_the_error_of_a_repeated_id_names_both_places(tmp_path):
     for name in ("a/x.txt", "b/x.txt"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("نص", encoding="utf-8")
     with pytest.raises(InputError, match=r"b/x\.txt: id 'x' is taken by .*a/x\.txt; .*the folder that holds them"):
         read(tmp_path / "a" / "x.txt", tmp_path / "b" / "x.txt")
-    assert [name for name, _ in read(tmp_path)] == ["a/x", "b/x"]  # the remedy helps
+    assert [name for name, _ in read(tmp_path)] == ["a/x", "b/x"]  # the remedy works
 
 
 @pytest.mark.parametrize(
@@ -138,14 +138,14 @@ def test_nothing_to_tag_is_an_error(tmp_path):
         read(Path("nowhere") / "x.txt")
 
 
-# Tables, packed files, patterns.
+# Tables, compressed files, patterns.
 
 
-def packed(path: Path, content: bytes) -> Path:
-    """A file packed as its name says, in two members or frames."""
+def write_compressed(path: Path, content: bytes) -> Path:
+    """Write a file compressed as its suffix says, in two members or frames."""
     half = len(content) // 2
-    pack = gzip.compress if path.suffix == ".gz" else lambda data: pa.Codec("zstd").compress(data, asbytes=True)
-    path.write_bytes(pack(content[:half]) + pack(content[half:]))
+    compress = gzip.compress if path.suffix == ".gz" else lambda data: pa.Codec("zstd").compress(data, asbytes=True)
+    path.write_bytes(compress(content[:half]) + compress(content[half:]))
     return path
 
 
@@ -159,28 +159,28 @@ ROWS = [["no", "body", "مصدر"], ["7", 'قال "نعم"،\nفي بيروت', 
 JSON = '{"no": 7, "body": "قال \\"نعم\\"،\\nفي بيروت", "مصدر": "رويترز"}\n{"no": "8", "body": "بغداد", "مصدر": ""}\n'
 
 
-@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("in.csv", MARK + csv_bytes(ROWS)),
+        ("in.csv", BYTE_ORDER_MARK + csv_bytes(ROWS)),
         ("in.TSV", csv_bytes(ROWS, "\t")),
         ("in.jsonl", JSON.encode()),
     ],
 )
-def test_other_columns_are_kept_as_meta(tmp_path, name, content, packing):
-    path = tmp_path / (name + packing)
-    path.write_bytes(content) if not packing else packed(path, content)
+def test_other_columns_are_kept_as_meta(tmp_path, name, content, suffix):
+    path = tmp_path / (name + suffix)
+    path.write_bytes(content) if not suffix else write_compressed(path, content)
     assert documents(path, text_column="body", id_column="no") == [
         Document("7", 'قال "نعم"،\nفي بيروت', meta={"مصدر": "رويترز"}),
         Document("8", "بغداد", meta={"مصدر": ""}),
     ]
 
 
-@pytest.mark.parametrize("packing", [".gz", ".zst"])
-def test_a_packed_text_is_named_without_its_suffixes(tmp_path, packing):
-    packed(tmp_path / f"مقال.txt{packing}", TEXT.encode())
-    assert read(tmp_path / f"مقال.txt{packing}") == read(tmp_path) == [("مقال", TEXT)]
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_the_id_of_a_compressed_text_has_no_suffixes(tmp_path, suffix):
+    write_compressed(tmp_path / f"مقال.txt{suffix}", TEXT.encode())
+    assert read(tmp_path / f"مقال.txt{suffix}") == read(tmp_path) == [("مقال", TEXT)]
 
 
 def test_json_lines_with_further_keys(tmp_path):
@@ -190,7 +190,7 @@ def test_json_lines_with_further_keys(tmp_path):
         '{"text": "نص"}\n',
         encoding="utf-8",
     )
-    first, second, third = everything(tmp_path / "a.jsonl")
+    first, second, third = read_all(tmp_path / "a.jsonl")
     assert first.document == Document("3", "نص", meta={"page": 1, "date": "2024"})
     assert str(second.error) == f"{tmp_path}/a.jsonl:2: 'page' is in meta and beside it; expected one value"
     assert str(third.error).startswith(f"{tmp_path}/a.jsonl:3: id is None; expected a non-empty string")
@@ -210,7 +210,7 @@ def test_parquet_cells_of_all_kinds(tmp_path):
         }
     )
     pq.write_table(table, tmp_path / "a.parquet")
-    first, second = everything(tmp_path / "a.parquet")
+    first, second = read_all(tmp_path / "a.parquet")
     assert first.document == Document(
         "1", "بغداد", meta={"page": 4, "day": day, "price": decimal.Decimal("3.50"), "raw": b"\xff"}
     )
@@ -227,32 +227,32 @@ def test_parquet_cells_of_all_kinds(tmp_path):
     assert further.field("day").type == pa.timestamp("us")
 
 
-def test_parquet_text_that_is_not_utf8_is_one_row_only(tmp_path):
+def test_parquet_text_that_is_not_utf8_rejects_only_its_row(tmp_path):
     text = pa.array([b"\xd9\x86\xd8\xb5", b"caf\xe9", "نص".encode()], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
-    first, second, third = everything(tmp_path / "a.parquet")
+    first, second, third = read_all(tmp_path / "a.parquet")
     assert (first.document, third.document) == (Document("a-00000", "نص"), Document("a-00002", "نص"))
     assert str(second.error).startswith(f"{tmp_path}/a.parquet:2:1: byte 0xe9 is not UTF-8")
     assert second.raw == b"caf\xe9"
 
 
-def test_rows_without_ids_are_numbered_and_bad_rows_stand_alone(tmp_path):
+def test_rows_without_ids_are_numbered_and_wrong_rows_rejected_alone(tmp_path):
     content = b'text,x\n"\xd9\x86\xd8\xb5\n2",1\n\ncaf\xe9,2\n\xd8\xa8,3,4\nb"c,"d"e\n\xd9\x87,5\n'
     (tmp_path / "t.csv").write_bytes(content)
-    found = everything(tmp_path / "t.csv")
-    assert [(r.line, r.document.id if r.document else None) for r in found] == [
+    records = read_all(tmp_path / "t.csv")
+    assert [(r.line, r.document.id if r.document else None) for r in records] == [
         (2, "t-00000"),
         (5, None),
         (6, None),
         (7, None),
         (8, "t-00005"),
     ]
-    assert [str(r.error).removeprefix(f"{tmp_path}/t.csv:")[:40] for r in found if r.error] == [
+    assert [str(r.error).removeprefix(f"{tmp_path}/t.csv:")[:40] for r in records if r.error] == [
         "5: byte 0xe9 at byte 4 is not UTF-8; exp",
         "6: 3 cells; expected 2, as in the header",
         "7: broken CSV: ',' expected after '\"'; e",
     ]
-    assert [r.raw for r in found] == [
+    assert [r.raw for r in records] == [
         b'"\xd9\x86\xd8\xb5\n2",1',
         b"caf\xe9,2",
         b"\xd8\xa8,3,4",
@@ -268,13 +268,13 @@ def test_a_column_that_is_not_there(tmp_path, name):
     else:
         pq.write_table(pa.table({"نص": ["x"], "b": ["y"]}), tmp_path / name)
     with pytest.raises(InputError, match=r"columns نص, b; expected a column 'text'; name the column .* `text_column`$"):
-        everything(tmp_path / name)
+        read_all(tmp_path / name)
     with pytest.raises(InputError, match=r"no column 'c'; expected one of نص, b; correct `id_column`$"):
-        everything(tmp_path / name, text_column="نص", id_column="c")
+        read_all(tmp_path / name, text_column="نص", id_column="c")
     assert read(tmp_path / name, text_column="نص", id_column="b") == [("y", "x")]
 
 
-def test_patterns_are_sorted_and_folders_pass_over_links_upwards(tmp_path):
+def test_patterns_are_sorted_and_links_to_parent_folders_ignored(tmp_path):
     for name in ("b.txt", "a.txt", "c/d.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name, encoding="utf-8")
@@ -286,20 +286,20 @@ def test_patterns_are_sorted_and_folders_pass_over_links_upwards(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
-def test_a_file_cut_short_is_told_of_behind_what_could_be_read(tmp_path, name):
+def test_a_truncated_file_is_reported_after_its_readable_records(tmp_path, name):
     lines = b"".join(b'{"id": "%d", "text": "%s"}\n' % (n, b"%x" % n**70) for n in range(4000))
     if name == "a.parquet":
         pq.write_table(pa.table({"text": ["نص"] * 10}), tmp_path / name)
     else:
-        packed(tmp_path / name, lines)
+        write_compressed(tmp_path / name, lines)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) * 3 // 4])
     (tmp_path / "z.txt").write_text("بغداد", encoding="utf-8")
-    *found, broken, last = everything(tmp_path)
+    *records, broken, last = read_all(tmp_path)
     assert str(broken.error).startswith(f"{tmp_path}/{name}: cannot be read")
     assert str(broken.error).endswith("; copy it again")
-    assert all(record.document for record in found)
-    assert (len(found) > 1000) == (name != "a.parquet")
+    assert all(record.document for record in records)
+    assert (len(records) > 1000) == (name != "a.parquet")
     assert last.document == Document("z", "بغداد")
 
 
@@ -310,7 +310,7 @@ def test_long_lines(tmp_path, monkeypatch):
     assert [id for id, _ in read(tmp_path / "a.jsonl")] == ["long", "b"]
     monkeypatch.setattr(inputs, "MAX_BYTES", 1000)
     monkeypatch.setattr(inputs, "_REJECT_BYTES", 10)
-    first, second = everything(tmp_path / "a.jsonl")
+    first, second = read_all(tmp_path / "a.jsonl")
     assert str(first.error).startswith(f"{tmp_path}/a.jsonl:1: more than 1,000 bytes; expected shorter documents")
     assert json.loads(first.to_reject()) | {"reason": ""} == {
         "file": f"{tmp_path}/a.jsonl",
@@ -322,11 +322,11 @@ def test_long_lines(tmp_path, monkeypatch):
     assert second.document == Document("b", "نص")
 
 
-def test_what_a_writer_could_not_write_is_an_error_of_its_line(tmp_path):
+def test_meta_that_cannot_be_written_is_an_error_of_its_line(tmp_path):
     deep = '{"id": "a", "text": "نص", "meta": {"x": ' + "[" * 400 + "]" * 400 + "}}"
     (tmp_path / "a.jsonl").write_text(deep, encoding="utf-8")
-    (found,) = everything(tmp_path / "a.jsonl")
-    assert str(found.error).startswith(f"{tmp_path}/a.jsonl:1: meta cannot be written: ")
+    (record,) = read_all(tmp_path / "a.jsonl")
+    assert str(record.error).startswith(f"{tmp_path}/a.jsonl:1: meta cannot be written: ")
 
 
 GOOD = json.dumps({"id": "أ", "text": "وصل إلى بغداد\x00", "meta": {"n": 1}}, ensure_ascii=False).encode()
@@ -345,17 +345,17 @@ def test_every_line_of_any_bytes_is_accounted_for(tmp_path, lines, name):
     content = (b"text\n" if name == "f.csv" else b"") + b"\n".join(lines)
     path = tmp_path / name
     path.write_bytes(pa.Codec("zstd").compress(content, asbytes=True) if name.endswith(".zst") else content)
-    found = everything(path)
-    assert all((record.document is None) != (record.error is None) for record in found)
-    for record in found:
+    records = read_all(path)
+    assert all((record.document is None) != (record.error is None) for record in records)
+    for record in records:
         if record.error is not None:
             reject = json.loads(record.to_reject())
             kept = reject["text"].encode() if "text" in reject else base64.b64decode(reject["base64"])
             assert kept == record.raw
             assert (reject["file"], reject["reason"]) == (str(path), str(record.error))
         else:
-            record.document.text.encode()  # whatever it holds, it can be written
+            record.document.text.encode()  # any text can be written
     if name != "f.csv":
-        split = content.removeprefix(MARK).split(b"\n")
-        kept = [record.raw for record in found if record.line is not None]
+        split = content.removeprefix(BYTE_ORDER_MARK).split(b"\n")
+        kept = [record.raw for record in records if record.line is not None]
         assert [line.rstrip(b"\r") for line in split if line.strip()] == kept
