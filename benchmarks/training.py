@@ -1,12 +1,13 @@
-"""Training speed: `musamma train` against a plain Trainer loop as in transformers' run_ner example, in one run.
+"""Training speed: `musamma train` against a plain Trainer loop, as in transformers' run_ner example.
 
     python benchmarks/training.py TRAIN.jsonl [--documents N] [--epochs N] [--batch-size N] [--learning-rate R] [--plain-learning-rate R]
 
-Both fine-tune the same encoder on the same documents, with the same batch size, schedule and seed; ours with the
-settings of configs/nawah-anercorp.yaml for what the plain loop does not have (a rate for the heads, decay by layer). Decay by layer lowers the
-mean rate, so each side may be given the rate that suits it. Both are scored after
-each epoch on the last tenth by whole-word F1 (seqeval, strict IOB2). The plain loop labels first pieces of whitespace words, shuffles, and pads to the longest row of a batch; it computes in bfloat16 too where the processor does so in hardware
-(its best setting), and a few steps of its float32 default are timed beside it. Time is that of training steps, without scoring.
+Both fine-tune the same encoder on the same documents, with the same batch size, schedule and seed. Musamma uses the settings of
+configs/nawah-anercorp.yaml that the plain loop does not have (a learning rate for the heads, layer-wise decay). Layer-wise decay
+lowers the mean learning rate, so each side may be given the rate that suits it. Both are scored after each epoch on the last tenth,
+by whole-word F1 (seqeval, strict IOB2). The plain loop labels the first pieces of whitespace words, shuffles, and pads to the
+longest row of a batch. It also computes in bfloat16 if the processor supports it (its best setting); a few steps of its float32
+default are timed, too. Only training steps are timed, not scoring.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from musamma.data.tags import TagSet
 from musamma.evaluation.word_boundaries import iob2_tags
 from musamma.models.loading import load_tokenizer, resolve_model
 from musamma.models.runtimes.torch import supports_bfloat16
-from musamma.training import finetune as script
+from musamma.training import finetune as finetune_script
 from musamma.training.config import RunConfig
 from musamma.training.dataset import Corpus
 from musamma.training.trainer import SpanTrainer
@@ -49,7 +50,7 @@ from musamma.training.trainer import SpanTrainer
 
 @dataclass(eq=False)
 class Curve(TrainerCallback):
-    """Seconds of training steps and the score after each epoch."""
+    """Records the seconds of training steps and the score after each epoch."""
 
     score: object = None
     steps: int = 0
@@ -68,7 +69,7 @@ class Curve(TrainerCallback):
         self.points.append((self.seconds, self.score()))
 
     def time_to(self, target: float) -> float:
-        """Seconds until the score was reached, between epochs by straight line; infinite if it was not."""
+        """Return the seconds until a score was reached, interpolated between epochs; infinite if it was not."""
         before = (0.0, 0.0)
         for point in self.points:
             if point[1] >= target > before[1]:
@@ -89,7 +90,7 @@ def whole_word_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
 def plain_trainer(
     corpus: Corpus, options: argparse.Namespace, folder: str, *, bfloat16: bool, steps: int = -1
 ) -> Curve:
-    """The run_ner recipe."""
+    """Train with the recipe of run_ner."""
     name = resolve_model(options.encoder)
     tokenizer = load_tokenizer(name)
     ids = corpus.tags.label2id
@@ -154,8 +155,8 @@ def plain_trainer(
     return curve
 
 
-def ours(corpus: Corpus, options: argparse.Namespace, folder: str) -> Curve:
-    """The fine-tuning script, as ``musamma train`` runs it."""
+def musamma_trainer(corpus: Corpus, options: argparse.Namespace, folder: str) -> Curve:
+    """Train with the fine-tuning script, as ``musamma train`` does."""
     curve = Curve()
     gold = [words_and_tags(document)[1] for document in corpus.dev]
 
@@ -169,9 +170,9 @@ def ours(corpus: Corpus, options: argparse.Namespace, folder: str) -> Curve:
 
         def _tagged(self, documents):
             self.model.eval()
-            found = list(self._predictor.predict(document.with_spans([]) for document in documents))
+            tagged = list(self._predictor.predict(document.with_spans([]) for document in documents))
             self.model.train()
-            return found
+            return tagged
 
         def evaluate(self, *arguments, **settings):
             return {"eval_strict_f1": 0.0}  # scored by the curve
@@ -194,14 +195,14 @@ def ours(corpus: Corpus, options: argparse.Namespace, folder: str) -> Curve:
             },
         }
     )
-    script.SpanTrainer = Timed
-    script.load_corpus = lambda _: corpus
-    script.finetune(config, overwrite=True)
+    finetune_script.SpanTrainer = Timed
+    finetune_script.load_corpus = lambda _: corpus
+    finetune_script.finetune(config, overwrite=True)
     return curve
 
 
 def main() -> None:
-    """Run both and print figures and ratios."""
+    """Run both and print speeds and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train")
     parser.add_argument("--encoder", default="nawah")
@@ -211,7 +212,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
-    parser.add_argument("--plain-learning-rate", type=float, help="the plain loop's, where it is another")
+    parser.add_argument("--plain-learning-rate", type=float, help="learning rate of the plain loop, if different")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -224,12 +225,12 @@ def main() -> None:
     words = sum(len(document.text.split()) for document in train)
     half = supports_bfloat16(torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
-        mine = ours(corpus, options, str(Path(folder) / "ours"))
+        musamma = musamma_trainer(corpus, options, str(Path(folder) / "musamma"))
         plain = plain_trainer(corpus, options, str(Path(folder) / "plain"), bfloat16=half)
         default = (
             plain_trainer(corpus, options, str(Path(folder) / "default"), bfloat16=False, steps=15) if half else plain
         )
-    target = min(max(score for _, score in curve.points) for curve in (mine, plain))
+    target = min(max(score for _, score in curve.points) for curve in (musamma, plain))
 
     def rate(curve: Curve, epochs: float) -> float:
         return words * epochs / curve.seconds
@@ -240,7 +241,7 @@ def main() -> None:
     )
     for heading in ("", "words/s", "seconds an epoch", f"seconds to whole-word F1 {100 * target:.1f}", "F1 by epoch"):
         table.add_column(heading)
-    for name, curve in (("musamma train", mine), (f"plain Trainer, {'bfloat16' if half else 'float32'}", plain)):
+    for name, curve in (("musamma train", musamma), (f"plain Trainer, {'bfloat16' if half else 'float32'}", plain)):
         scores = " ".join(f"{100 * score:.1f}" for _, score in curve.points)
         table.add_row(
             name,
@@ -256,17 +257,21 @@ def main() -> None:
         )
     console = Console(width=140)
     console.print(table)
-    console.print(f"words/s, ours to the plain loop's: {rate(mine, 1) / rate(plain, 1):.2f} (bfloat16 both)")
+    console.print(
+        f"words/s, Musamma relative to the plain loop: {rate(musamma, 1) / rate(plain, 1):.2f} (both bfloat16)"
+    )
     if default is not plain:
         console.print(
-            f"words/s, ours to the plain loop's default: {rate(mine, options.epochs) / rate(default, share):.2f} (float32)"
+            f"words/s, Musamma relative to the plain loop's default (float32): "
+            f"{rate(musamma, options.epochs) / rate(default, share):.2f}"
         )
     if target > 0:
         console.print(
-            f"time to the same F1, the plain loop's to ours: {plain.time_to(target) / mine.time_to(target):.2f}"
+            f"time to the same F1, the plain loop relative to Musamma: "
+            f"{plain.time_to(target) / musamma.time_to(target):.2f}"
         )
     else:
-        console.print("time to the same F1: one of them found nothing; give more --documents or --epochs")
+        console.print("time to the same F1: one of them found no names; use more --documents or --epochs")
     lengths = np.array([len(load_tokenizer(resolve_model(options.encoder))(d.text)["input_ids"]) for d in train])
     waste = float(
         np.mean(
@@ -278,7 +283,7 @@ def main() -> None:
             ]
         )
     )
-    console.print(f"random batches of {options.batch_size} hold {waste:.2f} times the pieces that are there")
+    console.print(f"random batches of {options.batch_size}, padded, have {waste:.2f} times as many positions as pieces")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How far a model goes on a corpus that it was not trained on: PER, LOC and ORG of the last tenth of an annotated file.
+"""Scores of a model on a corpus it was not trained on: PER, LOC and ORG in the last tenth of an annotated file.
 
     python benchmarks/transfer.py MODEL [MODEL ...] --gold anercorp_exact_train.jsonl [--gold-labels MAP] [--labels khabar-to-coarse]
 
-Both sides are brought to PER/LOC/ORG/MISC, MISC is left out, and every mode of scoring is printed: ``strict`` is character-exact,
-``conlleval`` the lenient figure of the literature, ``overlap`` asks for the label and any shared character. With several models
-(seeds of one recipe) mean and standard deviation follow.
+Gold and predicted labels are mapped to PER/LOC/ORG/MISC, and MISC is dropped. All scoring modes are printed: ``strict`` is
+character-exact, ``conlleval`` is the lenient score of the literature, ``overlap`` requires the label and any shared character. For
+several models (seeds of one recipe), mean and standard deviation follow.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from musamma.inference import Tagger
 NAMES = LabelMap("PER/LOC/ORG", {"PER": "PER", "LOC": "LOC", "ORG": "ORG", "MISC": None})
 
 
-def plain(document: Document, labels: str | None) -> Document:
-    """The document with outermost names of PER, LOC and ORG only."""
+def map_labels(document: Document, labels: str | None) -> Document:
+    """Return the document with names of PER, LOC and ORG only."""
     if labels is not None:
         document = apply_labels(document, load_label_map(labels))
     return apply_labels(document.with_spans(document.spans), NAMES)
 
 
 def main() -> None:
-    """Tag, score, print."""
+    """Tag and score the documents, and print the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--gold", required=True)
-    parser.add_argument("--gold-labels", help="a label map to PER/LOC/ORG/MISC, where the gold has other labels")
+    parser.add_argument("--gold-labels", help="a label map to PER/LOC/ORG/MISC, if the gold has other labels")
     parser.add_argument("--labels", default="khabar-to-coarse", help="a label map for the model's labels")
     parser.add_argument("--share", type=float, default=0.1, help="share of the file to score, from its end")
     options = parser.parse_args()
     documents = list(read_documents(options.gold, options=ReadOptions(overlaps="longest")))
     documents = documents[len(documents) - round(options.share * len(documents)) :]
-    gold = [plain(document, options.gold_labels) for document in documents]
+    gold = [map_labels(document, options.gold_labels) for document in documents]
     console = Console(width=140)
-    every = []
+    scores_by_model = []
     for model in options.models:
         tagged = Tagger(model).tag_documents(document.with_spans(()) for document in gold)
-        scores = score_documents(gold, (plain(document, options.labels) for document in tagged))
+        scores = score_documents(gold, (map_labels(document, options.labels) for document in tagged))
         console.print(f"\n{model} on {len(gold)} documents of {options.gold}")
         print_scores(scores, console)
-        every.append(scores)
-    if len(every) > 1:
+        scores_by_model.append(scores)
+    if len(scores_by_model) > 1:
         console.print()
-        print_runs(options.models, every, spread(every), console)
+        print_runs(options.models, scores_by_model, spread(scores_by_model), console)
 
 
 if __name__ == "__main__":

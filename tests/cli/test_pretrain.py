@@ -1,4 +1,4 @@
-"""``musamma encoder pretrain`` as it is called, and how wrong input is answered."""
+"""``musamma encoder pretrain``: its calls, its output, and its error messages."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TEXT = "\n".join(f"وصل محمد السعيد إلى بيروت وبالقاه
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wordpiece_encoder: Path):
-    """Writes ``run.yaml`` into an empty current folder, with ``news.txt`` beside it; keys given are changed."""
+    """Writes ``run.yaml``, with changed keys, and ``news.txt`` into an empty current folder."""
     monkeypatch.chdir(tmp_path)
     Path("news.txt").write_text(TEXT, encoding="utf-8")
 
-    def written(**changes: Any) -> str:
+    def write(**changes: Any) -> str:
         content = {
             "encoder": str(wordpiece_encoder),
             "text": "news.txt",
@@ -38,16 +38,16 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wordpiece_encoder: P
         Path("run.yaml").write_text(yaml.safe_dump(content | changes), encoding="utf-8")
         return "run.yaml"
 
-    return written
+    return write
 
 
 @pytest.fixture
 def fails(recipe, refused):
-    """Runs the command, which must be refused."""
+    """Runs the command, which must fail."""
     return partial(refused, "encoder", "pretrain")
 
 
-def test_a_run_prints_what_it_measured(recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_prints_its_metrics(recipe, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["encoder", "pretrain", recipe(), "--set", "trainer.max_steps=1"]) == 0
     printed = capsys.readouterr().out
     record = json.loads(Path("out/pretraining.json").read_text(encoding="utf-8"))
@@ -65,8 +65,8 @@ def test_prepare_only_writes_the_text(recipe, capsys: pytest.CaptureFixture[str]
     assert run(["encoder", "pretrain", recipe(), "--overwrite"]) == 0
 
 
-def test_all_mistakes_of_a_configuration_are_named_at_once(fails, recipe) -> None:
-    found = fails(
+def test_all_mistakes_in_a_configuration_are_reported_at_once(fails, recipe) -> None:
+    message = fails(
         recipe(
             encodr="nawah",
             mask_share=1.5,
@@ -88,7 +88,7 @@ def test_all_mistakes_of_a_configuration_are_named_at_once(fails, recipe) -> Non
         "'seed' is set by the run, use 'seed'",
         "'num_train_epochs' is 'many'",
     ):
-        assert mistake in found
+        assert mistake in message
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_all_mistakes_of_a_configuration_are_named_at_once(fails, recipe) -> Non
         ({"objective": "rtd", "generator_layers": 3}, "generator_layers 3 of a BertModel with 2 layers"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line(
+def test_unusable_input_is_reported_in_one_line(
     fails, recipe, changes: dict[str, Any], message: str, wordpiece_encoder: Path
 ) -> None:
     file = recipe(**changes)
@@ -120,12 +120,12 @@ def test_what_cannot_be_used_is_told_in_one_line(
     assert not list(Path("out").glob("text*"))
 
 
-def test_a_recipe_of_the_other_command_is_told_apart(refused) -> None:
+def test_a_recipe_of_the_other_command_is_recognised(refused) -> None:
     assert "a configuration of `musamma encoder pretrain`" in refused("train", "nawah-pretrain")
     assert "a configuration of `musamma train`" in refused("encoder", "pretrain", "quickstart")
 
 
-def test_an_output_folder_with_something_else_is_left_alone(fails, recipe) -> None:
+def test_an_output_folder_with_other_files_is_not_touched(fails, recipe) -> None:
     file = recipe()
     Path("out").mkdir()
     Path("out/notes.txt").write_text("mine", encoding="utf-8")
@@ -134,13 +134,15 @@ def test_an_output_folder_with_something_else_is_left_alone(fails, recipe) -> No
     assert [path.name for path in Path("out").iterdir()] == ["notes.txt"]
 
 
-def test_an_earlier_run_is_left_alone(fails, recipe) -> None:
+def test_an_earlier_run_is_not_touched(fails, recipe) -> None:
     assert run(["encoder", "pretrain", recipe()]) == 0
     assert "continue it with --resume, replace it with --overwrite" in fails(recipe())
     assert "other settings for seed" in fails(recipe(seed=2), "--resume")
 
 
-def test_an_encoder_that_cannot_be_packed_is_told_the_way_out(fails, recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_that_cannot_read_packed_rows_is_refused_with_a_remedy(
+    fails, recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         "musamma.training.pretraining.packing.packed_positions", lambda documents, offset: documents * 0
     )
@@ -148,7 +150,7 @@ def test_an_encoder_that_cannot_be_packed_is_told_the_way_out(fails, recipe, mon
 
 
 @pytest.mark.parametrize("name", ["nawah-pretrain", "nawah-pretrain-rtd"])
-def test_recipes_load_and_their_commands_too(name: str) -> None:
+def test_recipes_and_the_commands_in_their_headers_load(name: str) -> None:
     config = load_pretrain_config(name)
     assert config.output == f"runs/{name}"
     header = (ROOT / f"configs/{name}.yaml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``musamma train`` and ``quickstart`` as they are called: what a run leaves, and how wrong ones are answered."""
+"""``musamma train`` and ``musamma quickstart``: their calls, their output, and their error messages."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ GOOD = [document(number, (4, 15, "PER"), (20, 25, "LOC"), (27, 32, "LOC")) for n
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wordpiece_encoder: Path):
-    """Writes ``run.yaml`` into an empty current folder, with ``good.jsonl`` beside it; keys given are changed."""
+    """Writes ``run.yaml``, with changed keys, and ``good.jsonl`` into an empty current folder."""
     monkeypatch.chdir(tmp_path)
     Path("good.jsonl").write_text("\n".join(GOOD), encoding="utf-8")
 
-    def written(**changes: Any) -> str:
+    def write(**changes: Any) -> str:
         content = {
             "encoder": str(wordpiece_encoder),
             "data": {"train": "good.jsonl"},
@@ -44,20 +44,20 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wordpiece_encoder: P
         Path("run.yaml").write_text(yaml.safe_dump(content | changes), encoding="utf-8")
         return "run.yaml"
 
-    return written
+    return write
 
 
 @pytest.fixture
 def fails(recipe, refused):
-    """Runs ``musamma train``, which must be refused."""
+    """Runs ``musamma train``, which must fail."""
     return partial(refused, "train")
 
 
 # The configuration.
 
 
-def test_all_mistakes_of_a_configuration_are_named_at_once(fails, recipe):
-    found = fails(
+def test_all_mistakes_in_a_configuration_are_reported_at_once(fails, recipe):
+    message = fails(
         recipe(
             encodr="nawah",
             seeds=[1, 1],
@@ -75,12 +75,12 @@ def test_all_mistakes_of_a_configuration_are_named_at_once(fails, recipe):
         "unknown key 'learning_rat'",
         "'output_dir' is set by the run, use 'output'",
     ):
-        assert mistake in found
-    assert found.startswith("run.yaml: ")
-    assert "num_train_epochs" not in found
+        assert mistake in message
+    assert message.startswith("run.yaml: ")
+    assert "num_train_epochs" not in message
 
 
-def test_a_configuration_that_cannot_be_read(fails):
+def test_an_unreadable_configuration(fails):
     assert fails("nowhere.yaml").startswith("nowhere.yaml: No such file or directory; expected a YAML file, or one of ")
     assert "quickstart" in fails("nowhere.yaml")
     Path("broken.yaml").write_text("encoder: [nawah\ndata: x", encoding="utf-8")
@@ -95,7 +95,7 @@ def test_a_configuration_that_cannot_be_read(fails):
     assert fails("folder").startswith("folder: Is a directory")
 
 
-def test_changes_that_cannot_be_made(fails, recipe):
+def test_invalid_changes(fails, recipe):
     config = recipe()
     assert fails(config, "--set", "seeds").startswith("--set 'seeds'; expected key.key=value")
     assert fails(config, "--set", "=1").startswith("--set '=1'; expected key.key=value")
@@ -103,25 +103,25 @@ def test_changes_that_cannot_be_made(fails, recipe):
     assert fails(config, "--set", "seeds=[1").startswith("--set 'seeds=[1': the value is not YAML")
     assert "nothing: unknown key" in fails(config, "--set", "nothing.here=1")
     assert "unknown key 'learning_rat'" in fails(config, "--set", "trainer.learning_rat=1")
-    found = fails(config, "--set", "seeds=x", "--set", "encoding.overlap=-1")
-    assert "seeds: Input should be a valid list" in found
-    assert "encoding.overlap: Input should be greater than or equal to 0" in found
+    message = fails(config, "--set", "seeds=x", "--set", "encoding.overlap=-1")
+    assert "seeds: Input should be a valid list" in message
+    assert "encoding.overlap: Input should be greater than or equal to 0" in message
     assert not Path("out").exists()
 
 
-def test_arguments_that_transformers_refuses(fails, recipe):
-    found = fails(recipe(trainer={"lr_scheduler_type": "steep"}))
-    assert found.startswith("trainer: steep is not a valid SchedulerType")
+def test_arguments_that_transformers_rejects(fails, recipe):
+    message = fails(recipe(trainer={"lr_scheduler_type": "steep"}))
+    assert message.startswith("trainer: steep is not a valid SchedulerType")
 
 
-def test_arguments_are_read_as_the_types_that_transformers_wants(fails, recipe):
-    """YAML takes 1e-4 for text and no for false."""
+def test_arguments_are_converted_to_the_types_of_transformers(fails, recipe):
+    """YAML reads 1e-4 as a string and no as false."""
     trainer = load_config(recipe(), changes=["trainer.learning_rate=1e-4", "trainer.warmup_steps=100"]).trainer
     assert trainer == {"num_train_epochs": 1, "learning_rate": 1e-4, "warmup_steps": 100}
     assert [type(value) for value in trainer.values()] == [int, float, int]
-    found = fails("run.yaml", "--set", "trainer.learning_rate=fast", "--set", "trainer.save_strategy=no")
-    assert "'learning_rate' is 'fast': Input should be a valid number" in found
-    assert "'save_strategy' is False: Input should be 'no', 'steps', 'epoch' or 'best'" in found
+    message = fails("run.yaml", "--set", "trainer.learning_rate=fast", "--set", "trainer.save_strategy=no")
+    assert "'learning_rate' is 'fast': Input should be a valid number" in message
+    assert "'save_strategy' is False: Input should be 'no', 'steps', 'epoch' or 'best'" in message
 
 
 # The data.
@@ -142,12 +142,12 @@ def test_arguments_are_read_as_the_types_that_transformers_wants(fails, recipe):
         ),
     ],
 )
-def test_spans_that_cannot_be(fails, recipe, span, message):
+def test_invalid_spans(fails, recipe, span, message):
     Path("bad.jsonl").write_text("\n".join([*GOOD[:2], document(2, (4, 15, "PER"), span)]), encoding="utf-8")
     assert fails(recipe(data={"train": "bad.jsonl"})).startswith(message)
 
 
-def test_files_that_cannot_be_read(fails, recipe):
+def test_unreadable_files(fails, recipe):
     Path("broken.jsonl").write_text("\n".join([*GOOD[:6], GOOD[6][:-20], GOOD[7]]), encoding="utf-8")
     Path("latin.jsonl").write_bytes("\n".join(GOOD[:2]).encode() + b'\n{"id": "caf\xe9", "text": ""}')
     Path("empty.jsonl").write_text("", encoding="utf-8")
@@ -168,19 +168,21 @@ def test_files_that_cannot_be_read(fails, recipe):
 
 
 def test_labels_outside_the_schema(fails, recipe):
-    found = fails(recipe(labels=["PER", "ORG"]))
-    assert found.startswith(
+    message = fails(recipe(labels=["PER", "ORG"]))
+    assert message.startswith(
         "document 'd0': label 'LOC' of [20, 25) LOC 'بيروت'; expected one of PER, ORG; add it to 'labels'"
     )
     Path("test.jsonl").write_text(document(90, (4, 15, "ARTIST")), encoding="utf-8")
-    found = fails(recipe(data={"train": "good.jsonl", "test": "test.jsonl"}), "-o", "out2")
-    assert found.startswith("document 'd90': label 'ARTIST' of [4, 15) ARTIST 'محمد السعيد'; expected one of LOC, PER")
+    message = fails(recipe(data={"train": "good.jsonl", "test": "test.jsonl"}), "-o", "out2")
+    assert message.startswith(
+        "document 'd90': label 'ARTIST' of [4, 15) ARTIST 'محمد السعيد'; expected one of LOC, PER"
+    )
 
 
 # The encoder.
 
 
-def test_encoders_that_cannot_be_used(fails, recipe, wordpiece_encoder):
+def test_unusable_encoders(fails, recipe, wordpiece_encoder):
     Path("empty").mkdir()
     for changes, message in (
         ({"encoder": "./nowhere"}, "./nowhere: no such folder; check the path"),
@@ -199,14 +201,14 @@ def test_encoders_that_cannot_be_used(fails, recipe, wordpiece_encoder):
         ),
     ):
         assert fails(recipe(**changes)).startswith(message)
-        assert list(Path("out").iterdir()) == []  # a call that is put right finds its place free
+        assert list(Path("out").iterdir()) == []  # a corrected call finds the folder empty
 
 
-def test_an_encoder_whose_positions_begin_behind_the_padding(fails, recipe, unigram_encoder):
-    """Of its 130 positions the text gets 128."""
-    found = fails(recipe(encoder=str(unigram_encoder), encoding={"max_length": 129, "overlap": 8}))
+def test_an_encoder_whose_positions_start_after_the_padding(fails, recipe, unigram_encoder):
+    """Of its 130 positions, 128 are for text."""
+    message = fails(recipe(encoder=str(unigram_encoder), encoding={"max_length": 129, "overlap": 8}))
     assert (
-        found
+        message
         == f"{unigram_encoder}: encoding.max_length 129; expected at most 128, the number of the encoder's positions"
     )
 
@@ -221,8 +223,8 @@ def test_weights_of_another_architecture(fails, recipe, wordpiece_encoder, unigr
     assert fails(recipe(encoder="mixed")).startswith("mixed: the weights lack 'bert.embeddings.LayerNorm.")
 
 
-def test_a_recogniser_with_other_labels_is_an_encoder(recipe, capsys, unigram_encoder):
-    """Its heads are drawn anew."""
+def test_a_recogniser_with_other_labels_can_be_the_encoder(recipe, capsys, unigram_encoder):
+    """It gets new heads."""
     assert run(["train", recipe(labels=["PER", "LOC", "ORG"]), "--output", "first"]) == 0
     assert run(["train", recipe(encoder="first")]) == 0
     assert capsys.readouterr().err == ""
@@ -232,7 +234,7 @@ def test_a_recogniser_with_other_labels_is_an_encoder(recipe, capsys, unigram_en
 # The output folder.
 
 
-def test_output_folders_that_are_taken(fails, recipe):
+def test_occupied_output_folders(fails, recipe):
     Path("out").mkdir()
     Path("out/thesis.txt").write_text("years of work", encoding="utf-8")
     for options in ([], ["--overwrite"], ["--resume"]):
@@ -242,7 +244,7 @@ def test_output_folders_that_are_taken(fails, recipe):
     assert "choose an --output that can be written" in fails(recipe(), "-o", "out/thesis.txt/deeper")
 
 
-def test_a_run_from_its_call_to_its_checkpoint(recipe, fails, capsys):
+def test_a_complete_run(recipe, fails, capsys):
     config = recipe()
     assert run(["train", config, "--set", "seeds=[3]"]) == 0
     captured = capsys.readouterr()
@@ -254,16 +256,16 @@ def test_a_run_from_its_call_to_its_checkpoint(recipe, fails, capsys):
     assert yaml.safe_load(Path("out/run.yaml").read_text("utf-8"))["seeds"] == [3]
 
     before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
-    found = fails(config, "--set", "seeds=[3]")
-    assert found.startswith(
+    message = fails(config, "--set", "seeds=[3]")
+    assert message.startswith(
         "out: the folder holds an earlier run; continue it with --resume, replace it with --overwrite, or"
     )
-    # What is to be overwritten is there until all else is known to be right.
+    # An earlier run is deleted only after everything else was checked.
     fails(config, "--overwrite", "--set", "encoder=./nowhere")
     fails(config, "--overwrite", "--set", "data.train=none.jsonl")
     fails(config, "--overwrite", "--set", "trainer.lr_scheduler_type=steep")
-    found = fails(config, "--set", "seeds=[3]", "--set", "proclitics=false", "--resume")
-    assert found.startswith("out/run.yaml: the run to resume has other settings for proclitics")
+    message = fails(config, "--set", "seeds=[3]", "--set", "proclitics=false", "--resume")
+    assert message.startswith("out/run.yaml: the run to resume has other settings for proclitics")
     assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
 
 
@@ -271,7 +273,7 @@ def test_a_run_from_its_call_to_its_checkpoint(recipe, fails, capsys):
 
 
 def test_quickstart_trains_scores_and_tags(recipe, capsys, wordpiece_encoder):
-    """In which every word but the last is a name, so that a few steps are enough to find some."""
+    """All words but the last are names, so a few steps are enough to find some."""
     words = TEXT.split()
     cuts = [TEXT.index(word) for word in words]
     names = [(cut, cut + len(word), "GPE") for cut, word in zip(cuts, words, strict=True)][:-1]
@@ -301,12 +303,12 @@ def test_quickstart_trains_scores_and_tags(recipe, capsys, wordpiece_encoder):
     assert "Names found in the article 'seed-mosul' of the test part" in captured.out
     rows = [line for line in captured.out.splitlines() if line.startswith("│") and " GPE " in line]
     assert len(rows) > 10
-    found, _, rest = captured.out.rpartition(" of the 60 annotated names found exactly, ")
-    exact = int(found.splitlines()[-1])
+    before, _, rest = captured.out.rpartition(" of the 60 annotated names found exactly, ")
+    exact = int(before.splitlines()[-1])
     assert exact == sum(" yes " in row for row in rows)
     assert rest.splitlines()[0] == f"{len(rows) - exact} other names found."
     assert "musamma predict FILE.txt --model [quick] --format html --output names.html" in captured.out
 
-    # Only the default folder is quickstart's own: a run elsewhere is not deleted unasked.
+    # Only in the default folder is an earlier run deleted without --overwrite.
     assert run(call) == 2
     assert "[quick]: the folder holds an earlier run" in capsys.readouterr().err
