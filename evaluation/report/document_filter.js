@@ -4,7 +4,7 @@
   const form = byId("filter"), kind = byId("kind"), label = byId("label"), search = byId("search");
   const wrong = byId("wrong"), shown = byId("shown"), none = byId("none");
 
-  // For the search alone: vowel signs and tatweel away, and one letter for each group of letters often written for each other.
+  // For the search only: remove vowel signs and tatweel, and map letters often confused in writing to one.
   const fold = (text) =>
     text
       .normalize("NFKD")
@@ -17,21 +17,21 @@
       .toLowerCase()
       .trim();
 
-  // The characters of the article: what became of the names is no part of it.
-  const written = (element) => {
+  // The text of an article, without the tags of its names.
+  const articleText = (element) => {
     const walker = document.createTreeWalker(element, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) =>
       node.nodeType === Node.ELEMENT_NODE
         ? node.classList.contains("tag") ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_SKIP
         : NodeFilter.FILTER_ACCEPT);
-    const found = [];
-    while (walker.nextNode()) found.push(walker.currentNode.data);
-    return found.join("");
+    const texts = [];
+    while (walker.nextNode()) texts.push(walker.currentNode.data);
+    return texts.join("");
   };
 
   const articles = Array.from(document.querySelectorAll("#documents > article"), (element) => ({
     element,
     errors: Number(element.dataset.errors),
-    text: fold(element.querySelector("h3").textContent + " " + written(element.querySelector(".text"))),
+    text: fold(element.querySelector("h3").textContent + " " + articleText(element.querySelector(".text"))),
     tags: Array.from(element.querySelectorAll(".tag"), (tag) => ({
       element: tag,
       kind: tag.dataset.kind,
@@ -40,7 +40,7 @@
   }));
 
   const apply = () => {
-    const wanted = fold(search.value), chosen = Boolean(kind.value || label.value);
+    const query = fold(search.value), chosen = Boolean(kind.value || label.value);
     let count = 0;
     for (const article of articles) {
       let hits = 0;
@@ -49,10 +49,10 @@
         tag.element.classList.toggle("hit", chosen && hit);
         hits += hit;
       }
-      const fits =
-        (!chosen || hits > 0) && (!wrong.checked || article.errors > 0) && (!wanted || article.text.includes(wanted));
-      article.element.hidden = !fits;
-      count += fits;
+      const matches =
+        (!chosen || hits > 0) && (!wrong.checked || article.errors > 0) && (!query || article.text.includes(query));
+      article.element.hidden = !matches;
+      count += matches;
     }
     shown.textContent = count + " of " + articles.length + " shown";
     none.hidden = count > 0;
@@ -68,7 +68,7 @@
     try {
       history.replaceState(null, "", hash ? "#" + hash : "#articles");
     } catch {
-      // A page in a frame may not change its address; the filter works without.
+      // A page in a frame must not change its address; the filter works anyway.
     }
   };
 

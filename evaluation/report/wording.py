@@ -17,8 +17,8 @@ MODE_MEANINGS = {
     "strict": "first character, last character and label are right",
     "proclitic": "the same, but for prefixed letters (و ف ب ل ك س) at the start",
     "whole_word": "label and borders are right by whole words, proclitics included",
-    "iob2_strict": "its IOB2 tags, one a word, are right, and valid as they stand",
-    "conlleval": "its IOB2 tags are right as the CoNLL shared tasks read them, valid or not",
+    "iob2_strict": "its IOB2 tags, one per word, are right and valid as they stand",
+    "conlleval": "its IOB2 tags are right by the rules of the CoNLL shared tasks, valid or not",
     "overlap": "label right, and at least one character in common",
 }
 
@@ -27,12 +27,12 @@ SCHEMA_MEANINGS = {
     "strict": "borders and label",
     "exact": "borders, whatever the label",
     "partial": "borders; half a point for an overlap",
-    "type": "label; any overlap will do",
+    "type": "label; any overlap counts",
 }
 
 #: Contents of a layer of nested names.
 LAYER_MEANINGS = {
-    "outermost": "names that stand in no other name: what the modes score",
+    "outermost": "names outside other names: the ones the modes score",
     "nested": "names inside names",
     "all": "names of every layer",
 }
@@ -54,7 +54,7 @@ DIMENSION_TITLES = {
 
 def dimension_title(dimension: str) -> tuple[str, str]:
     """Return the title and explanation of a slice dimension."""
-    return DIMENSION_TITLES.get(dimension, (dimension, "From what the documents say of themselves (meta)."))
+    return DIMENSION_TITLES.get(dimension, (dimension, "A key of the documents' meta."))
 
 
 #: Title of each kind of name pair.
@@ -74,7 +74,7 @@ KIND_MEANINGS = {
     WRONG_LABEL: "right borders, another label",
     PROCLITIC_BORDER: "right but for a proclitic at the start",
     WRONG_BORDER: "right label, other borders",
-    WRONG_LABEL_AND_BORDER: "shares characters with a name, and nothing else is right",
+    WRONG_LABEL_AND_BORDER: "shares characters with a name; borders and label are wrong",
     MISSED: "annotated, and nothing was predicted there",
     SPURIOUS: "predicted, and nothing is annotated there",
 }
