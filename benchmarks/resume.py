@@ -1,11 +1,11 @@
-"""Never losing work: kill a real run of ``musamma predict`` at random moments and compare; then feed it broken lines. No network.
+"""Kill runs of ``musamma predict`` at random moments, resume them and compare the output; then tag broken lines. No network.
 
     python benchmarks/resume.py [--kills N] [--lines N] [--documents N] [--model MODEL] [--seed N]
 
-Documents are made with a fixed seed. One run is left alone; another one is killed (SIGKILL) after a random time, gone on with by
-``--resume`` and killed again, and so on until it ends. The outputs must be the same, byte by byte. The lines are JSON documents with
-bytes changed, cut or put in at random, and lines of random bytes: those written and those rejected must be those that were read.
-Without ``--model`` a checkpoint with random heads is made of the encoder that comes with the project: it finds names anywhere.
+Documents are generated with a fixed seed. One run is left alone. Another one is killed (SIGKILL) after a random time, resumed with
+``--resume`` and killed again until it ends. Both outputs must be identical. The broken lines are JSON documents with bytes changed,
+removed or inserted at random, and lines of random bytes: every line must be either written or rejected. Without ``--model``, a
+checkpoint with random heads is made of the packaged encoder; it finds names everywhere.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _TEXT = "أعلن المتحدث باسم الأمم المتحدة أن الو�
 _WORDS = _TEXT.split()
 
 
-def documents(count: int, random_: random.Random) -> Iterator[bytes]:
-    """JSON lines of 5 to 60 words."""
+def generate_documents(count: int, random_: random.Random) -> Iterator[bytes]:
+    """Yield JSON lines with 5 to 60 words."""
     for number in range(count):
         text = " ".join(random_.choices(_WORDS, k=random_.randint(5, 60)))
         yield json.dumps({"id": f"وثيقة-{number}", "text": text}, ensure_ascii=False).encode()
 
 
-def mutated(line: bytes, random_: random.Random) -> bytes:
-    """A line with some bytes replaced, or random bytes, or the line itself; never blank, always one line."""
+def mutate(line: bytes, random_: random.Random) -> bytes:
+    """Return the line, the line with some bytes replaced, or random bytes; never blank, always one line."""
     kind = random_.randrange(4)
     if kind == 0:
         return line
@@ -47,7 +47,7 @@ def mutated(line: bytes, random_: random.Random) -> bytes:
 
 
 def make_model(folder: Path) -> str:
-    """A checkpoint of the packaged encoder whose heads are drawn at random, and wide."""
+    """Save the packaged encoder with random heads of large weights; return the folder."""
     import torch
 
     from musamma.data.tags import TagSet
@@ -62,59 +62,61 @@ def make_model(folder: Path) -> str:
     return str(folder)
 
 
-def start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    """The command in a process of its own."""
-    return subprocess.Popen([sys.executable, "-m", "musamma.cli.main", "predict", *arguments], stderr=subprocess.PIPE)
+def start_predict(options: list[str]) -> subprocess.Popen[bytes]:
+    """Start the command in its own process."""
+    return subprocess.Popen([sys.executable, "-m", "musamma", "predict", *options], stderr=subprocess.PIPE)
 
 
-def finished(arguments: list[str]) -> float:
-    """Run the command to its end; the seconds that it took."""
-    began = time.perf_counter()
-    process = start(arguments)
-    _, said = process.communicate()
+def run_predict(options: list[str]) -> float:
+    """Run the command to its end and return the seconds it took."""
+    started = time.perf_counter()
+    process = start_predict(options)
+    _, stderr = process.communicate()
     if process.returncode:
-        raise SystemExit(f"the run failed: {said.decode()}")
-    return time.perf_counter() - began
+        raise SystemExit(f"the run failed: {stderr.decode()}")
+    return time.perf_counter() - started
 
 
-def killed_runs(source: Path, whole: Path, arguments: list[str], *, kills: int, pause: Callable[[], float]) -> None:
-    """Kill and go on until so many kills have been survived, and compare each output that came to its end.
+def check_killed_runs(
+    source: Path, complete: Path, options: list[str], *, kills: int, draw_seconds: Callable[[], float]
+) -> None:
+    """Kill and resume runs, and compare each output that was completed.
 
     Args:
         source: the input.
-        whole: what a run that was left alone has made of it; the killed one writes beside it.
-        arguments: the other ones of the command.
-        kills: how often to kill.
-        pause: seconds from a start to the next kill.
+        complete: the output of an undisturbed run; the killed one writes beside it.
+        options: further options of the command.
+        kills: number of kills.
+        draw_seconds: draws the seconds from a start to the next kill.
     """
-    output = whole.with_name("killed.jsonl")
-    part = output.with_name(f"{output.name}.part")
-    done = ends = 0
-    while done < kills or not ends or part.exists():
+    output = complete.with_name("killed.jsonl")
+    unfinished = output.with_name(f"{output.name}.part")
+    killed = completed = 0
+    while killed < kills or not completed or unfinished.exists():
         output.unlink(missing_ok=True)
-        process = start([str(source), *arguments, "-o", str(output), "--resume"])
+        process = start_predict([str(source), *options, "-o", str(output), "--resume"])
         try:
-            process.wait(timeout=pause() if done < kills else None)
+            process.wait(timeout=draw_seconds() if killed < kills else None)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            done += 1
+            killed += 1
             continue
-        _, said = process.communicate()
+        _, stderr = process.communicate()
         if process.returncode:
-            raise SystemExit(f"going on failed: {said.decode()}")
-        ends += 1
-        if output.read_bytes() != whole.read_bytes():
+            raise SystemExit(f"resuming failed: {stderr.decode()}")
+        completed += 1
+        if output.read_bytes() != complete.read_bytes():
             raise SystemExit("the outputs differ")
-    print(f"{done} kills, {ends} runs that came to their end: all the same, byte by byte")
+    print(f"{killed} kills, {completed} completed runs: all outputs identical")
 
 
-def broken_lines(folder: Path, arguments: list[str], *, lines: int, random_: random.Random) -> None:
-    """Tag broken lines and count what becomes of them."""
+def check_broken_lines(folder: Path, options: list[str], *, lines: int, random_: random.Random) -> None:
+    """Tag broken lines and check that each is written or rejected."""
     source, output = folder / "broken.jsonl", folder / "broken-out.jsonl"
-    given = [mutated(line, random_) for line in documents(lines, random_)]
-    source.write_bytes(b"".join(line + b"\n" for line in given))
-    finished([str(source), *arguments, "-o", str(output), "--on-error", "skip"])
+    broken = [mutate(line, random_) for line in generate_documents(lines, random_)]
+    source.write_bytes(b"".join(line + b"\n" for line in broken))
+    run_predict([str(source), *options, "-o", str(output), "--on-error", "skip"])
     written = output.read_bytes().count(b"\n")
     rejected = {json.loads(line)["line"] for line in Path(f"{output}.rejects.jsonl").read_bytes().splitlines()}
     if written + len(rejected) != lines:
@@ -129,18 +131,20 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=5_000)
     parser.add_argument("--model")
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    random_ = random.Random(given.seed)
+    arguments = parser.parse_args()
+    random_ = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        arguments = ["-m", given.model or make_model(folder / "model"), "--device", "cpu"]
+        options = ["-m", arguments.model or make_model(folder / "model"), "--device", "cpu"]
         source = folder / "in.jsonl"
-        source.write_bytes(b"".join(line + b"\n" for line in documents(given.documents, random_)))
-        whole = folder / "whole.jsonl"
-        seconds = finished([str(source), *arguments, "-o", str(whole)])
-        print(f"undisturbed: {seconds:.1f} s, {whole.stat().st_size:,} bytes")
-        killed_runs(source, whole, arguments, kills=given.kills, pause=lambda: random_.uniform(0.2, 1.0) * seconds)
-        broken_lines(folder, arguments, lines=given.lines, random_=random_)
+        source.write_bytes(b"".join(line + b"\n" for line in generate_documents(arguments.documents, random_)))
+        complete = folder / "complete.jsonl"
+        seconds = run_predict([str(source), *options, "-o", str(complete)])
+        print(f"undisturbed: {seconds:.1f} s, {complete.stat().st_size:,} bytes")
+        check_killed_runs(
+            source, complete, options, kills=arguments.kills, draw_seconds=lambda: random_.uniform(0.2, 1.0) * seconds
+        )
+        check_broken_lines(folder, options, lines=arguments.lines, random_=random_)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from resume import killed_runs, start
+from resume import check_killed_runs, start_predict
 from rich.console import Console
 from rich.table import Table
 
@@ -111,7 +111,7 @@ def write_long(path: Path, *, megabytes: float, seed: int) -> int:
 def watched(arguments: list[str], *, documents: int, words: int) -> Run:
     """Run the command and look at its memory until it ends."""
     began = time.perf_counter()
-    process = start(arguments)
+    process = start_predict(arguments)
     seen, memory = psutil.Process(process.pid), 0
     while True:
         memory = max(memory, resident(seen))
@@ -206,12 +206,12 @@ def measure(options: argparse.Namespace, folder: Path, console: Console) -> dict
         # On average half of this is spent on tagging: all kills together come at about the length of one run.
         reach = run.loading + 2 * (run.seconds - run.loading) / options.kills
         console.print(f"{size:,} documents, killed after {run.loading / 2:.1f} to {reach:.1f} s, seed {options.seed}:")
-        killed_runs(
+        check_killed_runs(
             folder / f"in-{size}.jsonl",
             folder / f"out-{size}.jsonl",
             model,
             kills=options.kills,
-            pause=lambda: random_.uniform(run.loading / 2, reach),
+            draw_seconds=lambda: random_.uniform(run.loading / 2, reach),
         )
         report["kills"] = {"documents": size, "kills": options.kills, "seed": options.seed}
     return report

@@ -1,4 +1,4 @@
-"""What every wrong call and every broken checkpoint is answered with: one line on stderr, and its exit status."""
+"""Answers to wrong calls and broken checkpoints: one line on stderr, and an exit status."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
     return partial(refused_command, capsys)
 
 
-def fed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+def feed_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
 
 
-# The call.
+# Calls.
 
 
 def test_wrong_calls(fails):
@@ -47,9 +47,9 @@ def test_wrong_calls(fails):
     assert fails("predict", "a.txt", "--modle", "x").endswith("; see musamma predict --help")
     assert fails("predict", "a.txt") == "Missing option '--model' / '-m'; see musamma predict --help"
     assert fails("predict", "-m", "x") == "Missing argument 'INPUT...'; see musamma predict --help"
-    found = fails("predict", "a.txt", "-m", "x", "-f", "xml")
+    message = fails("predict", "a.txt", "-m", "x", "-f", "xml")
     assert (
-        found
+        message
         == "Invalid value for '--format' / '-f': 'xml' is not one of 'jsonl', 'parquet', 'conll', 'brat', 'html'; see musamma predict --help"
     )
     assert "--batch-tokens" in fails("predict", "a.txt", "-m", "x", "--batch-tokens", 0)
@@ -57,7 +57,7 @@ def test_wrong_calls(fails):
 
 
 @pytest.mark.parametrize("arguments", [[], ["encoder"]])
-def test_a_call_without_a_verb_shows_the_help(capsys, arguments):
+def test_a_call_without_a_verb_prints_the_help(capsys, arguments):
     assert run(arguments) == 2
     captured = capsys.readouterr()
     assert "Usage: musamma" in captured.out
@@ -70,7 +70,7 @@ def test_every_verb_has_help(capsys, verb):
     assert f"Usage: musamma {verb}" in capsys.readouterr().out
 
 
-def test_a_process_leaves_with_the_status(tmp_path):
+def test_a_process_exits_with_the_status(tmp_path):
     for arguments, status in ((["tag"], 2), (["predict", "--debug"], 2)):
         command = [sys.executable, "-m", "musamma.cli.main", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120)
@@ -81,7 +81,7 @@ def test_a_process_leaves_with_the_status(tmp_path):
         assert (len(lines) == 1) == ("--debug" not in arguments)
 
 
-# The command itself.
+# The command.
 
 
 def test_a_missed_threshold_is_status_1(fails):
@@ -91,7 +91,7 @@ def test_a_missed_threshold_is_status_1(fails):
     assert not Path("out.conll").exists()
 
 
-def test_an_unforeseen_error_is_status_1_and_shows_its_traceback_on_demand(fails, monkeypatch, capsys):
+def test_an_unexpected_error_is_status_1_and_shows_its_traceback_on_request(fails, monkeypatch, capsys):
     def broken(inputs):
         raise RuntimeError("first line\nsecond line")
 
@@ -105,7 +105,7 @@ def test_an_unforeseen_error_is_status_1_and_shows_its_traceback_on_demand(fails
 
 
 class Interrupting(io.RawIOBase):
-    """An input at which Ctrl-C is pressed after the first line."""
+    """An input during which Ctrl-C is pressed after the first line."""
 
     def __init__(self) -> None:
         self.lines = [b'{"text": "\xd9\x86\xd8\xb5"}\n']
@@ -121,13 +121,13 @@ class Interrupting(io.RawIOBase):
         return len(line)
 
 
-def test_an_interrupted_command_leaves_no_half_file(fails, monkeypatch, model):
+def test_an_interrupted_command_leaves_no_incomplete_file(fails, monkeypatch, model):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Interrupting())))
     assert fails("predict", "-", "-m", model, "-o", "out.jsonl", status=130) == "interrupted"
     assert list(Path().iterdir()) == []
 
 
-def test_an_interrupted_training_says_how_to_go_on(fails, monkeypatch):
+def test_an_interrupted_training_says_how_to_continue(fails, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
@@ -135,7 +135,7 @@ def test_an_interrupted_training_says_how_to_go_on(fails, monkeypatch):
     assert fails("train", "quickstart", status=130) == "interrupted; --resume continues from the last epoch"
 
 
-# Models. What is changed in a folder, and what the answer says.
+# Models: a change to a folder, and the answer.
 
 
 def without(*files: str) -> Callable[[Path], None]:
@@ -155,7 +155,7 @@ def configured(**changes: Any) -> Callable[[Path], None]:
 
 
 def unlabelled(folder: Path) -> None:
-    """A classifier of two unnamed classes, whole and loadable."""
+    """A complete, loadable classifier of two unnamed classes."""
     names = {0: "LABEL_0", 1: "LABEL_1"}
     configured(id2label=names, label2id={name: index for index, name in names.items()})(folder)
     weights = load_file(folder / "model.safetensors")
@@ -196,18 +196,18 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_checkpoint(fails, model, name):
-    change, message = BROKEN[name]
+    change, expected = BROKEN[name]
     shutil.copytree(model, "model")
     change(Path("model"))
     Path("a.txt").write_text("وصل إلى بغداد", encoding="utf-8")
-    found = fails("predict", "a.txt", "-m", "model", "-o", "out.jsonl")
-    assert found.startswith(("model: ", "model/proclitic_head.safetensors: "))
-    assert message in found
+    message = fails("predict", "a.txt", "-m", "model", "-o", "out.jsonl")
+    assert message.startswith(("model: ", "model/proclitic_head.safetensors: "))
+    assert expected in message
     assert not Path("out.jsonl").exists()
     assert not Path("out.jsonl.part").exists()
 
 
-def test_a_model_that_is_not_there(fails):
+def test_a_missing_model(fails):
     Path("a.txt").write_text("وصل إلى بغداد", encoding="utf-8")
     Path("empty").mkdir()
     call = "predict", "a.txt", "-m"
@@ -217,20 +217,20 @@ def test_a_model_that_is_not_there(fails):
     )
     assert fails(*call, "empty").startswith("empty: the folder is empty; expected a folder with config.json")
     assert fails(*call, "a.txt").startswith("a.txt: a file; expected a folder with config.json")
-    found = fails(*call, "owner/name")
-    assert found.startswith(
+    message = fails(*call, "owner/name")
+    assert message.startswith(
         "owner/name: no folder of that name, and the Hugging Face hub cannot be reached (HF_HUB_OFFLINE is"
     )
 
 
-def test_a_device_that_is_not_there(fails, model):
+def test_a_missing_device(fails, model):
     Path("a.txt").write_text("وصل إلى بغداد", encoding="utf-8")
     for device in ("gpu", "cuda:99"):
-        found = fails("predict", "a.txt", "-m", model, "--device", device)
-        assert found.startswith(f"device '{device}'; expected an available device, such as cpu")
+        message = fails("predict", "a.txt", "-m", model, "--device", device)
+        assert message.startswith(f"device '{device}'; expected an available device, such as cpu")
 
 
-# What is to be tagged.
+# Inputs.
 
 
 def lines(*records: object) -> str:
@@ -284,11 +284,11 @@ def test_inputs_that_cannot_be_tagged(fails, model, monkeypatch):
     assert fails(*call, "empty.txt", "empty.txt").startswith(
         "empty.txt: id 'empty' is taken by empty.txt; expected unique"
     )
-    fed(monkeypatch, b"")
+    feed_stdin(monkeypatch, b"")
     assert fails(*call, "-") == "stdin: no text; expected an article, or one JSON object a line"
 
 
-def test_a_file_that_ends_a_run_is_closed_with_it(fails, model, monkeypatch):
+def test_a_file_that_ends_a_run_is_closed(fails, model, monkeypatch):
     Path("latin.txt").write_bytes(b"caf\xe9")
     files = []
 
@@ -298,7 +298,7 @@ def test_a_file_that_ends_a_run_is_closed_with_it(fails, model, monkeypatch):
 
     path_open = Path.open
     monkeypatch.setattr(Path, "open", opened)
-    gc.disable()  # An error's traceback is a cycle: whether and in what order it goes, and a file with it, is chance.
+    gc.disable()  # Tracebacks are reference cycles; the file must be closed without the garbage collector.
     try:
         fails("predict", "latin.txt", "-m", model)
         assert [file.closed for file in files if file.name == "latin.txt"] == [True]
@@ -306,7 +306,7 @@ def test_a_file_that_ends_a_run_is_closed_with_it(fails, model, monkeypatch):
         gc.enable()
 
 
-def test_a_wrong_input_is_told_of_before_the_model_is_looked_for(fails):
+def test_a_wrong_input_is_reported_before_the_model_is_loaded(fails):
     assert fails("predict", "none.txt", "-m", "./nowhere").startswith("none.txt: ")
     code = (
         "import sys; from musamma.cli.main import run; status = run(['predict', 'none.txt', '-m', 'x']);"
@@ -315,7 +315,7 @@ def test_a_wrong_input_is_told_of_before_the_model_is_looked_for(fails):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=120).returncode == 2
 
 
-# Where it is to be written.
+# Outputs.
 
 
 def test_outputs_that_cannot_be_written(fails, model):
@@ -332,20 +332,20 @@ def test_outputs_that_cannot_be_written(fails, model):
     assert sorted(path.name for path in Path().iterdir()) == ["a.txt", "folder.jsonl"]
 
 
-def test_a_folder_that_must_not_be_written(fails, model, monkeypatch):
+def test_a_folder_without_write_permission(fails, model, monkeypatch):
     def denied(path, *arguments, **options):
         raise PermissionError(13, "Permission denied", str(path))
 
     Path("a.txt").write_text("نص", encoding="utf-8")
-    monkeypatch.setattr(Path, "mkdir", denied)  # root may write anywhere
-    found = fails("predict", "a.txt", "-m", model, "-o", "locked/out.jsonl")
-    assert found == "locked: Permission denied; choose an --output that can be written"
+    monkeypatch.setattr(Path, "mkdir", denied)  # root may write everywhere
+    message = fails("predict", "a.txt", "-m", model, "-o", "locked/out.jsonl")
+    assert message == "locked: Permission denied; choose an --output that can be written"
 
 
 def test_an_input_is_not_overwritten(fails, model):
-    """It may hold annotation, which predictions would take the place of."""
+    """It may hold annotation, which predictions would replace."""
     content = lines(*numbered(2, spans=[span(8, 13)]))
     Path("gold.jsonl").write_text(content, encoding="utf-8")
-    found = fails("predict", "gold.jsonl", "-m", model, "-o", "./gold.jsonl")
-    assert found == "./gold.jsonl: an input is also the output; choose another --output"
+    message = fails("predict", "gold.jsonl", "-m", model, "-o", "./gold.jsonl")
+    assert message == "./gold.jsonl: an input is also the output; choose another --output"
     assert Path("gold.jsonl").read_text("utf-8") == content
