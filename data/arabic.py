@@ -1,4 +1,4 @@
-"""Arabic text: words, letters, proclitics and suffixes, and the characters that are no letters.
+"""Arabic text: words, letters, proclitics and suffixes, and characters that are not letters.
 
 A word is the unit that carries a tag. Words are read from the raw text and not from a tokenizer's pieces, so their borders
 are the same for every encoder.
@@ -103,7 +103,7 @@ def proclitic_offsets(text: str, start: int, end: int) -> list[int]:
     All borders that the letters allow; :func:`clitic_borders` gives only those that are certain.
 
     Returns:
-        ``offsets``, where ``offsets[k]`` is the start of a name behind ``k`` proclitic letters and ``offsets[0] == start``:
+        ``offsets``, where ``offsets[k]`` is the start of a name after ``k`` proclitic letters and ``offsets[0] == start``:
         three offsets for ``وبالموصل``, one for ``دمشق``.
     """
     offsets = [start]
@@ -154,13 +154,13 @@ def clitic_borders(text: str) -> list[int]:
 
 # Clitics that are tokens
 
-# Some corpora (WikiFANE) split clitics off as tokens. These sets differ from those above on purpose: the corpus splits لل off as
-# one token, too, and also a stray ة; it does not split off كما and كن; and ك, which may be either, counts as a proclitic.
+# Some corpora (WikiFANE) split clitics off as tokens. These sets differ from those above on purpose: such a corpus also splits
+# off لل and a stray ة, it does not split off كما and كن, and ك, which may be a proclitic or a suffix, is in the first set.
 
 #: Tokens that belong to the token after them.
 PROCLITIC_TOKENS = frozenset(["و", "ف", "ب", "ل", "ك", "س", "لل"])
 #: Tokens that belong to the token before them.
 SUFFIX_TOKENS = frozenset(["ه", "ها", "نا", "ني", "ي", "ة"])
-#: Tokens that are either a suffix or a pronoun of their own.
+#: Tokens that are a suffix or an independent pronoun.
 PRONOUN_TOKENS = frozenset(["هم", "هما", "هن", "كم"])
 CLITIC_TOKENS = PROCLITIC_TOKENS | SUFFIX_TOKENS | PRONOUN_TOKENS

@@ -62,7 +62,7 @@ class SurfaceForm:
     Args:
         surface: the characters.
         tagged: ids of documents by label, one id for each annotated occurrence.
-        missed: ids of documents in which it occurs outside of any name, as whole words or behind proclitics; one id for each
+        missed: ids of documents in which it occurs outside of any name, as whole words or after proclitics; one id for each
             occurrence.
     """
 
@@ -112,7 +112,7 @@ class CorpusReport:
 
     def count_labels(self) -> Counter[str]:
         """Number of names by label, nested ones included."""
-        return Counter(span.label for document in self.documents for span in _all_spans(document))
+        return Counter(span.label for document in self.documents for span in document.all_spans)
 
     def count_nested_labels(self) -> Counter[str]:
         """Number of nested names by label."""
@@ -177,10 +177,10 @@ def check_corpus(
 
 def find_border_issues(documents: Sequence[Document]) -> Iterator[BorderIssue]:
     """Find names with unusual borders."""
-    surfaces = Counter(document.surface(span) for document in documents for span in _all_spans(document))
+    surfaces = Counter(document.surface(span) for document in documents for span in document.all_spans)
     for document in documents:
         word_at = {offset: word for word in word_offsets(document.text) for offset in range(*word)}
-        for span in _all_spans(document):
+        for span in document.all_spans:
             for kind in _border_kinds(document, span, word_at, surfaces):
                 context = document.text[max(0, span.start - _CONTEXT) : span.end + _CONTEXT]
                 yield BorderIssue(kind, document.id, span, document.surface(span), context)
@@ -196,7 +196,7 @@ def find_ambiguous_forms(documents: Iterable[Document]) -> list[SurfaceForm]:
 def find_missed_forms(documents: Sequence[Document]) -> list[SurfaceForm]:
     """Find surface forms that are a name in one place and in no name in another; those mostly annotated first.
 
-    A form is searched as whole words, at the start of a word or behind proclitics; of several, the longest form counts. A form
+    A form is searched as whole words, at the start of a word or after proclitics; of several, the longest form counts. A form
     that starts with the article is also found after ``ل``, without its alef.
     """
     tagged = _ids_by_form(documents, ignore_marks=False)
@@ -205,7 +205,7 @@ def find_missed_forms(documents: Sequence[Document]) -> list[SurfaceForm]:
     for document in documents:
         words = word_offsets(document.text)
         ends = {end for _, end in words}
-        covered = {offset for span in _all_spans(document) for offset in range(span.start, span.end)}
+        covered = {offset for span in document.all_spans for offset in range(span.start, span.end)}
         next_start = 0
         for start, end in words:
             if start < next_start:
@@ -235,13 +235,9 @@ def find_unknown_labels(documents: Iterable[Document], schema: Sequence[str]) ->
     """Find labels outside the schema, and for each the ids of the documents that have it."""
     ids: dict[str, list[str]] = defaultdict(list)
     for document in documents:
-        for label in sorted({span.label for span in _all_spans(document)} - set(schema)):
+        for label in sorted({span.label for span in document.all_spans} - set(schema)):
             ids[label].append(document.id)
     return dict(ids)
-
-
-def _all_spans(document: Document) -> tuple[Span, ...]:
-    return (*document.spans, *document.nested)
 
 
 def _border_kinds(
@@ -291,7 +287,7 @@ def _ids_by_form(documents: Iterable[Document], *, ignore_marks: bool) -> dict[s
     """Ids of documents by surface form and label, one id for each occurrence."""
     ids: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for document in documents:
-        for span in _all_spans(document):
+        for span in document.all_spans:
             surface = document.surface(span)
             ids[strip_marks(surface) if ignore_marks else surface][span.label].append(document.id)
     return ids

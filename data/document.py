@@ -72,7 +72,7 @@ class Document:
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", tuple(sorted(self.spans, key=lambda s: s.key)))
         object.__setattr__(self, "nested", tuple(sorted(self.nested, key=lambda s: s.key)))
-        for span in (*self.spans, *self.nested):
+        for span in self.all_spans:
             self._check_offsets(span)
         for left, right in zip(self.spans, self.spans[1:], strict=False):
             if right.start < left.end:
@@ -93,6 +93,15 @@ class Document:
             expected=f"0 <= start < end <= {len(self.text)}, the text's length in code points",
             remedy="correct its offsets (counted in characters, not bytes)",
         )
+
+    @property
+    def all_spans(self) -> tuple[Span, ...]:
+        """The outermost names, then the nested ones."""
+        return (*self.spans, *self.nested)
+
+    def spans_by_start(self) -> list[Span]:
+        """All names by start, an outer name before those inside it."""
+        return sorted(self.all_spans, key=lambda span: (span.start, -span.end))
 
     def surface(self, span: Span) -> str:
         """The characters of a span."""
@@ -168,9 +177,9 @@ def parse_spans(value: Any, key: str, where: str, *, label_with_spaces: bool = F
     Args:
         value: a list of objects with integers ``start`` and ``end``, a string ``label`` and perhaps a number ``score``;
             or ``None`` for no span.
-        key: the key that holds the list, for errors.
+        key: the key of the list, for errors.
         where: file and line, for errors.
-        label_with_spaces: whether a label may hold spaces, as one that is renamed later may.
+        label_with_spaces: whether labels may contain spaces, since a label map may rename them later.
 
     Raises:
         InputError: the value has another shape; names the key and the index.
@@ -252,7 +261,7 @@ def read_jsonl(path: str | Path) -> Iterator[Document]:
         lines[document.id] = record.line
         yield document
     if not lines:
-        raise InputError("the file holds no document", where=str(path), expected="one JSON object a line")
+        raise InputError("the file holds no document", where=str(path), expected="one JSON object per line")
 
 
 def format_json_line(document: Document) -> bytes:

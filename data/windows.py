@@ -196,7 +196,7 @@ def build_targets(tokenized: TokenizedDocument, tag_set: TagSet, *, proclitics: 
     Args:
         tokenized: the document.
         tag_set: the tag set.
-        proclitics: whether the classifier can start a name behind proclitics; if not, a name starts where its word does.
+        proclitics: whether the classifier can start a name after proclitics; if not, a name starts where its word does.
 
     Raises:
         InputError: a span's label is not in ``tag_set``.
@@ -304,7 +304,7 @@ def _tokenize_sections(text: str, tokenize: BatchTokenizer, section: int, margin
 
 
 def _find_seam(left: Pieces, right: Pieces, border: int) -> tuple[int, int] | None:
-    """Find where two sections agree behind their border.
+    """Find where two sections agree after their border.
 
     Returns:
         How many pieces to keep of the left section, and how many to leave out of the right one; ``None`` if they nowhere agree.

@@ -324,7 +324,7 @@ def _labelled_differently(documents: Mapping[str, Document]) -> Iterator[_Unusua
 
 def _not_annotated(documents: Mapping[str, Document]) -> Iterator[_UnusualOccurrence]:
     covered = {
-        document.id: {offset for span in (*document.spans, *document.nested) for offset in range(span.start, span.end)}
+        document.id: {offset for span in document.all_spans for offset in range(span.start, span.end)}
         for document in documents.values()
     }
     # Longest forms first: an occurrence of a form inside a longer form counts for the longer one only.

@@ -95,7 +95,7 @@ def read_documents(
             raise _changed_span(audit, raw)
         if options.labels is not None:
             document = apply_labels(document, options.labels, audit=audit)
-        for span in (*document.spans, *document.nested):
+        for span in document.all_spans:
             check_label(span.label, where=f"{raw.where}, document {raw.id!r}")
         yield document
     if not places:
@@ -261,13 +261,12 @@ class _CountedDocuments:
 
     def __iter__(self) -> Iterator[Document]:
         for document in self.documents:
-            spans = (*document.spans, *document.nested)
-            for span in spans:
+            for span in document.all_spans:
                 check_label(span.label, where=f"document {document.id!r}")
             present = {
                 "id": 1,
                 "nested": len(document.nested),
-                "score": sum(span.score is not None for span in spans),
+                "score": sum(span.score is not None for span in document.all_spans),
                 "meta": len(document.meta),
             }
             for name in self.unsupported:

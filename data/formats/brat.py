@@ -65,7 +65,7 @@ def write(documents: Iterable[Document], folder: Path) -> int:
     count = 0
     for document in documents:
         path = document_path(folder, document.id)
-        names = sorted((*document.spans, *document.nested), key=lambda s: (s.start, -s.end))
+        names = document.spans_by_start()
         write_lines([document.text], path.with_name(path.name + ".txt"))
         lines = (f"T{number}\t{_format_span(document, span)}\n" for number, span in enumerate(names, 1))
         write_lines(lines, path.with_name(path.name + ".ann"))

@@ -53,7 +53,7 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
 def format_lines(documents: Iterable[Document]) -> Iterator[str]:
     """Format documents for import into doccano, one per line, nested names among the others."""
     for document in documents:
-        names = sorted((*document.spans, *document.nested), key=lambda s: (s.start, -s.end))
+        names = document.spans_by_start()
         record: dict[str, Any] = {
             "id": document.id,
             "text": document.text,

@@ -63,7 +63,7 @@ def format_lines(documents: Iterable[Document]) -> Iterator[str]:
                     "labels": [span.label],
                 },
             }
-            for index, span in enumerate(sorted((*document.spans, *document.nested), key=lambda s: (s.start, -s.end)))
+            for index, span in enumerate(document.spans_by_start())
         ]
         data: dict[str, Any] = {"id": document.id, "text": document.text}
         if document.meta:

@@ -68,8 +68,8 @@ def parse_markup(text: str, *, where: str, first_line: int = 1) -> tuple[str, tu
         index += 1
         if character == "\\":
             if index == len(text) or text[index] not in _ESCAPED:
-                found = f"a backslash before {text[index]!r}" if index < len(text) else "a backslash at the end"
-                raise InputError(found, where=f"{where}:{line}", expected=r"\[ or \] or \\")
+                problem = f"a backslash before {text[index]!r}" if index < len(text) else "a backslash at the end"
+                raise InputError(problem, where=f"{where}:{line}", expected=r"\[ or \] or \\")
             out.append(text[index])
             index += 1
         elif character == "[":
