@@ -117,7 +117,7 @@ def predict(
     from musamma.inference.progress_bar import ProgressBar
     from musamma.inference.writers import choose_format
 
-    chosen, packing = choose_format(target, format and format.value)
+    chosen, compression = choose_format(target, format and format.value)
     source = Inputs(names=tuple(inputs), text_column=text_column, id_column=id_column, output=target)
     audit = ImportAudit(source=target or "standard output", limit=1)
     load = partial(
@@ -151,7 +151,7 @@ def predict(
                 done, before = tag_on_cluster(
                     source,
                     partial(load, device=device),
-                    PartsFolder(Path(target), chosen, packing),
+                    PartsFolder(Path(target), chosen, compression),
                     cluster=ClusterOptions(address=address, workers=workers, gpus=int(device == "cuda")),
                     audit=audit,
                     progress_bar=progress_bar,
@@ -167,7 +167,7 @@ def predict(
                     source,
                     load_and_restart_clock,
                     format=chosen,
-                    packing=packing,
+                    compression=compression,
                     audit=audit,
                     progress_bar=progress_bar,
                     skip=on_error is OnError.skip,

@@ -14,7 +14,7 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import document_path
 from musamma.data.import_audit import ImportAudit
-from musamma.inference.inputs import Inputs, Record, read_extra_columns, read_inputs
+from musamma.inference.inputs import Inputs, Record, find_input_files, read_extra_columns, read_inputs
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.resumable_file import CHOOSE_OUTPUT, Output, ResumableFile, StandardOutput
 from musamma.inference.run_state import START_OVER, RunStats, update_digest
@@ -79,14 +79,14 @@ def load_tagger(
     return LoadedTagger(tagger=tagger, settings=tagger.settings() if with_settings else {})
 
 
-def run_settings(inputs: Inputs, *, format: str, packing: str | None) -> dict[str, Any]:
+def run_settings(inputs: Inputs, *, format: str, compression: str | None) -> dict[str, Any]:
     """Return the settings of a run apart from those of its tagger. A resumed run must have the same."""
     return {
         "inputs": list(inputs.names),
         "text column": inputs.text_column,
         "id column": inputs.id_column,
         "format": format,
-        "packing": packing,
+        "packing": compression,
     }
 
 
@@ -95,7 +95,7 @@ def tag_inputs(
     load: Callable[[], LoadedTagger],
     *,
     format: str,
-    packing: str | None,
+    compression: str | None,
     audit: ImportAudit,
     progress_bar: ProgressBar,
     skip: bool = False,
@@ -108,7 +108,7 @@ def tag_inputs(
         inputs: the inputs and the output.
         load: loads the tagger; called once, when the first group of records has been read.
         format: the format to write, see :func:`musamma.inference.writers.build_output_format`.
-        packing: ``gzip``, ``zstd`` or ``None``.
+        compression: ``gzip``, ``zstd`` or ``None``.
         audit: counts what the format cannot hold.
         progress_bar: shows the progress.
         skip: store records that are not documents in ``OUTPUT.rejects.jsonl`` instead of stopping at the first one.
@@ -123,13 +123,13 @@ def tag_inputs(
     """
     check_output(inputs, format=format)
     table = read_extra_columns(inputs) if format == "parquet" else None
-    output_format = build_output_format(format, packing=packing, audit=audit, table=table)
+    output_format = build_output_format(format, compression=compression, audit=audit, table=table)
     with closing(read_inputs(inputs)) as read:
         records = reject_bad_file_names(read) if format == "brat" else read
         if inputs.output is None:
             done = tag_records(records, load, StandardOutput(), output_format, audit=audit, progress_bar=progress_bar)
             return done, RunStats()
-        settings = run_settings(inputs, format=format, packing=packing)
+        settings = run_settings(inputs, format=format, compression=compression)
         with ResumableFile(Path(inputs.output), resume=resume, overwrite=overwrite) as output, _naming_rest(output):
             before = output.stats
             done = tag_records(
@@ -159,9 +159,8 @@ def check_output(inputs: Inputs, *, format: str) -> None:
         return
     path = Path(inputs.output)
     for name in inputs.names:
-        # The annotation of the input would be lost.
-        if Path(name).is_file() and Path(name).resolve() == path.resolve():
-            raise InputError("an input is also the output", where=inputs.output, remedy="choose another `output`")
+        if Path(name).is_file():  # Files in folders are checked when the folder is read.
+            next(find_input_files(name, inputs.output))
     if format == "brat":
         check_brat_folder(path)
     elif path.is_dir():

@@ -29,8 +29,8 @@ _BY_SUFFIX = {
     ".conll": "conll",
     ".html": "html",
 }
-# Formats that can be packed.
-_PACKABLE = ("jsonl", "conll")
+# Formats that can be compressed.
+_COMPRESSIBLE = ("jsonl", "conll")
 # Tokens are the tagger's words, so that both names in "بغداد/الموصل" are written.
 _CONLL = WriteOptions(split_punctuation=True)
 _SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string()), ("score", pa.float64())])
@@ -57,38 +57,38 @@ class OutputFormat:
 
 
 def choose_format(output: str | None, format: str | None = None) -> tuple[str, str | None]:
-    """Choose the format and the packing (``gzip``, ``zstd`` or ``None``) of an output by its suffixes.
+    """Choose the format and the compression (``gzip``, ``zstd`` or ``None``) of an output by its suffixes.
 
     Args:
         output: the file to write; ``None`` for standard output.
         format: the format, if it is not to be chosen by suffix. The default without a suffix is ``jsonl``.
 
     Raises:
-        InputError: the suffix is unknown, or the format cannot be packed.
+        InputError: the suffix is unknown, or the format cannot be compressed.
     """
     path = Path(output or "")
-    packing = COMPRESSIONS.get(path.suffix.lower())
-    suffix = Path(path.stem if packing else path.name).suffix.lower()
+    compression = COMPRESSIONS.get(path.suffix.lower())
+    suffix = Path(path.stem if compression else path.name).suffix.lower()
     if format is None and suffix and suffix not in _BY_SUFFIX:
         raise not_one_of("suffix", suffix, _BY_SUFFIX, where=output, remedy="rename the file, or give a `format`")
     chosen = format or _BY_SUFFIX.get(suffix, "jsonl")
-    if packing and chosen not in _PACKABLE:
+    if compression and chosen not in _COMPRESSIBLE:
         raise InputError(
-            f"{chosen} packed as {path.suffix.lower()}",
+            f"{chosen} compressed as {path.suffix.lower()}",
             where=output,
-            expected=f"no {path.suffix.lower()}, or one of {', '.join(_PACKABLE)}",
+            expected=f"no {path.suffix.lower()}, or one of {', '.join(_COMPRESSIBLE)}",
         )
-    return chosen, packing
+    return chosen, compression
 
 
 def build_output_format(
-    format: str, *, packing: str | None, audit: ImportAudit, table: pa.Schema | None
+    format: str, *, compression: str | None, audit: ImportAudit, table: pa.Schema | None
 ) -> OutputFormat:
     """Build an output format.
 
     Args:
         format: ``jsonl``, ``conll``, ``html``, ``parquet`` or ``brat``.
-        packing: ``gzip`` or ``zstd``. Every call of ``encode`` then returns a complete gzip member or Zstandard frame.
+        compression: ``gzip`` or ``zstd``. Every call of ``encode`` then returns a complete gzip member or Zstandard frame.
         audit: counts what the format cannot hold.
         table: further columns of the first input, which Parquet keeps as columns.
 
@@ -101,11 +101,11 @@ def build_output_format(
 
     match format:
         case "jsonl":
-            encode = _packing_encoder(_encode_json_lines, packing)
-            return OutputFormat(head=b"", encode=encode, tail=pack(b"", packing), finish=_rename)
+            encode = _compressing_encoder(_encode_json_lines, compression)
+            return OutputFormat(head=b"", encode=encode, tail=compress(b"", compression), finish=_rename)
         case "conll":
-            encode = _packing_encoder(encode_conll, packing)
-            return OutputFormat(head=b"", encode=encode, tail=pack(b"", packing), finish=_rename)
+            encode = _compressing_encoder(encode_conll, compression)
+            return OutputFormat(head=b"", encode=encode, tail=compress(b"", compression), finish=_rename)
         case "html":
             return OutputFormat(head=HEAD.encode(), encode=_encode_articles, tail=TAIL.encode(), finish=_rename)
         case "brat":
@@ -116,17 +116,17 @@ def build_output_format(
             raise not_one_of("format", format, ("jsonl", "conll", "html", "parquet", "brat"))
 
 
-def pack(data: bytes, packing: str | None) -> bytes:
+def compress(data: bytes, compression: str | None) -> bytes:
     """Compress bytes to one gzip member or Zstandard frame, which is the same for the same bytes."""
-    if packing == "gzip":
+    if compression == "gzip":
         return gzip.compress(data, mtime=0)
-    return pa.Codec(packing).compress(data, asbytes=True) if packing else data
+    return pa.Codec(compression).compress(data, asbytes=True) if compression else data
 
 
-def _packing_encoder(
-    encode: Callable[[list[Document]], bytes], packing: str | None
+def _compressing_encoder(
+    encode: Callable[[list[Document]], bytes], compression: str | None
 ) -> Callable[[list[Document]], bytes]:
-    return lambda documents: pack(encode(documents), packing) if documents else b""
+    return lambda documents: compress(encode(documents), compression) if documents else b""
 
 
 def _rename(part: Path, target: Path) -> None:

@@ -91,7 +91,7 @@ def tag_on_cluster(
         RuntimeError: a shard crashes its workers repeatedly, or Ray failed.
     """
     _check_options(folder, cluster)
-    settings = run_settings(inputs, format=folder.format, packing=folder.packing) | {"shard size": shard_size}
+    settings = run_settings(inputs, format=folder.format, compression=folder.compression) | {"shard size": shard_size}
     folder.check_start(settings, resume=resume, overwrite=overwrite)
     shards = list(cut_shards(inputs, size=shard_size, skip=skip))
     folder.start(settings, overwrite=overwrite)
@@ -275,7 +275,7 @@ class ShardWorker:
         try:
             attempt = folder.start_attempt(shard.number)
             output_format = build_output_format(
-                folder.format, packing=folder.packing, audit=audit, table=self.config.table
+                folder.format, compression=folder.compression, audit=audit, table=self.config.table
             )
             with (
                 ProgressBar(None) as progress_bar,

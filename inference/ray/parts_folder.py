@@ -32,18 +32,18 @@ class PartsFolder:
     Args:
         path: the folder.
         format: one of :data:`PART_FORMATS`.
-        packing: ``gzip``, ``zstd`` or ``None``.
+        compression: ``gzip``, ``zstd`` or ``None``.
     """
 
     path: Path
     format: str
-    packing: str | None = None
+    compression: str | None = None
 
     # Files of the folder.
 
     def part_path(self, number: int) -> Path:
         """Return the file for the documents of a shard."""
-        return self.path / f"part-{number:05d}.{self.format}{_SUFFIXES[self.packing]}"
+        return self.path / f"part-{number:05d}.{self.format}{_SUFFIXES[self.compression]}"
 
     def rejects_path(self, number: int) -> Path:
         """Return the file for the records of a shard that are not documents."""

@@ -360,7 +360,7 @@ def test_a_brat_folder(call, expected, tmp_path):
         (["-f", "parquet"], "--format parquet to standard output; "),
         (["-f", "brat"], "--format brat to standard output; "),
         (["-o", "o.jsonl", "--resume", "--overwrite"], "--resume and --overwrite; expected only one of them"),
-        (["-o", "o.html.gz"], "o.html.gz: html packed as .gz; expected no .gz, or one of jsonl, conll"),
+        (["-o", "o.html.gz"], "o.html.gz: html compressed as .gz; expected no .gz, or one of jsonl, conll"),
         (["-o", "o.xml.gz"], "o.xml.gz: suffix '.xml'; expected one of .jsonl"),
     ],
 )

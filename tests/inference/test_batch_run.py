@@ -70,7 +70,7 @@ def tag(
     target: Path,
     *,
     format: str = "jsonl",
-    packing: str | None = None,
+    compression: str | None = None,
     finder: Finder | None = None,
     settings: dict[str, Any] | None = None,
     skip: bool = False,
@@ -86,7 +86,7 @@ def tag(
             reject_bad_file_names(read) if format == "brat" else read,
             lambda: LoadedTagger(tagger=finder or Finder(), settings=settings or {"model": "a"}),
             part,
-            build_output_format(format, packing=packing, audit=audit, table=None),
+            build_output_format(format, compression=compression, audit=audit, table=None),
             audit=audit,
             progress_bar=progress_bar,
             skip=skip,
@@ -114,15 +114,15 @@ FORMATS = [("jsonl", None), ("jsonl", "gzip"), ("jsonl", "zstd"), ("conll", None
 FORMATS += [("parquet", None), ("brat", None)]
 
 
-@pytest.mark.parametrize(("format", "packing"), FORMATS)
+@pytest.mark.parametrize(("format", "compression"), FORMATS)
 @pytest.mark.parametrize("kills", [[0], [3], [4], [13, 14], [22], [5, 9, 13, 17, 21]])
-def test_a_killed_run_is_resumed_and_ends_in_the_same_bytes(tmp_path, archive, format, packing, kills):
-    whole = tag(archive, tmp_path / "whole", format=format, packing=packing)
+def test_a_killed_run_is_resumed_and_ends_in_the_same_bytes(tmp_path, archive, format, compression, kills):
+    whole = tag(archive, tmp_path / "whole", format=format, compression=compression)
     tagged = []
     for resume, kill in enumerate(kills):
         finder = Finder(killed_at=f"م/{kill}")
         with pytest.raises(Killed):
-            tag(archive, tmp_path / "out", format=format, packing=packing, finder=finder, resume=resume > 0)
+            tag(archive, tmp_path / "out", format=format, compression=compression, finder=finder, resume=resume > 0)
         kept = kill // 4 * 4
         tagged += finder.seen
         assert (tmp_path / "out.part").exists() == bool(kept)
@@ -131,7 +131,7 @@ def test_a_killed_run_is_resumed_and_ends_in_the_same_bytes(tmp_path, archive, f
             assert read_state(tmp_path / "out.part.json").stats.records == kept
         assert not (tmp_path / "out").exists()
     finder = Finder()
-    done = tag(archive, tmp_path / "out", format=format, packing=packing, finder=finder, resume=True)
+    done = tag(archive, tmp_path / "out", format=format, compression=compression, finder=finder, resume=True)
     assert finder.seen[0] == f"م/{kills[-1] // 4 * 4}"  # Documents that were written are not tagged again.
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert done == whole
@@ -175,7 +175,7 @@ def test_the_state_is_that_of_earlier_releases(tmp_path, archive, monkeypatch):
             Inputs(names=("in.jsonl",), output=output),
             lambda: LoadedTagger(tagger=finder, settings={"model": "a"}),
             format="jsonl",
-            packing=None,
+            compression=None,
             audit=ImportAudit(),
             progress_bar=ProgressBar(None),
             **options,
@@ -447,12 +447,12 @@ def test_odd_texts_are_documents(tmp_path, name, format):
         assert contents(output) == {"x.txt": text.encode(), "x.ann": annotations.encode()}
 
 
-@pytest.mark.parametrize("packing", [None, "gzip", "zstd"])
-def test_a_run_that_rejects_everything(tmp_path, packing):
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+def test_a_run_that_rejects_everything(tmp_path, compression):
     (tmp_path / "in.jsonl").write_bytes(b"x\ny\n")
-    done = tag(tmp_path / "in.jsonl", tmp_path / "out.gz", packing=packing, skip=True)
+    done = tag(tmp_path / "in.jsonl", tmp_path / "out.gz", compression=compression, skip=True)
     assert (done.records, done.documents, done.rejected) == (2, 0, 2)
-    assert ((tmp_path / "out.gz").stat().st_size > 0) == (packing is not None)
+    assert ((tmp_path / "out.gz").stat().st_size > 0) == (compression is not None)
 
 
 def test_brat_rejects_ids_that_cannot_name_a_file(tmp_path):

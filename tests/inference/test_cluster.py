@@ -124,7 +124,7 @@ def tag(nodes: Nodes, archive: Path, tmp_path: Path) -> Run:
 def tag_locally(load: Callable[[], LoadedTagger], source: Path, target: Path) -> RunStats:
     """Tag without a cluster."""
     audit = ImportAudit()
-    output_format = build_output_format("jsonl", packing=None, audit=audit, table=None)
+    output_format = build_output_format("jsonl", compression=None, audit=audit, table=None)
     with (
         ProgressBar(None) as progress_bar,
         ResumableFile(target) as output,

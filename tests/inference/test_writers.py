@@ -23,8 +23,8 @@ from musamma.inference.writers import (
     build_output_format,
     check_brat_folder,
     choose_format,
+    compress,
     format_page,
-    pack,
 )
 
 TEXT = "أعلن (داعش)-الموصل\r\nوصل محمد السعيد وببغداد 😀"
@@ -38,10 +38,10 @@ DOCUMENTS = [Document("ب/١", TEXT, SPANS, meta={"source": "x"}), Document("2",
 
 
 def build(
-    format: str, *, packing: str | None = None, table: pa.Schema | None = None
+    format: str, *, compression: str | None = None, table: pa.Schema | None = None
 ) -> tuple[OutputFormat, ImportAudit]:
     audit = ImportAudit()
-    return build_output_format(format, packing=packing, audit=audit, table=table), audit
+    return build_output_format(format, compression=compression, audit=audit, table=table), audit
 
 
 def write(tmp_path: Path, name: str, format: str, documents=DOCUMENTS, **options) -> tuple[Path, ImportAudit]:
@@ -81,17 +81,17 @@ def test_conll_has_a_line_per_word_and_counts_what_it_cannot_hold(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["jsonl", "conll"])
-def test_packed_pieces_are_complete_members_or_frames(tmp_path, format):
+def test_compressed_pieces_are_complete_members_or_frames(tmp_path, format):
     plain = write(tmp_path, "plain", format)[0].read_bytes()
-    zipped = write(tmp_path, "out.gz", format, packing="gzip")[0].read_bytes()
+    zipped = write(tmp_path, "out.gz", format, compression="gzip")[0].read_bytes()
     assert gzip.decompress(zipped) == plain
-    path, _ = write(tmp_path, "out.zst", format, packing="zstd")
+    path, _ = write(tmp_path, "out.zst", format, compression="zstd")
     with pa.input_stream(str(path), compression="zstd") as stream:
         assert stream.read() == plain
-    output_format, _ = build(format, packing="gzip")
+    output_format, _ = build(format, compression="gzip")
     assert gzip.decompress(output_format.encode(DOCUMENTS[:2])) in plain
     assert output_format.encode([]) == b""
-    assert gzip.decompress(output_format.tail) == pack(b"", None) == b""
+    assert gzip.decompress(output_format.tail) == compress(b"", None) == b""
 
 
 def test_a_page_written_in_pieces_is_the_whole_page(tmp_path):
