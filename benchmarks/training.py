@@ -93,7 +93,7 @@ def plain_trainer(
     """Train with the recipe of run_ner."""
     name = resolve_model(options.encoder)
     tokenizer = load_tokenizer(name)
-    ids = corpus.tags.label2id
+    ids = corpus.tag_set.label2id
 
     def encode(documents: list[Document]) -> Dataset:
         rows = {"input_ids": [], "attention_mask": [], "labels": []}
@@ -110,7 +110,7 @@ def plain_trainer(
 
     set_seed(1)
     model = AutoModelForTokenClassification.from_pretrained(
-        name, num_labels=len(corpus.tags), id2label=corpus.tags.id2label, label2id=ids, dtype=torch.float32
+        name, num_labels=len(corpus.tag_set), id2label=corpus.tag_set.id2label, label2id=ids, dtype=torch.float32
     )
     curve = Curve()
     arguments = TrainingArguments(
@@ -138,7 +138,7 @@ def plain_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     dev = encode(corpus.dev)
-    names = corpus.tags.tags
+    names = corpus.tag_set.tags
 
     def score() -> float:
         if steps > 0:

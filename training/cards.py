@@ -92,7 +92,7 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
         "finetuned",
         card_data,
         name=name,
-        labels=corpus.tags.labels,
+        labels=corpus.tag_set.labels,
         encoder=config.encoder,
         parts=[
             {"title": title, "documents": len(part), "names": sum(len(document.spans) for document in part)}

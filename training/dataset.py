@@ -29,19 +29,19 @@ PACKAGED_CORPORA = {"khabar": load_khabar}
 
 @dataclass(frozen=True)
 class Corpus:
-    """The documents of a run and the tags to learn.
+    """The documents of a run and their tags.
 
     Args:
         train: training documents.
         dev: development documents.
         test: test documents; may be empty.
-        tags: the tags.
+        tag_set: the tags to learn.
     """
 
     train: list[Document]
     dev: list[Document]
     test: list[Document]
-    tags: TagSet
+    tag_set: TagSet
 
 
 def load_corpus(config: RunConfig) -> Corpus:
@@ -51,10 +51,10 @@ def load_corpus(config: RunConfig) -> Corpus:
         InputError: a file cannot be read, a part has no names, an id is used twice, or a label is not one of ``config.labels``.
     """
     data = config.data
-    train = _read(data.train, "train", data)
-    test = _read(data.test, "test", data)
+    train = _read_part(data.train, "train", data)
+    test = _read_part(data.test, "test", data)
     if data.dev or any(name in PACKAGED_CORPORA for name in data.train):
-        dev = _read(data.dev or [name for name in data.train if name in PACKAGED_CORPORA], "dev", data)
+        dev = _read_part(data.dev or [name for name in data.train if name in PACKAGED_CORPORA], "dev", data)
     else:
         # By position, not at random: neighbouring documents often cover the same story.
         cut = len(train) - max(1, round(len(train) * data.dev_share))
@@ -69,12 +69,12 @@ def load_corpus(config: RunConfig) -> Corpus:
             )
     _check_ids((*train, *dev, *test))
     labels = {span.label for document in train for span in document.spans}
-    tags = TagSet(tuple(config.labels)) if config.labels else TagSet.from_labels(labels)
+    tag_set = TagSet(tuple(config.labels)) if config.labels else TagSet.from_labels(labels)
     for document in (*train, *dev, *test):
-        tags.check_labels(document)
+        tag_set.check_labels(document)
     if data.group > 1:
         train, dev, test = (list(group_documents(documents, data.group)) for documents in (train, dev, test))
-    return Corpus(train, dev, test, tags)
+    return Corpus(train, dev, test, tag_set)
 
 
 def _check_ids(documents: Iterable[Document]) -> None:
@@ -92,7 +92,7 @@ def _check_ids(documents: Iterable[Document]) -> None:
         texts[document.id] = document.text
 
 
-def _read(names: Iterable[str], split: str, data: DataConfig) -> list[Document]:
+def _read_part(names: Iterable[str], split: str, data: DataConfig) -> list[Document]:
     documents: list[Document] = []
     for name in names:
         if name in PACKAGED_CORPORA and not Path(name).exists():
@@ -100,20 +100,20 @@ def _read(names: Iterable[str], split: str, data: DataConfig) -> list[Document]:
         else:
             documents += read_documents(name, format=data.format)
     if data.labels:
-        mapping = load_label_map(data.labels)
-        documents = [apply_labels(document, mapping) for document in documents]
+        label_map = load_label_map(data.labels)
+        documents = [apply_labels(document, label_map) for document in documents]
     return documents
 
 
 def build_window_dataset(
-    documents: list[Document], document_tokenizer: DocumentTokenizer, tags: TagSet, *, proclitics: bool
+    documents: list[Document], document_tokenizer: DocumentTokenizer, tag_set: TagSet, *, proclitics: bool
 ) -> tuple[Dataset, list[tuple[Document, Misalignment]]]:
     """Build the data set of all windows, with targets for the words each window owns.
 
     Args:
         documents: annotated documents.
         document_tokenizer: cuts documents into windows.
-        tags: the tags to learn.
+        tag_set: the tags to learn.
         proclitics: whether names start behind proclitics; see :func:`musamma.data.windows.build_targets`.
 
     Returns:
@@ -123,7 +123,7 @@ def build_window_dataset(
     rows: dict[str, list[Any]] = {"input_ids": [], "tags": [], "proclitics": [], LENGTH_COLUMN: []}
     misalignments = []
     for tokenized in document_tokenizer.tokenize_all(documents):
-        word_targets = build_targets(tokenized, tags, proclitics=proclitics)
+        word_targets = build_targets(tokenized, tag_set, proclitics=proclitics)
         misalignments += [(tokenized.document, misalignment) for misalignment in word_targets.misalignments]
         for window in tokenized.windows:
             words, positions = window.words[window.owned], window.positions[window.owned]

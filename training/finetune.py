@@ -91,7 +91,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         # The backward pass of PyTorch's fused attention over a padded batch takes longer than the rest of a step.
         classifier.backbone.set_attn_implementation("eager")
     windows, misalignments = build_window_dataset(
-        corpus.train, document_tokenizer, corpus.tags, proclitics=config.proclitics
+        corpus.train, document_tokenizer, corpus.tag_set, proclitics=config.proclitics
     )
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
@@ -101,8 +101,8 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     predictor = Predictor(
         TorchRuntime(classifier, device=arguments.device, autocast=torch.bfloat16 if arguments.bf16 else None),
         document_tokenizer,
-        corpus.tags,
-        np.arange(len(corpus.tags)),
+        corpus.tag_set,
+        np.arange(len(corpus.tag_set)),
         batch_tokens=32_768 if arguments.device.type == "cuda" else 4_096,
     )
     callbacks: list[Any] = [LogWriter(folder / LOG_FILE)]
@@ -156,7 +156,7 @@ def _load_encoder(config: RunConfig, corpus: Corpus) -> tuple[DocumentTokenizer,
         max_length=config.encoding.max_length,
         overlap=config.encoding.overlap,
     )
-    classifier = build_classifier(name, corpus.tags, proclitics=config.proclitics, changes=config.encoder_config)
+    classifier = build_classifier(name, corpus.tag_set, proclitics=config.proclitics, changes=config.encoder_config)
     limit = max_positions(classifier.backbone)
     if limit is not None and document_tokenizer.max_length > limit:
         raise InputError(
