@@ -129,7 +129,7 @@ class CorpusReport:
             problems.append(f"label {label!r} in {documents} is not in the schema {schema_name}")
         uses = Counter(document.id for document in self.documents)
         if repeated := [id for id, count in uses.items() if count > 1]:
-            problems.append(f"{len(repeated)} ids come more than once, first {repeated[0]!r}")
+            problems.append(f"{len(repeated)} ids occur more than once, first {repeated[0]!r}")
         for audit in self.audits:
             try:
                 audit.check_loss(max_loss)

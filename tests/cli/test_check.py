@@ -51,7 +51,7 @@ def test_labels_outside_the_schema_fail(corpus, tmp_path, capsys):
 
 def test_repeated_ids_fail_also_across_corpora(corpus, capsys):
     assert run(["check", str(corpus), str(corpus)]) == 1
-    assert "3 ids come more than once, first 'a'" in capsys.readouterr().err
+    assert "3 ids occur more than once, first 'a'" in capsys.readouterr().err
 
 
 def test_changed_spans_fail_above_max_loss(tmp_path, capsys):
