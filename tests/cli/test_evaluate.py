@@ -1,4 +1,4 @@
-"""``musamma evaluate`` as it is called."""
+"""``musamma evaluate`` from the command line."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ CONLL = "أعلن O\nمحمد I-PERS\nالسعيد I-PERS\nبغداد B-LOC\n\n�
 
 
 def call(*arguments: object) -> str:
-    """What it prints; errors are raised as they reach the command's main function."""
+    """Return what the command prints; errors are raised."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
@@ -81,8 +81,8 @@ def test_predictions_are_scored_and_written(files, tmp_path):
 
 def test_modes_can_be_chosen(files):
     gold, predicted = files
-    assert "whole_word" in (found := rows(call(gold, "--predictions", predicted, "--mode", "whole_word")))
-    assert "overlap" not in found
+    assert "whole_word" in (table := rows(call(gold, "--predictions", predicted, "--mode", "whole_word")))
+    assert "overlap" not in table
     with pytest.raises(InputError, match="mode 'exact'"):
         call(gold, "--predictions", predicted, "--mode", "exact")
 
@@ -95,7 +95,7 @@ def test_exactly_one_of_model_and_predictions_is_needed(files):
         call(gold, "--predictions", predicted, "--model", "runs/mine")
 
 
-def test_the_command_leaves_with_status_2(files, capsys):
+def test_the_command_exits_with_status_2(files, capsys):
     from musamma.cli.main import run
 
     assert run(["evaluate", str(files[0])]) == 2
@@ -114,7 +114,7 @@ def test_a_missing_prediction_is_an_error_or_counted(files, tmp_path):
     assert "without a prediction, counted as empty: 1" in output
 
 
-def test_a_path_that_cannot_be_used_is_an_error(files, tmp_path):
+def test_an_unusable_path_is_an_error(files, tmp_path):
     gold, predicted = files
     with pytest.raises(InputError, match=r"none\.jsonl"):
         call(tmp_path / "none.jsonl", "--predictions", predicted)
@@ -144,20 +144,20 @@ def test_tags_of_conll_files_are_counted_as_they_stand(tmp_path, sentences):
     gold.write_text(CONLL, encoding="utf-8")
     predicted.write_text(CONLL.replace("محمد I-PERS", "محمد B-PER").replace("I-PERS", "I-PER"), encoding="utf-8")
     arguments = gold, "--predictions", predicted, "--labels", "anercorp-to-coarse", "--sentences", sentences
-    found = rows(call(*arguments))
-    assert found["strict"][:4] == found["iob2_strict"][:4] == ["100.00", "100.00", "100.00", "3"]
-    found = rows(call(*arguments, "--tags"))
-    assert found["strict"][:4] == found["conlleval"][:4] == ["100.00", "100.00", "100.00", "3"]
-    assert found["iob2_strict"][:4] == ["66.67", "100.00", "80.00", "2"]
+    table = rows(call(*arguments))
+    assert table["strict"][:4] == table["iob2_strict"][:4] == ["100.00", "100.00", "100.00", "3"]
+    table = rows(call(*arguments, "--tags"))
+    assert table["strict"][:4] == table["conlleval"][:4] == ["100.00", "100.00", "100.00", "3"]
+    assert table["iob2_strict"][:4] == ["66.67", "100.00", "80.00", "2"]
 
 
 def test_tags_are_compared_with_spans_of_other_formats(tmp_path):
     gold = tmp_path / "gold.conll"
     gold.write_text(CONLL, encoding="utf-8")
     write_jsonl(read_documents(gold), tmp_path / "tagged.jsonl")
-    found = rows(call(gold, "--predictions", tmp_path / "tagged.jsonl", "--tags"))
-    assert found["conlleval"][:4] == ["100.00", "100.00", "100.00", "3"]
-    assert found["iob2_strict"][:4] == ["66.67", "100.00", "80.00", "2"]
+    table = rows(call(gold, "--predictions", tmp_path / "tagged.jsonl", "--tags"))
+    assert table["conlleval"][:4] == ["100.00", "100.00", "100.00", "3"]
+    assert table["iob2_strict"][:4] == ["66.67", "100.00", "80.00", "2"]
 
 
 def test_tags_need_a_conll_file(files):
@@ -188,7 +188,7 @@ def test_a_model_tags_the_documents_without_seeing_their_names(files, tmp_path, 
 
 
 def test_scoring_files_loads_no_torch(files):
-    """Neither the package nor the command on prediction files."""
+    """Importing the package and scoring files import no torch."""
     gold, predicted = files
     code = (
         "import sys, musamma.evaluation; from musamma.cli.evaluate import evaluate;"
@@ -213,7 +213,7 @@ def test_intervals_are_printed_and_written_when_asked_for(files, tmp_path):
     output = call(*arguments, "--intervals")
     record = json.loads((tmp_path / "scores.json").read_text("utf-8"))
     expected = bootstrap(count_table(pair_documents(GOLD, PREDICTED)), resamples=200)
-    assert record["intervals"] == {row: found.to_dict() for row, found in expected.items()}
+    assert record["intervals"] == {row: interval.to_dict() for row, interval in expected.items()}
     assert {"strict", "strict/LOC", "strict/macro", "overlap"} <= record["intervals"].keys()
     assert record["resamples"] == 200
     assert record["note"] == output.splitlines()[-1]
@@ -223,7 +223,7 @@ def test_intervals_are_printed_and_written_when_asked_for(files, tmp_path):
     assert " ".join(rows(output)["strict"][2:6]) == f"44.44 [{100 * f1.low:.2f}, {100 * f1.high:.2f}] 5"
 
 
-def test_intervals_of_tags_as_they_stand_are_not_those_of_spans(tmp_path):
+def test_modes_counted_on_tags_have_no_intervals(tmp_path):
     gold = tmp_path / "gold.conll"
     gold.write_text(CONLL, encoding="utf-8")
     output = call(gold, "--predictions", gold, "--tags", "--intervals", "--resamples", 50)
@@ -250,7 +250,7 @@ def test_runs_of_one_system_are_scored_together(files, tmp_path):
     assert rows(both)[str(gold)][1].startswith("[")
 
 
-def test_names_left_out_are_told_of_once_for_all_runs(files, tmp_path):
+def test_names_dropped_by_the_label_map_are_reported_once_for_all_runs(files, tmp_path):
     gold, predicted = files
     (tmp_path / "map.yaml").write_text("LOC: LOC\nORG: null\nPER: PER\n", encoding="utf-8")
     output = call(gold, "--predictions", predicted, "--predictions", gold, "--labels", tmp_path / "map.yaml")
@@ -292,7 +292,7 @@ def test_a_report_is_written_for_every_run(files, tmp_path):
         (["--gold-labels", "map.yaml"], "gold.jsonl, document 'a': label 'LOC' of [12, 18)"),
     ],
 )
-def test_a_call_that_cannot_be_is_one_line(files, tmp_path, monkeypatch, capsys, arguments, message):
+def test_an_invalid_call_is_answered_in_one_line(files, tmp_path, monkeypatch, capsys, arguments, message):
     from musamma.cli.main import run
 
     monkeypatch.chdir(tmp_path)

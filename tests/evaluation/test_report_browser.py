@@ -1,4 +1,4 @@
-"""The report in a real browser: it is read, filtered and searched, and nothing in a document runs or leaves."""
+"""The report in a real browser: reading, filtering, searching; no document text runs or reaches the network."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def compared() -> list[tuple[Document, Document]]:
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> str:
-    ours, theirs = zip(*compared(), strict=True)
+    gold, predicted = zip(*compared(), strict=True)
     folder: Path = tmp_path_factory.mktemp("report")
-    write_report(analyse(ours, theirs, system="نواة <script>alert(0)</script>", training=ours, resamples=50), folder)
+    write_report(analyse(gold, predicted, system="نواة <script>alert(0)</script>", training=gold, resamples=50), folder)
     return (folder / "report.html").as_uri()
 
 
@@ -94,7 +94,7 @@ def test_the_policy_stops_what_would_run(browser: Any, report: str) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.goto(report)
-    # As if the escaping had a hole: an element with a handler and a script of a document get into the page.
+    # Simulate a gap in the escaping: an element with a handler and a script from a document enter the page.
     page.evaluate("""() => {
         window.stopped = [];
         document.addEventListener('securitypolicyviolation', (event) => stopped.push(event.effectiveDirective));
@@ -132,7 +132,7 @@ def test_hostile_text_is_read_as_text(opened: Open) -> None:
     assert shown_mark in ('"RLO"', "attr(data-mark)")
 
 
-def test_an_override_in_an_id_turns_nothing_around(opened: Open) -> None:
+def test_a_bidi_override_in_an_id_reorders_nothing(opened: Open) -> None:
     left = (
         opened()
         .locator("article h3", has_text="<i>c")
@@ -226,7 +226,7 @@ def test_the_address_keeps_the_filter(opened: Open) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 375])
-def test_a_phone_scrolls_only_downwards(opened: Open, width: int) -> None:
+def test_a_phone_scrolls_vertically_only(opened: Open, width: int) -> None:
     page = opened(viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("document.querySelector('#labels .scroll').scrollWidth") > width
@@ -269,7 +269,7 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read(opened: Open, scheme: str) -> None:
+def test_every_text_has_enough_contrast(opened: Open, scheme: str) -> None:
     page = opened(color_scheme=scheme)
     page.wait_for_timeout(50)
     contrasts = page.evaluate(CONTRAST)
@@ -279,7 +279,7 @@ def test_every_text_can_be_read(opened: Open, scheme: str) -> None:
     assert bright == (scheme == "light")
 
 
-def test_it_reads_without_javascript_and_on_paper(opened: Open) -> None:
+def test_it_works_without_javascript_and_on_paper(opened: Open) -> None:
     page = opened(java_script_enabled=False)
     assert page.locator("#filter").is_hidden()
     assert page.locator("article .text").count() == 5
@@ -292,7 +292,7 @@ def test_it_reads_without_javascript_and_on_paper(opened: Open) -> None:
     assert printed.locator("article .text").first.is_visible()
 
 
-def test_the_keyboard_reaches_what_the_mouse_does(opened: Open) -> None:
+def test_the_keyboard_reaches_every_control(opened: Open) -> None:
     page = opened()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the documents"
