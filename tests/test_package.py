@@ -51,7 +51,7 @@ encoding = load_tokenizer(str(packaged_models()["nawah"]))(text, add_special_tok
 print(json.dumps({
     "files": sorted({m.__file__ for n, m in sys.modules.items() if n.startswith("musamma.") and m.__file__}),
     "articles": len(load_khabar()),
-    "seed": next(d for d in khabar("test") if d.id == "seed-mosul").text[:10],
+    "seed": next(d for d in load_khabar("test") if d.id == "seed-mosul").text[:10],
     "configs": {
         name: (load_pretrain_config if "pretrain" in name else load_config)(name).encoder for name in packaged_configs()
     },
