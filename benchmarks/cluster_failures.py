@@ -112,7 +112,7 @@ def main() -> None:
 
         start = time.perf_counter()
         with ProgressBar(None) as progress_bar, ResumableFile(folder / "local.jsonl") as file:
-            output_format = build_output_format("jsonl", packing=None, audit=ImportAudit(), table=None)
+            output_format = build_output_format("jsonl", compression=None, audit=ImportAudit(), table=None)
             records = read_inputs(Inputs(names=(str(source),)))
             tag_records(records, load, file, output_format, audit=ImportAudit(), progress_bar=progress_bar)
         seconds = time.perf_counter() - start

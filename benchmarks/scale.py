@@ -1,14 +1,14 @@
-"""Tagging much: speed and memory of `musamma predict` as its input grows, a text of many megabytes, kills on the way.
+"""Speed and memory of `musamma predict` by size of the input, on one very long text, and after kills.
 
     python benchmarks/scale.py --model FOLDER [--documents 1000 10000 100000] [--words 40] [--long-megabytes 10]
         [--kills 20] [--seed N] [--device DEVICE] [--json FILE]
 
-Documents are made of the words of Khabar's sentences, shuffled: JSON lines with ids of their own; a small file is the
-beginning of a large one. `words/s` is what the command says of itself, without loading; `wall` counts all, from start
-to end. Memory is that of the process and its children together, looked at ten times a second; pages that they share
-count for each. The long document is whole articles, one behind the other. Then a run of the middle size is killed
-(SIGKILL) at random moments, also while it loads, and gone on with by `--resume`: the output must be, byte by byte,
-that of the run that was left alone. `--long-megabytes 0` and `--kills 0` leave these out.
+The documents are JSON lines with the words of Khabar's sentences, shuffled; a small file is the beginning of a large one.
+`words/s` is the rate that the command prints, without loading; `wall words/s` covers the whole run. Memory is that of the
+process and its children together, sampled ten times a second; shared pages count once for each of them. The long document
+consists of whole articles. Finally a run of the middle size is killed (SIGKILL) at random moments, also while it loads, and
+resumed with `--resume`: its output must be byte for byte that of the undisturbed run. `--long-megabytes 0` and `--kills 0`
+skip these parts.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from musamma.data.document import Document, read_jsonl
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 
-# Scripts in a folder of their own, which import one another by name.
+# The scripts in this folder import one another by name.
 sys.path.append(str(Path(__file__).parent / "peers"))
 
-from passages import sentences
+from text_passages import split_sentences
 
 _RATE = re.compile(r"([\d,]+) words/s")
-_SECONDS_BETWEEN_LOOKS = 0.1
-# Equal stretches of the long document, in each of which some name should be.
-_STRETCHES = 20
+_SAMPLE_SECONDS = 0.1
+# The long document is divided into this number of equal sections, each of which should have a name.
+_SECTIONS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +54,10 @@ class Run:
     """One run of the command.
 
     Args:
-        documents, words: of its input.
+        documents, words: the size of its input.
         seconds: from its start to its end.
-        rate: words a second, as it says itself.
-        memory: the most bytes that it and its children held.
+        rate: words per second, as it prints them.
+        memory: the maximum number of bytes held by it and its children.
     """
 
     documents: int
@@ -68,21 +68,23 @@ class Run:
 
     @property
     def loading(self) -> float:
-        """Seconds that were not spent on tagging."""
+        """Seconds not spent on tagging."""
         return max(0.0, self.seconds - self.words / self.rate)
 
 
 def shuffled_words(random_: random.Random) -> Iterator[str]:
-    """The words of Khabar's sentences, without end; whenever all have been given, in another order of sentences."""
-    known = [article.text[start:end].split() for article in load_khabar() for start, end in sentences(article.text)]
+    """Yield the words of Khabar's sentences endlessly; the sentences are shuffled before each pass."""
+    sentences = [
+        article.text[start:end].split() for article in load_khabar() for start, end in split_sentences(article.text)
+    ]
     while True:
-        random_.shuffle(known)
-        for sentence in known:
+        random_.shuffle(sentences)
+        for sentence in sentences:
             yield from sentence
 
 
 def write_documents(path: Path, count: int, *, words: int, seed: int) -> int:
-    """Write documents of half to one and a half times so many words; gives the words of all."""
+    """Write documents of half to one and a half times this number of words; return the number of all words."""
     random_ = random.Random(seed)
     stream = shuffled_words(random_)
     total = 0
@@ -95,7 +97,7 @@ def write_documents(path: Path, count: int, *, words: int, seed: int) -> int:
 
 
 def write_long(path: Path, *, megabytes: float, seed: int) -> int:
-    """Write one document of whole articles of so many million bytes; gives its words."""
+    """Write one document of whole articles with about this number of megabytes; return its number of words."""
     texts = [article.text.strip() for article in load_khabar()]
     random.Random(seed).shuffle(texts)
     parts: list[str] = []
@@ -108,29 +110,29 @@ def write_long(path: Path, *, megabytes: float, seed: int) -> int:
     return len(text.split())
 
 
-def watched(arguments: list[str], *, documents: int, words: int) -> Run:
-    """Run the command and look at its memory until it ends."""
+def measure_run(arguments: list[str], *, documents: int, words: int) -> Run:
+    """Run the command and sample its memory until it ends."""
     began = time.perf_counter()
     process = start_predict(arguments)
-    seen, memory = psutil.Process(process.pid), 0
+    monitored, memory = psutil.Process(process.pid), 0
     while True:
-        memory = max(memory, resident(seen))
+        memory = max(memory, resident_bytes(monitored))
         try:
-            _, said = process.communicate(timeout=_SECONDS_BETWEEN_LOOKS)
+            _, stderr = process.communicate(timeout=_SAMPLE_SECONDS)
             break
         except subprocess.TimeoutExpired:
             continue
     seconds = time.perf_counter() - began
-    told = said.decode()
-    rates = _RATE.findall(told)
+    message = stderr.decode()
+    rates = _RATE.findall(message)
     if process.returncode or not rates:
-        raise SystemExit(f"the run failed: {told}")
+        raise SystemExit(f"the run failed: {message}")
     rate = float(rates[-1].replace(",", ""))
     return Run(documents=documents, words=words, seconds=seconds, rate=rate, memory=memory)
 
 
-def resident(process: psutil.Process) -> int:
-    """Bytes in memory of a process and its children; those that have just ended hold none."""
+def resident_bytes(process: psutil.Process) -> int:
+    """Return the bytes in memory of a process and its children; children that have just ended hold none."""
     total = 0
     with suppress(psutil.NoSuchProcess):
         for each in (process, *process.children(recursive=True)):
@@ -139,29 +141,29 @@ def resident(process: psutil.Process) -> int:
     return total
 
 
-def check(given: Path, tagged: Path) -> tuple[int, int]:
-    """Compare the long document with what came out; gives how many names it has, and in how many stretches of it.
+def check_long_document(source: Path, tagged: Path) -> tuple[int, int]:
+    """Check the tagged long document; return the number of its names, and of sections with a name.
 
     Raises:
-        SystemExit: it is another document, or its names cannot be.
+        SystemExit: its text has changed, or its names are invalid.
     """
-    (before,), (after,) = list(read_jsonl(given)), list(read_jsonl(tagged))
+    (before,), (after,) = list(read_jsonl(source)), list(read_jsonl(tagged))
     if (before.id, before.text) != (after.id, after.text):
-        raise SystemExit("the long document came out as another one")
+        raise SystemExit("the long document has changed")
     if wrong := [span for span in after.spans if after.surface(span) != after.surface(span).strip()]:
         raise SystemExit(f"{len(wrong)} names of the long document begin or end with a space")
-    # That names lie in the text, in order and apart, is what a document is checked for where it is read.
+    # Reading has checked that names are inside the text, in order and do not overlap.
     assert all(left.end <= right.start for left, right in pairwise(after.spans))
-    return len(after.spans), len(stretches(after))
+    return len(after.spans), len(sections_with_names(after))
 
 
-def stretches(document: Document) -> set[int]:
-    """Which of the equal stretches of a text have a name that begins in them."""
-    return {span.start * _STRETCHES // len(document.text) for span in document.spans}
+def sections_with_names(document: Document) -> set[int]:
+    """Return the indices of the sections in which a name starts."""
+    return {span.start * _SECTIONS // len(document.text) for span in document.spans}
 
 
-def screen(runs: Iterable[Run]) -> Table:
-    """The table of all sizes."""
+def build_table(runs: Iterable[Run]) -> Table:
+    """Build the table of all sizes."""
     table = Table()
     for head in ("documents", "words", "seconds", "words/s", "wall words/s", "peak memory, MB"):
         table.add_column(head, justify="right", no_wrap=True)
@@ -173,7 +175,7 @@ def screen(runs: Iterable[Run]) -> Table:
 
 
 def measure(options: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
-    """All of it; gives the figures."""
+    """Run all measurements and return the figures."""
     sizes = sorted(set(options.documents))
     model = ["-m", options.model, *(["--device", options.device] if options.device else [])]
     console.print(f"seed {options.seed}, documents of {options.words} words on average, {options.model}")
@@ -181,37 +183,37 @@ def measure(options: argparse.Namespace, folder: Path, console: Console) -> dict
     for size in sizes:
         words = write_documents(folder / f"in-{size}.jsonl", size, words=options.words, seed=options.seed)
         paths = [str(folder / f"in-{size}.jsonl"), "-o", str(folder / f"out-{size}.jsonl")]
-        runs[size] = watched([*paths, *model], documents=size, words=words)
-    console.print(screen(runs.values()))
+        runs[size] = measure_run([*paths, *model], documents=size, words=words)
+    console.print(build_table(runs.values()))
     small, large = runs[sizes[0]], runs[sizes[-1]]
-    flat = {"words/s": large.rate / small.rate, "memory": large.memory / small.memory}
+    ratios = {"words/s": large.rate / small.rate, "memory": large.memory / small.memory}
     console.print(
-        f"largest to smallest: {flat['words/s']:.2f} times the words/s, {flat['memory']:.2f} times the memory"
+        f"largest to smallest: {ratios['words/s']:.2f} times the words/s, {ratios['memory']:.2f} times the memory"
     )
-    report: dict[str, Any] = {"sizes": [asdict(run) for run in runs.values()], "largest to smallest": flat}
+    report: dict[str, Any] = {"sizes": [asdict(run) for run in runs.values()], "largest to smallest": ratios}
     if options.long_megabytes > 0:
         source, target = folder / "long.jsonl", folder / "long-out.jsonl"
         words = write_long(source, megabytes=options.long_megabytes, seed=options.seed)
-        run = watched([str(source), "-o", str(target), *model], documents=1, words=words)
-        names, places = check(source, target)
+        run = measure_run([str(source), "-o", str(target), *model], documents=1, words=words)
+        names, sections = check_long_document(source, target)
         console.print(
             f"one document of {source.stat().st_size / 1e6:.2f} MB, {words:,} words: {run.seconds:.1f} s,"
             f" {run.rate:,.0f} words/s, {run.memory / 1e6:,.0f} MB, {names:,} names,"
-            f" all valid, in {places} of {_STRETCHES} equal stretches"
+            f" all valid, in {sections} of {_SECTIONS} equal sections"
         )
-        report["long"] = asdict(run) | {"names": names, "stretches": places}
+        report["long"] = asdict(run) | {"names": names, "stretches": sections}
     if options.kills:
         size = sizes[len(sizes) // 2]
         run, random_ = runs[size], random.Random(options.seed)
-        # On average half of this is spent on tagging: all kills together come at about the length of one run.
-        reach = run.loading + 2 * (run.seconds - run.loading) / options.kills
-        console.print(f"{size:,} documents, killed after {run.loading / 2:.1f} to {reach:.1f} s, seed {options.seed}:")
+        # The draw averages half of the tagging time per kill, so that all kills together take about the time of one run.
+        latest = run.loading + 2 * (run.seconds - run.loading) / options.kills
+        console.print(f"{size:,} documents, killed after {run.loading / 2:.1f} to {latest:.1f} s, seed {options.seed}:")
         check_killed_runs(
             folder / f"in-{size}.jsonl",
             folder / f"out-{size}.jsonl",
             model,
             kills=options.kills,
-            draw_seconds=lambda: random_.uniform(run.loading / 2, reach),
+            draw_seconds=lambda: random_.uniform(run.loading / 2, latest),
         )
         report["kills"] = {"documents": size, "kills": options.kills, "seed": options.seed}
     return report
@@ -221,12 +223,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--documents", type=int, nargs="+", default=[1000, 10_000, 100_000])
-    parser.add_argument("--words", type=int, default=40, help="of a document, on average")
+    parser.add_argument("--words", type=int, default=40, help="average words per document")
     parser.add_argument("--long-megabytes", type=float, default=10)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", help="as of musamma predict")
-    parser.add_argument("--json", type=Path, help="file to write all figures to")
+    parser.add_argument("--device", help="as for musamma predict")
+    parser.add_argument("--json", type=Path, help="file for all figures")
     options = parser.parse_args()
     console = Console(width=150)
     try:
