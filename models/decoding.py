@@ -62,7 +62,7 @@ def decode(
         start = int(tokenized.words[first, 0])
         if proclitic_logits is not None:
             start, border_score = choose_proclitic_border(
-                tokenized, first, proclitic_logits[first], temperature=proclitic_temperature
+                tokenized, int(first), proclitic_logits[first], temperature=proclitic_temperature
             )
             score = score + border_score
         spans.append(
