@@ -27,7 +27,7 @@ _IMPORT_EXAMPLES = 2
 
 def check(
     corpora: Annotated[
-        list[str], typer.Argument(metavar="CORPUS...", help="Files, folders or hf:NAME[@CONFIG][:SPLIT].")
+        list[str], typer.Argument(metavar="CORPUS...", help="Files, folders or hf:NAME\\[@CONFIG][:SPLIT].")
     ],
     schema: Annotated[
         str | None, typer.Option(help=f"The labels allowed: {', '.join(SCHEMAS)}, or a YAML or JSON file with a list.")

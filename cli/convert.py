@@ -20,7 +20,7 @@ from musamma.data.labels import LABEL_MAPS, load_label_map
 
 
 def convert(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A file, a folder, or hf:NAME[@CONFIG][:SPLIT].")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A file, a folder, or hf:NAME\\[@CONFIG][:SPLIT].")],
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="A file, or a folder for brat and khabar.")],
     from_format: Annotated[
         str | None, typer.Option("--from", help=f"Format of INPUT, guessed if not given: {', '.join(FORMATS)}.")
