@@ -1,4 +1,4 @@
-"""`musamma encoder trim`, `extend` and `unpack`, through their commands."""
+"""The commands `musamma encoder trim`, `extend` and `unpack`."""
 
 import json
 from itertools import product
@@ -59,7 +59,7 @@ def text(tmp_path):
 
 @pytest.fixture
 def unseen(tmp_path):
-    """Words that the vocabulary knows in parts: each with a conjunction before it."""
+    """Words that the vocabulary has in parts only: each with a conjunction before it."""
     file = tmp_path / "unseen.txt"
     lines = [" ".join(f"و{word}" for word in line.split()) for line in ARABIC]
     file.write_text("\n".join(f"{a} {b}" for a, b in product(lines, repeat=2)) * 2, encoding="utf-8")
@@ -70,7 +70,7 @@ def call(*arguments):
     return CliRunner().invoke(encoder, [str(one) for one in arguments])
 
 
-def test_trim_prints_what_it_measured_and_writes_a_folder_to_fine_tune(source, text, tmp_path):
+def test_trim_prints_its_measurements_and_writes_a_folder_to_fine_tune(source, text, tmp_path):
     output = tmp_path / "compact"
     result = call("trim", source, output, "--text", text, "--dtype", "float32")
     assert result.exit_code == 0, result.output
@@ -111,19 +111,19 @@ def test_trim_fails_with_the_reason(source, text, tmp_path, options, error, mess
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_trim_names_a_text_that_is_not_there(source, tmp_path):
+def test_trim_names_a_missing_text(source, tmp_path):
     result = call("trim", source, tmp_path / "out", "--text", tmp_path / "none.txt.zst")
     assert isinstance(result.exception, InputError)
     assert "none.txt.zst" in str(result.exception)
 
 
-def test_a_wrong_type_of_weights_is_a_usage_error(source, text, tmp_path):
+def test_an_invalid_type_of_weights_is_a_usage_error(source, text, tmp_path):
     result = call("trim", source, tmp_path / "out", "--text", text, "--dtype", "int4")
     assert result.exit_code == 2
     assert "int4" in result.stderr
 
 
-def test_extend_prints_what_it_measured_and_writes_a_folder_to_fine_tune(source, unseen, tmp_path):
+def test_extend_prints_its_measurements_and_writes_a_folder_to_fine_tune(source, unseen, tmp_path):
     output = tmp_path / "extended"
     result = call("extend", source, output, "--text", unseen, "--words", 9, "--pieces", 250)
     assert result.exit_code == 0, result.output
@@ -170,7 +170,7 @@ def test_extend_fails_with_the_reason(source, unseen, tmp_path, options, message
     assert not (tmp_path / "out").exists()
 
 
-def test_extend_leaves_a_folder_alone_that_holds_something(source, unseen, tmp_path):
+def test_extend_leaves_a_folder_with_files_alone(source, unseen, tmp_path):
     result = call("extend", source, tmp_path, "--text", unseen, "--words", "3")
     assert isinstance(result.exception, InputError)
     assert "the folder is not empty" in str(result.exception)

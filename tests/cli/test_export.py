@@ -1,4 +1,4 @@
-"""``musamma export`` as it is called: what the folder holds, what is refused, and that a refusal leaves nothing."""
+"""The command ``musamma export``: the files of an export, refusals, and that a refusal leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytest.importorskip("openvino")
 
 @pytest.fixture(scope="module")
 def checkpoint(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A calibrated checkpoint with a card that finds names in anything, and in which attention matters."""
+    """A calibrated checkpoint with a card that finds names in any text, and in which attention matters."""
 
     def raise_attention(classifier: TokenClassifier) -> None:
         for layer in classifier.backbone.bert.encoder.layer:
@@ -44,7 +44,7 @@ def checkpoint(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def gold(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the checkpoint itself finds: its F1 on this is 100."""
+    """The checkpoint's own predictions, on which its F1 is 100."""
     bare = [document.with_spans(()) for document in load_khabar("dev")[:3]]
     path = tmp_path_factory.mktemp("gold") / "gold.jsonl"
     write_jsonl(Tagger(str(checkpoint), device="cpu", bfloat16=False).tag_documents(bare), path)
@@ -53,7 +53,7 @@ def gold(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def call(checkpoint, tmp_path, capfd):
-    """Runs the command with ``tmp_path / "out"`` to write; gives its status, stdout and stderr."""
+    """Run the command with the output ``tmp_path / "out"``; return its status, stdout and stderr."""
 
     def called(*arguments: object, model: object = checkpoint) -> tuple[int, str, str]:
         status = run(["export", "--model", str(model), "--output", str(tmp_path / "out"), *map(str, arguments)])
@@ -63,7 +63,7 @@ def call(checkpoint, tmp_path, capfd):
 
 
 def refused(answer: tuple[int, str, str], *parts: str, status: int = 2) -> None:
-    """It ended with this status and one line that holds these parts."""
+    """Check that the command ended with this status and one line with these parts."""
     assert answer[0] == status
     assert answer[1] == ""
     *notes, line = answer[2].splitlines()
@@ -72,7 +72,7 @@ def refused(answer: tuple[int, str, str], *parts: str, status: int = 2) -> None:
         assert part in line
 
 
-def test_an_export_holds_all_that_it_takes_to_run_it(call, checkpoint, tmp_path):
+def test_an_export_is_complete_and_agrees_with_its_checkpoint(call, checkpoint, tmp_path):
     status, out, err = call("--format", "openvino")
     assert (status, err) == (0, "")
     assert "of the names agree" in out
@@ -92,13 +92,13 @@ def test_an_export_holds_all_that_it_takes_to_run_it(call, checkpoint, tmp_path)
     assert card.index("A card.") < card.index("## Export") < card.index("## Data")
     assert "library_name: openvino\n" in card
     text = "وصل الرئيس إلى دمشق وبغداد ولندن، ثم غادر إلى باريس"
-    ours, theirs = (Tagger(str(model), device="cpu", bfloat16=False).tag(text) for model in (checkpoint, folder))
-    assert ours
-    assert [span.key for span in ours] == [span.key for span in theirs]
-    assert [span.score for span in ours] == pytest.approx([span.score for span in theirs], abs=0.01)
+    expected, actual = (Tagger(str(model), device="cpu", bfloat16=False).tag(text) for model in (checkpoint, folder))
+    assert expected
+    assert [span.key for span in expected] == [span.key for span in actual]
+    assert [span.score for span in expected] == pytest.approx([span.score for span in actual], abs=0.01)
 
 
-def test_an_int8_model_is_written_with_its_proof(call, gold, tmp_path):
+def test_an_int8_model_is_written_with_its_measurements(call, gold, tmp_path):
     pytest.importorskip("nncf")
     sample = tmp_path / "sample.jsonl"
     write_jsonl(load_khabar("train")[:2], sample)
@@ -110,12 +110,12 @@ def test_an_int8_model_is_written_with_its_proof(call, gold, tmp_path):
     assert record["quantization"] == "int8"
     assert record["f1"]["before"] == 1.0
     assert record["f1"]["after"] > 0.9
-    assert record["parity"]["mean_difference"] > 1e-4  # else nothing was quantised
+    assert record["parity"]["mean_difference"] > 1e-4  # otherwise nothing was quantised
     assert 0 < record["samples"] <= 200
     assert "8-bit integers" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_an_int8_model_that_lost_too_much_is_not_written(call, checkpoint, gold, tmp_path, monkeypatch):
+def test_an_int8_model_that_lost_too_much_f1_is_not_written(call, checkpoint, gold, tmp_path, monkeypatch):
     pytest.importorskip("nncf")
     assert call("--format", "openvino")[0] == 0
     record = (tmp_path / "out" / "export.json").read_bytes()
@@ -140,7 +140,7 @@ def test_a_graph_that_ignores_its_mask_is_refused(call, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_few_names_are_told_of(call, gold, tmp_path):
+def test_few_names_are_warned_about(call, gold, tmp_path):
     document = Document("d", "زار محمد بيروت", (Span(4, 8, "PER"),))
     write_jsonl([document], tmp_path / "dev.jsonl")
     status, _, err = call("--dev", tmp_path / "dev.jsonl", "--max-f1-loss", 100)
@@ -148,7 +148,7 @@ def test_few_names_are_told_of(call, gold, tmp_path):
     assert "only 1 names" in err
 
 
-def test_calls_that_cannot_be(call, checkpoint, gold, tmp_path):
+def test_invalid_calls_are_refused(call, checkpoint, gold, tmp_path):
     refused(call("--quantize", "int8"), "--quantize int8 without --dev", "only after its F1 was measured", "give --dev")
     refused(call("--sample", gold), "--sample", "leave it out")
     refused(call("--labels", "x"), "--labels without --dev")
@@ -178,6 +178,6 @@ def test_only_an_earlier_export_is_replaced(call, checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize(("package", "runtime"), [("openvino", "openvino"), ("onnxscript", "onnx")])
-def test_a_missing_package(call, monkeypatch, package, runtime):
+def test_a_missing_package_is_named(call, monkeypatch, package, runtime):
     monkeypatch.setitem(sys.modules, package, None)
     refused(call("--format", runtime), f"{package} is not installed", f"pip install 'musamma[{runtime}]'")

@@ -1,4 +1,4 @@
-"""Spans to tags to perfect logits to spans: the identity, and an account of what is not."""
+"""Spans to tags to perfect logits and back to spans: the identity, except for reported misalignments."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def encoder(request: pytest.FixtureRequest) -> DocumentTokenizer:
 
 
 def perfect(encoded: TokenizedDocument, goal: WordTargets) -> list[Span]:
-    """Decode logits that say exactly what the targets say, read through the windows as inference does."""
+    """Decode logits that agree exactly with the targets, read through the windows as in inference."""
     tags = np.zeros((len(encoded.words), len(TAGS)))
     proclitics = np.zeros((len(encoded.words), PROCLITIC_CLASSES))
     for window in encoded.windows:
@@ -70,7 +70,7 @@ def perfect(encoded: TokenizedDocument, goal: WordTargets) -> list[Span]:
 
 @st.composite
 def annotated(draw: st.DrawFn) -> Document:
-    """A text with names on words: most begin and end where words do, some behind proclitics, some anywhere."""
+    """A text with names: most begin and end where words do, some after proclitics, some anywhere."""
     text = draw(TEXTS)
     words = word_offsets(text)
     spans, position = [], 0
@@ -92,7 +92,7 @@ def annotated(draw: st.DrawFn) -> Document:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=annotated())
-def test_perfect_logits_give_back_every_span_or_it_is_reported(encoder: DocumentTokenizer, document: Document) -> None:
+def test_perfect_logits_restore_every_span_or_it_is_reported(encoder: DocumentTokenizer, document: Document) -> None:
     encoded = encoder.tokenize(document)
     goal = build_targets(encoded, TAGS)
     found = {span.key for span in perfect(encoded, goal)}
@@ -113,7 +113,7 @@ def test_perfect_logits_give_back_every_span_or_it_is_reported(encoder: Document
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.one_of(TEXTS, st.text(max_size=200)))
-def test_windows_own_every_word_once_and_end_at_words(encoder: DocumentTokenizer, text: str) -> None:
+def test_every_word_is_owned_by_one_window_and_windows_end_at_words(encoder: DocumentTokenizer, text: str) -> None:
     encoded = encoder.tokenize(Document("d", text))
     owned = [word for window in encoded.windows for word in window.words[window.owned].tolist()]
     assert owned == list(range(len(encoded.words)))
@@ -133,7 +133,7 @@ def test_neighbouring_windows_overlap(encoder: DocumentTokenizer) -> None:
     for left, right in itertools.pairwise(encoded.windows):
         shared = len(np.intersect1d(left.words, right.words))
         assert shared >= 2
-        # The cut between owners is in the middle of what is shared.
+        # Ownership changes in the middle of the shared words.
         middle = left.words[left.owned][-1] + 1
         assert abs((middle - right.words[0]) - (left.words[-1] + 1 - middle)) <= 1
 
@@ -147,14 +147,14 @@ def test_a_word_longer_than_a_window_is_one_word(encoder: DocumentTokenizer) -> 
     ]
 
 
-def test_the_first_window_starts_with_the_document(encoder: DocumentTokenizer) -> None:
+def test_the_first_window_starts_where_the_document_starts(encoder: DocumentTokenizer) -> None:
     window = encoder.tokenize(Document("d", "وصل")).windows[0]
     plain = encoder.tokenizer("وصل")["input_ids"]
     assert window.input_ids.tolist() == plain
 
 
 @pytest.mark.parametrize("special", ["[SEP]", "[CLS]", "</s>", "<mask>"])
-def test_special_tokens_in_a_text_are_text(encoder: DocumentTokenizer, special: str) -> None:
+def test_special_tokens_in_a_text_are_plain_text(encoder: DocumentTokenizer, special: str) -> None:
     window = encoder.tokenize(Document("d", f"وصل {special} إلى")).windows[0]
     assert not set(window.input_ids[1:-1].tolist()) & (
         set(encoder.tokenizer.all_special_ids) - {encoder.tokenizer.unk_token_id}
@@ -206,12 +206,12 @@ def test_any_logits_give_spans_without_overlap_inside_the_text(
     assert len({span.key for span in spans}) == len(spans)
 
 
-def test_confidence_is_that_of_tags_and_border() -> None:
+def test_the_score_combines_tags_and_border() -> None:
     encoded = TokenizedDocument(Document("d", "وداعش"), np.array([[0, 5]]), ())
     tags = np.log(np.array([[0.1, 0.6, 0.1, 0.05, 0.05, 0.05, 0.05]]))
     borders = np.log(np.array([[0.2, 0.6, 0.2]]))
     (span,) = decode(encoded, tags, borders, TAGS)
-    # Only two borders are possible in this word: the third one's probability is shared out.
+    # Only two borders are possible in this word: the third one's probability is distributed over them.
     assert span == Span(1, 5, "LOC", pytest.approx(0.6 * 0.75, abs=1e-5))
 
 
@@ -233,7 +233,9 @@ def test_without_a_proclitic_head_names_begin_where_words_do(encoder: DocumentTo
         (" بالموصل", "it begins before a word", "بالموصل"),
     ],
 )
-def test_what_cannot_be_represented_is_named(encoder: DocumentTokenizer, surface: str, reason: str, kept: str) -> None:
+def test_a_misaligned_name_is_reported_with_its_reason(
+    encoder: DocumentTokenizer, surface: str, reason: str, kept: str
+) -> None:
     text = "نزل بالموصل ثم عاد"
     document = make_document(text, (surface, "LOC"))
     (loss,) = build_targets(encoder.tokenize(document), TAGS).misalignments
@@ -242,20 +244,20 @@ def test_what_cannot_be_represented_is_named(encoder: DocumentTokenizer, surface
     assert document.surface(loss.replacement) == kept
 
 
-def test_a_name_without_letters_is_lost_and_named(encoder: DocumentTokenizer) -> None:
+def test_a_name_without_letters_is_dropped_and_reported(encoder: DocumentTokenizer) -> None:
     document = Document("d", "قال ــ نعم", (Span(4, 6, "PER"),))
     (loss,) = build_targets(encoder.tokenize(document), TAGS).misalignments
     assert loss.replacement is None
     assert "no word" in loss.reason
 
 
-def test_the_seed_article_is_represented_whole(encoder: DocumentTokenizer, seed_article: Document) -> None:
+def test_the_seed_article_has_no_misaligned_name(encoder: DocumentTokenizer, seed_article: Document) -> None:
     tags = TagSet.from_labels(span.label for span in seed_article.spans)
     goal = build_targets(encoder.tokenize(seed_article), tags)
     assert goal.misalignments == ()
 
 
-def test_a_folder_of_windows_is_independent_of_its_neighbours(encoder: DocumentTokenizer, tmp_path: Path) -> None:
+def test_documents_are_tokenized_independently_of_their_batch(encoder: DocumentTokenizer, tmp_path: Path) -> None:
     documents = [Document(str(i), text) for i, text in enumerate(["وصل محمد", "", "إلى دمشق " * 50, "😀"])]
     together = list(encoder.tokenize_all(documents, batch_size=3))
     for document, encoded in zip(documents, together, strict=True):

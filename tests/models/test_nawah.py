@@ -1,6 +1,7 @@
-"""The encoder that comes with the project."""
+"""Nawah, the packaged encoder."""
 
 import json
+import statistics
 
 import pytest
 import torch
@@ -8,8 +9,7 @@ from transformers import AutoModel, AutoModelForTokenClassification, AutoTokeniz
 
 from musamma.data.normalization import has_normalizer
 from musamma.models.loading import packaged_models
-from musamma.training.cards import format_mean_std
-from musamma.training.pretraining.pretrain_results import format_metric, read_result
+from musamma.training.pretraining.pretrain_results import read_result
 
 FOLDER = packaged_models()["nawah"]
 
@@ -24,7 +24,7 @@ def encoder():
     return AutoModel.from_pretrained(FOLDER, add_pooling_layer=False).eval()
 
 
-def test_it_is_small_plain_and_documented():
+def test_its_folder_has_the_expected_files_and_size():
     files = {file.name: file.stat().st_size for file in FOLDER.iterdir()}
     expected = {"README.md", "LICENSE", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert set(files) == expected | {"trimming.json", "pretraining.json", "run.yaml", "curve.jsonl", "curve.svg"}
@@ -35,28 +35,38 @@ def test_it_has_at_most_30_million_parameters(encoder):
     assert encoder.num_parameters() <= 30_000_000
 
 
-def test_the_figures_of_its_card_are_those_of_the_runs_that_made_it():
+def test_its_records_and_its_card_agree_with_the_weights(encoder, tokenizer):
+    """Figures measured on the files themselves must stand in the record of the trimming and in the card."""
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     trimming = json.loads((FOLDER / "trimming.json").read_text(encoding="utf-8"))
+    # Pre-training changes the values of the weights, not their number.
+    measured = {
+        "pieces_after": len(tokenizer),
+        "parameters_after": sum(weight.numel() for weight in encoder.parameters()),
+        "file_bytes": (FOLDER / "model.safetensors").stat().st_size,
+    }
+    for key, value in measured.items():
+        assert trimming[key] == value
+        assert f"{value:,}" in card
+    assert f"{trimming['proof']['identical']:.2%}" in card
     assert "license: mit" in card
     assert "base_model: intfloat/multilingual-e5-small" in card
-    assert f"{trimming['pieces_after']:,}" in card
-    assert f"{trimming['parameters_after']:,}" in card
-    assert f"{trimming['file_bytes']:,}" in card
-    assert f"{trimming['proof']['identical']:.2%}" in card
-    # Pre-training changes what the weights are, not how many.
-    assert trimming["file_bytes"] == (FOLDER / "model.safetensors").stat().st_size
+
+
+def test_its_card_has_the_figures_of_its_pre_training():
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
     run = read_result(FOLDER)
     assert f"{run.tokens:,}" in card
     assert f"{run.steps:,}" in card
     for point in (run.before, run.after):
-        assert format_metric("mlm_loss", point["mlm_loss"]) in card
+        assert f"{point['mlm_loss']:.3f}" in card
     scores = [json.loads(line) for line in (FOLDER / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
     for recipe in ("nawah-anercorp", "nawah-aqmar"):
         for tokens in (-1, run.tokens):
-            each = [s["f1"] for s in scores if (s["recipe"], s["tokens"]) == (recipe, tokens)]
-            assert len(each) == 3
-            assert format_mean_std(each) in card
+            f1 = [score["f1"] for score in scores if (score["recipe"], score["tokens"]) == (recipe, tokens)]
+            assert len(f1) == 3
+            mean, deviation = 100 * statistics.mean(f1), 100 * statistics.stdev(f1)
+            assert f"{mean:.1f} ± {deviation:.1f}" in card
 
 
 def test_it_loads_as_a_token_classifier_in_full_precision():
@@ -86,7 +96,7 @@ def test_no_arabic_letter_digit_or_sign_is_unknown(tokenizer, place):
         assert tokenizer.unk_token not in tokenizer.tokenize(place.format(sign)), ascii(sign)
 
 
-def test_offsets_are_those_of_the_text_as_given(tokenizer):
+def test_offsets_refer_to_the_original_text(tokenizer):
     text = "زارَ «أنطونيو غوتيريش» مـدينةَ الموصـل، أمس"
     pieces = tokenizer(text, return_offsets_mapping=True)
     plain = tokenizer("زار «أنطونيو غوتيريش» مدينة الموصل، أمس")
@@ -95,8 +105,8 @@ def test_offsets_are_those_of_the_text_as_given(tokenizer):
     assert {i for i, c in enumerate(text) if c.isalpha() and c != "ـ"} <= covered
 
 
-def test_meanings_survived(tokenizer, encoder):
-    """Mean-pooled states tell a paraphrase from another subject, as the encoder was trained to."""
+def test_paraphrases_are_more_similar_than_other_subjects(tokenizer, encoder):
+    """Mean-pooled states tell a paraphrase from another subject, as the source encoder was trained to."""
     texts = [
         "استعاد الجيش العراقي حيا في شرق الموصل",
         "القوات العراقية تحرر منطقة شرقي مدينة الموصل",

@@ -1,4 +1,4 @@
-"""Graphs for other runtimes: families of encoders, what int8 leaves alone, and that a lost mask is found out."""
+"""Exported graphs: encoder families, layers that int8 leaves in floating point, and detection of wrong graphs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FAMILIES = ["bert", "roberta", "electra", "distilbert"]
 
 
 def widened(classifier: TokenClassifier) -> TokenClassifier:
-    """The same, with heads that find names in anything."""
+    """The same classifier with heads that find names in any text."""
     torch.nn.init.normal_(classifier.backbone.classifier.weight, std=0.5)
     if classifier.proclitic_head is not None:
         torch.nn.init.normal_(classifier.proclitic_head.weight, std=0.5)
@@ -51,7 +51,7 @@ def widened(classifier: TokenClassifier) -> TokenClassifier:
 
 @pytest.fixture(scope="module")
 def classifiers(wordpiece_encoder: Path, unigram_encoder: Path) -> dict[str, tuple[TokenClassifier, Path]]:
-    """Small random classifiers by family, and where their tokenizer is."""
+    """Small random classifiers by family, with the folder of their tokenizer."""
     torch.manual_seed(3)
     vocabulary = AutoConfig.from_pretrained(wordpiece_encoder).vocab_size
     names = {"id2label": TAGS.id2label, "label2id": TAGS.label2id}
@@ -100,7 +100,7 @@ def parity_of(checkpoint: Path, target: Path, *, windows: int = 60):
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
-def test_a_graph_says_what_the_checkpoint_says(case, runtime, capfd):
+def test_a_graph_agrees_with_its_checkpoint(case, runtime, capfd):
     checkpoint, classifier, tokenizer, target = case
     write_exported(classifier, OPTIONS, tokenizer, target, runtime=runtime)
     parity = parity_of(checkpoint, target)
@@ -130,12 +130,12 @@ def test_int8_for_openvino_is_smaller_and_close(case):
     write_exported(classifier, OPTIONS, tokenizer, target, runtime="openvino", samples=windows, quantize=True)
     parity = parity_of(checkpoint, target)
     assert parity.words_agreeing > 0.95
-    assert parity.mean_difference > 1e-5  # else nothing was quantised
+    assert parity.mean_difference > 1e-5  # otherwise nothing was quantised
     graph = (target / "openvino_model.xml").read_text()
     assert graph.count('type="FakeQuantize"') > 10
 
 
-def test_int8_for_onnx_leaves_the_kept_layers_alone(classifiers, tmp_path):
+def test_int8_for_onnx_leaves_float_layers_alone(classifiers, tmp_path):
     onnx = pytest.importorskip("onnx")
     classifier, encoder = classifiers["bert"]
     write_exported(classifier, OPTIONS, tokenizer_of(encoder), tmp_path, runtime="onnx", quantize=True)
@@ -154,22 +154,22 @@ def test_int8_for_onnx_leaves_the_kept_layers_alone(classifiers, tmp_path):
         ("distilbert", "backbone.distilbert.transformer.layer.0.ffn.lin2"),
     ],
 )
-def test_heads_and_the_first_half_of_the_down_projections_are_kept(classifiers, family, down):
+def test_heads_and_the_first_half_of_the_down_projections_stay_in_floating_point(classifiers, family, down):
     heads = ["backbone.classifier", "proclitic_head"][: 1 if family == "distilbert" else 2]
     assert list(select_float_layers(classifiers[family][0])) == [down, *heads]
 
 
 class Maskless(TraceableClassifier):
-    """A graph that takes padding for text."""
+    """A graph that treats padding as text."""
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return super().forward(input_ids, torch.ones_like(attention_mask) + 0 * attention_mask)
 
 
-def test_a_graph_that_ignores_its_mask_is_found_out(classifiers, tmp_path):
+def test_a_graph_that_ignores_its_mask_is_detected(classifiers, tmp_path):
     classifier, encoder = classifiers["bert"]
     classifier = copy.deepcopy(classifier)
-    with torch.no_grad():  # in a random encoder attention makes next to no difference
+    with torch.no_grad():  # in a random encoder attention has almost no effect
         for layer in classifier.backbone.bert.encoder.layer:
             layer.attention.self.value.weight *= 10
             layer.attention.output.dense.weight *= 10
@@ -181,7 +181,7 @@ def test_a_graph_that_ignores_its_mask_is_found_out(classifiers, tmp_path):
     assert "padding changes" in parity_of(tmp_path / "checkpoint", tmp_path / "export").fault()
 
 
-def test_a_graph_with_other_weights_is_found_out(classifiers, tmp_path):
+def test_a_graph_with_other_weights_is_detected(classifiers, tmp_path):
     classifier, encoder = classifiers["bert"]
     classifier.save_pretrained(tmp_path / "checkpoint", tokenizer_of(encoder), OPTIONS)
     other = copy.deepcopy(classifier)
@@ -192,7 +192,7 @@ def test_a_graph_with_other_weights_is_found_out(classifiers, tmp_path):
     assert "predictions differ from the checkpoint's" in parity_of(tmp_path / "checkpoint", tmp_path / "export").fault()
 
 
-def test_samples_are_the_same_every_time_and_need_words(wordpiece_encoder):
+def test_sample_windows_are_reproducible_and_require_words(wordpiece_encoder):
     encoder = DocumentTokenizer(tokenizer_of(wordpiece_encoder), max_length=64, overlap=16)
     documents = load_khabar("dev")[:2]
     first, again = (sample_windows(documents, encoder, limit=5) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Whole-word pieces for small encoders made on the spot: chosen, scored, given rows, and measured."""
+"""Extending small encoders with whole-word pieces: choice, scores, embedding rows and measurements."""
 
 import json
 from collections import Counter
@@ -47,7 +47,7 @@ WORDS = 12
 
 @pytest.fixture(scope="module", params=["wordpiece_encoder", "unigram_encoder"])
 def extended(request, tmp_path_factory):
-    """A source, and what became of it with a dozen more words."""
+    """A source encoder and its extension by a dozen words."""
     source = request.getfixturevalue(request.param)
     folder = tmp_path_factory.mktemp("extended") / "out"
     report = extend_encoder(source, {"news": LINES[:54], "wiki": LINES[54:]}, folder, words=WORDS)
@@ -73,7 +73,7 @@ def test_the_words_that_save_most_become_one_piece_each(extended):
     assert all(len(ids) == 1 for ids in tokenize_words(extended.after, extended.words).values())
 
 
-def test_the_folder_is_a_plain_encoder_that_reads_its_words(extended):
+def test_the_folder_is_a_plain_encoder_that_knows_the_words(extended):
     model = AutoModel.from_pretrained(extended.folder, add_pooling_layer=False)
     tokenizer = AutoTokenizer.from_pretrained(extended.folder)
     assert model.dtype == torch.float32
@@ -88,16 +88,36 @@ def test_the_folder_is_a_plain_encoder_that_reads_its_words(extended):
     assert model(input_ids=one["input_ids"], attention_mask=one["attention_mask"])[0].isfinite().all()
 
 
-def test_it_is_an_encoder_to_fine_tune(extended):
+def test_it_can_be_fine_tuned(extended):
     model = build_classifier(str(extended.folder), TagSet(("LOC", "PER")))
     assert model.config.vocab_size == extended.report.pieces_after
 
 
-def test_the_report_is_what_was_measured(extended):
+def test_the_report_agrees_with_the_files_and_the_tokenizers(extended):
     report = extended.report
-    assert json.loads((extended.folder / "extension.json").read_text(encoding="utf-8")) == json.loads(
-        json.dumps(report.to_dict())
+    record = json.loads((extended.folder / "extension.json").read_text(encoding="utf-8"))
+    held_out = {"news": LINES[:54][49], "wiki": LINES[54:][49]}  # every 50th line of a text
+    for name, line in held_out.items():
+        for side, tokenizer in (("before", extended.before), ("after", extended.after)):
+            pieces = tokenizer.encode(line, add_special_tokens=False).ids
+            assert record["files"][name][f"pieces_per_word_{side}"] == pytest.approx(len(pieces) / len(line.split()))
+    assert {key: record[key] for key in ("dtype", "normalized", "initial", "words_added", "pieces_dropped")} == {
+        "dtype": "float16",
+        "normalized": True,
+        "initial": "letters",
+        "words_added": WORDS,
+        "pieces_dropped": 0,
+    }
+    assert record["source"] == str(extended.source)
+    assert (record["pieces_before"], record["pieces_after"]) == (
+        len(extended.before.get_vocab()),
+        len(extended.after.get_vocab()),
     )
+    assert record["file_bytes"] == (extended.folder / "model.safetensors").stat().st_size
+    assert set(record["likeness"]) == {
+        "lines", "words", "changed", "changed_words", "other_words", "sentences", "chance", "old_cuts",
+        "hidden_difference",
+    }  # fmt: skip
     assert report.file_bytes == (extended.folder / "model.safetensors").stat().st_size
     assert report.file_bytes_before == (extended.source / "model.safetensors").stat().st_size
     assert report.parameters_after - report.parameters_before == WORDS * 48
@@ -123,7 +143,7 @@ TEXTS = st.lists(
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS)
-def test_words_keep_their_offsets_and_others_their_pieces(extended, text):
+def test_new_words_keep_their_offsets_and_other_words_their_pieces(extended, text):
     old, new = (one.encode(text, add_special_tokens=False) for one in (extended.before, extended.after))
     words = split_words(extended.before, text)
     assert words == split_words(extended.after, text)
@@ -155,7 +175,7 @@ def backend_of(folder):
 
 @pytest.mark.parametrize("words", [1, 20])
 @pytest.mark.parametrize("more", [1, 60, -1])
-def test_pieces_are_exactly_as_many(any_encoder, tmp_path, words, more):
+def test_the_number_of_pieces_is_exact(any_encoder, tmp_path, words, more):
     backend = backend_of(any_encoder)
     least, size = len(find_required_pieces(backend)) + words, backend.get_vocab_size()
     pieces = least + more if more > 0 else size + words - 3
@@ -169,7 +189,7 @@ def test_pieces_are_exactly_as_many(any_encoder, tmp_path, words, more):
             extend_encoder(any_encoder, {"a": LINES}, tmp_path / "no", words=words, pieces=wrong, normalize=False)
 
 
-def test_the_least_used_pieces_go(unigram_encoder):
+def test_the_least_used_pieces_are_dropped(unigram_encoder):
     backend = backend_of(unigram_encoder)
     word_vocabulary = count_words(backend, LINES)
     required = find_required_pieces(backend)
@@ -183,11 +203,11 @@ def test_the_least_used_pieces_go(unigram_encoder):
     kept = sorted(uses[i] for i in choice.ids if i not in required)
     dropped = sorted(uses[i] for i in everything if i not in choice.ids)
     assert len(kept) == 20
-    # Dropping changes other cuts a little; the middle of what stays is used far more than the middle of what went.
+    # Dropping changes other words a little; the median retained piece is used far more than the median dropped one.
     assert kept[len(kept) // 2] > 3 * dropped[len(dropped) // 2]
 
 
-def test_added_tokens_stay_behind_the_new_pieces(wordpiece_encoder, tmp_path):
+def test_added_tokens_come_after_the_new_pieces(wordpiece_encoder, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(wordpiece_encoder)
     tokenizer.add_tokens(["[رابط]", "[مستخدم]"])
     model = AutoModel.from_pretrained(wordpiece_encoder, add_pooling_layer=False)
@@ -211,15 +231,15 @@ def wordpiece(pieces):
     return backend
 
 
-def test_a_word_that_cuts_others_finer_is_passed_over():
+def test_a_word_whose_piece_cuts_other_words_finer_is_passed_over():
     backend = wordpiece(["[UNK]", "كت", "##اب", "##ابنا", "##ن", "##ا", "##2", "من", "##زل"])
-    # With كتاب as a piece, the longest match leaves ##ن ##ا behind it, where كت ##ابنا was shorter.
+    # With كتاب as a piece, the longest match leaves ##ن ##ا after it, where كت ##ابنا was shorter.
     for others, words, savings in ((4, ["كتاب"], [6]), (12, ["منزل"], [2])):
         choice = choose_vocabulary(backend, WordVocabulary({"كتاب": 10, "كتابنا2": others, "منزل": 2}), words=1)
         assert (choice.words, choice.savings) == (words, savings)
 
 
-def test_a_word_that_makes_others_unknown_is_passed_over():
+def test_a_word_whose_piece_makes_others_unknown_is_passed_over():
     backend = wordpiece(["[UNK]", "كت", "##اب", "##ابنا", "من", "##زل"])
     choice = choose_vocabulary(backend, WordVocabulary({"كتاب": 50, "كتابنا": 20, "منزل": 2}), words=1)
     assert choice.words == ["كتابنا"]
@@ -227,20 +247,20 @@ def test_a_word_that_makes_others_unknown_is_passed_over():
     assert "[UNK]" in extend_tokenizer(backend, ["كتاب"]).encode("كتابنا").tokens
 
 
-def test_numbers_latin_and_unknown_signs_are_no_words():
+def test_numbers_latin_and_unknown_signs_are_not_eligible():
     backend = wordpiece(["[UNK]", "في", "ال", "##عا", "##م", "1", "##9", "B", "##C", "-"])
     choice = choose_vocabulary(backend, WordVocabulary({"19": 90, "BC": 80, "☎": 70, "العام": 3, "العا": 2}), words=2)
     assert choice.words == ["العام", "العا"]
 
 
-def test_a_piece_that_loses_against_its_parts_is_no_word():
+def test_a_piece_that_loses_against_its_parts_is_not_chosen():
     scores = {"<unk>": 0.0, "▁": -1.0, "من": -1.0, "▁من": -3.0, "زل": -1.0}
     backend = Tokenizer(models.Unigram(list(scores.items()), unk_id=0))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     assert choose_vocabulary(backend, WordVocabulary({"▁من": 9, "▁منزل": 1}), words=1).words == ["▁منزل"]
 
 
-def test_a_single_sign_may_be_one_piece():
+def test_a_single_sign_may_become_a_piece():
     backend = Tokenizer(models.Unigram([("<unk>", 0.0), ("▁", -2.0), (".", -3.0), ("▁في", -3.0)], unk_id=0))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     choice = choose_vocabulary(backend, count_words(backend, ["في . في ."]), words=1)
@@ -248,7 +268,7 @@ def test_a_single_sign_may_be_one_piece():
     assert extend_tokenizer(backend, ["▁."]).encode("في .").tokens == ["▁في", "▁."]
 
 
-def test_a_unigram_word_wins_over_its_parts_and_changes_no_longer_word():
+def test_a_unigram_word_wins_over_its_parts_and_leaves_longer_words_alone():
     scores = {
         "<unk>": 0.0,
         "▁كت": -5.0,
@@ -267,7 +287,7 @@ def test_a_unigram_word_wins_over_its_parts_and_changes_no_longer_word():
     assert extend_tokenizer(backend, ["▁كتاب", "▁كتابه"]).encode("كتاب كتابه").tokens == ["▁كتاب", "▁كتابه"]
 
 
-def test_rows_are_made_of_their_parts():
+def test_rows_are_built_from_their_parts():
     backend = wordpiece(["[UNK]", "كتا", "##ب"])
     table = torch.tensor([[9.0, 9.0], [6.0, 0.0], [0.0, 2.0]])
     made = {initial: build_rows(table, backend, ["كتاب"], initial=initial)[0] for initial in INITIALIZATIONS}
@@ -277,7 +297,7 @@ def test_rows_are_made_of_their_parts():
         torch.testing.assert_close(made[initial], expected)
 
 
-def test_the_table_of_words_stays_small():
+def test_the_word_table_stays_small():
     backend = wordpiece(["[UNK]"])
     lines = [f"كلمة{i} كلمة{i % 3} في" for i in range(200)]
     small, full = count_words(backend, lines, max_words=20), count_words(backend, lines)
@@ -287,7 +307,7 @@ def test_the_table_of_words_stays_small():
     assert small.counts["في"] == 200
 
 
-def test_the_same_encoder_is_like_itself(any_encoder):
+def test_an_encoder_is_similar_to_itself(any_encoder):
     backend = backend_of(any_encoder)
     model = AutoModel.from_pretrained(any_encoder, add_pooling_layer=False).eval()
     same = {i: i for i in range(backend.get_vocab_size())}
@@ -345,21 +365,21 @@ def test_an_encoder_that_computes_something_else_fails(unigram_encoder, tmp_path
         ({"words": 9999}, "words that are more than one piece; expected at least 9999"),
     ],
 )
-def test_a_wrong_option_is_named(unigram_encoder, tmp_path, options, message):
+def test_an_invalid_option_is_named(unigram_encoder, tmp_path, options, message):
     with pytest.raises(InputError) as error:
         extend_encoder(unigram_encoder, {"a": LINES}, tmp_path / "out", **options)
     assert message in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_holds_something_is_left_alone(unigram_encoder, tmp_path):
+def test_a_folder_with_files_is_left_alone(unigram_encoder, tmp_path):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="the folder is not empty; choose a new folder"):
         extend_encoder(unigram_encoder, {"a": LINES}, tmp_path, words=1)
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_too_little_text(unigram_encoder, tmp_path):
+def test_too_little_text_is_refused(unigram_encoder, tmp_path):
     for lines, message in (
         (LINES[:49], "49 lines of text; expected at least 50"),
         ([], "0 lines"),
@@ -369,7 +389,7 @@ def test_too_little_text(unigram_encoder, tmp_path):
             extend_encoder(unigram_encoder, {"a": lines}, tmp_path / "out", words=1)
 
 
-def test_kinds_that_cannot_be_extended():
+def test_tokenizers_and_models_that_cannot_be_extended_are_refused():
     bpe = Tokenizer(models.BPE())
     with pytest.raises(InputError, match="a BPE tokenizer; expected Unigram or WordPiece"):
         choose_vocabulary(bpe, WordVocabulary({"في": 1}), words=1)

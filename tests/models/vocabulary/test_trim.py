@@ -1,4 +1,4 @@
-"""Trimming small encoders made on the spot: the same pieces, offsets and hidden states as the source."""
+"""Trimming small encoders: the same pieces, offsets and hidden states as the source."""
 
 import json
 from dataclasses import replace
@@ -75,7 +75,7 @@ def unigram(folder):
 
 
 def wordpiece(folder):
-    """A BERT as AraBERT is one, with tokens for links and users, and a ``[MASK]`` far behind."""
+    """An AraBERT-like BERT with added tokens for links and users, and a ``[MASK]`` with a high id."""
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -185,7 +185,7 @@ def test_special_pieces_are_renumbered_everywhere(source, tmp_path):
     assert all(after.convert_tokens_to_ids(token["content"]) == token["id"] for token in new)
 
 
-def test_tokens_that_were_added_stay(tmp_path):
+def test_added_tokens_are_retained(tmp_path):
     source = wordpiece(tmp_path / "source")
     trim_encoder(source, LINES, tmp_path / "trimmed")
     tokens = AutoTokenizer.from_pretrained(tmp_path / "trimmed").tokenize("[مستخدم] في القاهرة [رابط]")
@@ -193,7 +193,7 @@ def test_tokens_that_were_added_stay(tmp_path):
     assert tokens[-1] == "[رابط]"
 
 
-def test_half_precision_is_for_the_file_only(unigram_source, tmp_path):
+def test_half_precision_is_for_storage_only(unigram_source, tmp_path):
     report = trim_encoder(unigram_source, LINES, tmp_path)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert {file.get_tensor(key).dtype for key in file.keys()} == {torch.float16}  # noqa: SIM118
@@ -218,8 +218,8 @@ def test_the_normaliser_is_in_the_saved_tokenizer(source, tmp_path):
 @pytest.mark.parametrize(
     ("make", "name"), [(unigram, "XLMRobertaTokenizer"), (wordpiece, "BertTokenizer"), (byte_bpe, "RobertaTokenizer")]
 )
-def test_classes_of_one_model_do_not_lose_the_normaliser(tmp_path, make, name):
-    """As on the hub: ``BertTokenizer`` builds its normaliser anew whenever it is loaded."""
+def test_tokenizer_classes_of_one_model_keep_the_normaliser(tmp_path, make, name):
+    """As on the hub: ``BertTokenizer`` builds its own normaliser whenever it is loaded."""
     source = make(tmp_path / "source")
     config = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
     (source / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": name}), encoding="utf-8")
@@ -231,7 +231,7 @@ def test_classes_of_one_model_do_not_lose_the_normaliser(tmp_path, make, name):
 
 @pytest.fixture(scope="module")
 def few(unigram_source):
-    """A tokenizer, and itself with hardly more than single characters."""
+    """A tokenizer, and the same with hardly more than single characters."""
     backend = AutoTokenizer.from_pretrained(unigram_source).backend_tokenizer
     return backend, trim_tokenizer(backend, choose_pieces(backend, count_pieces(backend, LINES), coverage=0.4))
 
@@ -273,7 +273,7 @@ def test_a_model_that_computes_something_else_fails(unigram_source, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_states_that_are_no_numbers_do_not_pass():
+def test_states_that_are_not_finite_fail():
     check = TrimCheck(10, 1.0, 1.5, 1.5, 0, 0, 4, 0.0, 0.0, 1.0)
     check_trim(check, min_identical=1.0, tolerance=0.0)
     for broken in (float("inf"), float("nan"), 1e-3):
@@ -305,7 +305,7 @@ def test_counts_are_those_of_encoding_line_by_line(unigram_source):
     np.testing.assert_array_equal(count_pieces(backend, iter(LINES[:20]), batch=3), expected)
 
 
-def test_pieces_go_by_frequency_and_never_seen_ones_go(unigram_source):
+def test_pieces_are_retained_by_frequency_and_unseen_ones_dropped(unigram_source):
     backend = AutoTokenizer.from_pretrained(unigram_source).backend_tokenizer
     counts = count_pieces(backend, LINES)
     required = choose_pieces(backend, counts, coverage=1e-9)
@@ -321,7 +321,7 @@ def test_pieces_go_by_frequency_and_never_seen_ones_go(unigram_source):
     assert len(required) < len(half) < len(whole)
 
 
-def test_bpe_pieces_bring_what_they_are_merged_from(tmp_path):
+def test_bpe_pieces_bring_the_pieces_they_are_merged_from(tmp_path):
     backend = AutoTokenizer.from_pretrained(byte_bpe(tmp_path)).backend_tokenizer
     counts = count_pieces(backend, LINES)
     trimmed = trim_tokenizer(backend, choose_pieces(backend, counts, coverage=0.8))
@@ -344,14 +344,14 @@ def test_bpe_pieces_bring_what_they_are_merged_from(tmp_path):
         ({"held_out": 0}, "0 lines to hold out"),
     ],
 )
-def test_a_wrong_option_is_named(unigram_source, tmp_path, options, message):
+def test_an_invalid_option_is_named(unigram_source, tmp_path, options, message):
     with pytest.raises(InputError) as error:
         trim_encoder(unigram_source, LINES, tmp_path / "out", **options)
     assert message in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_too_little_text(unigram_source, tmp_path):
+def test_too_little_text_is_refused(unigram_source, tmp_path):
     with pytest.raises(InputError, match="49 lines of text; expected at least 50"):
         trim_encoder(unigram_source, LINES[:49], tmp_path / "out")
     with pytest.raises(InputError, match="0 lines of text"):
@@ -367,13 +367,13 @@ def test_a_tokenizer_of_another_kind_is_refused():
         choose_pieces(words, count_pieces(words, ["في بغداد"]))
 
 
-def test_a_special_piece_must_be_kept(unigram_source):
+def test_special_pieces_must_be_retained(unigram_source):
     backend = AutoTokenizer.from_pretrained(unigram_source).backend_tokenizer
     with pytest.raises(InputError, match="special piece '<s>' is not retained"):
         trim_tokenizer(backend, [1, 2, 3, 10])
 
 
-def test_an_embedding_too_small_for_the_tokenizer(tmp_path):
+def test_an_embedding_too_small_for_the_tokenizer_is_refused(tmp_path):
     source = wordpiece(tmp_path / "source")
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.add_tokens(["[بريد]"])
@@ -382,7 +382,7 @@ def test_an_embedding_too_small_for_the_tokenizer(tmp_path):
         trim_encoder(source, LINES, tmp_path / "out")
 
 
-def test_weights_that_are_not_there(tmp_path):
+def test_missing_weights_are_refused(tmp_path):
     source = unigram(tmp_path / "source")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     (source / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}), encoding="utf-8")
@@ -390,6 +390,6 @@ def test_weights_that_are_not_there(tmp_path):
         trim_encoder(source, LINES, tmp_path / "out")
 
 
-def test_an_encoder_that_is_not_there(tmp_path):
+def test_a_missing_encoder_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         trim_encoder(str(tmp_path / "none"), LINES, tmp_path / "out")

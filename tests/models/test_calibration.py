@@ -1,4 +1,4 @@
-"""Temperatures: found again, harmless to the names, kept in the checkpoint."""
+"""Temperatures: fitted, without effect on the names, stored in the checkpoint."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def encoded(*spans: Span) -> TokenizedDocument:
 
 
 def drawn(random: np.random.Generator, logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Classes drawn as the logits say when they are divided by the temperature."""
+    """Classes drawn from the logits' distribution at a temperature."""
     return np.array([random.choice(len(row), p=row) for row in softmax(logits / temperature, axis=1)])
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7, 3.0])
-def test_the_temperature_that_outcomes_were_drawn_with_is_found(temperature):
+def test_the_temperature_of_drawn_outcomes_is_recovered(temperature):
     random = np.random.default_rng(7)
     logits = random.normal(size=(6_000, 5)) * 3
     gold = drawn(random, logits, temperature)
@@ -64,26 +64,26 @@ def test_classes_that_a_row_cannot_have_do_not_count():
     assert fit_temperature(wider, gold) == fit_temperature(logits, gold)
 
 
-def test_extremes_stay_within_the_bounds():
+def test_extreme_temperatures_stay_within_the_bounds():
     logits = np.eye(3) * 4
     assert fit_temperature(logits, np.arange(3)) == pytest.approx(TEMPERATURE_BOUNDS[0], rel=0.1)
     assert fit_temperature(logits, np.array([1, 2, 0])) == pytest.approx(TEMPERATURE_BOUNDS[1], rel=0.01)
     assert fit_temperature(np.empty((0, 3)), np.empty(0, dtype=np.int64)) == 1.0
 
 
-def test_each_head_has_its_own_temperature():
-    """Gold that is drawn from the logits at 2 for tags and 0.5 for borders."""
+def test_each_head_gets_its_own_temperature():
+    """Gold is drawn from the logits at temperature 2 for tags and 0.5 for borders."""
     random = np.random.default_rng(11)
     classified = []
     for _ in range(700):
         tags = random.normal(size=(len(WORDS), len(TAGS))) * 4
-        # Names of one word each, so that every tag can be drawn by itself: inside tags are made impossible.
+        # One-word names only, so that every tag can be drawn independently: inside tags are made impossible.
         tags[:, 2::2] = -60.0
         borders = random.normal(size=(len(WORDS), PROCLITIC_CLASSES)) * 2
         spans = []
         for (start, end), tag, row in zip(WORDS.tolist(), drawn(random, tags, 2.0), borders, strict=True):
             if label := TAGS.label_of(int(tag)):
-                # Of the words here only these have letters to part: one in وبغداد, two in وبالموصل.
+                # Only these words allow other borders: two in وبغداد, three in وبالموصل.
                 kinds = {"وصل": 1, "وبغداد": 2, "وبالموصل": 2, "بيروت": 1}.get(TEXT[start:end], 0)
                 shift = int(drawn(random, row[None, : kinds + 1], 0.5)[0])
                 spans.append(Span(start + shift, end, label))
@@ -93,7 +93,7 @@ def test_each_head_has_its_own_temperature():
     assert border_temperature == pytest.approx(0.5, rel=0.15)
 
 
-def test_a_model_without_a_second_head_keeps_its_temperature():
+def test_without_a_proclitic_head_its_temperature_stays_one():
     logits = np.eye(len(TAGS))[np.zeros(len(WORDS), dtype=int)] * 3
     assert fit_temperatures([(encoded(), (logits, None))], TAGS)[1] == 1.0
 
@@ -110,18 +110,18 @@ def test_no_temperature_changes_a_name(seed, tag_temperature, proclitic_temperat
     )
     assert [span.key for span in heated] == [span.key for span in plain]
     assert all(0 <= span.score <= 1 for span in heated if span.score is not None)
-    # Nor would it if it were applied before the search.
+    # The search on scaled logits would give the same tags.
     best = find_best_tags(log_softmax(tags), TAGS.allowed_transitions())
     assert (find_best_tags(log_softmax(tags / tag_temperature), TAGS.allowed_transitions()) == best).all()
 
 
 def test_a_score_by_hand():
-    """Product of the tags' probabilities, of the name's end and of its border, each at its head's temperature."""
+    """The product of the probabilities of the tags, the name's end and its border, each at its head's temperature."""
     tags = np.log(np.full((len(WORDS), 5), 0.05))
     tags[:, 0] = np.log(0.8)
     tags[1] = np.log(np.array([0.1, 0.0, 0.0, 0.7, 0.2]) + 1e-9)  # محمد: B-PER
     tags[2] = np.log(np.array([0.2, 0.0, 0.0, 0.1, 0.7]) + 1e-9)  # السعيد: I-PER
-    tags[3] = np.log(np.array([0.6, 0.0, 0.0, 0.0, 0.4]) + 1e-9)  # إن: might go on
+    tags[3] = np.log(np.array([0.6, 0.0, 0.0, 0.0, 0.4]) + 1e-9)  # إن: might continue the name
     tags[-2] = np.log(np.array([0.1, 0.9, 0.0, 0.0, 0.0]) + 1e-9)  # وبالموصل: B-LOC
     tags[-1] = np.log([0.75, 0.05, 0.1, 0.05, 0.05])
     borders = np.log(np.full((len(WORDS), 3), 1 / 3))
@@ -138,7 +138,7 @@ def test_a_score_by_hand():
     assert heated.score == pytest.approx(begins * ends * border, abs=1e-4)
 
 
-def test_the_last_word_has_nothing_behind_it_that_could_go_on():
+def test_no_word_after_the_last_one_can_continue_a_name():
     tags = np.full((len(WORDS), 5), -30.0)
     tags[:, 0] = 0.0
     tags[-1] = np.log([0.25, 0.6, 0.05, 0.05, 0.05])
@@ -153,7 +153,7 @@ def test_a_calibration_is_read_as_it_was_written():
 
 
 @pytest.mark.parametrize("stored", [None, {}, {"format": 1, "encoding": {}}, "other tool", {"calibration": None}])
-def test_checkpoints_without_one_have_temperatures_of_one(stored):
+def test_checkpoints_without_a_calibration_have_temperatures_of_one(stored):
     assert read_calibration(stored, ("LOC",), where="m") == Calibration()
     assert (Calibration().tag_temperature, Calibration().proclitic_temperature) == (1.0, 1.0)
 
@@ -173,7 +173,7 @@ def test_checkpoints_without_one_have_temperatures_of_one(stored):
         ({"ece_after": "low"}, "'ece_after' is 'low'"),
     ],
 )
-def test_nonsense_is_told_of_with_the_way_out(change, message):
+def test_a_malformed_calibration_is_an_error_with_a_remedy(change, message):
     with pytest.raises(InputError, match=r"^runs/m: 'musamma.calibration' in config.json: ") as caught:
         read_calibration({"calibration": {**FULL.to_dict(), **change}}, ("LOC", "PER"), where="runs/m")
     assert caught.match(message)
@@ -197,7 +197,7 @@ def test_every_other_key_of_the_configuration_keeps_its_value(tmp_path: Path):
     }
     text = json.dumps(before, indent=2)
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
-    os.link(tmp_path / "config.json", tmp_path / "linked.json")  # as a run's best seed is published
+    os.link(tmp_path / "config.json", tmp_path / "linked.json")  # as the best seed of a run is published
     write_calibration(FULL, tmp_path)
     after = json.loads((tmp_path / "config.json").read_text("utf-8"))
     assert after["musamma"].pop("calibration") == FULL.to_dict()
@@ -209,7 +209,7 @@ def test_every_other_key_of_the_configuration_keeps_its_value(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])
-def test_a_configuration_that_cannot_be_read_is_left_alone(tmp_path: Path, content):
+def test_an_unreadable_configuration_is_left_alone(tmp_path: Path, content):
     if content is not None:
         (tmp_path / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=r"config\.json: "):

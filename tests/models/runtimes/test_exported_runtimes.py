@@ -1,4 +1,4 @@
-"""Tagging with what was exported: the same names as the checkpoint's, from any number of threads."""
+"""Tagging with exported models: the same names as the checkpoint, from any number of threads."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def exported(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory:
 
 @pytest.fixture
 def copy(exported: Path, tmp_path: Path) -> Path:
-    """One that may be changed."""
+    """A copy that may be changed."""
     return Path(shutil.copytree(exported, tmp_path / "copy"))
 
 
 @pytest.fixture(scope="module")
 def documents(known: list[Document]) -> list[Document]:
-    """Of very different lengths, some without a word."""
+    """Documents of very different lengths, some without a word."""
     texts = [article.text for article in load_khabar("test")[:6]] + ["", " \n", "بغداد"]
     return [*known, *(Document(f"{number}", text) for number, text in enumerate(texts))]
 
@@ -49,7 +49,7 @@ def found(tagger: Tagger, documents: list[Document]) -> list[list[tuple[int, int
 
 
 def changed(folder: Path, **values: object) -> None:
-    """Change what config.json says of the export."""
+    """Change the export entry of config.json."""
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["musamma"]["export"] |= values
@@ -65,7 +65,7 @@ def test_the_names_are_those_of_the_checkpoint(checkpoint, exported, documents, 
         {(item.id, span.key): span.score for item in tagger.tag_documents(documents) for span in item.spans}
         for tagger in (ours, plain)
     )
-    # Of text that it was not trained on it is unsure, and the weights' 16 bits may settle what was a tie.
+    # On unknown text the model is unsure, and weights in 16 bits may settle a tie differently.
     assert len(one.keys() & other.keys()) > 0.98 * len(one.keys() | other.keys()) > 100
     assert max(abs(one[name] - other[name]) for name in one.keys() & other.keys()) < 5e-3
 
@@ -82,7 +82,7 @@ def test_threads_share_one_tagger(exported, documents):
         assert list(pool.map(lambda _: found(tagger, documents), range(8))) == [expected] * 8
 
 
-def test_a_stream_that_is_left_disturbs_no_other(exported):
+def test_an_abandoned_stream_does_not_disturb_another(exported):
     runtime = load_predictor(str(exported), bfloat16=False).runtime
 
     def batches(first: int) -> list[Batch]:
@@ -99,7 +99,7 @@ def test_a_stream_that_is_left_disturbs_no_other(exported):
         assert all(np.allclose(one, other, atol=1e-5) for one, other in zip(expected, again, strict=True))
 
 
-def test_settings_tell_one_graph_from_another(exported, copy):
+def test_settings_distinguish_graphs(exported, copy):
     (graph,) = (path for path in copy.iterdir() if path.suffix == SUFFIX[_runtime(copy)])
     before = Tagger(str(copy)).settings()
     assert before["runtime"] == _runtime(exported)
@@ -122,7 +122,7 @@ def _runtime(folder: Path) -> str:
         (lambda folder: changed(folder, format=2), "'format' 1"),
     ],
 )
-def test_a_broken_export_is_told_of(copy, break_, error):
+def test_a_broken_export_is_an_error(copy, break_, error):
     break_(copy)
     with pytest.raises(InputError, match=error) as raised:
         Tagger(str(copy))
@@ -130,7 +130,7 @@ def test_a_broken_export_is_told_of(copy, break_, error):
     assert "export" in str(raised.value)
 
 
-def test_it_runs_on_the_cpu_alone(exported):
+def test_it_runs_on_the_cpu_only(exported):
     with pytest.raises(InputError, match="give the checkpoint that it was exported from"):
         Tagger(str(exported), device="cuda")
 

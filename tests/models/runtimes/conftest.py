@@ -1,0 +1,3 @@
+"""The memorised checkpoints of the inference tests."""
+
+from tests.inference.conftest import checkpoint, known  # noqa: F401
