@@ -274,7 +274,7 @@ def read_text_record(stream: InputStream) -> Iterator[RawRecord]:
 
 def _text_record(stream: InputStream, head: bytes) -> RawRecord:
     content = head + stream.file.read(-1 if stream.max_bytes is None else stream.max_bytes + 1)
-    return _parsed(
+    return _parse_record(
         lambda: decode_text(content.removeprefix(BYTE_ORDER_MARK), stream.name), stream, line=None, index=0, raw=content
     )
 
@@ -335,7 +335,7 @@ def read_standard_input(stream: InputStream) -> Iterator[RawRecord]:
 
 def _json_record(stream: InputStream, number: int, line: bytes) -> RawRecord:
     too_long = stream.max_bytes is not None and len(line) > stream.max_bytes
-    return _parsed(
+    return _parse_record(
         lambda: parse_json(line, f"{stream.name}:{number}"),
         stream,
         line=number,
@@ -344,7 +344,7 @@ def _json_record(stream: InputStream, number: int, line: bytes) -> RawRecord:
     )
 
 
-def _parsed(
+def _parse_record(
     parse: Callable[[], Any],
     stream: InputStream,
     *,
@@ -353,7 +353,7 @@ def _parsed(
     raw: bytes,
     bytes_read: int | None = None,
 ) -> RawRecord:
-    """The record of the value that ``parse`` returns, or of the error it raises."""
+    """Return the record of the value that ``parse`` returns, or of the error it raises."""
     bytes_read = stream.bytes_read if bytes_read is None else bytes_read
     record = partial(RawRecord, file=stream.name, line=line, index=index, raw=raw, bytes_read=bytes_read)
     try:
@@ -413,7 +413,7 @@ def _csv_rows(reader: Any, header: list[str], lines: list[bytes], stream: InputS
         if row != []:
             raw = b"".join(lines).rstrip(b"\r\n")
             parse = partial(_csv_cells, row, raw, header, f"{stream.name}:{line}")
-            yield _parsed(parse, stream, line=line, index=index, raw=raw)
+            yield _parse_record(parse, stream, line=line, index=index, raw=raw)
 
 
 def _csv_cells(row: list[str] | csv.Error, raw: bytes, header: list[str], where: str) -> dict[str, str]:
@@ -464,18 +464,16 @@ def _parquet_rows(
             if number <= first:
                 continue
             try:
-                raw = to_json(cells) if cells is not None else None
-            except TypeError:
-                raw = None
-            if raw is None:
+                raw = _cell_bytes(batch, index, text_column) if cells is None else to_json(cells)
+            except TypeError:  # JSON cannot hold a cell, e.g. one nested too deeply.
                 cells, raw = None, _cell_bytes(batch, index, text_column)
             parse = partial(_parquet_cells, cells, raw, f"{stream.name}:{number}")
             bytes_read = stream.base + size * number // total
-            yield _parsed(parse, stream, line=number, index=number - 1, raw=raw, bytes_read=bytes_read)
+            yield _parse_record(parse, stream, line=number, index=number - 1, raw=raw, bytes_read=bytes_read)
 
 
 def _batch_cells(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
-    """The cells of each row; ``None`` where one cannot be decoded."""
+    """Yield the cells of each row; ``None`` for a row that cannot be decoded."""
     try:
         rows: list[dict[str, Any]] = batch.to_pylist()
     except (ValueError, TypeError, OverflowError):

@@ -378,7 +378,7 @@ def _merge_meta(meta: Any, further: dict[str, Any], where: str) -> dict[str, Any
 
 
 def _find_columns(columns: Sequence[str], inputs: Inputs, *, where: str) -> tuple[str, str | None]:
-    """The columns of text and id."""
+    """Return the columns of text and id."""
     for column, option in ((inputs.text_column, "text_column"), (inputs.id_column, "id_column")):
         if column and column not in columns:
             raise InputError(

@@ -235,7 +235,7 @@ def _parse_candidates(value: Any, column: str, where: str, names: Sequence[str] 
 
 
 def _span_fields(item: Any, names: Sequence[str] | None, where: str) -> Any:
-    """A span's fields by the project's keys, from ``[start, end, label]`` or an object that may hold further keys."""
+    """Return a span's fields under the project's keys, from ``[start, end, label]`` or an object that may hold further keys."""
     if isinstance(item, list) and len(item) == 3:
         item = dict(zip(("start", "end", "label"), item, strict=True))
     if not isinstance(item, dict):
