@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, TokenizedDocument, WordTargets, build_targets
 from musamma.models.decoding import PROCLITIC_CLASSES, decode, find_best_tags, log_softmax
-from tests.support import make_document
 
 TAGS = TagSet(("LOC", "ORG", "PER"))
 WORDS = st.sampled_from(
@@ -111,33 +109,6 @@ def test_perfect_logits_restore_every_span_or_it_is_reported(encoder: DocumentTo
                 assert span.key not in lost
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.one_of(TEXTS, st.text(max_size=200)))
-def test_every_word_is_owned_by_one_window_and_windows_end_at_words(encoder: DocumentTokenizer, text: str) -> None:
-    encoded = encoder.tokenize(Document("d", text))
-    owned = [word for window in encoded.windows for word in window.words[window.owned].tolist()]
-    assert owned == list(range(len(encoded.words)))
-    for window in encoded.windows:
-        assert len(window.input_ids) <= encoder.max_length
-        assert window.words.tolist() == list(range(window.words[0], window.words[-1] + 1))
-        assert (np.diff(window.positions) > 0).all()
-        assert window.positions[0] > 0
-        assert window.positions[-1] < len(window.input_ids) - 1
-    for left, right in itertools.pairwise(encoded.windows):
-        assert left.words[0] < right.words[0] <= left.words[-1] + 1
-
-
-def test_neighbouring_windows_overlap(encoder: DocumentTokenizer) -> None:
-    encoded = encoder.tokenize(Document("d", " ".join(["وصل محمد إلى دمشق"] * 60)))
-    assert len(encoded.windows) > 3
-    for left, right in itertools.pairwise(encoded.windows):
-        shared = len(np.intersect1d(left.words, right.words))
-        assert shared >= 2
-        # Ownership changes in the middle of the shared words.
-        middle = left.words[left.owned][-1] + 1
-        assert abs((middle - right.words[0]) - (left.words[-1] + 1 - middle)) <= 1
-
-
 def test_a_word_longer_than_a_window_is_one_word(encoder: DocumentTokenizer) -> None:
     text = "وصل " + "ابتثجحخد" * 2_000 + " إلى دمشق"
     encoded = encoder.tokenize(Document("d", text, (Span(len(text) - 4, len(text), "LOC"),)))
@@ -145,20 +116,6 @@ def test_a_word_longer_than_a_window_is_one_word(encoder: DocumentTokenizer) -> 
     assert perfect(encoded, build_targets(encoded, TAGS)) == [
         Span(len(text) - 4, len(text), "LOC", pytest.approx(1, abs=1e-3))
     ]
-
-
-def test_the_first_window_starts_where_the_document_starts(encoder: DocumentTokenizer) -> None:
-    window = encoder.tokenize(Document("d", "وصل")).windows[0]
-    plain = encoder.tokenizer("وصل")["input_ids"]
-    assert window.input_ids.tolist() == plain
-
-
-@pytest.mark.parametrize("special", ["[SEP]", "[CLS]", "</s>", "<mask>"])
-def test_special_tokens_in_a_text_are_plain_text(encoder: DocumentTokenizer, special: str) -> None:
-    window = encoder.tokenize(Document("d", f"وصل {special} إلى")).windows[0]
-    assert not set(window.input_ids[1:-1].tolist()) & (
-        set(encoder.tokenizer.all_special_ids) - {encoder.tokenizer.unk_token_id}
-    )
 
 
 @st.composite
@@ -222,45 +179,3 @@ def test_without_a_proclitic_head_names_begin_where_words_do(encoder: DocumentTo
     assert [loss.replacement for loss in goal.misalignments] == [Span(4, 9, "ORG")]
     logits = np.eye(len(TAGS))[goal.tags] * 20
     assert [span.key for span in decode(encoded, logits, None, TAGS)] == [(4, 9, "ORG")]
-
-
-@pytest.mark.parametrize(
-    ("surface", "reason", "kept"),
-    [
-        ("موصل", "it begins inside a word, behind no proclitic", "بالموصل"),
-        ("الموص", "it ends inside a word", "الموصل"),
-        ("الموصل ", "it ends behind a word", "الموصل"),
-        (" بالموصل", "it begins before a word", "بالموصل"),
-    ],
-)
-def test_a_misaligned_name_is_reported_with_its_reason(
-    encoder: DocumentTokenizer, surface: str, reason: str, kept: str
-) -> None:
-    text = "نزل بالموصل ثم عاد"
-    document = make_document(text, (surface, "LOC"))
-    (loss,) = build_targets(encoder.tokenize(document), TAGS).misalignments
-    assert loss.reason == reason
-    assert loss.replacement is not None
-    assert document.surface(loss.replacement) == kept
-
-
-def test_a_name_without_letters_is_dropped_and_reported(encoder: DocumentTokenizer) -> None:
-    document = Document("d", "قال ــ نعم", (Span(4, 6, "PER"),))
-    (loss,) = build_targets(encoder.tokenize(document), TAGS).misalignments
-    assert loss.replacement is None
-    assert "no word" in loss.reason
-
-
-def test_the_seed_article_has_no_misaligned_name(encoder: DocumentTokenizer, seed_article: Document) -> None:
-    tags = TagSet.from_labels(span.label for span in seed_article.spans)
-    goal = build_targets(encoder.tokenize(seed_article), tags)
-    assert goal.misalignments == ()
-
-
-def test_documents_are_tokenized_independently_of_their_batch(encoder: DocumentTokenizer, tmp_path: Path) -> None:
-    documents = [Document(str(i), text) for i, text in enumerate(["وصل محمد", "", "إلى دمشق " * 50, "😀"])]
-    together = list(encoder.tokenize_all(documents, batch_size=3))
-    for document, encoded in zip(documents, together, strict=True):
-        alone = encoder.tokenize(document)
-        assert alone.words.tolist() == encoded.words.tolist()
-        assert [w.input_ids.tolist() for w in alone.windows] == [w.input_ids.tolist() for w in encoded.windows]
