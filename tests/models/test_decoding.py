@@ -54,15 +54,15 @@ def encoder(request: pytest.FixtureRequest) -> DocumentTokenizer:
     return DocumentTokenizer(tokenizer, max_length=40, overlap=12)
 
 
-def perfect(encoded: TokenizedDocument, goal: WordTargets) -> list[Span]:
+def perfect(encoded: TokenizedDocument, targets: WordTargets) -> list[Span]:
     """Decode logits that agree exactly with the targets, read through the windows as in inference."""
     tags = np.zeros((len(encoded.words), len(TAGS)))
     proclitics = np.zeros((len(encoded.words), PROCLITIC_CLASSES))
     for window in encoded.windows:
         for word in window.words[window.owned]:
-            tags[word, goal.tags[word]] += 20.0
-            if goal.proclitics[word] != IGNORE_INDEX:
-                proclitics[word, goal.proclitics[word]] += 20.0
+            tags[word, targets.tags[word]] += 20.0
+            if targets.proclitics[word] != IGNORE_INDEX:
+                proclitics[word, targets.proclitics[word]] += 20.0
     return decode(encoded, tags, proclitics, TAGS)
 
 
@@ -92,13 +92,13 @@ def annotated(draw: st.DrawFn) -> Document:
 @given(document=annotated())
 def test_perfect_logits_restore_every_span_or_it_is_reported(encoder: DocumentTokenizer, document: Document) -> None:
     encoded = encoder.tokenize(document)
-    goal = build_targets(encoded, TAGS)
-    found = {span.key for span in perfect(encoded, goal)}
-    lost = {loss.span.key for loss in goal.misalignments}
-    kept = {loss.replacement.key for loss in goal.misalignments if loss.replacement is not None}
-    assert found == {span.key for span in document.spans} - lost | kept
-    # What is reported is not what was annotated, and a span that stands on words and behind proclitics is never reported.
-    assert not kept & lost
+    targets = build_targets(encoded, TAGS)
+    predicted = {span.key for span in perfect(encoded, targets)}
+    misaligned = {loss.span.key for loss in targets.misalignments}
+    replacements = {loss.replacement.key for loss in targets.misalignments if loss.replacement is not None}
+    assert predicted == {span.key for span in document.spans} - misaligned | replacements
+    # A replacement differs from the annotation, and a span on words or after proclitics is never reported.
+    assert not replacements & misaligned
     pieces = {tuple(word) for word in encoded.words.tolist()}
     for span in document.spans:
         words = [word for word in word_offsets(document.text) if word[0] < span.end and span.start < word[1]]
@@ -106,7 +106,7 @@ def test_perfect_logits_restore_every_span_or_it_is_reported(encoder: DocumentTo
             starts = proclitic_offsets(document.text, *words[0])
             shared = any(other.end > words[0][0] and other.start < span.start for other in document.spans)
             if span.start in starts and not shared:
-                assert span.key not in lost
+                assert span.key not in misaligned
 
 
 def test_a_word_longer_than_a_window_is_one_word(encoder: DocumentTokenizer) -> None:
@@ -175,7 +175,7 @@ def test_the_score_combines_tags_and_border() -> None:
 def test_without_a_proclitic_head_names_begin_where_words_do(encoder: DocumentTokenizer) -> None:
     document = Document("d", "قتل وداعش هناك", (Span(5, 9, "ORG"),))
     encoded = encoder.tokenize(document)
-    goal = build_targets(encoded, TAGS, proclitics=False)
-    assert [loss.replacement for loss in goal.misalignments] == [Span(4, 9, "ORG")]
-    logits = np.eye(len(TAGS))[goal.tags] * 20
+    targets = build_targets(encoded, TAGS, proclitics=False)
+    assert [loss.replacement for loss in targets.misalignments] == [Span(4, 9, "ORG")]
+    logits = np.eye(len(TAGS))[targets.tags] * 20
     assert [span.key for span in decode(encoded, logits, None, TAGS)] == [(4, 9, "ORG")]
