@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from transformers import TrainingArguments
 
 from musamma.data.errors import InputError
@@ -31,6 +42,61 @@ RESERVED_ARGUMENTS: dict[str, str | None] = {
     "report_to": None,
     "resume_from_checkpoint": "resume",
 }
+
+
+# Trainer arguments that are numbers, with the values they may have. transformers checks few of them: it trains on a batch
+# size of 0 as well as on a learning rate of infinity, and calls the result a success.
+_POSITIVE = {"gt": 0}
+_COUNT = {"ge": 1}
+_NOT_NEGATIVE = {"ge": 0}
+_SHARE = {"ge": 0, "lt": 1}
+_BOUNDS: dict[str, dict[str, float]] = {
+    "adam_beta1": _SHARE,
+    "adam_beta2": _SHARE,
+    "adam_epsilon": _POSITIVE,
+    "dataloader_num_workers": _NOT_NEGATIVE,
+    "dataloader_prefetch_factor": _COUNT,
+    "ddp_bucket_cap_mb": _COUNT,
+    "ddp_timeout": _COUNT,
+    "eval_accumulation_steps": _COUNT,
+    "eval_delay": _NOT_NEGATIVE,
+    "eval_steps": _POSITIVE,
+    "gradient_accumulation_steps": _COUNT,
+    "label_smoothing_factor": _SHARE,
+    "learning_rate": _POSITIVE,
+    "logging_steps": _POSITIVE,
+    "max_grad_norm": _NOT_NEGATIVE,
+    "max_steps": {"ge": -1},
+    "neftune_noise_alpha": _NOT_NEGATIVE,
+    "num_train_epochs": _POSITIVE,
+    "per_device_eval_batch_size": _COUNT,
+    "per_device_train_batch_size": _COUNT,
+    "save_steps": _POSITIVE,
+    "save_total_limit": _NOT_NEGATIVE,
+    "torch_empty_cache_steps": _COUNT,
+    "warmup_steps": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+}
+
+
+_LAYER_COUNTS = ("num_hidden_layers", "num_layers", "n_layers")
+
+
+def _refuse_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(_not_a_number(value))
+    return value
+
+
+def _not_a_number(value: bool) -> str:
+    return f"Input should be a number, not {str(value).lower()}, as YAML also reads {'yes and on' if value else 'no and off'}"
+
+
+#: A number of a configuration. Strings are read as numbers (YAML reads 1e-4 as a string), booleans are not.
+Integer = Annotated[int, BeforeValidator(_refuse_boolean)]
+Number = Annotated[float, BeforeValidator(_refuse_boolean), AllowInfNan(False)]
+#: A seed, in the range of NumPy's.
+Seed = Annotated[Integer, Field(ge=0, lt=2**32)]
 
 
 class ConfigSection(BaseModel):
@@ -63,11 +129,11 @@ class DataConfig(ConfigSection):
 
     train: list[str] = Field(min_length=1)
     dev: list[str] = []
-    dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    dev_share: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     test: list[str] = []
     format: str | None = None
     labels: str | None = None
-    group: Annotated[int, Field(ge=1)] = 1
+    group: Annotated[Integer, Field(ge=1)] = 1
 
     @field_validator("train", "dev", "test", mode="before")
     @classmethod
@@ -78,8 +144,8 @@ class DataConfig(ConfigSection):
 class EncodingConfig(ConfigSection):
     """The windows into which documents are cut; see `musamma.data.windows.DocumentTokenizer`."""
 
-    max_length: Annotated[int, Field(ge=16)] = 256
-    overlap: Annotated[int, Field(ge=0)] = 64
+    max_length: Annotated[Integer, Field(ge=16)] = 256
+    overlap: Annotated[Integer, Field(ge=0)] = 64
 
 
 class RunConfig(BaseConfig):
@@ -111,10 +177,10 @@ class RunConfig(BaseConfig):
     encoder_config: dict[str, Any] = {}
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
-    layerwise_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
-    seeds: list[int] = Field(default=[1], min_length=1)
+    layerwise_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    head_learning_rate: Annotated[Number, Field(gt=0)] | None = None
+    early_stopping_patience: Annotated[Integer, Field(ge=1)] | None = None
+    seeds: list[Seed] = Field(default=[1], min_length=1)
     trainer: dict[str, Any] = {}
 
     @field_validator("seeds")
@@ -122,6 +188,18 @@ class RunConfig(BaseConfig):
     def _check_distinct(cls, value: list[int]) -> list[int]:
         if len(set(value)) != len(value):
             raise ValueError("duplicate seed")
+        return value
+
+    @field_validator("encoder_config")
+    @classmethod
+    def _check_encoder_config(cls, value: dict[str, Any]) -> dict[str, Any]:
+        problems = [f"{key!r} is {number}: {_FINITE}" for key, number in _non_finite_values(value)]
+        # transformers builds an encoder without layers. All else it checks itself.
+        for key in _LAYER_COUNTS:
+            if isinstance(number := value.get(key, 1), int) and (isinstance(number, bool) or number < 1):
+                problems.append(f"{key!r} is {number}: Input should be greater than or equal to 1")
+        if problems:
+            raise ValueError(", ".join(problems))
         return value
 
     @field_validator("trainer")
@@ -146,7 +224,8 @@ def parse_trainer_section(section: dict[str, Any], *, reserved: Mapping[str, str
         reserved: names that the run sets itself, each with the key to use instead.
 
     Raises:
-        ValueError: names are unknown or reserved, or values have the wrong type; the message lists all of them.
+        ValueError: names are unknown or reserved, or values have the wrong type or are out of range; the message lists
+            all of them.
     """
     known = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
     problems = [f"unknown key {key!r}" for key in section if key not in known]
@@ -160,13 +239,46 @@ def parse_trainer_section(section: dict[str, Any], *, reserved: Mapping[str, str
             continue
         # YAML reads 1e-4 as a string and no as false; transformers checks neither.
         try:
-            if (typed := TypeAdapter(hints[key]).validate_python(section[key])) != section[key]:
+            typed = _parse_argument(key, section[key], hints[key])
+            if typed != section[key] or isinstance(typed, int):
                 parsed[key] = typed
         except ValidationError as error:
-            problems.append(f"{key!r} is {section[key]!r}: {error.errors()[0]['msg']}")
+            problems.append(f"{key!r} is {section[key]!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}")
+        except ValueError as error:
+            problems.append(f"{key!r} is {section[key]!r}: {error}")
     if problems:
         raise ValueError(", ".join(problems) + " (see transformers.TrainingArguments)")
     return parsed
+
+
+def _parse_argument(key: str, value: Any, hint: Any) -> Any:
+    """Convert a trainer argument to its type.
+
+    Raises:
+        ValueError: it has another type, or is out of range.
+    """
+    types = get_args(hint) or (hint,)
+    if isinstance(value, bool) and bool not in types and (int in types or float in types):
+        raise ValueError(_not_a_number(value))
+    bounded = value is not None and key in _BOUNDS
+    typed = TypeAdapter(Annotated[hint, Field(**_BOUNDS[key])] if bounded else hint).validate_python(value)
+    if next(_non_finite_values(typed), None) is not None:
+        raise ValueError(_FINITE)
+    if key == "max_steps" and typed == 0:
+        raise ValueError("Input should be at least 1, or -1 for num_train_epochs")
+    return typed
+
+
+_FINITE = "Input should be a finite number"
+
+
+def _non_finite_values(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers in a value that are infinite or not a number, each with its dotted key."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield key, value
+    elif isinstance(value, (dict, list)):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _non_finite_values(item, f"{key}.{name}" if key else str(name))
 
 
 def packaged_configs() -> dict[str, Path]:

@@ -119,9 +119,64 @@ def test_arguments_are_converted_to_the_types_of_transformers(fails, recipe):
     trainer = load_config(recipe(), changes=["trainer.learning_rate=1e-4", "trainer.warmup_steps=100"]).trainer
     assert trainer == {"num_train_epochs": 1, "learning_rate": 1e-4, "warmup_steps": 100}
     assert [type(value) for value in trainer.values()] == [int, float, int]
+    (size,) = load_config(recipe(trainer={}), changes=["trainer.per_device_train_batch_size=4.0"]).trainer.values()
+    assert (size, type(size)) == (4, int)
     message = fails("run.yaml", "--set", "trainer.learning_rate=fast", "--set", "trainer.save_strategy=no")
     assert "'learning_rate' is 'fast': Input should be a valid number" in message
     assert "'save_strategy' is False: Input should be 'no', 'steps', 'epoch' or 'best'" in message
+
+
+def test_numbers_that_cannot_train_are_all_refused_at_once(fails, recipe):
+    """They gave a checkpoint of NaN and exit status 0, or an error after the folder was written."""
+    too_small = {
+        "learning_rate": (-1e-4, "greater than 0"),
+        "num_train_epochs": (-1, "greater than 0"),
+        "per_device_train_batch_size": (0, "greater than or equal to 1"),
+        "gradient_accumulation_steps": (0, "greater than or equal to 1"),
+        "max_steps": (0, "at least 1, or -1 for num_train_epochs"),
+        "warmup_steps": (-2, "greater than or equal to 0"),
+        "adam_beta1": (1.0, "less than 1"),
+        "adam_beta2": (-0.1, "greater than or equal to 0"),
+        "adam_epsilon": (0, "greater than 0"),
+        "weight_decay": (-0.01, "greater than or equal to 0"),
+        "max_grad_norm": (-1, "greater than or equal to 0"),
+        "logging_steps": (0, "greater than 0"),
+    }
+    message = fails(
+        recipe(
+            seeds=[-1, 2**32],
+            head_learning_rate=float("inf"),
+            layerwise_decay=float("nan"),
+            data={"train": "good.jsonl", "dev_share": float("nan")},
+            encoder_config={"hidden_dropout_prob": float("nan"), "num_hidden_layers": 0},
+            trainer={key: value for key, (value, _) in too_small.items()},
+        )
+    )
+    for key, (value, bound) in too_small.items():
+        assert f"'{key}' is {value}: Input should be {bound}" in message
+    for mistake in (
+        "seeds.0: Input should be greater than or equal to 0",
+        "seeds.1: Input should be less than 4294967296",
+        "head_learning_rate: Input should be a finite number",
+        "layerwise_decay: Input should be a finite number",
+        "data.dev_share: Input should be a finite number",
+        "'hidden_dropout_prob' is nan: Input should be a finite number",
+        "'num_hidden_layers' is 0: Input should be greater than or equal to 1",
+    ):
+        assert mistake in message
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "inf", "1e999", "yes", "no", "true"])
+def test_values_that_are_not_numbers(fails, recipe, value):
+    """YAML reads yes and no as booleans, and pydantic reads those as 1 and 0."""
+    places = ("trainer.learning_rate", "trainer.max_steps", "trainer.adam_beta1", "trainer.eval_delay")
+    places += ("layerwise_decay", "early_stopping_patience", "encoding.overlap", "data.group")
+    message = fails(recipe(), *(part for place in places for part in ("--set", f"{place}={value}")))
+    for place in places:
+        section, _, key = place.partition(".")
+        assert f"'{key}' is " in message if section == "trainer" else f"{place}: Input should be " in message
+    assert not Path("out").exists()
 
 
 # The data.

@@ -6,9 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from musamma.training.config import RESERVED_ARGUMENTS, BaseConfig, ConfigSection, parse_trainer_section, read_config
+from musamma.training.config import (
+    RESERVED_ARGUMENTS,
+    BaseConfig,
+    ConfigSection,
+    Integer,
+    Number,
+    Seed,
+    parse_trainer_section,
+    read_config,
+)
 
 #: Trainer arguments that the run sets itself, among them the order of the rows and the count of tokens.
 _RESERVED_ARGUMENTS: dict[str, str | None] = {
@@ -36,8 +45,8 @@ class HeldOutConfig(ConfigSection):
         rows: maximum number of held-out rows to evaluate on, evenly spaced.
     """
 
-    every: Annotated[int, Field(ge=2)] = 200
-    rows: Annotated[int, Field(ge=1)] = 256
+    every: Annotated[Integer, Field(ge=2)] = 200
+    rows: Annotated[Integer, Field(ge=1)] = 256
 
 
 class PretrainConfig(BaseConfig):
@@ -72,21 +81,21 @@ class PretrainConfig(BaseConfig):
     output: str
     held_out: HeldOutConfig = HeldOutConfig()
     objective: Literal["mlm", "rtd"] = "mlm"
-    length: Annotated[int, Field(ge=16, le=65_535)] = 256
+    length: Annotated[Integer, Field(ge=16, le=65_535)] = 256
     packing: bool = True
-    mask_share: Annotated[float, Field(gt=0, le=0.8)] = 0.2
+    mask_share: Annotated[Number, Field(gt=0, le=0.8)] = 0.2
     clitics: bool = True
-    generator_layers: Annotated[int, Field(ge=1)] = 4
-    rtd_weight: Annotated[float, Field(gt=0)] = 50.0
-    head_steps: Annotated[int, Field(ge=1)] = 300
-    head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = 0.0
-    milestones: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    generator_layers: Annotated[Integer, Field(ge=1)] = 4
+    rtd_weight: Annotated[Number, Field(gt=0)] = 50.0
+    head_steps: Annotated[Integer, Field(ge=1)] = 300
+    head_learning_rate: Annotated[Number, Field(gt=0)] = 1e-3
+    dropout: Annotated[Number, Field(ge=0, lt=1)] | None = 0.0
+    milestones: list[Annotated[Integer, Field(ge=1)]] = Field(default_factory=list)
     dtype: Literal["float32", "float16", "bfloat16"] = "float16"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
     compiled: bool = False
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    seed: Seed = 1
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("text", mode="before")
@@ -105,12 +114,6 @@ class PretrainConfig(BaseConfig):
     @classmethod
     def _parse_trainer(cls, value: dict[str, Any]) -> dict[str, Any]:
         return parse_trainer_section(value, reserved=_RESERVED_ARGUMENTS)
-
-    @model_validator(mode="after")
-    def _check_length(self) -> PretrainConfig:
-        if self.trainer.get("max_steps", -1) <= 0 and self.trainer.get("num_train_epochs", 1) <= 0:
-            raise ValueError("trainer.max_steps or trainer.num_train_epochs must be above 0")
-        return self
 
 
 def load_pretrain_config(path: str | Path, *, changes: Sequence[str] = (), output: str | None = None) -> PretrainConfig:
