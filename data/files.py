@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -67,6 +69,23 @@ def atomic_folder(folder: Path, *, remedy: str = CHOOSE_WRITABLE) -> Iterator[Pa
         raise InputError(str(error.strerror or error), where=str(folder), remedy=remedy) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def apply_default_mode(*files: Path) -> None:
+    """Give files the permissions of a new file, which follow the umask; safetensors writes files only their owner can read.
+
+    Args:
+        files: files of one folder, which can be written.
+    """
+    if not files:
+        return
+    # The mode of a new file, as the umask of a process cannot be read without setting it for all its threads.
+    probe = files[0].with_name(f".mode-{os.getpid()}-{threading.get_ident()}")
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for file in files:
+        file.chmod(mode)
 
 
 def write_durably(data: bytes, path: Path) -> None:

@@ -261,7 +261,7 @@ def write_calibrated_copy(calibration: Calibration, checkpoint: Path, output: Pa
     with atomic_folder(output, remedy="choose an `output` that can be written") as partial:
         for file in checkpoint.iterdir():
             if file.is_file():
-                shutil.copy(file, partial / file.name)
+                shutil.copyfile(file, partial / file.name)
         write_calibration(calibration, partial)
 
 

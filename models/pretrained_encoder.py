@@ -15,8 +15,9 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from musamma.data.errors import InputError, not_one_of
-from musamma.data.files import write_json
-from musamma.models.loading import load_tokenizer, loading_error, quiet_transformers, resolve_model
+from musamma.data.files import apply_default_mode, write_json
+from musamma.models.loading import load_tokenizer, resolve_model
+from musamma.models.transformers_files import load_weights
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -29,11 +30,8 @@ def load_encoder(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     """
     name = resolve_model(source)
     tokenizer = load_tokenizer(name)
-    try:
-        with quiet_transformers():  # a missing pooler and an additional head are both fine
-            encoder, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except Exception as error:
-        raise loading_error(name, error) from error
+    # A missing pooler and an additional head are both fine.
+    encoder, info = load_weights(AutoModel, name, dtype=torch.float32)
     if missing := sorted(key for key in info["missing_keys"] if not key.startswith("pooler.")):
         raise InputError(
             f"the weights lack {missing[0]!r} and {len(missing) - 1} more",
@@ -66,6 +64,7 @@ def save_encoder(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, f
     cast = copy.deepcopy(encoder)
     nn.Module.to(cast, dtype=DTYPES[dtype])
     cast.save_pretrained(folder)
+    apply_default_mode(*folder.glob("*.safetensors"))
     tokenizer.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # Half precision is for storage only: otherwise transformers would compute and train in it.
@@ -109,5 +108,4 @@ def staged_files(folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".encoder-") as name:
         yield Path(name)
         for file in Path(name).iterdir():
-            file.chmod(0o644)
             file.replace(folder / file.name)

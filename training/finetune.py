@@ -137,7 +137,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         encoding = WindowOptions(max_length=document_tokenizer.max_length, overlap=document_tokenizer.overlap)
         classifier.save_pretrained(folder, document_tokenizer.tokenizer, encoding)
         (folder / CARD_FILE).write_text(format_finetuned_card(config, corpus, [result]), encoding="utf-8")
-        shutil.copy(folder.parent / RUN_FILE, folder / RUN_FILE)
+        shutil.copyfile(folder.parent / RUN_FILE, folder / RUN_FILE)
         # Last: its presence marks the seed as finished.
         result.write()
         remove_checkpoints(checkpoint_folder)

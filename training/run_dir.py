@@ -161,7 +161,7 @@ def publish_checkpoint(source: Path, output: Path) -> None:
             try:
                 os.link(file, target)  # a second copy of the weights needs no space of its own
             except OSError:
-                shutil.copy(file, target)
+                shutil.copyfile(file, target)
 
 
 def is_main_process() -> bool:

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from musamma.data.errors import InputError, ThresholdError, not_one_of
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend, install_normalizer
@@ -152,7 +150,8 @@ def extend_encoder(
     extended = extend_embeddings(trim_embeddings(encoder, choice.ids), base, choice.words, initial=initial)
     with staged_files(make_folder(output)) as folder:
         save_encoder(extended, wrap_tokenizer(tokenizer, extend_tokenizer(base, choice.words)), folder, dtype)
-        saved, new_backend = load_encoder(str(folder))[0], fast_backend(AutoTokenizer.from_pretrained(folder))
+        saved, saved_tokenizer = load_encoder(str(folder))
+        new_backend = fast_backend(saved_tokenizer)
         retained, vocabulary = set(choice.ids), new_backend.get_vocab()
         new_ids = {old: vocabulary[piece] for piece, old in backend.get_vocab().items() if old in retained}
         tokenizers = (backend, new_backend)

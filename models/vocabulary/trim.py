@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend, install_normalizer
@@ -118,7 +116,7 @@ def trim_encoder(
     trimmed = trim_embeddings(encoder, ids)
     with staged_files(make_folder(output)) as folder:
         save_encoder(trimmed, wrap_tokenizer(tokenizer, trim_tokenizer(backend, ids)), folder, dtype)
-        saved, saved_tokenizer = load_encoder(str(folder))[0], AutoTokenizer.from_pretrained(folder)
+        saved, saved_tokenizer = load_encoder(str(folder))
         check = compare_trimmed(
             (encoder, trimmed, saved),
             (backend.encode_batch(split.held_out), fast_backend(saved_tokenizer).encode_batch(split.held_out)),

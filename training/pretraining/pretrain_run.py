@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainingArguments, set_seed
 
 from musamma.data.errors import InputError
-from musamma.data.files import atomic_folder, write_json
+from musamma.data.files import apply_default_mode, atomic_folder, write_json
 from musamma.data.normalization import install_normalizer
 from musamma.models.classifier import max_positions
 from musamma.models.pretrained_encoder import load_encoder, save_encoder
@@ -221,6 +221,7 @@ def _train_heads(run: _Run) -> dict[str, float]:
     model.requires_grad_(True)
     if is_main_process():
         save_file({name: weight.detach().cpu().contiguous() for name, weight in heads.items()}, folder / _HEAD_WEIGHTS)
+        apply_default_mode(folder / _HEAD_WEIGHTS)
         # Last: its presence marks the heads as finished.
         write_json(before, folder / _HEAD_METRICS)
         remove_checkpoints(folder)
