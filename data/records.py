@@ -297,6 +297,50 @@ def parse_json(line: bytes, where: str) -> object:
         ) from None
 
 
+def is_json_array(path: Path) -> bool:
+    """Whether the first visible character of a file is ``[``.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with open_input(path) as stream:
+            head = next((line for _, line in numbered_lines(stream) if line.strip()), b"")
+    except read_errors() as error:
+        raise not_readable(path, error) from error
+    return head.lstrip().startswith(b"[")
+
+
+def read_json_array(path: Path, *, expected: str = "a list of objects") -> list[Any]:
+    """Read a JSON array, which is loaded into memory as a whole.
+
+    Raises:
+        InputError: the file cannot be read, or does not hold an array; names file and line.
+    """
+    content = read_text(path)
+    try:
+        items = orjson.loads(content.removeprefix("\ufeff"))
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"broken JSON: {error.msg}", where=f"{path}:{error.lineno}", expected=expected) from None
+    if not isinstance(items, list):
+        raise InputError(f"a JSON {type(items).__name__}", where=f"{path}:1", expected=expected)
+    return items
+
+
+def read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Read place and value of each line of a JSON lines file, or of each item of a ``.json`` file with one array.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not JSON.
+    """
+    if file_suffix(path) == ".json" and is_json_array(path):
+        for number, item in enumerate(read_json_array(path), 1):
+            yield f"{path}, item {number}", item
+        return
+    for record in checked(read_file(path, read_json_lines)):
+        yield record.where, record.value
+
+
 def read_json_lines(stream: InputStream, *, after_line: int = 0, offset: int = 0) -> Iterator[RawRecord]:
     """Read the values of JSON lines. Blank lines are skipped.
 

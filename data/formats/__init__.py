@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 from musamma.data.document import Document, write_jsonl
 from musamma.data.errors import InputError, duplicate_id, not_found, not_one_of
@@ -25,7 +25,16 @@ from musamma.data.formats import (
 from musamma.data.formats.options import DEFAULT_READ_OPTIONS, DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import apply_labels, check_label
-from musamma.data.records import checked, file_suffix, read_file, read_json_lines, read_text_lines
+from musamma.data.records import (
+    checked,
+    file_suffix,
+    is_json_array,
+    read_file,
+    read_json_array,
+    read_json_lines,
+    read_json_records,
+    read_text_lines,
+)
 from musamma.data.span_repair import RawDocument, repair_spans
 
 __all__ = [
@@ -92,12 +101,14 @@ def read_documents(
         places.setdefault(raw.id, raw.where)
         document = repair_spans(raw, overlaps=options.overlaps, audit=audit)
         if strict and audit.lost:
-            raise _changed_span(audit, raw)
+            raise _changed_span(audit, raw.where)
         if options.labels is not None:
             document = apply_labels(document, options.labels, audit=audit)
         for span in document.all_spans:
             check_label(span.label, where=f"{raw.where}, document {raw.id!r}")
         yield document
+    if strict and audit.lost:  # behind the last document
+        raise _changed_span(audit, str(path))
     if not places:
         raise InputError("no document in it", where=str(path), expected=f"at least one document in the format {chosen}")
     if strict and audit.kinds:
@@ -177,12 +188,36 @@ def guess_format(path: str | Path) -> str:
     guess = _SUFFIXES.get(suffix) or _raise_unknown(path)
     if guess == "jsonl":
         first = next((record.value for record in checked(read_file(path, read_json_lines))), None)
-        if isinstance(first, dict) and "spans" not in first and set(first) & set(doccano.LABEL_KEYS):
-            return "doccano"
+        return "doccano" if _is_doccano(first) else "jsonl"
+    if guess == "labelstudio":
+        return _guess_json(path)
     if guess == "conll" and suffix == ".txt":
         first_line = next((line for _, line in read_text_lines(path)), "")
         return "khabar" if first_line == "---" else "conll"
     return guess
+
+
+def _is_doccano(record: Any) -> bool:
+    return isinstance(record, dict) and "spans" not in record and bool(set(record) & set(doccano.LABEL_KEYS))
+
+
+def _guess_json(path: Path) -> str:
+    """Guess the format of a ``.json`` file: tasks of Label Studio, or documents in one array or one per line."""
+    if is_json_array(path):
+        records: Iterable[Any] = read_json_array(path)
+    else:  # An object over several lines, or broken, is left to the reader.
+        first = next(read_file(path, read_json_lines), None)
+        records = [] if first is None or first.error is not None else [first.value]
+    for record in records:
+        if not isinstance(record, dict) or "text" not in record:
+            break
+        if any(map(label_studio.has_regions, record.values())):
+            break
+        if isinstance(record.get("spans"), list):
+            return "jsonl"
+        if any(record.get(key) for key in doccano.LABEL_KEYS):
+            return "doccano"
+    return "labelstudio"
 
 
 def _raise_unknown(path: Path) -> Never:
@@ -223,17 +258,15 @@ def _read_raw(path: str | Path, format: str, options: ReadOptions, audit: Import
         case "parquet":
             return tabular.read_parquet_file(path, options, audit)
         case _:
-            return (
-                RawDocument.from_dict(record.value, where=record.where)
-                for record in checked(read_file(path, read_json_lines))
-            )
+            return (RawDocument.from_dict(value, where=where) for where, value in read_json_records(path))
 
 
-def _changed_span(audit: ImportAudit, raw: RawDocument) -> InputError:
+def _changed_span(audit: ImportAudit, where: str) -> InputError:
     first = next(finding for finding in audit.findings if finding.is_loss)
+    document = f", document {first.document!r}" if first.document else ""
     return InputError(
-        f"span {first.detail}",
-        where=f"{first.where or raw.where}, document {first.document!r}",
+        first.detail if first.kind in ("unread_annotation", "empty_name") else f"span {first.detail}",
+        where=f"{first.where or where}{document}",
         expected="spans that can be kept unchanged",
         remedy="run musamma convert, which audits and counts what it changes",
     )

@@ -1,6 +1,7 @@
 """doccano's JSON lines: ``{"id": 1, "text": ..., "label": [[start, end, label], ...]}``, offsets in code points.
 
-Exports with relations have ``"entities": [{"start_offset", "end_offset", "label"}]`` instead. Other keys become ``meta``.
+Exports with relations have ``"entities": [{"start_offset", "end_offset", "label"}]`` instead, and those of doccano 1.0
+``"annotations"``, whose labels are numbers: label 2 becomes ``"2"``, which a label map names. Other keys become ``meta``.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import orjson
 from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
 from musamma.data.formats.options import ReadOptions
+from musamma.data.formats.unread import count_unread
 from musamma.data.import_audit import ImportAudit
-from musamma.data.records import checked, file_stem, read_file, read_json_lines
+from musamma.data.records import file_stem, read_json_records
 from musamma.data.span_repair import CandidateSpan, RawDocument
 
-LABEL_KEYS = ("label", "labels", "entities")
+LABEL_KEYS = ("label", "labels", "entities", "annotations")
 
 
 def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
@@ -28,8 +30,7 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
         InputError: a line is not JSON, has no text, or has labels that are not spans; names file and line.
     """
     stem = file_stem(Path(path.name))
-    for number, line in enumerate(checked(read_file(path, read_json_lines))):
-        where, record = line.where, line.value
+    for number, (where, record) in enumerate(read_json_records(path)):
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
             raise InputError(
                 "no text", where=where, expected='an object with "text" and "label": [[start, end, label]]'
@@ -41,12 +42,13 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
         if relations := record.get("relations"):
             audit.add("ignored_annotation", where=where, detail=f"{len(relations)} relations", count=len(relations))
         extra = {key: value for key, value in record.items() if key not in ("id", "text", "meta", "relations", *keys)}
+        id = parse_id(record.get("id"), f"{stem}-{number:05d}", where)
+        count_unread(extra, text=record["text"], document=id, where=where, audit=audit)
         meta = record.get("meta")
         if isinstance(meta, dict):
             extra = {**meta, **extra}
         elif meta is not None:
             extra["meta"] = meta
-        id = parse_id(record.get("id"), f"{stem}-{number:05d}", where)
         yield RawDocument(id, record["text"], spans, meta=extra, where=where)
 
 
@@ -66,11 +68,14 @@ def format_lines(documents: Iterable[Document]) -> Iterator[str]:
 
 def _parse_span(item: Any, name: str, where: str) -> CandidateSpan:
     if isinstance(item, dict):
-        start, end, label = item.get("start_offset"), item.get("end_offset"), item.get("label")
+        start, end = (item.get(f"{side}_offset", item.get(side)) for side in ("start", "end"))
+        label = item.get("label")
     elif isinstance(item, list) and len(item) == 3:
         start, end, label = item
     else:
         raise InputError(f"{name} is {item!r}", where=where, expected="[start, end, label]")
+    if type(label) is int:
+        label = str(label)
     return CandidateSpan(
         parse_offset(start, f"{name} start", where),
         parse_offset(end, f"{name} end", where),

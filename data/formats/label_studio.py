@@ -2,12 +2,14 @@
 
 Label Studio counts offsets in UTF-16 code units, as browsers do: a character outside the Basic Multilingual Plane, such as an
 emoji, counts twice. Reading converts them to code points, and writing converts them back. The smaller JSON-MIN is read, too.
-A file is one JSON array and is loaded into memory as a whole.
+A region of another text than ``data.text``, and one without label, is dropped and counted. HyperText regions are read where
+their offsets fit the text. A file is one JSON array and is loaded into memory as a whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ import orjson
 from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
 from musamma.data.formats.options import ReadOptions
+from musamma.data.formats.unread import count_annotations, count_unread, report_unread
 from musamma.data.import_audit import ImportAudit
-from musamma.data.records import file_stem, read_text
+from musamma.data.records import file_stem, read_json_array
 from musamma.data.span_repair import CandidateSpan, RawDocument
 
 _INSIDE_CHARACTER = -2
@@ -31,15 +34,7 @@ def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDo
     Raises:
         InputError: the file is not a JSON list of tasks, or a task has no text; names file and task.
     """
-    content = read_text(path)
-    try:
-        tasks = orjson.loads(content.removeprefix("\ufeff"))
-    except orjson.JSONDecodeError as error:
-        raise InputError(
-            f"broken JSON: {error.msg}", where=f"{path}:{error.lineno}", expected="a list of tasks"
-        ) from None
-    if not isinstance(tasks, list):
-        raise InputError(f"a JSON {type(tasks).__name__}", where=f"{path}:1", expected="a list of tasks")
+    tasks = read_json_array(path, expected="a list of tasks")
     stem = file_stem(Path(path.name))
     for number, task in enumerate(tasks):
         yield _parse_task(task, f"{path}, task {number + 1}", f"{stem}-{number:05d}", audit)
@@ -78,43 +73,166 @@ def _utf16_offsets(text: str) -> list[int]:
     return list(accumulate((1 + (ord(character) > 0xFFFF) for character in text), initial=0))
 
 
+def has_regions(value: Any) -> bool:
+    """Whether a value is a list of regions, as JSON-MIN holds them under the name of each control."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, dict) and {"start", "end", "labels"} <= item.keys() for item in value)
+    )
+
+
 def _parse_task(task: Any, where: str, default_id: str, audit: ImportAudit) -> RawDocument:
     data = task.get("data", task) if isinstance(task, dict) else None
     if not isinstance(data, dict) or not isinstance(data.get("text"), str):
-        raise InputError("a task without text", where=where, expected=_TASK)
+        keys = f"; it has the keys {', '.join(map(str, data))}" if isinstance(data, dict) and data else ""
+        raise InputError(
+            f"a task without text{keys}"[:300], where=where, expected=_TASK, remedy="rename the key that holds the text"
+        )
     text: str = data["text"]
     id = parse_id(data.get("id", task.get("id")), default_id, where)
     if data is task:
-        results = [{"type": "labels", "value": value} for value in _check_list(task.get("label"), where)]
-        meta = {key: value for key, value in task.items() if key not in ("id", "text", "label")}
+        controls = [key for key, value in task.items() if key == "label" or has_regions(value)]
+        regions = [value for key in controls for value in _check_list(task[key], where)]
+        results = [{"type": "labels", "value": value} for value in regions]
+        meta = {key: value for key, value in task.items() if key not in ("id", "text", *controls)}
+        count_unread(meta, text=text, document=id, where=where, audit=audit)
     else:
         results = _find_results(task, id, where, audit)
         meta = {key: value for key, value in data.items() if key not in ("id", "text", "meta")}
+        count_unread(meta, text=text, document=id, where=where, audit=audit)
         inner = data.get("meta")
         meta = {**inner, **meta} if isinstance(inner, dict) else meta if inner is None else {**meta, "meta": inner}
-    code_points = {unit: point for point, unit in enumerate(_utf16_offsets(text))}
+    reader = _RegionReader(text, id, audit)
+    fields = _other_texts(results, data, where)
+    labelled = {
+        result.get("id") for result in results if isinstance(result, dict) and _find_labels(result.get("value"))
+    }
     spans: list[CandidateSpan] = []
-    for index, result in enumerate(results):
-        value = result.get("value") if isinstance(result, dict) else None
-        if not isinstance(value, dict) or "labels" not in value:
+    for index, result in enumerate(results, 1):
+        place = f"{where}, result {index}"
+        if isinstance(result, dict) and (field := result.get("to_name")) in fields:
+            detail = f"a region of {field!r}, where the text taken is 'text'"
+            reader.drop("other_text", result.get("value"), detail, place)
+        elif (
+            isinstance(result, dict)
+            and isinstance(value := result.get("value"), dict)
+            and (
+                _find_labels(value) or ("start" in value and (result.get("id") is None or result["id"] not in labelled))
+            )
+        ):
+            spans += reader.read(value, place)
+        elif data is task and (count := count_annotations([result["value"]], "label", length=2 * len(text))):
+            report_unread(count, " or ".join(map(repr, controls)), document=id, where=place, audit=audit)
+        else:
             kind = result.get("type") if isinstance(result, dict) else result
             audit.add("ignored_annotation", document=id, where=where, detail=f"a result of type {kind!r}")
-            continue
-        spans += _parse_labels(value, text, code_points, f"{where}, result {index + 1}")
     return RawDocument(id, text, tuple(spans), meta=meta, where=where)
 
 
 def _find_results(task: Mapping[str, Any], id: str, where: str, audit: ImportAudit) -> list[Any]:
-    annotations = _check_list(task.get("annotations"), where)
+    """The results of the first annotation that was not cancelled; names of the others that it lacks are counted as dropped."""
+    # Versions before 1.0 called annotations completions.
+    annotations = [a for key in ("annotations", "completions") for a in _check_list(task.get(key), where)]
     valid = [a for a in annotations if isinstance(a, dict) and not a.get("was_cancelled")]
     if not valid:
         audit.add("no_annotation", document=id, where=where, detail="the task has no finished annotation")
+        predicted = [p for p in _check_list(task.get("predictions"), where) if isinstance(p, dict)]
+        names = max((len(_names_of(p, where)) for p in predicted), default=0)
+        report_unread(names, "'predictions'", document=id, where=where, audit=audit)
         return []
-    if further := len(valid) - 1:
-        audit.add(
-            "ignored_annotation", document=id, where=where, detail=f"{further} further annotations", count=further
-        )
+    if further := valid[1:]:
+        detail = f"{len(further)} further annotations"
+        audit.add("ignored_annotation", document=id, where=where, detail=detail, count=len(further))
+        names = len({name for a in further for name in _names_of(a, where)} - {*_names_of(valid[0], where)})
+        report_unread(names, "further annotations of the task", document=id, where=where, audit=audit)
     return _check_list(valid[0].get("result"), where)
+
+
+def _names_of(annotation: Mapping[str, Any], where: str) -> list[str]:
+    values = [r.get("value") for r in _check_list(annotation.get("result"), where) if isinstance(r, dict)]
+    return [
+        repr((value.get("start"), value.get("end"), value.get("globalOffsets"), labels))
+        for value in values
+        if isinstance(value, dict) and (labels := _find_labels(value))
+    ]
+
+
+def _other_texts(results: Iterable[Any], data: Mapping[str, Any], where: str) -> set[str]:
+    """The names of texts other than ``data.text`` to which regions belong.
+
+    A region names its text as the labelling interface does, which may call ``data.text`` anything but a key of another text.
+
+    Raises:
+        InputError: regions belong to several texts, and none is called ``text``.
+    """
+    names = {
+        result["to_name"]
+        for result in results
+        if isinstance(result, dict)
+        and isinstance(result.get("to_name"), str)
+        and isinstance(result.get("value"), dict)
+        and "start" in result["value"]
+    }
+    if "text" in names:
+        return names - {"text"}
+    other = {name for name in names if isinstance(data.get(name), str)}
+    if len(names - other) > 1:
+        raise InputError(
+            f"regions of the texts {', '.join(map(repr, sorted(names - other)))}",
+            where=where,
+            expected="regions of 'text'",
+            remedy="rename the one that shows data.text to 'text'",
+        )
+    return other
+
+
+def _find_labels(value: Any) -> list[Any]:
+    """The labels of a region, also those of HyperText."""
+    labels = value.get("labels", value.get("hypertextlabels")) if isinstance(value, dict) else None
+    return labels if isinstance(labels, list) else []
+
+
+@dataclass(slots=True)
+class _RegionReader:
+    """Reads the regions of a text; counts those that cannot be read."""
+
+    text: str
+    id: str
+    audit: ImportAudit
+    _code_points: dict[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._code_points = {unit: point for point, unit in enumerate(_utf16_offsets(self.text))}
+
+    def read(self, value: Mapping[str, Any], where: str) -> list[CandidateSpan]:
+        labels = _find_labels(value)
+        if not labels:
+            unknown = next((key for key in value if key.endswith("labels") and value[key] and key != "labels"), None)
+            if unknown is None:
+                self.drop("no_label", value, "a region without label", where)
+            else:
+                self.drop("unread_annotation", value, f"a region with {unknown!r}", where)
+            return []
+        if "hypertextlabels" in value:
+            offsets = value.get("globalOffsets")
+            value = {**value, **(offsets if isinstance(offsets, dict) else {}), "labels": labels}
+            # Offsets in HTML count its text without tags; they are those of the text where the surface agrees.
+            if not isinstance(offsets, dict) or not self._agrees(value, where):
+                self.drop("unread_annotation", value, "a HyperText region, which marks HTML and not this text", where)
+                return []
+        return _parse_labels(value, self.text, self._code_points, where)
+
+    def drop(self, kind: str, value: Any, detail: str, where: str) -> None:
+        """Count a region that does not become a span as dropped."""
+        surface = value.get("text") if isinstance(value, dict) else None
+        described = f"{detail}: {surface[:40]!r}" if isinstance(surface, str) else detail
+        self.audit.spans += 1
+        self.audit.add(kind, document=self.id, where=where, detail=described)
+
+    def _agrees(self, value: Mapping[str, Any], where: str) -> bool:
+        spans = _parse_labels(value, self.text, self._code_points, where)
+        return isinstance(value.get("text"), str) and all(span.issue is None for span in spans)
 
 
 def _parse_labels(

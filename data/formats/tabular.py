@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -17,6 +18,7 @@ from musamma.data.errors import InputError, not_readable
 from musamma.data.files import atomic_write
 from musamma.data.formats.options import ReadOptions
 from musamma.data.formats.tokens import Sentence, assemble_document
+from musamma.data.formats.unread import count_annotations, count_unread, report_unread
 from musamma.data.import_audit import ImportAudit
 from musamma.data.records import (
     ID_COLUMNS,
@@ -37,6 +39,9 @@ from musamma.data.tags import decode_tags, detect_scheme
 SPAN_COLUMNS = ("spans", "entities", "label", "labels")
 TOKEN_COLUMNS = ("tokens", "words")
 TAG_COLUMNS = ("ner_tags", "tags", "ner", "labels", "label")
+
+# Columns of tags that are no names: parts of speech, chunks and dependencies.
+_GRAMMAR = re.compile(r"pos|chunk|dep|morph|lemma")
 
 #: A row's place in its file, for errors, and its cells by column.
 TableRow = tuple[str, Mapping[str, Any]]
@@ -117,7 +122,7 @@ def read_rows(
     elif text:
         spans = first_column(SPAN_COLUMNS, columns)
         for number, (place, row) in enumerate(rows()):
-            yield _parse_spans_row(row, text, spans, f"{stem}-{number:05d}", place, names.get(spans or ""))
+            yield _parse_spans_row(row, text, spans, f"{stem}-{number:05d}", place, names.get(spans or ""), audit)
     else:
         raise InputError(
             f"columns {', '.join(columns) or '(none)'}",
@@ -154,7 +159,21 @@ def _read_tagged(
             audit.add("empty_token", where=where, detail="a row without tokens")
             continue
         id = parse_id(_first_cell(row, ID_COLUMNS), f"{stem}-{number:05d}", where)
-        yield assemble_document([sentence], id=id, scheme=scheme, name_starts=starts, options=options, audit=audit)
+        document = assemble_document([sentence], id=id, scheme=scheme, name_starts=starts, options=options, audit=audit)
+        _count_unread_columns(row, (tokens, tags), document, where, audit)
+        yield document
+
+
+def _count_unread_columns(
+    row: Mapping[str, Any], used: Sequence[str], document: RawDocument, where: str, audit: ImportAudit
+) -> None:
+    """Count names in further columns as dropped, unless these may be the names read, in another form."""
+    present = len(document.spans) + len(document.nested)
+    for column, value in row.items():
+        if column in used or _GRAMMAR.search(column.lower()):
+            continue
+        if (count := count_annotations(value, column, length=4 * len(document.text))) > present:
+            report_unread(count - present, repr(column), document=document.id, where=where, audit=audit)
 
 
 def _parse_sentence(
@@ -184,7 +203,13 @@ def _label_name(label: Any, names: Sequence[str] | None, where: str) -> str:
 
 
 def _parse_spans_row(
-    row: Mapping[str, Any], text: str, spans: str | None, default_id: str, where: str, names: Sequence[str] | None
+    row: Mapping[str, Any],
+    text: str,
+    spans: str | None,
+    default_id: str,
+    where: str,
+    names: Sequence[str] | None,
+    audit: ImportAudit,
 ) -> RawDocument:
     content = row.get(text)
     if not isinstance(content, str):
@@ -194,8 +219,10 @@ def _parse_spans_row(
         raise InputError(f"meta is {meta!r:.60}", where=where, expected="an object")
     used = {text, spans, "nested", "meta", *ID_COLUMNS}
     further = {key: value for key, value in row.items() if key not in used and value not in (None, "")}
+    id = parse_id(_first_cell(row, ID_COLUMNS), default_id, where)
+    count_unread(further, text=content, document=id, where=where, audit=audit)
     return RawDocument(
-        parse_id(_first_cell(row, ID_COLUMNS), default_id, where),
+        id,
         content,
         _parse_candidates(row.get(spans) if spans else None, spans or "", where, names),
         _parse_candidates(row.get("nested"), "nested", where, names),
