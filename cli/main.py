@@ -25,7 +25,7 @@ from musamma.cli.pretrain import pretrain
 from musamma.cli.quickstart import quickstart
 from musamma.cli.serve import serve
 from musamma.cli.train import train
-from musamma.data.errors import InputError, ThresholdError
+from musamma.data.errors import InputError, RunError, ThresholdError
 from musamma.data.formats import ReadOptions
 
 app = typer.Typer(
@@ -100,7 +100,7 @@ def _report(error: Exception, arguments: Sequence[str]) -> int:
             # The arguments may hold any character; InputError makes one line of them.
             _print_error(str(InputError(f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help")))
         return 2
-    if isinstance(error, ThresholdError):
+    if isinstance(error, (RunError, ThresholdError)):
         _print_error(name_flags(str(error), arguments))
         return 1
     _print_error(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows the traceback")

@@ -45,6 +45,10 @@ class ThresholdError(RuntimeError):
     """A run that ended but missed a limit set by the user. The command exits with status 1."""
 
 
+class RunError(RuntimeError):
+    """A run that failed although its input can be used. The command exits with status 1."""
+
+
 # Errors that occur in several places.
 
 

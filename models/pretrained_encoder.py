@@ -60,9 +60,20 @@ def wrap_tokenizer(source: PreTrainedTokenizerBase, backend: Tokenizer) -> PreTr
 
 
 def save_encoder(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, dtype: str) -> None:
-    """Write the weights in ``dtype`` and the tokenizer. ``config.json`` still declares float32."""
+    """Write the weights in ``dtype`` and the tokenizer. ``config.json`` still declares float32.
+
+    Raises:
+        InputError: a weight is beyond the range of ``dtype``.
+    """
     cast = copy.deepcopy(encoder)
     nn.Module.to(cast, dtype=DTYPES[dtype])
+    for name, weight in cast.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise InputError(
+                f"the weights {name} are not all finite in {dtype}",
+                where=str(folder),
+                remedy="choose `dtype='float32'`, and check the weights of the encoder",
+            )
     cast.save_pretrained(folder)
     apply_default_mode(*folder.glob("*.safetensors"))
     tokenizer.save_pretrained(folder)

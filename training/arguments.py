@@ -24,6 +24,8 @@ LENGTH_COLUMN = "length"
 _SHARED_DEFAULTS: dict[str, Any] = {
     "logging_steps": 50,
     "optim": "adamw_torch_fused",
+    # A loss that is not finite ends the run (`FiniteTrainer`). The Trainer would log another number in its place.
+    "logging_nan_inf_filter": False,
     # Every weight takes part in every step. The search for unused ones costs time and rules out recomputation.
     "ddp_find_unused_parameters": False,
 }

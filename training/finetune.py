@@ -61,6 +61,7 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
 
     Raises:
         InputError: the configuration cannot be used, or the output folder holds another run.
+        RunError: a loss, gradient or weight is not finite.
     """
     output = Path(config.output)
     check_output_folder(config, output, resume=resume, overwrite=overwrite)
@@ -130,6 +131,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoint_folder))
     seconds = time.perf_counter() - start
+    trainer.check_weights()
     parts = {"dev": corpus.dev} | ({"test": corpus.test} if corpus.test else {})
     scores = {part: trainer.score(documents).to_dict() for part, documents in parts.items()}
     result = SeedResult(seed, folder, round(seconds, 1), scores)

@@ -1,9 +1,11 @@
-"""The Trainer of fine-tuning: span-level scores and layer-wise learning rates."""
+"""The Trainer that ends a run at the first number that is not finite, and the Trainer of fine-tuning on top of it."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from musamma.data.document import Document
+from musamma.data.errors import RunError
 from musamma.evaluation import Scores, score_documents
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
@@ -19,7 +22,83 @@ from musamma.models.runtimes.torch import TorchRuntime
 _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 
 
-class SpanTrainer(Trainer):
+class FiniteTrainer(Trainer):
+    """A Trainer that ends the run at the first loss, gradient, weight or metric that is infinite or not a number.
+
+    Such a number spreads to all weights, and transformers replaces it in the log: the run would seem to succeed. Losses and
+    gradients are checked at every step, weights before each evaluation and each checkpoint.
+
+    Args:
+        options: arguments of `transformers.Trainer`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_callback(_WeightCheck(self.check_weights))
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Compute the loss of a batch and its gradients.
+
+        Raises:
+            RunError: the loss is not finite.
+        """
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._check_finite("loss", loss, step=self.state.global_step + 1)
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | float | None = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if norm is not None:
+            self._check_finite("gradient norm", norm, step=self.state.global_step + 1)
+        return norm
+
+    def check_weights(self) -> None:
+        """Check the current weights.
+
+        Raises:
+            RunError: one is not finite.
+        """
+        for name, weight in self.accelerator.unwrap_model(self.model).named_parameters():
+            if not torch.isfinite(weight).all():
+                self._fail(f"the weights {name} are not all finite", step=self.state.global_step)
+
+    def check_metrics(self, metrics: dict[str, float]) -> None:
+        """Check metrics of the current weights.
+
+        Raises:
+            RunError: one is not finite.
+        """
+        for name, value in metrics.items():
+            self._check_finite(name, value, step=self.state.global_step)
+
+    def _check_finite(self, name: str, value: torch.Tensor | float, *, step: int) -> None:
+        if not math.isfinite(value):
+            self._fail(f"the {name} is {float(value)}", step=step)
+
+    def _fail(self, found: str, *, step: int) -> None:
+        raise RunError(
+            f"{self.args.output_dir}, step {step}: {found}; expected finite numbers; nothing was published; "
+            "start over with a lower learning rate and `overwrite=True`"
+        )
+
+
+class _WeightCheck(TrainerCallback):
+    """Calls a function before each evaluation and each checkpoint."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Call the function if an evaluation or a checkpoint follows."""
+        if control.should_save or control.should_evaluate:
+            self._check()
+
+    on_epoch_end = on_step_end
+
+
+class SpanTrainer(FiniteTrainer):
     """A Trainer that evaluates on whole documents, tagged as in inference.
 
     Args:

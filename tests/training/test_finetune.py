@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, pipeline
 
 from musamma.data.document import Document, Span, read_jsonl, write_jsonl
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, RunError
 from musamma.inference import Tagger
 from musamma.training.config import RunConfig
 from musamma.training.finetune import finetune
@@ -195,6 +195,14 @@ def test_resuming_with_other_settings_is_refused(wordpiece_encoder: Path, articl
     before = (tmp_path / "run" / "scores.json").read_bytes()
     assert finetune(config, resume=True)[0].seed == 1  # finished seeds are not trained again
     assert (tmp_path / "run" / "scores.json").read_bytes() == before
+
+
+def test_a_run_that_diverges_publishes_nothing(wordpiece_encoder: Path, articles: Path, tmp_path: Path) -> None:
+    config = settings(wordpiece_encoder, articles, tmp_path / "run", trainer={"learning_rate": 1e30})
+    with pytest.raises(RunError, match=r"seed-1/training, step \d+: the loss is nan; "):
+        finetune(config)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["run.yaml", "seed-1"]
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
 def test_two_processes_train_together(

@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, RunError
 from musamma.data.normalization import install_normalizer
 from musamma.models.loading import load_tokenizer
 from musamma.training.config import RunConfig
@@ -274,6 +274,18 @@ def test_resuming_with_other_settings_is_refused(wordpiece_encoder: Path, senten
             settings(wordpiece_encoder, sentences, tmp_path / "run", trainer={"max_steps": 1}, mask_share=0.3),
             resume=True,
         )
+
+
+def test_a_run_that_diverges_publishes_nothing(wordpiece_encoder: Path, sentences: Path, tmp_path: Path) -> None:
+    """Alone, the heads diverge under ``head_learning_rate``; with the encoder, under ``trainer.learning_rate``."""
+    with pytest.raises(RunError, match=r"run/head, step \d+: "):
+        pretrain(settings(wordpiece_encoder, sentences, tmp_path / "run", head_learning_rate=1e38))
+    config = settings(wordpiece_encoder, sentences, tmp_path / "run", trainer={"learning_rate": 1e38}, milestones=[1])
+    with pytest.raises(RunError, match=r"run/training, step \d+: "):
+        pretrain(config, overwrite=True)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names.isdisjoint({"model.safetensors", "pretraining.json", "README.md"})
+    assert not list((tmp_path / "run").glob("training/checkpoint-*"))
 
 
 def test_replaced_pieces_are_detected(wordpiece_encoder: Path, sentences: Path, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
 
     Raises:
         InputError: the configuration cannot be used, or the output folder holds another run.
+        RunError: a loss, gradient, weight or held-out metric is not finite.
     """
     output = Path(config.output)
     check_output_folder(config, output, resume=resume, overwrite=overwrite, ignore=TEXT_ENTRIES)
@@ -256,6 +257,7 @@ def _train_encoder(run: _Run, arguments: TrainingArguments, before: dict[str, fl
     def write_milestones(step: int) -> None:
         for milestone in milestones:
             if milestone["step"] == step:
+                trainer.check_weights()
                 with atomic_folder(output / str(milestone["folder"])) as folder:
                     save_encoder(run.model.encoder, run.tokenizer, folder, config.dtype)
                     write_json(milestone, folder / _MILESTONE_RECORD)
@@ -267,6 +269,7 @@ def _train_encoder(run: _Run, arguments: TrainingArguments, before: dict[str, fl
         run.model.compile_encoders(dynamic=False if config.packing else None)
     trainer.start_clock(_checkpoint_step(checkpoint))
     trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.check_weights()
     trainer.evaluate()
     result = PretrainResult(
         encoder=config.encoder,

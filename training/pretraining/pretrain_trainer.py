@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from musamma.data.windows import IGNORE_INDEX
 from musamma.training.arguments import rows_per_step
 from musamma.training.pretraining.masked_rows import MaskCollator, MaskedRow, RowSchedule
 from musamma.training.pretraining.objectives import MaskedLanguageModel, ReplacedTokenDetector, Sums
+from musamma.training.trainer import FiniteTrainer
 
 
-class PretrainTrainer(Trainer):
+class PretrainTrainer(FiniteTrainer):
     """A Trainer whose loss is the mean over all targets of a step: of all processes and accumulated batches.
 
     Args:
@@ -79,9 +80,14 @@ class PretrainTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Compute the held-out metrics; see :func:`compute_metrics`."""
+        """Compute the held-out metrics; see :func:`compute_metrics`.
+
+        Raises:
+            RunError: a metric is not finite.
+        """
         assert isinstance(self.data_collator, MaskCollator)
         held_out = self._evaluate_held_out(self.data_collator)
+        self.check_metrics(held_out)
         metrics = {f"{metric_key_prefix}_{key}": value for key, value in held_out.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
