@@ -25,7 +25,7 @@ from musamma.evaluation.error_analysis import analyse_errors
 from musamma.evaluation.matching import pair_names
 from musamma.evaluation.metrics import Scorer
 from musamma.evaluation.report import write_report
-from musamma.evaluation.significance import bootstrap
+from musamma.evaluation.significance import bootstrap_intervals
 from musamma.evaluation.slices import Slicer, count_slices
 
 LABELS = ("PER", "ORG", "GPE", "LOC", "FAC", "EVENT", "NORP", "PROD")
@@ -136,7 +136,7 @@ def main() -> None:
     counts = timed("counts by document", lambda: count_table(pairs))
     slicer = timed("training forms", lambda: Slicer(training=training))
     table = timed("slices", lambda: counts.join(count_slices(pairs, slicer)))
-    timed("intervals", lambda: bootstrap(table, resamples=options.resamples))
+    timed("intervals", lambda: bootstrap_intervals(table, resamples=options.resamples))
     errors = timed("errors", lambda: analyse_errors(pairs, name_pairs))
     print(f"strict F1 {scorer.scores().strict.micro.f1:.3f}, {len(table.rows)} rows, {len(errors.suspects)} suspects")
     start = time.perf_counter()

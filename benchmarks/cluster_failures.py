@@ -25,12 +25,12 @@ from musamma.data.corpora import load_khabar
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.batch_run import LoadedTagger, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
+from musamma.inference.output_formats import build_output_format
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.ray.cluster import ClusterOptions, tag_on_cluster
 from musamma.inference.ray.parts_folder import SUCCESS_FILE, PartsFolder
 from musamma.inference.ray.shards import cut_shards
 from musamma.inference.resumable_file import ResumableFile
-from musamma.inference.writers import build_output_format
 
 
 def write_documents(path: Path, count: int) -> int:

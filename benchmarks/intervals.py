@@ -19,7 +19,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import kstest
 
 from musamma.evaluation.counts import CountTable, MetricLayout
-from musamma.evaluation.significance import Interval, bootstrap, compare_systems
+from musamma.evaluation.significance import Interval, bootstrap_intervals, compare_systems
 
 POPULATION = 200_000
 ROWS = ("strict", "strict/EVENT", "strict/LOC")
@@ -79,7 +79,7 @@ def measure_coverage(rng: np.random.Generator, documents: int, f1: float, simula
     for number in range(simulations):
         drawn = rng.integers(0, POPULATION, documents)
         one, other = table(first[drawn]), table(second[drawn])
-        intervals = bootstrap(one, resamples=RESAMPLES, seed=number)
+        intervals = bootstrap_intervals(one, resamples=RESAMPLES, seed=number)
         for row, metrics in true.items():
             of_row = intervals[row]
             bounds = of_row.precision, of_row.recall, of_row.f1
@@ -112,7 +112,7 @@ def compare_methods(rng: np.random.Generator, documents: int, f1: float, simulat
     }
     for number in range(simulations):
         sample = table(population[rng.integers(0, POPULATION, documents)])
-        intervals = bootstrap(sample, resamples=RESAMPLES, seed=number)
+        intervals = bootstrap_intervals(sample, resamples=RESAMPLES, seed=number)
         for row in ("strict", RARE):
             columns = sample.counts[:, ROWS.index(row)].T
             covered[f"musamma {row}"].append(_contains(intervals[row].f1, true[row][2]))
@@ -160,7 +160,7 @@ def time_resampling(documents: int, rows: int) -> tuple[float, float]:
         names = ("strict", *(f"strict/{number}" for number in range(rows - 1)))
         tables.append(CountTable(tuple(map(str, range(documents))), names, counts))
     start = time.perf_counter()
-    bootstrap(tables[0])
+    bootstrap_intervals(tables[0])
     middle = time.perf_counter()
     compare_systems(*tables)
     return middle - start, time.perf_counter() - middle

@@ -25,7 +25,7 @@ from seqeval.scheme import IOB2
 
 from musamma.data.document import Document, Span
 from musamma.evaluation import MODES, Scorer, score_documents, score_tags
-from musamma.evaluation.pairing import pair_documents
+from musamma.evaluation.document_pairing import pair_documents
 from musamma.evaluation.word_boundaries import iob2_tags, whitespace_words
 
 _LABELS = ("PER", "LOC", "ORG", "MISC")

@@ -11,8 +11,8 @@ from rich.console import Console
 from musamma.cli.shared_options import Device
 from musamma.data.errors import InputError, output_exists
 from musamma.evaluation.development_set import check_known_labels, read_development_set
-from musamma.evaluation.reliability import check_precision
 from musamma.evaluation.score_tables import build_table
+from musamma.evaluation.thresholds import check_precision
 
 if TYPE_CHECKING:
     from musamma.models.calibration import CalibrationFit

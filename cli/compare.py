@@ -13,7 +13,12 @@ from rich.text import Text
 from musamma.data.files import write_json
 from musamma.data.formats import ReadOptions
 from musamma.evaluation.counts import CountTable
-from musamma.evaluation.evaluation_pair import LabelRenaming, count_evaluation_pair, naming_source, read_evaluation_pair
+from musamma.evaluation.evaluation_inputs import (
+    LabelRenaming,
+    count_evaluation_pair,
+    naming_source,
+    read_evaluation_pair,
+)
 from musamma.evaluation.matching import MODES, STRICT
 from musamma.evaluation.score_tables import build_table, print_table
 from musamma.evaluation.significance import Comparison, adjust_label_p_values, compare_systems, resampling_warning

@@ -82,13 +82,13 @@ def run(arguments: Sequence[str], *, debug: bool = False) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        return _report(error, arguments)
+        return _print_exception(error, arguments)
     if status == _INTERRUPTED:  # Typer turns Ctrl-C into this status itself.
         _print_error("interrupted" + ("; --resume continues from the last epoch" if "train" in arguments[:1] else ""))
     return int(status)
 
 
-def _report(error: Exception, arguments: Sequence[str]) -> int:
+def _print_exception(error: Exception, arguments: Sequence[str]) -> int:
     """Print an error as one line and return its exit status."""
     if isinstance(error, InputError):
         _print_error(name_flags(str(error), arguments))

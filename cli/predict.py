@@ -114,8 +114,8 @@ def predict(
     # Imported here, as elsewhere in this module: `musamma --help` must not wait for libraries.
     from musamma.inference.batch_run import load_tagger, tag_inputs
     from musamma.inference.inputs import Inputs, count_input_bytes
+    from musamma.inference.output_formats import choose_format
     from musamma.inference.progress_bar import ProgressBar
-    from musamma.inference.writers import choose_format
 
     chosen, compression = choose_format(target, format and format.value)
     source = Inputs(names=tuple(inputs), text_column=text_column, id_column=id_column, output=target)

@@ -13,7 +13,7 @@ import orjson
 
 from musamma.data.errors import InputError, duplicate_id
 from musamma.data.files import atomic_write
-from musamma.data.records import checked, read_file, read_json_lines
+from musamma.data.records import raise_first_error, read_file, read_json_lines
 
 DOCUMENT_KEYS = ("id", "text", "spans", "nested", "meta")
 SPAN_KEYS = ("start", "end", "label", "score")
@@ -254,7 +254,7 @@ def read_jsonl(path: str | Path) -> Iterator[Document]:
     """
     path = Path(path)
     lines: dict[str, int | None] = {}
-    for record in checked(read_file(path, read_json_lines)):
+    for record in raise_first_error(read_file(path, read_json_lines)):
         document = Document.from_dict(record.value, where=record.where)
         if document.id in lines:
             raise duplicate_id(document.id, first=f"line {lines[document.id]}", where=record.where)

@@ -135,7 +135,7 @@ def file_stem(path: Path) -> str:
     return bare.with_suffix("").as_posix()
 
 
-def read_errors() -> tuple[type[Exception], ...]:
+def reading_exceptions() -> tuple[type[Exception], ...]:
     """Return the exceptions that reading a damaged file raises, for an ``except`` clause."""
     arrow = sys.modules.get("pyarrow")  # Where it is not loaded, it raises nothing.
     return (OSError, arrow.ArrowException) if arrow else (OSError,)
@@ -164,12 +164,12 @@ def read_file(
             for record in read(stream):
                 line, bytes_read = record.line, record.bytes_read
                 yield record
-    except read_errors() as error:
+    except reading_exceptions() as error:
         broken = not_readable(path, error, line=line)
         yield RawRecord(file=str(path), line=None, raw=b"", bytes_read=bytes_read, error=broken)
 
 
-def checked(records: Generator[RawRecord, None, None]) -> Iterator[RawRecord]:
+def raise_first_error(records: Generator[RawRecord, None, None]) -> Iterator[RawRecord]:
     """Pass records through and raise the first error.
 
     Raises:
@@ -194,7 +194,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         with open_input(path) as stream:
             return stream.file.read()
-    except read_errors() as error:
+    except reading_exceptions() as error:
         raise not_readable(path, error) from error
 
 
@@ -218,7 +218,7 @@ def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
         with open_input(path) as stream:
             for number, line in numbered_lines(stream):
                 yield number, decode_line(line, f"{path}:{number}").rstrip("\r\n")
-    except read_errors() as error:
+    except reading_exceptions() as error:
         raise not_readable(path, error, line=number) from error
 
 
@@ -306,7 +306,7 @@ def is_json_array(path: Path) -> bool:
     try:
         with open_input(path) as stream:
             head = next((line for _, line in numbered_lines(stream) if line.strip()), b"")
-    except read_errors() as error:
+    except reading_exceptions() as error:
         raise not_readable(path, error) from error
     return head.lstrip().startswith(b"[")
 
@@ -337,7 +337,7 @@ def read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
         for number, item in enumerate(read_json_array(path), 1):
             yield f"{path}, item {number}", item
         return
-    for record in checked(read_file(path, read_json_lines)):
+    for record in raise_first_error(read_file(path, read_json_lines)):
         yield record.where, record.value
 
 

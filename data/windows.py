@@ -163,16 +163,16 @@ class DocumentTokenizer:
                 batch, tokenize_texts((document.text for document in batch), self._tokenize_batch), strict=True
             ):
                 words, starts, ends = _assign_pieces(document.text, pieces.offsets)
-                yield TokenizedDocument(document, words, tuple(self._windows(pieces.ids, starts, ends)))
+                yield TokenizedDocument(document, words, tuple(self._cut_windows(pieces.ids, starts, ends)))
 
     def _tokenize_batch(self, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
         with self._lock:
             return tokenize_batch(self.tokenizer, texts)
 
-    def _windows(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[Window]:
+    def _cut_windows(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[Window]:
         """Windows over words that have the pieces ``ids[start:end]``."""
         ends = np.minimum(ends, starts + self._max_word_pieces)
-        bounds = _window_bounds(ends - starts, self.capacity, self.overlap)
+        bounds = _choose_window_bounds(ends - starts, self.capacity, self.overlap)
         for index, (first, last) in enumerate(bounds):
             # Two neighbours share the words from the second's first to the first's last. Each owns the half away from its cut.
             low = first if index == 0 else (first + bounds[index - 1][1]) // 2
@@ -341,7 +341,7 @@ def _assign_pieces(text: str, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return words[indices], starts, starts + counts
 
 
-def _window_bounds(lengths: np.ndarray, capacity: int, overlap: int) -> list[tuple[int, int]]:
+def _choose_window_bounds(lengths: np.ndarray, capacity: int, overlap: int) -> list[tuple[int, int]]:
     """First word, and word after the last, of each window over words of ``lengths`` pieces."""
     total = np.concatenate([[0], np.cumsum(lengths)])
     bounds: list[tuple[int, int]] = []

@@ -13,9 +13,9 @@ from musamma.data.arabic import word_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.tags import OUTSIDE
+from musamma.evaluation.document_pairing import pair_documents
 from musamma.evaluation.matching import CORRECT, NamePair, pair_names
 from musamma.evaluation.metrics import Scorer, Scores
-from musamma.evaluation.pairing import pair_documents
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from typing import Any
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.evaluation.counts import SLICE_PREFIX, CountTable, CountTableBuilder
+from musamma.evaluation.document_pairing import pair_documents
 from musamma.evaluation.error_analysis import ErrorAnalysis, analyse_errors
-from musamma.evaluation.matching import MODES, NamePair, match_names, pair_matches
+from musamma.evaluation.matching import MODES, NamePair, match_by_mode, pair_matches
 from musamma.evaluation.metrics import Scorer, Scores
-from musamma.evaluation.pairing import pair_documents
 from musamma.evaluation.reliability import Reliability, reliability_of_pairs
-from musamma.evaluation.significance import Intervals, bootstrap, resampling_warning
+from musamma.evaluation.significance import Intervals, bootstrap_intervals, resampling_warning
 from musamma.evaluation.slices import Slice, Slicer, count_slices, score_slices
 
 
@@ -109,14 +109,14 @@ def analyse(
     name_pairs: list[NamePair] = []
     for document, prediction in document_pairs:
         spans = prediction.spans if prediction is not None else ()
-        matches = match_names(document.text, document.spans, spans, modes=scorer.modes)
+        matches = match_by_mode(document.text, document.spans, spans, modes=scorer.modes)
         scorer.add_matches(document, prediction, matches)
         table_builder.add(document.id, matches.modes)
         name_pairs += pair_matches(document, matches)
     slicer = Slicer(training=training)
     _check_training_labels(slicer.training_labels, gold)
     table = table_builder.table().join(count_slices(document_pairs, slicer))
-    intervals = bootstrap(table, resamples=resamples, seed=seed) if resamples else {}
+    intervals = bootstrap_intervals(table, resamples=resamples, seed=seed) if resamples else {}
     return Analysis(
         system=system,
         document_pairs=document_pairs,

@@ -22,9 +22,9 @@ from musamma.data.formats.options import DEFAULT_READ_OPTIONS
 from musamma.data.import_audit import ImportAudit
 from musamma.data.tags import OUTSIDE
 from musamma.evaluation.counts import LabelTally
+from musamma.evaluation.document_pairing import pair_documents
 from musamma.evaluation.matching import CONLLEVAL, IOB2_STRICT, MODES
 from musamma.evaluation.metrics import ModeScores, Scorer, Scores
-from musamma.evaluation.pairing import pair_documents
 from musamma.evaluation.word_boundaries import tag_words
 
 #: Whitespace and direction marks between two words of a text.

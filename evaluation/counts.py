@@ -14,7 +14,7 @@ import numpy as np
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.evaluation.matching import MODES, MatchedLabels, match_names, select_modes
+from musamma.evaluation.matching import MODES, MatchedLabels, match_by_mode, select_modes
 from musamma.evaluation.word_boundaries import SpanKey
 
 #: Indices of the last axis of a count table: names predicted correctly, predicted names, gold names.
@@ -236,7 +236,7 @@ class CountTableBuilder:
 
         Args:
             document: its id.
-            modes: the labels of its names by mode, see :func:`musamma.evaluation.matching.match_names`.
+            modes: the labels of its names by mode, see :func:`musamma.evaluation.matching.match_by_mode`.
 
         Raises:
             InputError: a label is called ``macro``, the name of the mean over labels.
@@ -273,7 +273,7 @@ def count_table(pairs: Iterable[tuple[Document, Document | None]], *, modes: Ite
     row.
 
     Args:
-        pairs: annotated and predicted documents, see :func:`musamma.evaluation.pairing.pair_documents`. A prediction that
+        pairs: annotated and predicted documents, see :func:`musamma.evaluation.document_pairing.pair_documents`. A prediction that
             is ``None`` counts as one without names.
         modes: some of :data:`musamma.evaluation.MODES`; ``strict`` is always counted.
 
@@ -284,7 +284,7 @@ def count_table(pairs: Iterable[tuple[Document, Document | None]], *, modes: Ite
     builder = CountTableBuilder(selected)
     for gold, prediction in pairs:
         predicted = prediction.spans if prediction is not None else ()
-        builder.add(gold.id, match_names(gold.text, gold.spans, predicted, modes=selected).modes)
+        builder.add(gold.id, match_by_mode(gold.text, gold.spans, predicted, modes=selected).modes)
     return builder.table()
 
 

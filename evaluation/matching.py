@@ -110,7 +110,7 @@ def select_modes(modes: Iterable[str]) -> tuple[str, ...]:
     return tuple(mode for mode in MODES if mode in selected)
 
 
-def match_names(text: str, gold: Sequence[Span], predicted: Sequence[Span], *, modes: Collection[str]) -> Matches:
+def match_by_mode(text: str, gold: Sequence[Span], predicted: Sequence[Span], *, modes: Collection[str]) -> Matches:
     """Compare the names of a text in several modes.
 
     A name that both sides have overlaps no other name of either side, so the modes that tolerate other borders compare only
@@ -164,7 +164,7 @@ def pair_names(document: Document, predicted: Sequence[Span]) -> list[NamePair]:
 
 
 def pair_matches(document: Document, matches: Matches) -> list[NamePair]:
-    """Pair the names of a document that were compared by :func:`match_names`, as :func:`pair_names` does."""
+    """Pair the names of a document that were compared by :func:`match_by_mode`, as :func:`pair_names` does."""
     return _pair(
         document,
         matches.gold,

@@ -10,8 +10,8 @@ import numpy as np
 
 from musamma.data.document import Document, Span
 from musamma.evaluation.counts import Counts, LabelTally
-from musamma.evaluation.matching import MODES, STRICT, Matches, match_names, select_modes
-from musamma.evaluation.pairing import pair_documents
+from musamma.evaluation.document_pairing import pair_documents
+from musamma.evaluation.matching import MODES, STRICT, Matches, match_by_mode, select_modes
 from musamma.evaluation.partial_credit import PartialScores, PartialTally
 from musamma.evaluation.word_boundaries import SpanKey, WordAlignedNames
 
@@ -180,7 +180,7 @@ class Scorer:
     def add(self, gold: Document, prediction: Document | None) -> None:
         """Score one document; a prediction that is missing is ``None`` and counts as empty."""
         predicted = prediction.spans if prediction is not None else ()
-        self.add_matches(gold, prediction, match_names(gold.text, gold.spans, predicted, modes=self.modes))
+        self.add_matches(gold, prediction, match_by_mode(gold.text, gold.spans, predicted, modes=self.modes))
 
     def add_matches(self, gold: Document, prediction: Document | None, matches: Matches) -> None:
         """Score one document whose outermost names were compared in the modes of this scorer."""
@@ -224,7 +224,7 @@ def score_documents(
 ) -> Scores:
     """Score predicted documents against gold documents of the same id.
 
-    Both are streamed; :func:`musamma.evaluation.pairing.pair_documents` says what is kept in memory.
+    Both are streamed; :func:`musamma.evaluation.document_pairing.pair_documents` says what is kept in memory.
 
     Args:
         gold: the annotated documents. The modes compare the outermost names; nested names are scored as a layer.

@@ -1,8 +1,8 @@
-"""Reliability of the scores of predicted names, and the score from which a label's names are precise enough."""
+"""Reliability of the scores of predicted names: how far they are from the share of these names that is correct."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from musamma.data.errors import InputError
+from musamma.evaluation.document_pairing import PredictionError
 from musamma.evaluation.matching import CORRECT, NamePair
-from musamma.evaluation.pairing import PredictionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """The distance of the scores of predicted names from the share of these names that is correct.
+    """How far the scores of predicted names are from the share of these names that is correct.
 
     Args:
         bins: bins of equal width over [0, 1], including empty ones.
@@ -68,23 +68,6 @@ class Reliability:
         return {**asdict(self), "bins": [asdict(part) for part in self.bins]}
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """The score from which a label's predicted names are precise enough.
-
-    Args:
-        value: retain names with at least this score; ``None`` if no score is shown to be high enough.
-        precision: share of the retained names that is correct; of all names if ``value`` is ``None``.
-        recall: share of the gold names that is retained and correct; of all names if ``value`` is ``None``.
-        support: number of gold names of the label.
-    """
-
-    value: float | None
-    precision: float
-    recall: float
-    support: int
-
-
 def measure_reliability(scores: ArrayLike, correct: ArrayLike, *, bins: int = 10) -> Reliability:
     """Compare the scores of predicted names with their correctness.
 
@@ -96,7 +79,7 @@ def measure_reliability(scores: ArrayLike, correct: ArrayLike, *, bins: int = 10
     Raises:
         InputError: the inputs differ in length, a score is not a probability, or ``bins`` is below 1.
     """
-    score, outcome = _check_scores(scores, correct)
+    score, outcome = check_scores(scores, correct)
     if bins < 1:
         raise InputError(f"bins {bins}", expected="1 or more")
     edges = np.linspace(0.0, 1.0, bins + 1)
@@ -141,90 +124,23 @@ def reliability_of_pairs(pairs: Iterable[NamePair]) -> Reliability | None:
     return measure_reliability(scores, correct) if scores else None
 
 
-def find_thresholds(
-    scores: ArrayLike,
-    correct: ArrayLike,
-    labels: Sequence[str],
-    *,
-    precision: float,
-    support: Mapping[str, int],
-    min_names: int = 10,
-) -> dict[str, Threshold]:
-    """Find the lowest score of each label from which its names reach a precision.
-
-    A threshold chosen by the plain share of correct names would be chosen for its luck, since the names are few. The lower
-    bound of the share's Wilson interval (1927) at one standard error (z = 1, one-sided 84 %) must reach the precision, for at
-    least ``min_names`` names.
-
-    Args:
-        scores: the scores of the predicted names of a development set; (names,).
-        correct: True or 1 for each name that is strictly correct; (names,).
-        labels: the label of each name; (names,).
-        precision: the target share of correct names, in (0, 1).
-        support: number of gold names by label. Every label in it gets a threshold, as does every predicted label.
-        min_names: the smallest number of predicted names that can show a precision.
-
-    Returns:
-        The thresholds by label, sorted.
+def check_scores(scores: ArrayLike, correct: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores and outcomes as arrays of floats, (names,) each.
 
     Raises:
-        InputError: the inputs differ in length, a score is not a probability, or ``precision`` is outside (0, 1).
+        InputError: they differ in length, or a score is not a probability.
     """
-    score, outcome = _check_scores(scores, correct)
-    if len(labels) != len(score):
-        raise InputError(f"{len(score)} scores and {len(labels)} labels", expected="one label per name")
-    check_precision(precision)
-    names = np.array(labels, dtype=object)
-    return {
-        label: _threshold(score[names == label], outcome[names == label], precision, support.get(label, 0), min_names)
-        for label in sorted({*labels, *support})
-    }
-
-
-def check_precision(precision: float) -> None:
-    """Check that a precision can be a target of :func:`find_thresholds`.
-
-    Raises:
-        InputError: it is not in (0, 1).
-    """
-    if not 0.0 < precision < 1.0:
+    score, outcome = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(correct, dtype=np.float64).ravel()
+    if len(score) != len(outcome):
+        raise InputError(f"{len(score)} scores and {len(outcome)} outcomes", expected="one outcome per name")
+    # This form of the condition also catches NaN.
+    if (outside := score[~((score >= 0.0) & (score <= 1.0))]).size:
         raise InputError(
-            f"precision {precision:g}",
-            expected="a share between 0 and 1, such as 0.9",
-            remedy="no finite sample can show a precision of 1; ask for 0.99 or less",
+            f"score {outside[0]:g}",
+            expected="probabilities from 0 to 1",
+            remedy="turn the system's scores into probabilities, or leave them out",
         )
-
-
-def wilson_lower_bound(successes: ArrayLike, trials: ArrayLike, *, z: float = 1.0) -> np.ndarray:
-    """Return the lower bound of Wilson's score interval (1927) of a share.
-
-    Args:
-        successes: number of successes.
-        trials: number of trials, at least 1 each; of the same shape.
-        z: half the width of the interval in standard errors.
-    """
-    n = np.asarray(trials, dtype=np.float64)
-    share = np.asarray(successes, dtype=np.float64) / n
-    margin = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (share + z**2 / (2 * n) - margin) / (1 + z**2 / n)
-
-
-def _threshold(score: np.ndarray, outcome: np.ndarray, precision: float, support: int, min_names: int) -> Threshold:
-    order = np.argsort(-score)
-    score, correct = score[order], np.cumsum(outcome[order])
-    count = np.arange(1, len(score) + 1)
-    # A threshold cannot separate equal scores.
-    ends = np.append(score[1:] != score[:-1], True)[: len(score)]
-    reached = np.flatnonzero(ends & (count >= min_names) & (wilson_lower_bound(correct, count) >= precision))
-    value = float(score[reached[-1]]) if len(reached) else None
-    retained = int(reached[-1]) + 1 if len(reached) else len(score)
-    retained_correct = float(correct[retained - 1]) if retained else 0.0
-    return Threshold(
-        value,
-        precision=retained_correct / retained if retained else 0.0,
-        recall=retained_correct / support if support else 0.0,
-        support=support,
-    )
+    return score, outcome
 
 
 def _bins(score: np.ndarray, outcome: np.ndarray, edges: np.ndarray) -> tuple[ReliabilityBin, ...]:
@@ -244,17 +160,3 @@ def _mean_gap(bins: Sequence[ReliabilityBin]) -> float:
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else 0.0
-
-
-def _check_scores(scores: ArrayLike, correct: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    score, outcome = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(correct, dtype=np.float64).ravel()
-    if len(score) != len(outcome):
-        raise InputError(f"{len(score)} scores and {len(outcome)} outcomes", expected="one outcome per name")
-    # This form of the condition also catches NaN.
-    if (outside := score[~((score >= 0.0) & (score <= 1.0))]).size:
-        raise InputError(
-            f"score {outside[0]:g}",
-            expected="probabilities from 0 to 1",
-            remedy="turn the system's scores into probabilities, or leave them out",
-        )
-    return score, outcome

@@ -32,7 +32,7 @@ def print_scores(
     Args:
         scores: the result of :func:`musamma.evaluation.score_documents` or ``score_tags``. P, R and F1 are in per cent.
         console: where to print; its width and colours do not matter.
-        intervals: the result of :func:`musamma.evaluation.significance.bootstrap`; those of F1 are printed.
+        intervals: the result of :func:`musamma.evaluation.significance.bootstrap_intervals`; those of F1 are printed.
         notes: lines below the tables.
     """
     bounds = intervals or {}

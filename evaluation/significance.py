@@ -88,7 +88,7 @@ class Comparison:
         return {**asdict(self), "interval": [self.interval.low, self.interval.high]}
 
 
-def bootstrap(
+def bootstrap_intervals(
     table: CountTable, *, resamples: int = 10_000, level: float = 0.95, seed: int = 1
 ) -> dict[str, Intervals]:
     """Compute confidence intervals by the bootstrap over documents (Efron 1979), widened for few documents.
@@ -156,7 +156,7 @@ def compare_systems(
     The p-value is that of paired approximate randomisation (Noreen 1989, Yeh 2000): if the systems are equal, a document's
     predictions could come from either. They are swapped, document by document, with probability 1/2. If k of R such swaps
     differ in F1 by at least as much as the systems do, p = (k + 1) / (R + 1). The interval of the difference is computed as
-    in :func:`bootstrap`, with both systems scored on the same draws; [-1, 1] with fewer than two documents.
+    in :func:`bootstrap_intervals`, with both systems scored on the same draws; [-1, 1] with fewer than two documents.
 
     Args:
         first: the counts of the first system.

@@ -114,7 +114,7 @@ def score_slices(table: CountTable, intervals: Mapping[str, Intervals], *, min_n
 
     Args:
         table: a table with the rows of :func:`count_slices`; other rows are ignored.
-        intervals: by row, see :func:`musamma.evaluation.significance.bootstrap`; rows may be missing.
+        intervals: by row, see :func:`musamma.evaluation.significance.bootstrap_intervals`; rows may be missing.
         min_names: number of names of a side for metrics of that side to be meaningful.
     """
     slices = []

@@ -10,7 +10,7 @@ from typing import Any
 from musamma.data.document import Document
 from musamma.data.formats import ReadOptions, read_documents
 from musamma.data.formats.options import DEFAULT_READ_OPTIONS
-from musamma.evaluation.evaluation_pair import (
+from musamma.evaluation.evaluation_inputs import (
     LabelRenaming,
     count_evaluation_pair,
     naming_source,
@@ -19,7 +19,7 @@ from musamma.evaluation.evaluation_pair import (
 )
 from musamma.evaluation.matching import MODES, TAG_MODES
 from musamma.evaluation.metrics import Scores
-from musamma.evaluation.significance import Intervals, bootstrap, resampling_warning
+from musamma.evaluation.significance import Intervals, bootstrap_intervals, resampling_warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class SystemEvaluation:
     Args:
         scores: the scores by mode.
         left_out: number of names the label maps left out, by ``gold`` and ``predictions``.
-        intervals: confidence intervals as of :func:`musamma.evaluation.significance.bootstrap`; ``None`` if not requested.
+        intervals: confidence intervals as of :func:`musamma.evaluation.significance.bootstrap_intervals`; ``None`` if not requested.
         resamples: number of resamples behind the intervals.
         warning: what a reader of the intervals must know.
     """
@@ -122,7 +122,7 @@ def evaluate_system(
         elif intervals:
             table = count_evaluation_pair(evaluation_pair, modes=span_modes, missing_as_empty=missing_as_empty)
             bounds, warning = (
-                bootstrap(table, resamples=resamples),
+                bootstrap_intervals(table, resamples=resamples),
                 resampling_warning(table, sentences=evaluation_pair.sentences),
             )
     if not intervals:

@@ -15,10 +15,10 @@ from musamma.data.errors import InputError
 from musamma.data.files import document_path
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.inputs import Inputs, Record, find_input_files, read_extra_columns, read_inputs
+from musamma.inference.output_formats import OutputFormat, build_output_format, check_brat_folder
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.resumable_file import CHOOSE_OUTPUT, Output, ResumableFile, StandardOutput
 from musamma.inference.run_state import START_OVER, RunStats, update_digest
-from musamma.inference.writers import OutputFormat, build_output_format, check_brat_folder
 
 #: Maximum number of records in a group. A group is tagged, written and recorded as one step.
 GROUP_SIZE = 256
@@ -107,7 +107,7 @@ def tag_inputs(
     Args:
         inputs: the inputs and the output.
         load: loads the tagger; called once, when the first group of records has been read.
-        format: the format to write, see :func:`musamma.inference.writers.build_output_format`.
+        format: the format to write, see :func:`musamma.inference.output_formats.build_output_format`.
         compression: ``gzip``, ``zstd`` or ``None``.
         audit: counts what the format cannot hold.
         progress_bar: shows the progress.
@@ -259,7 +259,7 @@ class _GroupReader:
                 raise _input_changed(self._before)
             return None
         loaded = self._load()
-        self._output.begin({**self._settings, **loaded.settings}, self._output_format)
+        self._output.begin_or_resume({**self._settings, **loaded.settings}, self._output_format)
         return loaded
 
     def new_groups(self) -> Iterator[list[Document]]:

@@ -36,13 +36,13 @@ from musamma.data.records import (
     first_column,
     open_input,
     read_csv,
-    read_errors,
     read_file,
     read_json_lines,
     read_parquet,
     read_schema,
     read_standard_input,
     read_text_record,
+    reading_exceptions,
     to_json,
 )
 
@@ -187,7 +187,7 @@ def read_extra_columns(inputs: Inputs) -> pa.Schema | None:
             schema = read_schema(stream)
     except csv.Error:
         return None  # Reading the file later reports the error.
-    except read_errors():
+    except reading_exceptions():
         return None
     used = _find_columns(schema.names, inputs, where=str(file.path))
     import pyarrow as pa

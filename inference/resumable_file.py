@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import fsync_folder
 from musamma.inference.inputs import REJECTS_SUFFIX, Record
+from musamma.inference.output_formats import OutputFormat
 from musamma.inference.run_state import (
     START_OVER,
     RunState,
@@ -23,7 +24,6 @@ from musamma.inference.run_state import (
     unfinished_output,
     write_state,
 )
-from musamma.inference.writers import OutputFormat
 
 CHOOSE_OUTPUT = "choose an `output` that can be written"
 
@@ -37,7 +37,7 @@ class Output(Protocol):
 
     stats: RunStats
 
-    def begin(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
+    def begin_or_resume(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
         """Start the output, or continue an unfinished one."""
 
     def reject(self, records: list[Record]) -> None:
@@ -56,7 +56,7 @@ class StandardOutput:
     def __init__(self) -> None:
         self.stats = RunStats()
 
-    def begin(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
+    def begin_or_resume(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
         """Write the head."""
         sys.stdout.buffer.write(output_format.head)
 
@@ -148,7 +148,7 @@ class ResumableFile:
         if error is not None and not self.stats.records:
             self._delete()
 
-    def begin(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
+    def begin_or_resume(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
         """Write the head. A resumed output is cut after its last complete group instead.
 
         Raises:

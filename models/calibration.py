@@ -25,7 +25,8 @@ from musamma.data.windows import IGNORE_INDEX, TokenizedDocument, build_targets
 from musamma.models.decoding import PROCLITIC_CLASSES, decode, log_softmax
 
 if TYPE_CHECKING:
-    from musamma.evaluation.reliability import Reliability, Threshold
+    from musamma.evaluation.reliability import Reliability
+    from musamma.evaluation.thresholds import Threshold
 
 #: Range in which a temperature is searched. A model that is right about every word has no finite best temperature.
 TEMPERATURE_BOUNDS = (0.1, 10.0)
@@ -105,7 +106,8 @@ def fit_calibration(
         InputError: a document has a label that is not in ``tag_set``, or ``precision`` is outside (0, 1).
     """
     # Loads scikit-learn and seqeval, which tagging does not need.
-    from musamma.evaluation.reliability import find_thresholds, measure_reliability
+    from musamma.evaluation.reliability import measure_reliability
+    from musamma.evaluation.thresholds import find_thresholds
 
     classified = list(classified)
     uncalibrated, calibration = Calibration(), Calibration(*fit_temperatures(classified, tag_set))

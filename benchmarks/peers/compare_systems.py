@@ -31,9 +31,9 @@ from musamma.data.errors import InputError
 from musamma.data.files import atomic_write
 from musamma.data.formats import ReadOptions, guess_format, read_documents
 from musamma.evaluation.counts import count_table
-from musamma.evaluation.evaluation_pair import LabelRenaming
-from musamma.evaluation.pairing import take_ids_in_order
-from musamma.evaluation.significance import bootstrap, resampling_warning
+from musamma.evaluation.document_pairing import take_ids_in_order
+from musamma.evaluation.evaluation_inputs import LabelRenaming
+from musamma.evaluation.significance import bootstrap_intervals, resampling_warning
 from musamma.evaluation.word_boundaries import whitespace_words
 
 #: The package that a kind of peer imports, and how to install it.
@@ -204,7 +204,7 @@ def compare_systems(systems: Sequence[System], labels: Mapping[str, str], option
         LabelRenaming.load(options.gold_labels).rename_documents(read_documents(options.gold, options=read_options))
     )
     # Too few resamples are an error: raise it before hours of tagging.
-    bootstrap(count_table(()), resamples=options.resamples)
+    bootstrap_intervals(count_table(()), resamples=options.resamples)
     word_count = sum(len(whitespace_words(document.text)) for document in gold)
     rows: list[SystemScores] = []
     failed = False

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from musamma.data.document import Document
 from musamma.evaluation.counts import CountTable, count_table
-from musamma.evaluation.evaluation_pair import LabelRenaming
+from musamma.evaluation.document_pairing import pair_documents
+from musamma.evaluation.evaluation_inputs import LabelRenaming
 from musamma.evaluation.matching import CONLLEVAL, OVERLAP, PROCLITIC, STRICT, WHOLE_WORD
-from musamma.evaluation.pairing import pair_documents
-from musamma.evaluation.significance import Intervals, bootstrap
+from musamma.evaluation.significance import Intervals, bootstrap_intervals
 
 #: The scoring modes of the table.
 TABLE_MODES = (STRICT, PROCLITIC, WHOLE_WORD, CONLLEVAL, OVERLAP)
@@ -88,12 +88,14 @@ def score_system(
         speed: words per second.
 
     Raises:
-        InputError: as :func:`musamma.evaluation.pairing.pair_documents`, or a label is not in the map.
+        InputError: as :func:`musamma.evaluation.document_pairing.pair_documents`, or a label is not in the map.
     """
     predicted = list(renaming.rename_documents(predictions))
     counts = count_table(pair_documents(gold, predicted), modes=TABLE_MODES)
     changes = sum((Counter(document.meta.get(CHANGES_KEY, {})) for document in predicted), Counter())
-    return SystemScores(name, counts, bootstrap(counts, resamples=resamples), speed, changes, renaming.dropped)
+    return SystemScores(
+        name, counts, bootstrap_intervals(counts, resamples=resamples), speed, changes, renaming.dropped
+    )
 
 
 def build_table(rows: Sequence[SystemScores], *, title: str) -> Table:

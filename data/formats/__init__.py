@@ -26,9 +26,9 @@ from musamma.data.formats.options import DEFAULT_READ_OPTIONS, DEFAULT_WRITE_OPT
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import apply_labels, check_label
 from musamma.data.records import (
-    checked,
     file_suffix,
     is_json_array,
+    raise_first_error,
     read_file,
     read_json_array,
     read_json_lines,
@@ -187,7 +187,7 @@ def guess_format(path: str | Path) -> str:
     suffix = file_suffix(path)
     guess = _SUFFIXES.get(suffix) or _raise_unknown(path)
     if guess == "jsonl":
-        first = next((record.value for record in checked(read_file(path, read_json_lines))), None)
+        first = next((record.value for record in raise_first_error(read_file(path, read_json_lines))), None)
         return "doccano" if _is_doccano(first) else "jsonl"
     if guess == "labelstudio":
         return _guess_json(path)

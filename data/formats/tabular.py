@@ -23,15 +23,15 @@ from musamma.data.import_audit import ImportAudit
 from musamma.data.records import (
     ID_COLUMNS,
     TEXT_COLUMNS,
-    checked,
     decode_line,
     file_stem,
     first_column,
     open_input,
+    raise_first_error,
     read_csv,
-    read_errors,
     read_file,
     read_parquet,
+    reading_exceptions,
 )
 from musamma.data.span_repair import CandidateSpan, RawDocument
 from musamma.data.tags import decode_tags, detect_scheme
@@ -57,12 +57,12 @@ def read_csv_file(path: Path, options: ReadOptions, audit: ImportAudit) -> Itera
     try:
         with open_input(path) as stream:
             columns = read_csv(stream, lone_cr=True).columns
-    except read_errors() as error:
+    except reading_exceptions() as error:
         raise not_readable(path, error) from error
     decode_line(",".join(columns).encode("utf-8", errors="surrogateescape"), f"{path}:1")
 
     def rows() -> Iterator[TableRow]:
-        for record in checked(read_file(path, lambda stream: read_csv(stream, lone_cr=True).rows)):
+        for record in raise_first_error(read_file(path, lambda stream: read_csv(stream, lone_cr=True).rows)):
             yield record.where, record.value
 
     yield from read_rows(
@@ -79,11 +79,11 @@ def read_parquet_file(path: Path, options: ReadOptions, audit: ImportAudit) -> I
     try:
         with open_input(path) as stream:
             columns = read_parquet(stream).columns
-    except read_errors() as error:
+    except reading_exceptions() as error:
         raise InputError(f"not readable as Parquet: {error}", where=str(path), expected="a Parquet file") from None
 
     def rows() -> Iterator[TableRow]:
-        for record in checked(read_file(path, lambda stream: read_parquet(stream).rows)):
+        for record in raise_first_error(read_file(path, lambda stream: read_parquet(stream).rows)):
             yield f"{path}, row {record.line}", record.value
 
     yield from read_rows(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musamma.data.files import atomic_write, write_json
-from musamma.evaluation.report.html_page import render_page
+from musamma.evaluation.report.html_page import render_html
 from musamma.evaluation.report.markdown import render_markdown
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def write_report(analysis: Analysis, folder: Path) -> None:
     Raises:
         InputError: a file cannot be written.
     """
-    texts = {"report.html": render_page(analysis), "report.md": render_markdown(analysis)}
+    texts = {"report.html": render_html(analysis), "report.md": render_markdown(analysis)}
     record = analysis.to_dict()
     for name, text in texts.items():
         with atomic_write(folder / name) as partial:

@@ -41,7 +41,7 @@ CHART_SIDE = 200
 SHADES = 6
 
 
-def render_page(analysis: Analysis) -> str:
+def render_html(analysis: Analysis) -> str:
     """Render the page.
 
     Jinja escapes all text from the data; :mod:`musamma.evaluation.report.escaping` removes control and bidi characters

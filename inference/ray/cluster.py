@@ -22,12 +22,12 @@ from musamma.data.errors import InputError, not_installed, not_one_of
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.batch_run import LoadedTagger, run_settings, tag_records
 from musamma.inference.inputs import Inputs, Record, read_extra_columns
+from musamma.inference.output_formats import build_output_format
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.ray.parts_folder import PART_FORMATS, PartsFolder, sum_stats
 from musamma.inference.ray.shards import SHARD_RECORDS, Shard, cut_shards, read_shard
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunState, RunStats
-from musamma.inference.writers import build_output_format
 
 #: Workers that one shard may crash before the run is abandoned: its documents are then likely to be the cause.
 MAX_ATTEMPTS = 5

@@ -4,6 +4,6 @@ Needs the packages of ``musamma[serve]``.
 """
 
 from musamma.inference.serve.app import create_app
-from musamma.inference.serve.requests import Limits
+from musamma.inference.serve.request_limits import Limits
 
 __all__ = ["Limits", "create_app"]

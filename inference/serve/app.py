@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.inference.serve.request_limits import Limits, Refusal, cancel_on_disconnect, read_body
 from musamma.inference.serve.request_queue import QueueFull, RequestQueue
-from musamma.inference.serve.requests import Limits, Refusal, cancel_on_disconnect, read_body
 from musamma.inference.serve.schemas import (
     ErrorResponse,
     HealthResponse,
@@ -63,7 +63,7 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
         limits: the limits of requests.
     """
     bounds = limits or Limits()
-    queue = RequestQueue(tagger.tag_documents, max_queue=bounds.max_waiting, max_wait=bounds.batch_wait)
+    queue = RequestQueue(tagger.tag_documents, max_active=bounds.max_waiting, max_wait=bounds.batch_wait)
     release = version("musamma")
 
     @asynccontextmanager

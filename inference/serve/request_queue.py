@@ -44,7 +44,7 @@ class RequestQueue:
 
     Args:
         tag: returns documents with the names found in them, in order; called by one thread only.
-        max_queue: maximum number of concurrent requests.
+        max_active: maximum number of concurrent requests.
         max_wait: seconds an idle tagger waits for further requests to fill a batch.
         max_characters: maximum number of characters in a batch.
 
@@ -56,11 +56,11 @@ class RequestQueue:
         self,
         tag: Callable[[Sequence[Document]], Iterable[Document]],
         *,
-        max_queue: int,
+        max_active: int,
         max_wait: float,
         max_characters: int = BATCH_CHARACTERS,
     ) -> None:
-        self._tag, self._max_queue, self._max_wait, self._max_characters = tag, max_queue, max_wait, max_characters
+        self._tag, self._max_queue, self._max_wait, self._max_characters = tag, max_active, max_wait, max_characters
         self.active = 0
         self._queue: deque[_Job] = deque()
         self._wakeup = asyncio.Event()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.records import parse_json
-from musamma.inference.serve.requests import Limits, Refusal
+from musamma.inference.serve.request_limits import Limits, Refusal
 
 _BODY = "request body"
 _SHAPES = ("text", "texts", "documents")

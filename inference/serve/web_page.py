@@ -8,7 +8,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from musamma.data.formats.markup import parse_article
-from musamma.inference.writers import STYLE
+from musamma.inference.output_formats import STYLE
 
 #: Headers that allow the page its own style and script, requests to its own server and an empty icon (``data:,``), nothing else.
 HEADERS = {

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from musamma.models.export.quality_gate import QualityGate
+from musamma.models.export.quality_gate import QualityMeasurement
 from musamma.models.export.verify import ParityReport
 from musamma.models.pretrained_encoder import count_weight_bytes
 
@@ -43,7 +43,7 @@ class ExportRecord:
     float_layers: tuple[str, ...]
     samples: int
     parity: ParityReport
-    quality: QualityGate | None
+    quality: QualityMeasurement | None
     bytes: tuple[int, int]
     words_per_second: tuple[float, ...]
     versions: Mapping[str, str]

@@ -19,7 +19,7 @@ MIN_RELIABLE_NAMES = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QualityGate:
+class QualityMeasurement:
     """Strict micro F1 of a checkpoint and of its export on annotated documents.
 
     Args:
@@ -44,7 +44,7 @@ class QualityGate:
         return 100 * (self.before - self.after)
 
     @property
-    def is_exceeded(self) -> bool:
+    def exceeds_limit(self) -> bool:
         """True if the loss is above the limit."""
         return round(self.loss, 9) > self.limit
 
@@ -82,7 +82,7 @@ def measure_quality(
     name: str,
     limit: float,
     progress: Callable[[Iterable[Document]], Iterable[Document]] = iter,
-) -> QualityGate:
+) -> QualityMeasurement:
     """Score both predictors on annotated documents.
 
     Args:
@@ -98,22 +98,22 @@ def measure_quality(
         score_documents(gold, progress(predictor.predict(bare)), modes=["strict"]).modes["strict"].micro
         for predictor in (reference, exported)
     )
-    return QualityGate(
+    return QualityMeasurement(
         gold=name, documents=len(gold), names=before.support, before=before.f1, after=after.f1, limit=limit
     )
 
 
-def check_quality(gate: QualityGate, *, quantized: bool) -> None:
+def check_quality(measured: QualityMeasurement, *, quantized: bool) -> None:
     """Refuse an export that lost too much F1.
 
     Raises:
         ThresholdError: the loss is above the limit; the message has both scores.
     """
-    if not gate.is_exceeded:
+    if not measured.exceeds_limit:
         return
     alternative = "export without `quantize`" if quantized else "keep the checkpoint"
     raise ThresholdError(
-        f"{gate.gold}: F1 {100 * gate.before:.2f} before and {100 * gate.after:.2f} after on {gate.names} names, "
-        f"a loss of {gate.loss:.2f} where `max_f1_loss` allows {gate.limit:g}; nothing was written; {alternative}, try "
-        f"the other `runtime`, or allow {math.ceil(100 * gate.loss) / 100:.2f}"
+        f"{measured.gold}: F1 {100 * measured.before:.2f} before and {100 * measured.after:.2f} after on {measured.names} names, "
+        f"a loss of {measured.loss:.2f} where `max_f1_loss` allows {measured.limit:g}; nothing was written; {alternative}, try "
+        f"the other `runtime`, or allow {math.ceil(100 * measured.loss) / 100:.2f}"
     )

@@ -16,8 +16,8 @@ from musamma.data.document import Document, Span, write_jsonl
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
 from musamma.evaluation.counts import count_table
-from musamma.evaluation.pairing import pair_documents
-from musamma.evaluation.significance import bootstrap
+from musamma.evaluation.document_pairing import pair_documents
+from musamma.evaluation.significance import bootstrap_intervals
 
 app = typer.Typer()
 app.command()(evaluate)
@@ -212,7 +212,7 @@ def test_intervals_are_printed_and_written_when_asked_for(files, tmp_path):
     assert "intervals" not in json.loads((tmp_path / "scores.json").read_text("utf-8"))
     output = call(*arguments, "--intervals")
     record = json.loads((tmp_path / "scores.json").read_text("utf-8"))
-    expected = bootstrap(count_table(pair_documents(GOLD, PREDICTED)), resamples=200)
+    expected = bootstrap_intervals(count_table(pair_documents(GOLD, PREDICTED)), resamples=200)
     assert record["intervals"] == {row: interval.to_dict() for row, interval in expected.items()}
     assert {"strict", "strict/LOC", "strict/macro", "overlap"} <= record["intervals"].keys()
     assert record["resamples"] == 200

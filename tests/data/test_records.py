@@ -8,10 +8,10 @@ import pytest
 
 from musamma.data.errors import InputError
 from musamma.data.records import (
-    checked,
     file_stem,
     file_suffix,
     open_input,
+    raise_first_error,
     read_csv,
     read_file,
     read_json_lines,
@@ -42,7 +42,7 @@ def test_json_lines_have_places_bytes_and_values_or_errors(tmp_path, name):
         (f"{path}:6", b"4", 4, None),
     ]
     with pytest.raises(InputError, match=r":4: broken JSON"):
-        list(checked(read_file(path, read_json_lines)))
+        list(raise_first_error(read_file(path, read_json_lines)))
     with open_input(path) as stream:
         following = [(record.line, record.value) for record in read_json_lines(stream, after_line=5, offset=30)]
     assert following == [(6, 4)]

@@ -26,7 +26,7 @@ from musamma.evaluation.reliability import Reliability, ReliabilityBin
 from musamma.evaluation.report import write_report
 from musamma.evaluation.report.annotated_text import cut_excerpt, cut_text, select_articles, text_direction
 from musamma.evaluation.report.escaping import escape_block, escape_inline, escape_plain
-from musamma.evaluation.report.html_page import build_reliability_bars, render_page, shade_confusion
+from musamma.evaluation.report.html_page import build_reliability_bars, render_html, shade_confusion
 from musamma.evaluation.report.markdown import escape_markdown, render_markdown
 from musamma.evaluation.report.score_rows import find_weak_slices, label_rows, slice_rows
 from musamma.evaluation.report.wording import (
@@ -123,7 +123,7 @@ def analysis() -> Analysis:
 
 @pytest.fixture(scope="module")
 def parsed(analysis: Analysis) -> Page:
-    return Page(render_page(analysis))
+    return Page(render_html(analysis))
 
 
 def test_every_kind_mode_schema_and_dimension_has_wording() -> None:
@@ -239,7 +239,7 @@ def test_no_text_becomes_markup(parsed: Page) -> None:
 
 
 def test_the_page_has_no_control_characters(analysis: Analysis) -> None:
-    text = render_page(analysis)
+    text = render_html(analysis)
     assert not {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")} - set("\n\t")
 
 
@@ -317,7 +317,7 @@ def test_one_error_among_many_is_shaded() -> None:
 def test_without_scores_a_sentence_replaces_the_chart() -> None:
     gold, predicted = zip(*pairs(), strict=True)
     bare = [guess.with_spans([Span(*span.key) for span in guess.spans]) for guess in predicted]
-    text = render_page(analyse(gold, bare, system="x", resamples=0))
+    text = render_html(analyse(gold, bare, system="x", resamples=0))
     assert "The predictions carry no scores" in text
     assert 'class="reliability"' not in text
     assert "There are no confidence intervals." in text
@@ -325,7 +325,7 @@ def test_without_scores_a_sentence_replaces_the_chart() -> None:
 
 def test_a_missing_prediction_is_named() -> None:
     gold, predicted = zip(*pairs(), strict=True)
-    text = render_page(analyse(gold, predicted[:2], system="x", resamples=0, missing_as_empty=True))
+    text = render_html(analyse(gold, predicted[:2], system="x", resamples=0, missing_as_empty=True))
     assert text.count("<p>no prediction, which counts as an empty one") == 1
     assert "1 document had no prediction" in text
 
@@ -333,24 +333,24 @@ def test_a_missing_prediction_is_named() -> None:
 def test_a_warning_says_when_intervals_are_too_narrow() -> None:
     gold, predicted = zip(*pairs(), strict=True)
     analysis = analyse(gold, predicted, system="x", resamples=50)
-    for text in (render_page(analysis), render_markdown(analysis)):
+    for text in (render_html(analysis), render_markdown(analysis)):
         assert "On the intervals: 3 documents with names: intervals over so few are too narrow" in text
     whole = analyse(gold, predicted, system="x", resamples=0)
-    assert "On the intervals" not in render_page(whole) + render_markdown(whole)
+    assert "On the intervals" not in render_html(whole) + render_markdown(whole)
 
 
 def test_a_suspect_form_is_shown_between_whole_words() -> None:
     annotated = [make_document("زار الوفد بغداد", ("بغداد", "LOC"), id=f"n{i}") for i in range(3)]
     text = "كان الاجتماع الذي قد عقد أمس الأول في العاصمة بغداد قصيرا ولم يحضره من الوزراء غير ثلاثة منهم فقط"
     gold = [*annotated, Document("x", text)]
-    (shown,) = Page(render_page(analyse(gold, gold, system="x", resamples=0))).texts("context")
+    (shown,) = Page(render_html(analyse(gold, gold, system="x", resamples=0))).texts("context")
     assert shown == "… الذي قد عقد أمس الأول في العاصمة بغداد قصيرا ولم يحضره من الوزراء غير ثلاثة …"
 
 
 def test_names_a_mode_cannot_represent_are_counted() -> None:
     gold = [make_document("دخل (داعش)-الموصل أمس", ("داعش", "ORG"), ("الموصل", "LOC"), id="x")]
     analysis = analyse(gold, [truth.with_spans([]) for truth in gold], system="x", resamples=0)
-    for text in (render_page(analysis), render_markdown(analysis)):
+    for text in (render_html(analysis), render_markdown(analysis)):
         assert "IOB modes: 1 annotated name without a tag of their own." in text
         assert "predicted name without a tag" not in text
 
@@ -358,7 +358,7 @@ def test_names_a_mode_cannot_represent_are_counted() -> None:
 def test_documents_without_names_have_a_report() -> None:
     empty = [Document("x", "لا اسم هنا")]
     analysis = analyse(empty, empty, system="x", resamples=50)
-    assert "0.00" in render_page(analysis)
+    assert "0.00" in render_html(analysis)
     assert render_markdown(analysis).startswith("## Evaluation of <code>x</code>")
 
 
@@ -390,7 +390,7 @@ def test_three_files_are_written(analysis: Analysis, tmp_path) -> None:
     folder = tmp_path / "new" / "report"
     write_report(analysis, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json", "report.md"]
-    assert (folder / "report.html").read_text(encoding="utf-8") == render_page(analysis)
+    assert (folder / "report.html").read_text(encoding="utf-8") == render_html(analysis)
     record = json.loads((folder / "report.json").read_bytes())
     assert record["scores"]["micro"]["tp"] == 1
     assert record["system"] == analysis.system

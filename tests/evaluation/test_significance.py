@@ -19,7 +19,7 @@ from musamma.evaluation.significance import (
     Interval,
     adjust_holm,
     adjust_label_p_values,
-    bootstrap,
+    bootstrap_intervals,
     compare_systems,
     resampling_warning,
 )
@@ -83,7 +83,7 @@ def scipy_interval(data: CountTable, figure, *, level: float) -> tuple[float, fl
 def test_intervals_equal_scipys_percentiles(row, name, figure) -> None:
     data = synthetic_table(25, seed=3)
     low, high = scipy_interval(data, figure, level=0.9)
-    found = getattr(bootstrap(data, level=0.9, seed=5)[row], name)
+    found = getattr(bootstrap_intervals(data, level=0.9, seed=5)[row], name)
     # Two ends from 2,000 resamples: the Monte-Carlo error is below a twentieth of the width.
     width = high - low
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.07 * width)
@@ -92,10 +92,12 @@ def test_intervals_equal_scipys_percentiles(row, name, figure) -> None:
 def test_hand_computed_intervals_of_two_documents() -> None:
     """One document has F1 1, the other 0.5: half of the draws have both, a quarter one of them twice, a quarter the other."""
     counts = np.array([[[4, 4, 4]], [[2, 4, 4]]])
-    found = bootstrap(table(counts, rows=("strict",)), level=0.3, resamples=20_000)["strict"]
+    found = bootstrap_intervals(table(counts, rows=("strict",)), level=0.3, resamples=20_000)["strict"]
     # One degree of freedom: the lower tail is that of t = tan(0.15 pi) = 0.5095, times sqrt(2): 0.2356, less than a quarter.
     assert found.f1 == Interval(0.5, 1.0)
-    assert bootstrap(table(counts, rows=("strict",)), level=0.2, resamples=20_000)["strict"].f1 == Interval(0.75, 0.75)
+    assert bootstrap_intervals(table(counts, rows=("strict",)), level=0.2, resamples=20_000)["strict"].f1 == Interval(
+        0.75, 0.75
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -106,47 +108,47 @@ def test_intervals_are_within_bounds_and_depend_only_on_the_counts(documents, re
     found = rng.binomial(gold, 0.7)
     labels = np.stack([found, found + wrong, gold], axis=-1)
     data = table(np.concatenate([labels.sum(axis=1, keepdims=True), labels], axis=1))
-    intervals = bootstrap(data, resamples=resamples, seed=seed)
+    intervals = bootstrap_intervals(data, resamples=resamples, seed=seed)
     assert list(intervals) == [*ROWS, "strict/macro"]
     for row in intervals.values():
         for interval in (row.precision, row.recall, row.f1):
             assert 0 <= interval.low <= interval.high <= 1
     turned = data.in_order_of(data.documents[::-1])
-    assert bootstrap(turned, resamples=resamples, seed=seed) == intervals
+    assert bootstrap_intervals(turned, resamples=resamples, seed=seed) == intervals
     joined = data.join(CountTable(data.documents, ("slice:length=1",), np.ones((documents, 1, 3))))
-    more = bootstrap(joined, resamples=resamples, seed=seed)
+    more = bootstrap_intervals(joined, resamples=resamples, seed=seed)
     assert {row: more[row] for row in intervals} == intervals
 
 
 def test_the_batch_size_does_not_change_the_intervals(monkeypatch) -> None:
     data = synthetic_table(30, seed=1)
-    at_once = bootstrap(data, resamples=500)
+    at_once = bootstrap_intervals(data, resamples=500)
     monkeypatch.setattr("musamma.evaluation.significance._DRAWS_PER_BATCH", 30 * 64)
-    assert bootstrap(data, resamples=500) == at_once
-    assert bootstrap(data, resamples=500, seed=2) != at_once
+    assert bootstrap_intervals(data, resamples=500) == at_once
+    assert bootstrap_intervals(data, resamples=500, seed=2) != at_once
 
 
 def test_one_document_or_none_has_the_widest_interval() -> None:
-    one = bootstrap(table(np.array([[[3, 4, 5]]]), rows=("strict",)), resamples=50)
-    none = bootstrap(table(np.zeros((0, 1, 3)), rows=("strict",)), resamples=50)
-    empty = bootstrap(table(np.zeros((40, 1, 3)), rows=("strict",)), resamples=50)
+    one = bootstrap_intervals(table(np.array([[[3, 4, 5]]]), rows=("strict",)), resamples=50)
+    none = bootstrap_intervals(table(np.zeros((0, 1, 3)), rows=("strict",)), resamples=50)
+    empty = bootstrap_intervals(table(np.zeros((40, 1, 3)), rows=("strict",)), resamples=50)
     for found in (one, none, empty):
         assert list(found) == ["strict", "strict/macro"]
         assert {found["strict"].precision, found["strict"].recall, found["strict"].f1} == {UNKNOWN}
     # A label in one document of forty.
     counts = np.tile([[3.0, 3, 4]], (40, 2, 1))
     counts[1:, 1] = 0
-    assert bootstrap(table(counts, rows=("strict", "strict/PER")), resamples=50)["strict/PER"].f1 == UNKNOWN
+    assert bootstrap_intervals(table(counts, rows=("strict", "strict/PER")), resamples=50)["strict/PER"].f1 == UNKNOWN
 
 
 def test_all_correct_or_all_wrong_has_the_bound_of_clopper_and_pearson() -> None:
     counts = np.zeros((20, 1, 3))
     counts[:, 0] = 2, 2, 2
-    right = bootstrap(table(counts, rows=("strict",)), resamples=100)["strict"]
+    right = bootstrap_intervals(table(counts, rows=("strict",)), resamples=100)["strict"]
     low = binomtest(40, 40).proportion_ci(0.95, method="exact").low
     assert right.precision == right.recall == right.f1 == Interval(pytest.approx(low), 1.0)
     counts[:, 0] = 0, 1, 2
-    wrong = bootstrap(table(counts, rows=("strict",)), resamples=100)["strict"]
+    wrong = bootstrap_intervals(table(counts, rows=("strict",)), resamples=100)["strict"]
     assert wrong.precision == Interval(0.0, pytest.approx(binomtest(0, 20).proportion_ci(0.95, method="exact").high))
     assert wrong.recall == Interval(0.0, pytest.approx(binomtest(0, 40).proportion_ci(0.95, method="exact").high))
 
@@ -155,12 +157,12 @@ def test_the_interval_of_the_mean_combines_those_of_the_labels() -> None:
     """All correct, 40 names and 20: the half-widths of the labels combine as the root of their squares."""
     right = table(np.tile([[3.0, 3, 3], [2, 2, 2], [1, 1, 1]], (20, 1, 1)))
     missing = [1 - binomtest(names, names).proportion_ci(0.95, method="exact").low for names in (40, 20)]
-    found = bootstrap(right, resamples=100)["strict/macro"].f1
+    found = bootstrap_intervals(right, resamples=100)["strict/macro"].f1
     assert found == Interval(pytest.approx(1 - np.hypot(*missing) / 2), 1.0)
     # One of two labels occurs in one document only: half of the mean is unknown.
     rare = right.counts.copy()
     rare[1:, 0], rare[1:, 2] = rare[1:, 1], 0
-    interval = bootstrap(table(rare), resamples=100)["strict/macro"].f1
+    interval = bootstrap_intervals(table(rare), resamples=100)["strict/macro"].f1
     assert interval.low < 0.5
     assert interval.high == 1.0
     difference = compare_systems(table(rare), table(rare), rows=["strict/macro"], resamples=100)[0]
@@ -329,7 +331,7 @@ def test_invalid_arguments_raise_an_error() -> None:
     data = synthetic_table(10, seed=1)
     for resamples, level, minimum in ((0, 0.95, 40), (39, 0.95, 40), (199, 0.99, 200)):
         with pytest.raises(InputError, match=f"{resamples} resamples; expected {minimum} or more"):
-            bootstrap(data, resamples=resamples, level=level)
+            bootstrap_intervals(data, resamples=resamples, level=level)
     with pytest.raises(InputError, match=r"level 95"):
         compare_systems(data, data, level=95)
     with pytest.raises(InputError, match=r"row 'strict/LOC'; expected one of strict, strict/GPE"):

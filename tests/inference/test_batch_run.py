@@ -21,10 +21,10 @@ from musamma.data.import_audit import ImportAudit
 from musamma.inference import batch_run
 from musamma.inference.batch_run import LoadedTagger, check_output, reject_bad_file_names, tag_inputs, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
+from musamma.inference.output_formats import build_output_format
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunStats, read_state
-from musamma.inference.writers import build_output_format
 
 COUNT = 23
 
@@ -256,7 +256,7 @@ def test_a_kill_before_anything_is_tagged(tmp_path, archive, format, monkeypatch
         # While the model is loaded, and then between the state and the head. As after a kill, nothing is cleaned up.
         during.setattr(ResumableFile, "__exit__", lambda part, *_: part._file.close())
         with during.context() as loading:
-            loading.setattr(ResumableFile, "begin", killed)
+            loading.setattr(ResumableFile, "begin_or_resume", killed)
             with pytest.raises(Killed):
                 tag(archive, tmp_path / "out", format=format)
         assert not (tmp_path / "out.part.json").exists()

@@ -23,12 +23,12 @@ from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.batch_run import GROUP_SIZE, LoadedTagger, tag_records
 from musamma.inference.inputs import Inputs, read_inputs
+from musamma.inference.output_formats import build_output_format
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.ray.cluster import MAX_ATTEMPTS, ClusterOptions, tag_on_cluster
 from musamma.inference.ray.parts_folder import PartsFolder
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunStats
-from musamma.inference.writers import build_output_format
 from tests.support import write_random_checkpoint
 
 ray = pytest.importorskip("ray")

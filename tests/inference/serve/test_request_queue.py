@@ -61,7 +61,7 @@ def send_together(
     """Send requests at the same time and return the result or error of each."""
 
     async def serve() -> list[Any]:
-        async with RequestQueue(tagger, max_queue=len(requests), max_wait=wait, max_characters=characters) as queue:
+        async with RequestQueue(tagger, max_active=len(requests), max_wait=wait, max_characters=characters) as queue:
             waiting = (queue.tag(documents(*texts)) for texts in requests)
             return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), SECONDS)
 
@@ -104,7 +104,7 @@ def test_requests_that_arrive_while_the_tagger_works_are_the_next_batch() -> Non
     tagger = Tagger(open_gate=False)
 
     async def serve() -> None:
-        async with RequestQueue(tagger, max_queue=9, max_wait=0) as queue:
+        async with RequestQueue(tagger, max_active=9, max_wait=0) as queue:
             first = asyncio.create_task(queue.tag(documents("first")))
             await tagger.started()
             rest = [asyncio.create_task(queue.tag(documents(str(number)))) for number in range(5)]
@@ -135,7 +135,7 @@ def test_a_failing_request_does_not_affect_the_others(culprit: str, kind: type, 
 
 def test_the_queue_works_on_after_a_failure() -> None:
     async def serve() -> None:
-        async with RequestQueue(Tagger(), max_queue=1, max_wait=0) as queue:
+        async with RequestQueue(Tagger(), max_active=1, max_wait=0) as queue:
             with pytest.raises(RuntimeError, match="Panic"):
                 await queue.tag(documents("panic"))
             assert texts_of(await queue.tag(documents("a"))) == ["a"]
@@ -151,7 +151,7 @@ def test_a_cancelled_request_leaves_the_queue_and_is_no_longer_active() -> None:
             return await queue.tag(documents(text))
 
     async def serve() -> None:
-        async with RequestQueue(tagger, max_queue=3, max_wait=0) as queue:
+        async with RequestQueue(tagger, max_active=3, max_wait=0) as queue:
             tasks = [asyncio.create_task(request(queue, "tagged"))]
             await tagger.started()
             tasks += [asyncio.create_task(request(queue, text)) for text in ("gone", "stays")]
@@ -175,7 +175,7 @@ def test_closing_cancels_waiting_requests() -> None:
     tagger = Tagger(open_gate=False)
 
     async def serve() -> list[Any]:
-        async with RequestQueue(tagger, max_queue=2, max_wait=0) as queue:
+        async with RequestQueue(tagger, max_active=2, max_wait=0) as queue:
             tasks = [asyncio.create_task(queue.tag(documents("a")))]
             await tagger.started()
             tasks.append(asyncio.create_task(queue.tag(documents("b"))))

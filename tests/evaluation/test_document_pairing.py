@@ -8,7 +8,7 @@ import pytest
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.evaluation import Counts, score_documents
-from musamma.evaluation.pairing import pair_documents, take_ids_in_order
+from musamma.evaluation.document_pairing import pair_documents, take_ids_in_order
 
 
 def make_documents(*names: str) -> list[Document]:

@@ -15,9 +15,9 @@ from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import LabelMap, apply_labels, load_label_map
 from musamma.evaluation.conll_tags import TaggedSentence, read_tagged_sentences, score_conll_tags
 from musamma.evaluation.counts import CountTable, count_table
+from musamma.evaluation.document_pairing import PredictionError, pair_documents, take_ids_in_order
 from musamma.evaluation.matching import MODES
 from musamma.evaluation.metrics import Scores, score_documents
-from musamma.evaluation.pairing import PredictionError, pair_documents, take_ids_in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def count_evaluation_pair(
 
     Raises:
         InputError: as for :func:`musamma.evaluation.counts.count_table` and
-            :func:`musamma.evaluation.pairing.pair_documents`.
+            :func:`musamma.evaluation.document_pairing.pair_documents`.
     """
     return count_table(pair_documents(pair.gold, pair.predicted, missing_as_empty=missing_as_empty), modes=modes)
 

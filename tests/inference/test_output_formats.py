@@ -18,7 +18,7 @@ from musamma.data.document import Document, Span, format_json_line, read_jsonl
 from musamma.data.errors import InputError
 from musamma.data.formats import read_documents
 from musamma.data.import_audit import ImportAudit
-from musamma.inference.writers import (
+from musamma.inference.output_formats import (
     OutputFormat,
     build_output_format,
     check_brat_folder,
@@ -133,7 +133,7 @@ def test_parquet_keeps_the_columns_of_a_table(tmp_path):
 
 
 def test_parquet_joins_pieces_to_row_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr("musamma.inference.writers._ROW_GROUP", 4)
+    monkeypatch.setattr("musamma.inference.output_formats._ROW_GROUP", 4)
     documents = [Document(str(n), "نص") for n in range(10)]
     path, _ = write(tmp_path, "out.parquet", "parquet", documents)
     with pq.ParquetFile(path) as file:
