@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import write_json, write_lines
-from musamma.data.normalization import install_normalizer
+from musamma.data.normalization import fast_backend, install_normalizer
 from musamma.data.windows import DocumentTokenizer, Misalignment
 from musamma.models.classifier import TokenClassifier, WindowOptions, max_positions
 from musamma.models.loading import build_classifier, load_tokenizer, resolve_model
@@ -34,8 +35,11 @@ from musamma.training.run_dir import (
     RUN_FILE,
     SCORES_FILE,
     SeedResult,
+    check_inputs,
     check_output_folder,
     claim_output_folder,
+    digest_documents,
+    digest_weights,
     find_last_checkpoint,
     is_main_process,
     publish_checkpoint,
@@ -53,7 +57,7 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
 
     Args:
         config: the run.
-        resume: continue a run with the same configuration; finished seeds are kept.
+        resume: continue a run with the same configuration, data and encoder; finished seeds are kept.
         overwrite: delete an earlier run in the output folder.
 
     Returns:
@@ -68,8 +72,10 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
     corpus = load_corpus(config)
     # Report all mistakes before anything is written and before an earlier run is deleted.
     finetune_arguments(config, seed=config.seeds[0], output_dir=output)
-    _load_encoder(config, corpus)
-    claim_output_folder(config, output, overwrite=overwrite)
+    inputs = _digest_inputs(corpus, *_load_encoder(config, corpus))
+    if not overwrite:
+        check_inputs(inputs, output)
+    claim_output_folder(config, output, inputs=inputs, overwrite=overwrite)
     results = [_run_seed(config, corpus, seed, output / f"seed-{seed}") for seed in config.seeds]
     if is_main_process():
         best = max(results, key=lambda result: result.dev_f1)
@@ -78,6 +84,18 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
         record = {"best_seed": best.seed, "seeds": [result.to_dict() for result in results]}
         write_json(record, output / SCORES_FILE)
     return results
+
+
+def _digest_inputs(
+    corpus: Corpus, document_tokenizer: DocumentTokenizer, classifier: TokenClassifier
+) -> dict[str, str]:
+    """Return digests of the data and of the encoder without its new heads, by name."""
+    parts = {"training data": corpus.train, "development data": corpus.dev, "test data": corpus.test}
+    tokenizer = fast_backend(document_tokenizer.tokenizer).to_str()
+    return {name: digest_documents(documents) for name, documents in parts.items()} | {
+        "encoder": digest_weights(classifier.backbone.base_model),
+        "tokenizer": blake2b(tokenizer.encode(), digest_size=16).hexdigest(),
+    }
 
 
 def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> SeedResult:

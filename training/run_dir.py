@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+from musamma.data.document import Document
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import write_json
 from musamma.training.config import BaseConfig
 
 RUN_FILE, SCORES_FILE, CARD_FILE, LOG_FILE = "run.yaml", "scores.json", "README.md", "log.jsonl"
+#: Digests of what a run was started with.
+INPUTS_FILE = "inputs.json"
+
+_LOG = logging.getLogger(__name__)
 
 #: Remedy for an output folder that cannot be written.
 CHOOSE_OUTPUT = "choose an `output` that can be written"
@@ -62,12 +70,69 @@ def check_output_folder(
         raise not_writable(output, error, remedy=CHOOSE_OUTPUT) from error
 
 
-def claim_output_folder(config: BaseConfig, output: Path, *, overwrite: bool, retain: Collection[str] = ()) -> None:
-    """Write ``run.yaml`` into the output folder, after deleting an earlier run if ``overwrite`` is set.
+def check_inputs(inputs: Mapping[str, str], output: Path) -> None:
+    """Check that a run is resumed with the data and the encoder it was started with.
+
+    Args:
+        inputs: digests by name.
+        output: the output folder. If it holds no run, there is nothing to check. A run of an earlier version has no digests,
+            which is logged as a warning.
+
+    Raises:
+        InputError: a digest differs.
+    """
+    if not is_main_process() or not (output / RUN_FILE).is_file():
+        return
+    file = output / INPUTS_FILE
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        changed = [name for name, digest in inputs.items() if name in before and before[name] != digest]
+    except FileNotFoundError:
+        _LOG.warning(
+            "%s: no such file, so it cannot be checked that data and encoder are those of the first call", file
+        )
+        return
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"not the digests of a run: {error}", where=str(file), remedy="start over with `overwrite=True`"
+        ) from error
+    if changed:
+        raise InputError(
+            f"changed since the run was started: {', '.join(changed)}",
+            where=str(output),
+            expected="the content of the first call",
+            remedy="restore it, or start over with `overwrite=True`",
+        )
+
+
+def digest_documents(documents: Iterable[Document]) -> str:
+    """Return a digest of what is learnt from documents: their ids, texts and spans, in order."""
+    hashed = blake2b(digest_size=16)
+    for document in documents:
+        spans = [[span.start, span.end, span.label] for span in document.spans]
+        hashed.update(json.dumps([document.id, document.text, spans]).encode() + b"\n")
+    return hashed.hexdigest()
+
+
+def digest_weights(module: torch.nn.Module) -> str:
+    """Return a digest of the weights of a module: their names, types, shapes and values."""
+    hashed = blake2b(digest_size=16)
+    for name, weight in module.named_parameters():
+        value = weight.detach().cpu().contiguous()
+        hashed.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        hashed.update(value.reshape(-1).view(torch.uint8).numpy())
+    return hashed.hexdigest()
+
+
+def claim_output_folder(
+    config: BaseConfig, output: Path, *, inputs: Mapping[str, str], overwrite: bool, retain: Collection[str] = ()
+) -> None:
+    """Write ``run.yaml`` and ``inputs.json`` into the output folder, after deleting an earlier run if ``overwrite`` is set.
 
     Args:
         config: the run.
         output: the folder.
+        inputs: digests of what the run is started with, by name.
         overwrite: delete an earlier run.
         retain: names of entries that are not deleted.
 
@@ -82,6 +147,7 @@ def claim_output_folder(config: BaseConfig, output: Path, *, overwrite: bool, re
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         output.mkdir(parents=True, exist_ok=True)
         (output / RUN_FILE).write_text(config.to_yaml(), encoding="utf-8")
+        write_json(dict(inputs), output / INPUTS_FILE)
     except OSError as error:
         raise not_writable(output, error, remedy=CHOOSE_OUTPUT) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, pipeline
 
 from musamma.data.document import Document, Span, read_jsonl, write_jsonl
@@ -195,6 +196,38 @@ def test_resuming_with_other_settings_is_refused(wordpiece_encoder: Path, articl
     before = (tmp_path / "run" / "scores.json").read_bytes()
     assert finetune(config, resume=True)[0].seed == 1  # finished seeds are not trained again
     assert (tmp_path / "run" / "scores.json").read_bytes() == before
+
+
+def test_resuming_with_other_data_or_another_encoder_is_refused(
+    wordpiece_encoder: Path, articles: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder, data, run = tmp_path / "encoder", tmp_path / "train.jsonl", tmp_path / "run"
+    shutil.copytree(wordpiece_encoder, encoder)
+    shutil.copy(articles, data)
+    config = settings(encoder, data, run, trainer={"num_train_epochs": 1})
+    finetune(config)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    documents = list(read_jsonl(articles))
+    write_jsonl([documents[0].with_spans(documents[0].spans[:1]), *documents[1:]], data)
+    with pytest.raises(InputError, match=r"changed since the run was started: training data; .*overwrite=True"):
+        finetune(config, resume=True)
+    write_jsonl([*documents[:-1], documents[-1].with_spans([])], data)
+    with pytest.raises(InputError, match="started: development data; "):
+        finetune(config, resume=True)
+    shutil.copy(articles, data)
+    weights = load_file(encoder / "model.safetensors")
+    name = "encoder.layer.0.output.dense.bias"
+    save_file(weights | {name: weights[name] + 1.0}, encoder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="started: encoder; "):
+        finetune(config, resume=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+    # A run of an earlier version has no digests.
+    assert caplog.messages == []
+    (run / "inputs.json").unlink()
+    finetune(config, resume=True)
+    assert "cannot be checked" in caplog.messages[0]
 
 
 def test_a_run_that_diverges_publishes_nothing(wordpiece_encoder: Path, articles: Path, tmp_path: Path) -> None:

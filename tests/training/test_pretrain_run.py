@@ -276,6 +276,24 @@ def test_resuming_with_other_settings_is_refused(wordpiece_encoder: Path, senten
         )
 
 
+def test_resuming_with_other_text_is_refused(wordpiece_encoder: Path, sentences: Path, tmp_path: Path) -> None:
+    text, output = tmp_path / "text.txt", tmp_path / "run"
+    shutil.copy(sentences, text)
+    config = settings(wordpiece_encoder, text, output, head_steps=1, trainer={"max_steps": 1})
+    before = pretrain(config)
+    assert pretrain(config, resume=True) == before
+    text.write_text(text.read_text(encoding="utf-8") + "سطر جديد\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"another content of {text}"):  # also of a finished run
+        pretrain(config, resume=True)
+    (output / "pretraining.json").unlink()
+    with pytest.raises(InputError, match=f"another content of {text}"):
+        pretrain(config, resume=True)
+    # Packed again, the text is that of the new file.
+    shutil.rmtree(output / "text")
+    with pytest.raises(InputError, match="changed since the run was started: text; "):
+        pretrain(config, resume=True)
+
+
 def test_a_run_that_diverges_publishes_nothing(wordpiece_encoder: Path, sentences: Path, tmp_path: Path) -> None:
     """Alone, the heads diverge under ``head_learning_rate``; with the encoder, under ``trainer.learning_rate``."""
     with pytest.raises(RunError, match=r"run/head, step \d+: "):

@@ -5,10 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.training.config import RunConfig
-from musamma.training.run_dir import check_output_folder, claim_output_folder, find_last_checkpoint
+from musamma.training.run_dir import (
+    check_inputs,
+    check_output_folder,
+    claim_output_folder,
+    digest_documents,
+    digest_weights,
+    find_last_checkpoint,
+)
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def test_only_an_earlier_run_may_be_overwritten_and_only_the_same_run_resumed(
 ) -> None:
     output = tmp_path / "out"
     check_output_folder(config, output, resume=False, overwrite=False)
-    claim_output_folder(config, output, overwrite=False)
+    claim_output_folder(config, output, inputs={}, overwrite=False)
     with pytest.raises(InputError, match=r"an earlier run; continue it with `resume=True`"):
         check_output_folder(config, output, resume=False, overwrite=False)
     check_output_folder(config, output, resume=True, overwrite=False)
@@ -47,12 +56,59 @@ def test_only_an_earlier_run_may_be_overwritten_and_only_the_same_run_resumed(
     for options in ({"resume": True, "overwrite": False}, {"resume": False, "overwrite": True}):
         with pytest.raises(InputError, match="the folder holds other files"):
             check_output_folder(config, output, **options)
-    check_output_folder(config, output, resume=False, overwrite=False, ignore=["notes.yaml"])
+    check_output_folder(config, output, resume=False, overwrite=False, ignore=["notes.yaml", "inputs.json"])
 
 
 def test_overwriting_deletes_everything_but_the_retained_entries(config: RunConfig, tmp_path: Path) -> None:
-    claim_output_folder(config, tmp_path, overwrite=False)
+    claim_output_folder(config, tmp_path, inputs={}, overwrite=False)
     (tmp_path / "text").mkdir()
     (tmp_path / "log.jsonl").touch()
-    claim_output_folder(config, tmp_path, overwrite=True, retain=["text"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml", "text"]
+    claim_output_folder(config, tmp_path, inputs={}, overwrite=True, retain=["text"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inputs.json", "run.yaml", "text"]
+
+
+def test_a_run_is_resumed_with_the_inputs_it_was_started_with(
+    config: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inputs = {"training data": "a", "test data": "b", "encoder": "c"}
+    check_inputs(inputs, tmp_path)  # no run yet
+    claim_output_folder(config, tmp_path, inputs=inputs, overwrite=False)
+    check_inputs(inputs, tmp_path)
+    with pytest.raises(
+        InputError, match=r"changed since the run was started: training data, encoder; .*overwrite=True"
+    ):
+        check_inputs({"training data": "x", "test data": "b", "encoder": "y"}, tmp_path)
+    (tmp_path / "inputs.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="not the digests of a run"):
+        check_inputs(inputs, tmp_path)
+    # A run of an earlier version.
+    assert caplog.messages == []
+    (tmp_path / "inputs.json").unlink()
+    check_inputs(inputs, tmp_path)
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path / 'inputs.json'}: no such file, so it cannot be checked")
+
+
+def test_a_digest_is_of_all_that_is_learnt_and_of_nothing_else() -> None:
+    spans = (Span(0, 4, "PER"), Span(5, 9, "LOC"))
+    documents = [Document("a", "سامي غزةة", spans), Document("b", "\ud800", ())]
+    digest = digest_documents(documents)
+    assert digest == digest_documents([Document("a", "سامي غزةة", spans, {"source": "x"}), documents[1]])
+    for changed in (
+        [documents[1], documents[0]],
+        [documents[0]],
+        [Document("c", "سامي غزةة", spans), documents[1]],
+        [Document("a", "سامي غزات", spans), documents[1]],
+        [Document("a", "سامي غزةة", spans[:1]), documents[1]],
+        [Document("a", "سامي غزةة", (spans[0], Span(5, 8, "LOC"))), documents[1]],
+        [Document("a", "سامي غزةة", (spans[0], Span(5, 9, "GPE"))), documents[1]],
+    ):
+        assert digest_documents(changed) != digest
+
+    module = torch.nn.Linear(2, 2)
+    digest = digest_weights(module)
+    assert digest_weights(module) == digest
+    with torch.no_grad():
+        module.bias[1] += 1e-3
+    assert digest_weights(module) != digest
+    assert digest_weights(module.bfloat16()) != digest

@@ -49,12 +49,14 @@ class PackedText:
         held_out: rows of the held-out paragraphs.
         special: special tokens around each paragraph.
         counts: numbers of paragraphs, rows and pieces of both parts, by name.
+        digest: digest of the text and the settings that the rows were made from.
     """
 
     train: RowStore
     held_out: RowStore
     special: SpecialTokenCount
     counts: dict[str, int]
+    digest: str
 
 
 def prepare_text(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, *, overwrite: bool = False) -> PackedText:
@@ -79,11 +81,7 @@ def prepare_text(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, *, 
         if not (changed := _changes_since(record, settings, config.text)):
             return _open_text(folder, record, paragraph_tokenizer.special)
         if not overwrite:
-            raise InputError(
-                f"the prepared text was made with another {' and another '.join(changed)}",
-                where=str(folder),
-                remedy="choose another `output`, or replace it with `overwrite=True`",
-            )
+            raise _other_text(folder, changed)
     for path in map(Path, config.text):
         if not path.is_file():
             raise not_found(path)
@@ -186,6 +184,32 @@ def _file_digest(name: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _record_digest(record: dict[str, Any]) -> str:
+    content = [record["settings"], [file["sha256"] for file in record["files"]]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_text_files(config: PretrainConfig) -> None:
+    """Check that the files of a finished run's text, as far as they still exist, have the content it was trained on.
+
+    Raises:
+        InputError: the content of a file is another.
+    """
+    record_file = Path(config.output) / TEXT_FOLDER / _RECORD_FILE
+    if record_file.is_file():
+        record = json.loads(record_file.read_text(encoding="utf-8"))
+        if changed := _changes_since(record, {}, config.text):
+            raise _other_text(record_file.parent, changed)
+
+
+def _other_text(folder: Path, changed: list[str]) -> InputError:
+    return InputError(
+        f"the prepared text was made with another {' and another '.join(changed)}",
+        where=str(folder),
+        remedy="choose another `output`, or replace it with `overwrite=True`",
+    )
+
+
 def _open_text(folder: Path, record: dict[str, Any], special: SpecialTokenCount) -> PackedText:
     parts = []
     for name in ("train", "held-out"):
@@ -198,7 +222,7 @@ def _open_text(folder: Path, record: dict[str, Any], special: SpecialTokenCount)
         if len(rows) != expected:
             raise _incomplete(folder, f"{len(rows)} {name} rows of {expected}")
         parts.append(rows)
-    return PackedText(parts[0], parts[1], special, record["counts"])
+    return PackedText(parts[0], parts[1], special, record["counts"], _record_digest(record))
 
 
 def _incomplete(folder: Path, found: str) -> InputError:

@@ -27,7 +27,7 @@ from musamma.training.cards import format_pretrained_card
 from musamma.training.pretraining.masked_rows import MaskCollator, MaskedRow, RowSchedule, select_held_out_rows
 from musamma.training.pretraining.masking import MaskingConfig, RandomStream
 from musamma.training.pretraining.objectives import MaskedLanguageModel, ReplacedTokenDetector
-from musamma.training.pretraining.packed_text import TEXT_ENTRIES, PackedText, prepare_text
+from musamma.training.pretraining.packed_text import TEXT_ENTRIES, PackedText, check_text_files, prepare_text
 from musamma.training.pretraining.packing import check_packing
 from musamma.training.pretraining.pretrain_config import PretrainConfig
 from musamma.training.pretraining.pretrain_results import RESULT_FILE, PretrainResult, read_curve, read_result
@@ -36,8 +36,10 @@ from musamma.training.run_dir import (
     CARD_FILE,
     LOG_FILE,
     RUN_FILE,
+    check_inputs,
     check_output_folder,
     claim_output_folder,
+    digest_weights,
     find_last_checkpoint,
     is_main_process,
     remove_checkpoints,
@@ -76,6 +78,8 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
     output = Path(config.output)
     check_output_folder(config, output, resume=resume, overwrite=overwrite, ignore=TEXT_ENTRIES)
     if (output / RESULT_FILE).is_file() and resume and not overwrite:
+        if is_main_process():
+            check_text_files(config)
         return read_result(output)
     # Report all mistakes before anything is written and before an earlier run is deleted.
     arguments = pretrain_arguments(config, output_dir=output / _MAIN_FOLDER)
@@ -86,11 +90,15 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
         # The backward pass of PyTorch's fused attention with a mask takes longer than the rest of a step.
         encoder.set_attn_implementation("eager")
         keep_freed_memory()
+    encoder_digest = digest_weights(encoder)
     set_seed(config.seed)
     model = _build_model(config, encoder)
     with arguments.main_process_first():
         text = prepare_text(config, tokenizer, overwrite=overwrite and is_main_process())
-    claim_output_folder(config, output, overwrite=overwrite, retain=TEXT_ENTRIES)
+    inputs = {"text": text.digest, "encoder": encoder_digest}
+    if not overwrite:
+        check_inputs(inputs, output)
+    claim_output_folder(config, output, inputs=inputs, overwrite=overwrite, retain=TEXT_ENTRIES)
     masking = MaskingConfig(text.special, config.mask_share, config.seed)
     run = _Run(
         config,
