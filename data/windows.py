@@ -3,8 +3,8 @@
 1. A document is split into words (`musamma.data.arabic`) and the tokenizer splits it into pieces.
 2. Each piece is assigned to the word in which it starts; a word's first piece carries its tag.
 3. A document longer than the encoder's input becomes several overlapping windows, cut at word borders.
-4. Each word is *owned* by one window, the one in which it is farthest from a cut. The word's loss is computed there, and its
-   logits are read there.
+4. Each word is *owned* by one window, the one in which it is farthest from a cut. The word's loss and logits are taken from
+   that window only.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ SECTION_LENGTH = 1 << 17
 #: Characters that a section shares with each neighbour, on either side of their border.
 SECTION_MARGIN = 1 << 10
 
-# Largest share of a window that one word may take. Of a longer word (a URL, a line without spaces) the encoder sees only the
-# first pieces.
+# Largest share of a window that one word may take. The encoder sees only the first pieces of a longer word (a URL, a line
+# without spaces).
 _MAX_WORD_SHARE = 0.25
 # Number of pieces that must agree where two sections are joined.
-_SEAM_PIECES = 16
+_JOIN_PIECES = 16
 # Characters per call of the tokenizer: enough to keep all cores busy.
 _CALL_LENGTH = 1 << 20
 
@@ -67,7 +67,7 @@ class TokenizedDocument:
 
     Args:
         document: the document.
-        words: start and end of every word that has a piece; int64, (words, 2). A word that normalises to nothing has none.
+        words: start and end of every word that has a piece; int64, (words, 2). A word that normalises to nothing has no piece.
         windows: the windows; empty for a text without words.
     """
 
@@ -147,7 +147,7 @@ class DocumentTokenizer:
                 remedy="increase max_length or reduce overlap",
             )
         self.max_length, self.overlap = max_length, overlap
-        # A fast tokenizer must not be configured by one thread while another uses it. It uses all cores by itself.
+        # One thread must not configure a fast tokenizer while another uses it. One call uses all cores, so threads gain nothing.
         self._lock = Lock()
         self._max_word_pieces = max(1, int(self.capacity * _MAX_WORD_SHARE))
 
@@ -170,23 +170,24 @@ class DocumentTokenizer:
             return tokenize_batch(self.tokenizer, texts)
 
     def _cut_windows(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[Window]:
-        """Windows over words that have the pieces ``ids[start:end]``."""
+        """Yield the windows over words; the pieces of a word are ``ids[start:end]``, with its start and end."""
         ends = np.minimum(ends, starts + self._max_word_pieces)
         bounds = _choose_window_bounds(ends - starts, self.capacity, self.overlap)
-        for index, (first, last) in enumerate(bounds):
-            # Two neighbours share the words from the second's first to the first's last. Each owns the half away from its cut.
-            low = first if index == 0 else (first + bounds[index - 1][1]) // 2
-            high = last if index == len(bounds) - 1 else (bounds[index + 1][0] + last) // 2
-            words = np.arange(first, last)
-            lengths = (ends - starts)[first:last]
+        for index, (start, stop) in enumerate(bounds):
+            # A window shares its first words with the window before it and its last words with the one after it. Of the shared
+            # words each window owns the half that is farther from its cut.
+            owned_start = start if index == 0 else (start + bounds[index - 1][1]) // 2
+            owned_stop = stop if index == len(bounds) - 1 else (bounds[index + 1][0] + stop) // 2
+            words = np.arange(start, stop)
+            lengths = (ends - starts)[start:stop]
             pieces = np.concatenate(
-                [ids[start:end] for start, end in zip(starts[first:last], ends[first:last], strict=True)]
+                [ids[first:end] for first, end in zip(starts[start:stop], ends[start:stop], strict=True)]
             )
             yield Window(
                 input_ids=np.concatenate([self._prefix, pieces, self._suffix]),
                 words=words,
                 positions=len(self._prefix) + np.cumsum(lengths) - lengths,
-                owned=(words >= low) & (words < high),
+                owned=(words >= owned_start) & (words < owned_stop),
             )
 
 
@@ -204,37 +205,37 @@ def build_targets(tokenized: TokenizedDocument, tag_set: TagSet, *, proclitics: 
     document, words = tokenized.document, tokenized.words
     tag_set.check_labels(document)
     tags = np.zeros(len(words), dtype=np.int64)
-    letters = np.full(len(words), IGNORE_INDEX, dtype=np.int64)
+    proclitic_counts = np.full(len(words), IGNORE_INDEX, dtype=np.int64)
     misalignments = []
     for span in document.spans:
         # The words that share a character with the name.
         first = int(np.searchsorted(words[:, 1], span.start, side="right"))
-        last = int(np.searchsorted(words[:, 0], span.end, side="left"))
-        if first >= last:
+        stop = int(np.searchsorted(words[:, 0], span.end, side="left"))
+        if first >= stop:
             misalignments.append(Misalignment(span, "it covers no word that the tokenizer keeps", None))
             continue
-        if tags[first:last].any():
-            misalignments.append(Misalignment(span, "another name stands in the same word", None))
+        if tags[first:stop].any():
+            misalignments.append(Misalignment(span, "another name is in the same word", None))
             continue
         offsets = proclitic_offsets(document.text, *words[first].tolist()) if proclitics else [int(words[first, 0])]
         count = offsets.index(span.start) if span.start in offsets else 0
-        target = Span(offsets[count], int(words[last - 1, 1]), span.label)
+        target = Span(offsets[count], int(words[stop - 1, 1]), span.label)
         if target.start != span.start:
             before_word = span.start < target.start
-            reason = "it begins before a word" if before_word else "it begins inside a word, behind no proclitic"
+            reason = "it begins before a word" if before_word else "it begins inside a word, not after a proclitic"
             misalignments.append(Misalignment(span, reason, target))
         elif target.end != span.end:
-            reason = "it ends inside a word" if span.end < target.end else "it ends behind a word"
+            reason = "it ends inside a word" if span.end < target.end else "it ends after a word"
             misalignments.append(Misalignment(span, reason, target))
-        tags[first], tags[first + 1 : last] = tag_set.begin(span.label), tag_set.inside(span.label)
-        letters[first] = count
-    return WordTargets(tags, letters, tuple(misalignments))
+        tags[first], tags[first + 1 : stop] = tag_set.begin(span.label), tag_set.inside(span.label)
+        proclitic_counts[first] = count
+    return WordTargets(tags, proclitic_counts, tuple(misalignments))
 
 
 def tokenize_batch(
     tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-    """Tokenize texts in one call, without special tokens: for each, the piece ids and their start and end in it."""
+    """Tokenize texts in one call, without special tokens. Return the piece ids of each, and their start and end in it."""
     encoding = tokenizer(
         texts,
         add_special_tokens=False,
@@ -283,7 +284,7 @@ def _tokenize_whole(tokenize: BatchTokenizer, texts: list[str]) -> Iterator[Piec
 
 
 def _tokenize_sections(text: str, tokenize: BatchTokenizer, section: int, margin: int) -> Pieces:
-    # A rest too short to be joined becomes part of the last section.
+    # A last section too short to be joined becomes part of the section before it.
     borders = [*range(0, len(text) - margin, section), len(text)]
     ranges = [(max(0, start - margin), min(len(text), end + margin)) for start, end in pairwise(borders)]
     joined: list[Pieces] = []
@@ -294,25 +295,25 @@ def _tokenize_sections(text: str, tokenize: BatchTokenizer, section: int, margin
         for (start, _), pieces in zip(batch, sections, strict=True):
             pieces.offsets[:] += start
             if joined:
-                seam = _find_seam(joined[-1], pieces, start + margin)
-                if seam is None:
-                    # The tokenizer depends on distant text, or there is hardly anything but white space.
+                join = _find_join(joined[-1], pieces, start + margin)
+                if join is None:
+                    # The pieces depend on distant text, or the text is almost only white space: sections cannot be joined.
                     return next(_tokenize_whole(tokenize, [text]))
-                joined[-1], pieces = joined[-1][: seam[0]], pieces[seam[1] :]
+                joined[-1], pieces = joined[-1][: join[0]], pieces[join[1] :]
             joined.append(pieces)
     return Pieces(np.concatenate([part.ids for part in joined]), np.concatenate([part.offsets for part in joined]))
 
 
-def _find_seam(left: Pieces, right: Pieces, border: int) -> tuple[int, int] | None:
-    """Find where two sections agree after their border.
+def _find_join(left: Pieces, right: Pieces, border: int) -> tuple[int, int] | None:
+    """Find the first place after their border at which two sections have the same pieces.
 
     Returns:
-        How many pieces to keep of the left section, and how many to leave out of the right one; ``None`` if they nowhere agree.
+        The number of pieces to keep of the left section and to skip of the right one; ``None`` if there is no such place.
     """
     starts = right.offsets[:, 0]
-    for keep in range(int(np.searchsorted(left.offsets[:, 0], border)), len(left.ids) - _SEAM_PIECES + 1):
+    for keep in range(int(np.searchsorted(left.offsets[:, 0], border)), len(left.ids) - _JOIN_PIECES + 1):
         skip = int(np.searchsorted(starts, left.offsets[keep, 0]))
-        left_run, right_run = left[keep : keep + _SEAM_PIECES], right[skip : skip + _SEAM_PIECES]
+        left_run, right_run = left[keep : keep + _JOIN_PIECES], right[skip : skip + _JOIN_PIECES]
         if np.array_equal(left_run.ids, right_run.ids) and np.array_equal(left_run.offsets, right_run.offsets):
             return keep, skip
     return None
@@ -333,7 +334,7 @@ def _assign_pieces(text: str, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarr
     words = np.fromiter(spans, dtype=np.int64).reshape(-1, 2)
     if not len(words) or not len(offsets):
         return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    # The first word that ends after the piece's start contains it, or follows it where the piece starts with a space.
+    # The first word that ends after the piece's start contains that start, or follows it if the piece starts with a space.
     word_of_piece = np.searchsorted(words[:, 1], offsets[:, 0], side="right")
     word_of_piece = np.minimum(word_of_piece, len(words) - 1)
     word_of_piece = np.maximum.accumulate(word_of_piece)
@@ -342,29 +343,31 @@ def _assign_pieces(text: str, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _choose_window_bounds(lengths: np.ndarray, capacity: int, overlap: int) -> list[tuple[int, int]]:
-    """First word, and word after the last, of each window over words of ``lengths`` pieces."""
+    """Return the first word of each window and the word after its last one, for words of ``lengths`` pieces."""
     total = np.concatenate([[0], np.cumsum(lengths)])
     bounds: list[tuple[int, int]] = []
     first = 0
     while first < len(lengths):
-        last = int(np.searchsorted(total, total[first] + capacity, side="right")) - 1
-        bounds.append((first, last))
-        if last == len(lengths):
+        stop = int(np.searchsorted(total, total[first] + capacity, side="right")) - 1
+        bounds.append((first, stop))
+        if stop == len(lengths):
             break
-        # The next window starts `overlap` pieces before this one's end, but at least one word after this one's start.
-        first = max(first + 1, int(np.searchsorted(total, total[last] - overlap, side="left")))
+        # The next window starts `overlap` pieces before the end of this one, but at least one word after its start.
+        first = max(first + 1, int(np.searchsorted(total, total[stop] - overlap, side="left")))
     return bounds
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
-    """Ids that the tokenizer adds before and after a text."""
-    bare = tokenizer("ا", add_special_tokens=False)["input_ids"]
-    full = tokenizer("ا", add_special_tokens=True)["input_ids"]
-    for start in range(len(full) - len(bare) + 1):
-        if full[start : start + len(bare)] == bare:
-            return np.array(full[:start], dtype=np.int64), np.array(full[start + len(bare) :], dtype=np.int64)
+    """Return the ids that the tokenizer adds before and after a text."""
+    without = tokenizer("ا", add_special_tokens=False)["input_ids"]
+    complete = tokenizer("ا", add_special_tokens=True)["input_ids"]
+    for start in range(len(complete) - len(without) + 1):
+        if complete[start : start + len(without)] == without:
+            return np.array(complete[:start], dtype=np.int64), np.array(
+                complete[start + len(without) :], dtype=np.int64
+            )
     raise InputError(
-        f"the tokenizer turns 'ا' into {full} with special tokens and {bare} without",
+        f"the tokenizer turns 'ا' into {complete} with special tokens and {without} without",
         where=str(tokenizer.name_or_path),
         expected="special tokens around the text",
     )

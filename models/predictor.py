@@ -1,4 +1,4 @@
-"""Running a classifier over documents: windows of similar length share a batch, documents keep their order."""
+"""The predictor: runs a classifier over documents. Windows of similar length share a batch; documents keep their order."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from musamma.models.calibration import Calibration, WordLogits
 from musamma.models.decoding import PROCLITIC_CLASSES, decode
 from musamma.models.runtimes.runtime import Batch, Runtime
 
-# For every new shape the CPU's matrix library compiles and caches another kernel.
+# Lengths are padded to a multiple of this: the CPU's matrix library compiles and caches a kernel for each new shape.
 _LENGTH_MULTIPLE = 8
-# Documents whose windows are sorted by length together, where the caller formed no groups.
+# Number of documents whose windows are batched together if the caller formed no groups.
 _GROUP_SIZE = 256
 
 
@@ -29,7 +29,7 @@ class Predictor:
         runtime: computes the logits.
         document_tokenizer: cuts documents into windows as in training.
         tag_set: the tag set.
-        columns: ``logits[..., columns]`` are in the tag set's order; int, (tags,).
+        columns: index of each tag in the runtime's logits, in the tag set's order; int, (tags,).
         batch_tokens: pieces per batch, padding included.
         calibration: the temperatures of the scores.
     """
@@ -67,7 +67,7 @@ class Predictor:
             yield from zip(group.tokenized, group.logits, strict=True)
 
     def decode(self, tokenized: TokenizedDocument, logits: WordLogits, calibration: Calibration) -> Document:
-        """Return a document with the names that its logits give, scored with the calibration."""
+        """Return a document with the names decoded from its logits, and their calibrated scores."""
         spans = decode(
             tokenized,
             *logits,
@@ -92,25 +92,27 @@ class Predictor:
         return Batch(pad_rows(ids, padding, limit=limit), pad_rows([np.ones_like(row) for row in ids], 0, limit=limit))
 
     def _classify_groups(self, groups: Iterable[list[Document]]) -> Iterator[_Group]:
-        """Yield the groups with all their logits, in order. The next group is tokenized while one is computed."""
+        """Yield the groups with all their logits, in order. While one is computed, the next is tokenized."""
         pending: deque[_Group] = deque()
-        sent: deque[tuple[_Group, list[tuple[int, Window]]]] = deque()
+        sent_batches: deque[tuple[_Group, list[tuple[int, Window]]]] = deque()
 
         def batches() -> Iterator[Batch]:
             for documents in groups:
                 tokenized = list(self.document_tokenizer.tokenize_all(documents))
                 group = _Group(tokenized, [self.allocate_logits(item) for item in tokenized])
                 windows = [(index, window) for index, item in enumerate(tokenized) for window in item.windows]
-                rows = batch_by_length([len(window.input_ids) for _, window in windows], tokens=self.batch_tokens)
-                group.pending_batches = len(rows)
+                index_batches = batch_by_length(
+                    [len(window.input_ids) for _, window in windows], tokens=self.batch_tokens
+                )
+                group.pending_batches = len(index_batches)
                 pending.append(group)
-                for row in rows:
-                    batch_windows = [windows[index] for index in row]
-                    sent.append((group, batch_windows))
+                for indices in index_batches:
+                    batch_windows = [windows[index] for index in indices]
+                    sent_batches.append((group, batch_windows))
                     yield self.build_batch([window for _, window in batch_windows])
 
         for tag_logits, proclitic_logits in self.runtime.stream(batches()):
-            group, batch_windows = sent.popleft()
+            group, batch_windows = sent_batches.popleft()
             tag_rows = tag_logits[..., self.columns]
             for row, (index, window) in enumerate(batch_windows):
                 words, positions = window.words[window.owned], window.positions[window.owned]
@@ -121,7 +123,7 @@ class Predictor:
             group.pending_batches -= 1
             while pending and not pending[0].pending_batches:
                 yield pending.popleft()
-        yield from pending  # texts without a word at the very end
+        yield from pending  # groups at the end whose texts have no words, and so no batches
 
 
 def pad_rows(rows: list[np.ndarray], value: int, *, limit: int) -> np.ndarray:
@@ -130,7 +132,7 @@ def pad_rows(rows: list[np.ndarray], value: int, *, limit: int) -> np.ndarray:
     Args:
         rows: piece ids or labels.
         value: the padding value. The longest row is padded to the next multiple of 8.
-        limit: the greatest possible length of a row, which padding does not exceed.
+        limit: the greatest possible length of a row; padding does not exceed it.
     """
     longest = min(limit, -(-max(map(len, rows)) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE)
     batch = np.full((len(rows), longest), value, dtype=np.int64)
@@ -140,7 +142,10 @@ def pad_rows(rows: list[np.ndarray], value: int, *, limit: int) -> np.ndarray:
 
 
 def batch_by_length(lengths: list[int], *, tokens: int) -> list[list[int]]:
-    """Group row indices into batches of similar length, each of at most ``tokens`` pieces with padding, or of one row."""
+    """Group the indices of rows into batches of similar length.
+
+    A batch has at most ``tokens`` pieces, padding included, unless it is a single row.
+    """
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     batches: list[list[int]] = []
     for index in order:
@@ -158,7 +163,7 @@ class _Group:
 
     Args:
         tokenized: the documents.
-        logits: the logits of their words, as far as computed.
+        logits: the logits of their words; zeros where not computed yet.
         pending_batches: number of their batches still to be computed.
     """
 

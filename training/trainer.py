@@ -1,4 +1,4 @@
-"""The Trainer that ends a run at the first number that is not finite, and the Trainer of fine-tuning on top of it."""
+"""Trainers: one that ends a run at the first number that is not finite, and, based on it, the one for fine-tuning."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class FiniteTrainer(Trainer):
         """Check the current weights.
 
         Raises:
-            RunError: one is not finite.
+            RunError: a weight is not finite.
         """
         for name, weight in self.accelerator.unwrap_model(self.model).named_parameters():
             if not torch.isfinite(weight).all():
@@ -68,7 +68,7 @@ class FiniteTrainer(Trainer):
         """Check metrics of the current weights.
 
         Raises:
-            RunError: one is not finite.
+            RunError: a metric is not finite.
         """
         for name, value in metrics.items():
             self._check_finite(name, value, step=self.state.global_step)
@@ -105,7 +105,7 @@ class SpanTrainer(FiniteTrainer):
         predictor: tags documents with the model in training.
         dev: annotated documents; ``eval_strict_f1`` is the character-exact micro F1 on them.
         layerwise_decay: factor on the learning rate from each layer to the one below (Howard and Ruder, 2018).
-        head_learning_rate: learning rate of the heads; by default the encoder's.
+        head_learning_rate: learning rate of the heads; by default that of the top layer.
         options: arguments of `transformers.Trainer`.
     """
 
@@ -175,21 +175,24 @@ class SpanTrainer(FiniteTrainer):
 def layerwise_learning_rates(
     names: list[str], *, rate: float, decay: float, head_rate: float | None
 ) -> dict[str, float]:
-    """Return the learning rate of each weight, which falls with the depth of its layer.
+    """Return the learning rate of each weight.
+
+    The rate is highest in the top layer; each layer's rate is that of the layer above times ``decay``.
 
     Args:
-        names: names of the weights, which contain the number of the layer.
+        names: names of the weights; those of a layer contain its number.
         rate: learning rate of the top layer.
-        decay: factor from a layer to the one below; the embeddings are below layer 0.
-        head_rate: learning rate of the heads, i.e. of all weights outside the encoder; by default ``rate``.
+        decay: factor from a layer to the one below. The embeddings count as the layer below layer 0.
+        head_rate: learning rate of all weights that belong to no numbered layer and no embedding, such as those of the
+            heads; by default ``rate``.
     """
-    depths = {name: int(match.group(1)) + 1 for name in names if (match := _LAYER.search(name))}
-    top = max(depths.values(), default=0)
+    heights = {name: int(match.group(1)) + 1 for name in names if (match := _LAYER.search(name))}
+    top = max(heights.values(), default=0)
     rates = {}
     for name in names:
-        if "embed" in name and name not in depths:
-            depths[name] = 0
-        rates[name] = rate * decay ** (top - depths[name]) if name in depths else head_rate or rate
+        if "embed" in name and name not in heights:
+            heights[name] = 0
+        rates[name] = rate * decay ** (top - heights[name]) if name in heights else head_rate or rate
     return rates
 
 

@@ -1,4 +1,4 @@
-"""The request queue: requests that wait at the same time are tagged in one batch, in one thread."""
+"""The request queue: requests that wait at the same time are tagged in one batch, by a single thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH_CHARACTERS = 32_768
 
 
 class QueueFull(RuntimeError):
-    """The maximum number of concurrent requests is reached."""
+    """The maximum number of active requests is reached."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,12 +40,12 @@ class _Job:
 
 
 class RequestQueue:
-    """Tags waiting requests batch by batch, first come, first served. Use it with ``async with``.
+    """Tags waiting requests in batches, in the order of arrival. Use it with ``async with``.
 
     Args:
         tag: returns documents with the names found in them, in order; called by one thread only.
-        max_active: maximum number of concurrent requests.
-        max_wait: seconds an idle tagger waits for further requests to fill a batch.
+        max_active: maximum number of active requests.
+        max_wait: seconds that an idle tagger waits for more requests to fill a batch.
         max_characters: maximum number of characters in a batch.
 
     Attributes:
@@ -85,10 +85,10 @@ class RequestQueue:
         """Count a request as active, from before its body is read until its documents are tagged.
 
         Raises:
-            QueueFull: the maximum number of concurrent requests is reached.
+            QueueFull: the maximum number of active requests is reached.
         """
         if self.active >= self._max_queue:
-            raise QueueFull(f"{self.active} requests are waiting")
+            raise QueueFull(f"{self.active} requests are active")
         self.active += 1
         try:
             yield

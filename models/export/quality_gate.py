@@ -1,6 +1,6 @@
-"""Quality gate of an export: F1 on annotated documents before and after, and the refusal of what lost too much.
+"""Quality gate of an export: F1 on annotated documents is measured before and after, and too great a loss is refused.
 
-An int8 model is written only with such a measurement.
+An int8 model is written only after this measurement.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIN_RELIABLE_NAMES = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityMeasurement:
-    """Strict micro F1 of a checkpoint and of its export on annotated documents.
+    """The strict micro F1 of a checkpoint and of its export on annotated documents.
 
     Args:
         gold: name of the documents.
@@ -40,7 +40,7 @@ class QualityMeasurement:
 
     @property
     def loss(self) -> float:
-        """Lost points of 100; negative for a gain."""
+        """The loss in points of 100; negative if the export scores higher."""
         return 100 * (self.before - self.after)
 
     @property
@@ -50,10 +50,10 @@ class QualityMeasurement:
 
 
 def check_gate_options(*, quantize: str | None, dev: str | None, labels: str | None) -> None:
-    """Check that an int8 export comes with annotated documents, and a label map too.
+    """Check that an int8 export and a label map come with annotated documents.
 
     Raises:
-        InputError: it does not.
+        InputError: ``quantize`` or ``labels`` is given without ``dev``.
     """
     if quantize and dev is None:
         raise InputError(
@@ -89,13 +89,13 @@ def measure_quality(
         reference: the checkpoint's predictor.
         exported: the exported model's predictor.
         gold: the documents.
-        name: their name.
+        name: the name of the documents.
         limit: maximum loss in points of 100.
         progress: wraps the iteration over predicted documents, e.g. in a progress bar.
     """
-    bare = [document.with_spans(()) for document in gold]
+    unannotated = [document.with_spans(()) for document in gold]
     before, after = (
-        score_documents(gold, progress(predictor.predict(bare)), modes=["strict"]).modes["strict"].micro
+        score_documents(gold, progress(predictor.predict(unannotated)), modes=["strict"]).modes["strict"].micro
         for predictor in (reference, exported)
     )
     return QualityMeasurement(
@@ -107,13 +107,13 @@ def check_quality(measured: QualityMeasurement, *, quantized: bool) -> None:
     """Refuse an export that lost too much F1.
 
     Raises:
-        ThresholdError: the loss is above the limit; the message has both scores.
+        ThresholdError: the loss is above the limit; the message states both scores.
     """
     if not measured.exceeds_limit:
         return
     alternative = "export without `quantize`" if quantized else "keep the checkpoint"
     raise ThresholdError(
         f"{measured.gold}: F1 {100 * measured.before:.2f} before and {100 * measured.after:.2f} after on {measured.names} names, "
-        f"a loss of {measured.loss:.2f} where `max_f1_loss` allows {measured.limit:g}; nothing was written; {alternative}, try "
+        f"a loss of {measured.loss:.2f}, but `max_f1_loss` allows {measured.limit:g}; nothing was written; {alternative}, try "
         f"the other `runtime`, or allow {math.ceil(100 * measured.loss) / 100:.2f}"
     )

@@ -197,9 +197,9 @@ def test_special_tokens_in_a_text_are_plain_text(encoder: DocumentTokenizer, spe
 @pytest.mark.parametrize(
     ("surface", "reason", "kept"),
     [
-        ("موصل", "it begins inside a word, behind no proclitic", "بالموصل"),
+        ("موصل", "it begins inside a word, not after a proclitic", "بالموصل"),
         ("الموص", "it ends inside a word", "الموصل"),
-        ("الموصل ", "it ends behind a word", "الموصل"),
+        ("الموصل ", "it ends after a word", "الموصل"),
         (" بالموصل", "it begins before a word", "بالموصل"),
     ],
 )

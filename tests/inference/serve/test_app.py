@@ -391,7 +391,7 @@ def test_a_flood_of_requests_is_partly_refused_and_nothing_hangs() -> None:
             assert all([span["text"] for span in document["spans"]] == ["بغداد"] for document in documents)
         elif response.status_code == 503:
             assert response.headers["Retry-After"] == "1"
-            assert response.json()["error"].startswith("20 requests are waiting; expected at most 20; ")
+            assert response.json()["error"].startswith("20 requests are active; expected at most 20; ")
         else:
             assert (response.status_code, number % 10) == (422, 0)
         return response.status_code

@@ -157,7 +157,7 @@ def test_a_cancelled_request_leaves_the_queue_and_is_no_longer_active() -> None:
             tasks += [asyncio.create_task(request(queue, text)) for text in ("gone", "stays")]
             await asyncio.sleep(0)
             assert queue.active == 3
-            with pytest.raises(QueueFull, match="3 requests are waiting"):
+            with pytest.raises(QueueFull, match="3 requests are active"):
                 await request(queue, "one more")
             for task in tasks[:2]:
                 task.cancel()
