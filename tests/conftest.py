@@ -17,6 +17,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
@@ -32,6 +33,10 @@ from transformers import (
 
 from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
+
+# On a busy machine an example may take any time.
+hypothesis.settings.register_profile("musamma", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("musamma")
 
 pytest_plugins = ["tests.own_process"]
 pytest.register_assert_rewrite("tests.support")
