@@ -135,7 +135,7 @@ def measure_plain(options: argparse.Namespace, rows: str, bfloat16: bool) -> flo
         disable_tqdm=True,
     )
     trainer = Trainer(
-        model=AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32),
+        model=AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32, trust_remote_code=False),
         args=arguments,
         train_dataset=Dataset.from_dict(dict(encoded)),
         data_collator=collator,

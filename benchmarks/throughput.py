@@ -108,8 +108,8 @@ def load_pipeline(model: str, name: str, texts: Sequence[str], options: argparse
     from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
     dtype = torch.bfloat16 if name == BFLOAT16 else torch.float32
-    classifier = AutoModelForTokenClassification.from_pretrained(model, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    classifier = AutoModelForTokenClassification.from_pretrained(model, dtype=dtype, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     longest = window_length(tokenizer.model_max_length, classifier.config.to_dict())
     tokenizer.model_max_length = options.window or longest
     classify = pipeline("token-classification", model=classifier, tokenizer=tokenizer, device=options.device)

@@ -110,7 +110,12 @@ def plain_trainer(
 
     set_seed(1)
     model = AutoModelForTokenClassification.from_pretrained(
-        name, num_labels=len(corpus.tag_set), id2label=corpus.tag_set.id2label, label2id=ids, dtype=torch.float32
+        name,
+        num_labels=len(corpus.tag_set),
+        id2label=corpus.tag_set.id2label,
+        label2id=ids,
+        dtype=torch.float32,
+        trust_remote_code=False,
     )
     curve = Curve()
     arguments = TrainingArguments(

@@ -96,7 +96,8 @@ def _find_checkpoint(model: str, output: Path | None) -> Path:
         return Path(name)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors", "*.md"]))
+    files = ["*.json", "*.txt", "*.model", "*.safetensors", "*.md", "pytorch_model*.bin", "openvino_model.*", "*.onnx"]
+    return Path(snapshot_download(name, allow_patterns=files))
 
 
 def _print_fit(fit: CalibrationFit, precision: float, console: Console) -> None:

@@ -52,6 +52,21 @@ def surfaces(document: Document) -> list[tuple[str, str]]:
     return [(document.surface(span), span.label) for span in document.spans]
 
 
+def default_mode(folder: Path) -> int:
+    """Return the permissions of a new file in a folder, which follow the umask."""
+    path = folder / ".new-file"
+    path.touch()
+    mode = path.stat().st_mode & 0o777
+    path.unlink()
+    return mode
+
+
+def file_modes(folder: Path) -> dict[str, int]:
+    """Return the permissions of the files of a folder and of those inside it, by name."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.stat().st_mode & 0o777 for path in files}
+
+
 def write_random_checkpoint(
     folder: Path,
     encoder: Path,

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from musamma.data.document import Document
-from musamma.data.errors import RunError
+from musamma.data.errors import InputError, RunError
+from musamma.data.files import apply_default_mode
 from musamma.evaluation import Scores, score_documents
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
@@ -35,6 +37,26 @@ class FiniteTrainer(Trainer):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.add_callback(_WeightCheck(self.check_weights))
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
+        """Train, from a checkpoint if one is given. PyTorch unpickles tensors and nothing else from it.
+
+        Raises:
+            InputError: a pickle of the checkpoint is damaged, or asks for anything else.
+        """
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+        except UnpicklingError as error:
+            raise InputError(
+                "a pickled file of the checkpoint is damaged or holds more than tensors",
+                where=str(resume_from_checkpoint),
+                expected="the files that this run wrote",
+                remedy="delete this folder to continue from the checkpoint before",
+            ) from error
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict=state_dict)
+        apply_default_mode(*Path(output_dir or self.args.output_dir).glob("*.safetensors"))
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None

@@ -41,8 +41,8 @@ def tag(documents: Iterable[Document], *, model: str, device: str) -> Iterator[D
     """
     from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    classifier = AutoModelForTokenClassification.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    classifier = AutoModelForTokenClassification.from_pretrained(model, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise InputError("a slow tokenizer, which has no offsets", where=model, expected="a fast one")
     _check_labels(classifier.config.id2label, where=model)

@@ -21,7 +21,7 @@ from musamma.evaluation.reliability import measure_reliability
 from musamma.inference import Tagger
 from musamma.models.classifier import TokenClassifier, WindowOptions
 from musamma.models.loading import load_classifier, load_predictor
-from tests.support import write_random_checkpoint
+from tests.support import default_mode, file_modes, write_random_checkpoint
 
 app = typer.Typer()
 app.command()(calibrate)
@@ -185,7 +185,9 @@ def test_calibrating_again_gives_the_same_result(model, dev):
 def test_a_copy_leaves_the_model_unchanged(model, dev, tmp_path):
     before = read_config(model)
     (model / "training").mkdir()
+    (model / "model.safetensors").chmod(0o600)
     output = call(dev, "--model", model, "--output", tmp_path / "new" / "copy")
+    assert set(file_modes(tmp_path / "new" / "copy").values()) == {default_mode(tmp_path)}
     assert read_config(model) == before
     assert output.splitlines()[-1] == f"written to {tmp_path / 'new' / 'copy' / 'config.json'}"
     copy = read_config(tmp_path / "new" / "copy")

@@ -19,7 +19,7 @@ from musamma.models.classifier import TokenClassifier
 from musamma.models.export import graph as export_module
 from musamma.models.loading import load_classifier
 from musamma.models.optional_packages import disable_telemetry
-from tests.support import write_random_checkpoint
+from tests.support import default_mode, file_modes, write_random_checkpoint
 
 disable_telemetry()
 pytest.importorskip("openvino")
@@ -80,6 +80,7 @@ def test_an_export_is_complete_and_agrees_with_its_checkpoint(call, checkpoint, 
     names = {path.name for path in folder.iterdir()}
     assert names >= {"config.json", "tokenizer.json", "openvino_model.xml", "openvino_model.bin", "export.json"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert set(file_modes(folder).values()) == {default_mode(tmp_path)}
     own = AutoConfig.from_pretrained(folder).musamma
     assert own["encoding"] == {"max_length": 64, "overlap": 16}
     assert own["calibration"]["tag_temperature"] == 1.5

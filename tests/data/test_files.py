@@ -14,6 +14,7 @@ from musamma.data.errors import (
     output_exists,
 )
 from musamma.data.files import (
+    apply_default_mode,
     atomic_folder,
     atomic_write,
     document_path,
@@ -87,6 +88,22 @@ def test_ids_that_are_no_path_below_a_folder(id):
     with pytest.raises(InputError, match=r"cannot name a file"):
         document_path(Path("out"), id)
     assert document_path(Path("out"), "news/0012") == Path("out/news/0012")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_the_mode_of_a_file_becomes_that_of_a_new_one(tmp_path, umask, mode):
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file, before in zip(files, (0o600, 0o777), strict=True):
+        file.touch()
+        file.chmod(before)
+    previous = os.umask(umask)
+    try:
+        apply_default_mode(*files)
+    finally:
+        os.umask(previous)
+    assert [file.stat().st_mode & 0o777 for file in files] == [mode, mode]
+    assert sorted(tmp_path.iterdir()) == files
+    apply_default_mode()
 
 
 def test_recurring_messages():

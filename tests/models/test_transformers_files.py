@@ -1,0 +1,92 @@
+"""Reading of configurations, tokenizers and weights: errors, and that nothing is asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, dynamic_module_utils
+
+from musamma.data.errors import InputError
+from musamma.models import transformers_files
+from musamma.models.transformers_files import load_weights, loading_error, read_config, unreadable_file
+
+
+def test_a_model_nested_in_another_one_is_not_asked_about(monkeypatch):
+    def ask(prompt: str) -> str:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr("builtins.input", ask)
+    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    message = "owner/name: needs Python code that comes with the model"
+    with pytest.raises(InputError, match=message), transformers_files._loading("owner/name"):
+        # So transformers calls it for a configuration inside another one.
+        dynamic_module_utils.resolve_trust_remote_code(None, "owner/name", False, True)
+    assert seconds > 0
+    assert seconds == dynamic_module_utils.TIME_OUT_REMOTE_CODE
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"garbage\n", "the pickled weights cannot be read; expected model.safetensors, or a pytorch_model.bin with"),
+        (b"", "cannot be loaded"),
+    ],
+)
+def test_pickled_weights_that_cannot_be_read_are_one_line(wordpiece_encoder, tmp_path, content, message):
+    folder = tmp_path / "model"
+    shutil.copytree(wordpiece_encoder, folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(InputError, match=f"^{folder}: {message}") as caught:
+        load_weights(AutoModel, str(folder))
+    assert "weights_only" not in str(caught.value)
+
+
+def test_pickled_tensors_are_the_weights(wordpiece_encoder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(wordpiece_encoder, folder)
+    expected = load_weights(AutoModel, str(wordpiece_encoder), dtype=torch.float32)[0].state_dict()
+    (folder / "model.safetensors").unlink()
+    torch.save(expected, folder / "pytorch_model.bin")
+    weights = load_weights(AutoModel, str(folder), dtype=torch.float32)[0].state_dict()
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_a_key_that_the_configuration_lacks_is_an_error(wordpiece_encoder):
+    with pytest.raises(InputError, match=r"encoder_config\.wings; expected a key of its BertConfig"):
+        load_weights(AutoModel, str(wordpiece_encoder), changes={"wings": 2})
+
+
+def test_a_configuration_of_an_unknown_architecture_is_an_error(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "unheard"}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"cannot be loaded: .*unheard"):
+        read_config(str(tmp_path))
+
+
+@pytest.fixture
+def forbidden(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """Paths that may not be opened: as root, no permission forbids it."""
+    paths: set[Path] = set()
+    original = Path.open
+
+    def open_unless_forbidden(path: Path, *arguments, **options):
+        if path in paths:
+            raise PermissionError(13, os.strerror(13), str(path))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_unless_forbidden)
+    return paths
+
+
+def test_a_file_without_permission_is_called_that(wordpiece_encoder, forbidden):
+    assert unreadable_file(wordpiece_encoder) is None
+    file = wordpiece_encoder / "model.safetensors"
+    forbidden.add(file)
+    # safetensors reports a file that it may not open as missing.
+    error = loading_error(str(wordpiece_encoder), FileNotFoundError(2, "No such file or directory"))
+    assert str(error) == f"{file}: Permission denied; check its permissions"
