@@ -15,7 +15,7 @@ from musamma.cli.convert import with_progress
 from musamma.data.consistency import NORMAL_BORDERS, CorpusReport, check_corpus
 from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
-from musamma.data.files import write_json
+from musamma.data.files import check_outputs, write_json
 from musamma.data.formats import FORMATS, ReadOptions, read_documents
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import SCHEMAS, load_schema
@@ -52,6 +52,7 @@ def check(
 
     Fails (exit status 1) on labels outside the schema, ids that occur twice, and spans that cannot be kept unchanged.
     """
+    check_outputs([("json", json_file)], [*corpora, second or ""])
     labels = None if schema is None else load_schema(schema)
     options = ReadOptions(overlaps="nested", repeated_ids="count", missing_tags="O")
     documents: list[Document] = []

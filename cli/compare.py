@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from musamma.data.files import write_json
+from musamma.data.files import check_outputs, write_json
 from musamma.data.formats import ReadOptions
 from musamma.evaluation.counts import CountTable
 from musamma.evaluation.evaluation_inputs import (
@@ -65,6 +65,7 @@ def compare(
 
     Whole documents are resampled, since names of one document are not independent.
     """
+    check_outputs([("json", json_file)], [gold, first, second])
     options = ReadOptions(sentences=sentences)
     tables: list[CountTable] = []
     dropped: dict[str, int] = {}

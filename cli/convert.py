@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,8 +14,16 @@ from rich.progress import track
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.files import write_json
-from musamma.data.formats import FORMATS, ReadOptions, WriteOptions, read_documents, write_documents
+from musamma.data.files import check_outputs, write_json
+from musamma.data.formats import (
+    FOLDER_FORMATS,
+    FORMATS,
+    ReadOptions,
+    WriteOptions,
+    choose_write_format,
+    read_documents,
+    write_documents,
+)
 from musamma.data.import_audit import FINDING_KINDS, ImportAudit
 from musamma.data.labels import LABEL_MAPS, load_label_map
 
@@ -68,6 +77,13 @@ def convert(
     nested_tags: Annotated[
         bool, typer.Option("--nested-tags", help="CoNLL: write names inside names as additional tags.")
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="brat, khabar: write to a folder with files in it; those of the same names are replaced.",
+        ),
+    ] = False,
 ) -> None:
     """Convert annotation from one format to another. All changes are counted on stderr."""
     read_options = ReadOptions(
@@ -81,8 +97,7 @@ def convert(
         discontinuous=discontinuous,
     )
     write_options = WriteOptions(scheme=write_scheme, split_punctuation=split_punctuation, nested=nested_tags)
-    if Path(source).exists() and Path(source).resolve() == Path(output).resolve():
-        raise InputError("INPUT and OUTPUT are the same", where=output, remedy="choose another OUTPUT")
+    _check_paths(source, output, to_format, audit_file)
     audit = ImportAudit(source=source)
     documents = read_documents(source, format=from_format, options=read_options, audit=audit)
     try:
@@ -93,11 +108,29 @@ def convert(
             options=write_options,
             audit=audit,
             max_loss=max_loss,
+            overwrite=overwrite,
         )
     finally:
         if audit_file is not None:
             write_json(audit.to_dict(), audit_file)
     _print_summary(count, output, audit)
+
+
+def _check_paths(source: str, output: str, to_format: str | None, audit_file: Path | None) -> None:
+    """Check before anything is read that no output is an input, the other output, or in a folder that is being read."""
+    source_path, output_path = Path(os.path.realpath(source)), Path(os.path.realpath(output))
+    if Path(source).exists() and source_path == output_path:
+        raise InputError("INPUT and OUTPUT are the same", where=output, remedy="choose another OUTPUT")
+    is_folder = choose_write_format(output, to_format) in FOLDER_FORMATS
+    if source_path in output_path.parents and (is_folder or output_path.suffix in (".txt", ".ann")):
+        raise InputError(
+            f"OUTPUT is in the folder INPUT ({source}), where it would be read",
+            where=output,
+            remedy="choose another OUTPUT",
+        )
+    check_outputs([("output", None if is_folder else Path(output)), ("audit", audit_file)], [source])
+    if audit_file is not None and is_folder and output_path == Path(os.path.realpath(audit_file)):
+        raise InputError("OUTPUT and --audit are the same path", where=output, expected="an own path for each")
 
 
 def with_progress(documents: Iterable[Document], description: str) -> Iterable[Document]:

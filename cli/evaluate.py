@@ -13,8 +13,8 @@ from rich.console import Console
 
 from musamma.cli.shared_options import Device
 from musamma.data.document import Document
-from musamma.data.errors import InputError
-from musamma.data.files import write_json
+from musamma.data.errors import InputError, not_writable
+from musamma.data.files import FOLDER, check_outputs, path_kind, write_json
 from musamma.data.formats import ReadOptions
 from musamma.evaluation import MODES, print_runs, print_scores, spread
 from musamma.evaluation.system_evaluation import SystemEvaluation, evaluate_system
@@ -85,6 +85,11 @@ def evaluate(
     """
     kind, systems = _check_systems(model, predictions)
     _check_options(report=report, training=training, intervals=intervals, resamples=resamples)
+    reports = _report_folders(report, systems)
+    files = [
+        ("report", folder / f"report.{suffix}") for folder in reports if folder for suffix in ("html", "md", "json")
+    ]
+    check_outputs([*files, ("json", json_file)], [gold, training or "", *(predictions or [])])
     evaluations = [
         evaluate_system(
             gold,
@@ -97,11 +102,11 @@ def evaluate(
             missing_as_empty=missing_as_empty,
             intervals=intervals,
             resamples=resamples,
-            report=report if report is None or len(systems) == 1 else report / f"{number}-{Path(system).stem}",
+            report=folder,
             training=training,
             options=ReadOptions(sentences=sentences),
         )
-        for number, system in enumerate(systems, 1)
+        for system, folder in zip(systems, reports, strict=True)
     ]
     records = [{kind: system, **evaluation.to_dict()} for system, evaluation in zip(systems, evaluations, strict=True)]
     scores = [evaluation.scores for evaluation in evaluations]
@@ -132,6 +137,13 @@ def _check_systems(model: list[str] | None, predictions: list[str] | None) -> tu
     return "model" if model else "predictions", systems
 
 
+def _report_folders(report: Path | None, systems: list[str]) -> list[Path | None]:
+    """Return the folder of each system's report: the given one, or one inside it for each of several systems."""
+    if report is None or len(systems) == 1:
+        return [report] * len(systems)
+    return [report / f"{number}-{Path(system).stem}" for number, system in enumerate(systems, 1)]
+
+
 def _check_options(*, report: Path | None, training: str | None, intervals: bool, resamples: int) -> None:
     if training is not None and report is None:
         raise InputError(
@@ -139,9 +151,15 @@ def _check_options(*, report: Path | None, training: str | None, intervals: bool
         )
     if intervals and not resamples:
         raise InputError("--intervals with --resamples 0", where=_COMMAND, expected="1 or more resamples")
-    if report is not None and report.exists() and not report.is_dir():
+    if report is None:
+        return
+    try:
+        kind = path_kind(report)
+    except OSError as error:
+        raise not_writable(report, error, remedy="choose another --report") from error
+    if kind not in (None, FOLDER):
         raise InputError(
-            "a file", where=str(report), expected="a folder for the report", remedy="choose another --report"
+            str(kind), where=str(report), expected="a folder for the report", remedy="choose another --report"
         )
 
 

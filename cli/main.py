@@ -103,8 +103,18 @@ def _print_exception(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, (RunError, ThresholdError)):
         _print_error(name_flags(str(error), arguments))
         return 1
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        # A file or folder that the system refuses, for instance to a user without permission.
+        _print_error(
+            str(InputError(str(error.strerror), where=os.fsdecode(error.filename), remedy=_check_permissions(error)))
+        )
+        return 2
     _print_error(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows the traceback")
     return 1
+
+
+def _check_permissions(error: OSError) -> str:
+    return "check its permissions, or choose another path" if isinstance(error, PermissionError) else "check the path"
 
 
 def name_flags(message: str, arguments: Sequence[str]) -> str:

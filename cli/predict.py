@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from musamma.cli.shared_options import Device, MinScores, Thresholds, parse_min_scores
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, not_writable
+from musamma.data.files import resolve_link, stream_kind
 from musamma.data.import_audit import ImportAudit
 
 if TYPE_CHECKING:
@@ -101,9 +102,11 @@ def predict(
 ) -> None:
     """Find the names in articles; writes the same documents with character-exact spans and scores."""
     target = None if output in (None, "-") else output
+    stream = None if target is None else _stream_kind(target)
     minimum, by_label = parse_min_scores(min_score or [])
     _check_options(
         target=target,
+        stream=stream,
         skip=on_error is OnError.skip,
         resume=resume,
         overwrite=overwrite,
@@ -118,6 +121,8 @@ def predict(
     from musamma.inference.progress_bar import ProgressBar
 
     chosen, compression = choose_format(target, format and format.value)
+    if target is not None and Path(target).is_symlink() and not stream:
+        target = str(resolve_link(Path(target)))  # The messages name the files that are written.
     source = Inputs(names=tuple(inputs), text_column=text_column, id_column=id_column, output=target)
     audit = ImportAudit(source=target or "standard output", limit=1)
     load = partial(
@@ -181,6 +186,7 @@ def predict(
 def _check_options(
     *,
     target: str | None,
+    stream: str | None,
     skip: bool,
     resume: bool,
     overwrite: bool,
@@ -192,7 +198,8 @@ def _check_options(
         raise InputError("--resume and --overwrite", expected="only one of them")
     if engine is Engine.local and (given := [name for name, value in ray_options.items() if value is not None]):
         raise InputError(f"{given[0]} without --engine ray", expected="both", remedy="add --engine ray")
-    if target is None:
+    if target is None or stream:
+        destination = f"{target}, {stream}" if stream else "standard output"
         need_file = {
             "--engine ray": engine is Engine.ray,
             "--on-error skip": skip,
@@ -201,7 +208,16 @@ def _check_options(
         }
         for option, given_ in need_file.items():
             if given_:
-                raise InputError(f"{option} to standard output", expected="a file to write", remedy="give an --output")
+                remedy = "choose another --output" if stream else "give an --output"
+                raise InputError(f"{option} to {destination}", expected="a file to write", remedy=remedy)
+
+
+def _stream_kind(target: str) -> str | None:
+    """Return what the output is if it can only be written from start to end, like standard output."""
+    try:
+        return stream_kind(Path(target))
+    except OSError as error:
+        raise not_writable(target, error, remedy="choose an --output that can be written") from error
 
 
 @contextmanager

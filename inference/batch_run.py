@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from musamma.data.document import Document
-from musamma.data.errors import InputError
-from musamma.data.files import document_path
+from musamma.data.errors import InputError, not_writable
+from musamma.data.files import FOLDER, check_output_file, document_path, path_kind, stream_kind
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.inputs import Inputs, Record, find_input_files, read_extra_columns, read_inputs
 from musamma.inference.output_formats import OutputFormat, build_output_format, check_brat_folder
 from musamma.inference.progress_bar import ProgressBar
-from musamma.inference.resumable_file import CHOOSE_OUTPUT, Output, ResumableFile, StandardOutput
+from musamma.inference.resumable_file import CHOOSE_OUTPUT, Output, ResumableFile, StreamOutput
 from musamma.inference.run_state import START_OVER, RunStats, update_digest
 
 #: Maximum number of records in a group. A group is tagged, written and recorded as one step.
@@ -104,6 +105,8 @@ def tag_inputs(
 ) -> tuple[RunStats, RunStats]:
     """Tag inputs in this process and write them to ``inputs.output``, or to standard output if that is ``None``.
 
+    A FIFO, a device or an open descriptor such as ``/dev/stderr`` is written like standard output.
+
     Args:
         inputs: the inputs and the output.
         load: loads the tagger; called once, when the first group of records has been read.
@@ -121,13 +124,14 @@ def tag_inputs(
     Raises:
         InputError: an input, the output or the model cannot be used, or a record is not a document.
     """
-    check_output(inputs, format=format)
+    check_output(inputs, format=format, needs_file=skip or resume or overwrite)
     table = read_extra_columns(inputs) if format == "parquet" else None
     output_format = build_output_format(format, compression=compression, audit=audit, table=table)
     with closing(read_inputs(inputs)) as read:
         records = reject_bad_file_names(read) if format == "brat" else read
-        if inputs.output is None:
-            done = tag_records(records, load, StandardOutput(), output_format, audit=audit, progress_bar=progress_bar)
+        if inputs.output is None or stream_kind(Path(inputs.output)):
+            with StreamOutput(Path(inputs.output) if inputs.output else None) as stream:
+                done = tag_records(records, load, stream, output_format, audit=audit, progress_bar=progress_bar)
             return done, RunStats()
         settings = run_settings(inputs, format=format, compression=compression)
         with ResumableFile(Path(inputs.output), resume=resume, overwrite=overwrite) as output, _naming_rest(output):
@@ -145,8 +149,13 @@ def tag_inputs(
             return done, before
 
 
-def check_output(inputs: Inputs, *, format: str) -> None:
+def check_output(inputs: Inputs, *, format: str, needs_file: bool = False) -> None:
     """Check that the output can be written in a format and does not replace an input.
+
+    Args:
+        inputs: the inputs and the output.
+        format: the format.
+        needs_file: whether the run is to be resumed, or stores rejected records.
 
     Raises:
         InputError: it cannot, or does.
@@ -158,18 +167,35 @@ def check_output(inputs: Inputs, *, format: str) -> None:
             )
         return
     path = Path(inputs.output)
+    try:
+        stream, kind = stream_kind(path), path_kind(path)
+    except OSError as error:
+        raise not_writable(path, error, remedy=CHOOSE_OUTPUT) from error
+    if stream:
+        if format in _FILES_ONLY or needs_file:
+            raise InputError(
+                f"{stream}, which can only be written from start to end",
+                where=inputs.output,
+                expected=f"a file to write, for `format={format!r}`"
+                if format in _FILES_ONLY
+                else "a file to write, for a run that can be resumed or stores rejected records",
+                remedy=CHOOSE_OUTPUT,
+            )
+        return
     for name in inputs.names:
         if Path(name).is_file():  # Files in folders are checked when the folder is read.
             next(find_input_files(name, inputs.output))
     if format == "brat":
         check_brat_folder(path)
-    elif path.is_dir():
+    elif kind == FOLDER or inputs.output.endswith(os.sep):
         raise InputError(
             "a folder",
             where=inputs.output,
             expected="a file to write",
             remedy=f"{CHOOSE_OUTPUT}, or give `format='brat'`",
         )
+    else:
+        check_output_file(path, remedy=CHOOSE_OUTPUT)
 
 
 def tag_records(

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from musamma.data.document import Document, Span
-from musamma.data.errors import InputError, not_one_of
+from musamma.data.errors import InputError, not_one_of, not_writable
+from musamma.data.files import FOLDER, path_kind
 from musamma.data.formats import brat
 from musamma.data.formats.conll import to_conll
 from musamma.data.formats.options import WriteOptions
@@ -151,14 +152,20 @@ def check_brat_folder(target: Path) -> None:
     """Check that a brat folder can be made.
 
     Raises:
-        InputError: there is a file, or a folder that is not empty.
+        InputError: there is a file, or a folder that is not empty, or this user may not look there.
     """
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+    remedy = "delete it, or choose another `output`"
+    try:
+        kind = path_kind(target)
+        occupied = kind == FOLDER and any(target.iterdir())
+    except OSError as error:
+        raise not_writable(target, error, remedy="choose another `output`") from error
+    if occupied or kind not in (None, FOLDER):
         raise InputError(
-            "a file" if target.is_file() else "a folder with files in it",
+            "a folder with files in it" if occupied else str(kind),
             where=str(target),
             expected="a new or an empty folder",
-            remedy="delete it, or choose another `output`",
+            remedy=remedy,
         )
 
 

@@ -1,18 +1,19 @@
-"""Outputs of a batch run: a file that an interrupted run can be resumed from, and standard output."""
+"""Outputs of a batch run: a file that an interrupted run can be resumed from, and streams such as standard output."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 
 from musamma.data.errors import InputError, not_writable
-from musamma.data.files import fsync_folder
+from musamma.data.files import FILE, fsync_folder, lock_descriptor, open_stream, path_kind, resolve_link
 from musamma.inference.inputs import REJECTS_SUFFIX, Record
 from musamma.inference.output_formats import OutputFormat
 from musamma.inference.run_state import (
@@ -50,29 +51,59 @@ class Output(Protocol):
         """Complete the output."""
 
 
-class StandardOutput:
-    """Standard output. It cannot be resumed and stores no rejected records."""
+class StreamOutput:
+    """Standard output, a FIFO, a device or an open descriptor. It cannot be resumed and stores no rejected records.
 
-    def __init__(self) -> None:
+    Args:
+        path: the stream; ``None`` for standard output. It is opened when the output begins.
+
+    Raises:
+        InputError: the stream cannot be opened or written. Errors of standard output are raised as they are.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
         self.stats = RunStats()
+        self._path = path
+        self._stream: BinaryIO | None = None
+
+    def __enter__(self) -> StreamOutput:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._path is not None and self._stream is not None:
+            with suppress(OSError):  # Reported when it was written.
+                self._stream.close()
 
     def begin_or_resume(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
         """Write the head."""
-        sys.stdout.buffer.write(output_format.head)
+        self._write(output_format.head)
 
     def reject(self, records: list[Record]) -> None:
-        """Do nothing: a run to standard output stops at the first rejected record."""
+        """Do nothing: a run to a stream stops at the first rejected record."""
 
     def append(self, data: bytes, stats: RunStats) -> None:
         """Write and flush, so that the next program of a pipeline can proceed."""
         self.stats = stats
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        self._write(data)
 
     def finish(self, output_format: OutputFormat) -> None:
         """Write the tail."""
-        sys.stdout.buffer.write(output_format.tail)
-        sys.stdout.buffer.flush()
+        self._write(output_format.tail)
+
+    def _write(self, data: bytes) -> None:
+        if self._path is None:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return
+        try:
+            if self._stream is None:
+                self._stream = open_stream(self._path)
+            self._stream.write(data)
+            self._stream.flush()
+        except OSError as error:
+            raise not_writable(self._path, error, remedy=CHOOSE_OUTPUT) from error
 
 
 class ResumableFile:
@@ -80,6 +111,8 @@ class ResumableFile:
 
     The state of the run is saved in ``OUTPUT.part.json``, rejected records in ``OUTPUT.rejects.jsonl.part``. Use it as a
     context manager, which closes these files. A run that fails before its first documents are written leaves none of them.
+    A link stays: the file to which it leads is written, and the other files are beside that file. ``OUTPUT.part`` is locked while
+    it is written.
 
     Args:
         target: the finished file or folder.
@@ -93,10 +126,14 @@ class ResumableFile:
         stats: what this run and the ones it resumes have written.
 
     Raises:
-        InputError: there is an unfinished output and neither option is given, or it cannot be resumed or written.
+        InputError: there is an unfinished output and neither option is given, another run is writing it, or it cannot be
+            resumed or written.
     """
 
     def __init__(self, target: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+        self.stats = RunStats()
+        with self._reporting(target):
+            target = resolve_link(target, remedy=CHOOSE_OUTPUT)
         self.target = target
         self.path, self.state_path, self.rejects_path = (
             _beside(target, s) for s in (".part", ".part.json", REJECTS_SUFFIX)
@@ -105,10 +142,27 @@ class ResumableFile:
         self._file: BinaryIO | None = None
         self._rejects_file: BinaryIO | None = None
         self._settings: Mapping[str, Any] = {}
-        if overwrite:
-            self._delete()
-        self._previous = self._read_previous(resume=resume)
-        self.stats = self._previous.stats if self._previous else RunStats()
+        with self._reporting(self.path):
+            self._check_part()
+            if overwrite:
+                self._delete()
+            self._previous = self._read_previous(resume=resume)
+        if self._previous:
+            self.stats = self._previous.stats
+
+    def _check_part(self) -> None:
+        """Check that a file in the place of the unfinished output is a file that no other run is writing."""
+        if not os.path.lexists(self.path):
+            return
+        if self.path.is_symlink() or path_kind(self.path) != FILE:
+            raise InputError(
+                "a link" if self.path.is_symlink() else str(path_kind(self.path)),
+                where=str(self.path),
+                expected="nothing, or the unfinished output of a run",
+                remedy=f"delete it, or {CHOOSE_OUTPUT}",
+            )
+        with self.path.open("rb") as file:
+            lock_descriptor(file.fileno(), self.path)
 
     def _read_previous(self, *, resume: bool) -> RunState | None:
         """Read the state of the run to be resumed; ``None`` if this run starts from the beginning."""
@@ -132,7 +186,18 @@ class ResumableFile:
     def __enter__(self) -> ResumableFile:
         with self._reporting(self.target):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("r+b" if self._previous else "wb")
+            # Not truncated, because another run may have started since the check: its file is locked.
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            self._file = os.fdopen(os.open(self.path, flags, 0o666), "r+b")
+            try:
+                lock_descriptor(self._file.fileno(), self.path)
+                status = os.fstat(self._file.fileno())
+                # Or the other run has ended, and the file has its final name now.
+                if not os.path.samestat(status, self.path.stat()) or (status.st_size and not self._previous):
+                    raise unfinished_output(self.path)
+            except BaseException:
+                self._file.close()
+                raise
         return self
 
     def __exit__(
@@ -194,7 +259,8 @@ class ResumableFile:
             self._open_file.write(output_format.tail if output_format.head or not self.stats.bytes else b"")
             self._open_file.flush()
             os.fsync(self._open_file.fileno())
-            self._open_file.close()
+            if os.name != "posix":  # There an open file has no lock and cannot be renamed.
+                self._open_file.close()
             if self._rejects_file is None:
                 self.rejects_path.unlink(missing_ok=True)  # It belongs to the output that is replaced.
             else:
@@ -203,6 +269,7 @@ class ResumableFile:
             output_format.finish(self.path, self.target)
             fsync_folder(self.target.parent)
             self.state_path.unlink()
+            self._open_file.close()
 
     @property
     def _open_file(self) -> BinaryIO:
@@ -222,7 +289,9 @@ class ResumableFile:
         try:
             yield
         except OSError as error:
-            remedy = "free some space, and continue with `resume=True`" if self.stats.records else CHOOSE_OUTPUT
+            remedy = CHOOSE_OUTPUT
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and self.stats.records:
+                remedy = "free some space, and continue with `resume=True`"
             raise not_writable(path, error, remedy=remedy) from error
 
 
@@ -235,6 +304,7 @@ def unfinished_part(target: Path) -> tuple[Path, RunStats] | None:
     Raises:
         InputError: the state of the run cannot be read.
     """
+    target = resolve_link(target)
     state_path = _beside(target, ".part.json")
     if not state_path.exists():
         return None

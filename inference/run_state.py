@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from musamma.data.document import Document
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, not_readable
 from musamma.data.files import format_json, write_durably
 from musamma.inference.inputs import Record
 
@@ -101,13 +101,17 @@ def read_state(path: Path) -> RunState:
         InputError: the file cannot be read or does not hold a state.
     """
     try:
-        content = orjson.loads(path.read_bytes())
+        data = path.read_bytes()
+    except OSError as error:
+        raise not_readable(path, error) from error
+    try:
+        content = orjson.loads(data)
         names = {item.name for item in fields(RunStats)}
         stats = {key: value for key, value in content[_STATS].items() if key in names}
         if set(stats) != names:
             raise KeyError(", ".join(sorted(names - set(stats))))
         return RunState(settings=dict(content[_SETTINGS]), stats=RunStats(**stats))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"not the state of a run: {error}",
             where=str(path),

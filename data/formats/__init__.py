@@ -6,13 +6,14 @@ Each format has its own module.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Never
 
 from musamma.data.document import Document, write_jsonl
 from musamma.data.errors import InputError, duplicate_id, not_found, not_one_of
-from musamma.data.files import document_path, write_lines
+from musamma.data.files import document_path, new_folder, write_lines
 from musamma.data.formats import (
     brat,
     conll,
@@ -38,14 +39,18 @@ from musamma.data.records import (
 from musamma.data.span_repair import RawDocument, repair_spans
 
 __all__ = [
+    "FOLDER_FORMATS",
     "FORMATS",
     "ReadOptions",
     "WriteOptions",
+    "choose_write_format",
     "guess_format",
     "read_documents",
     "write_documents",
 ]
 
+#: Formats that are written as a folder.
+FOLDER_FORMATS = ("brat", "khabar")
 FORMATS = ("jsonl", "conll", "brat", "doccano", "labelstudio", "csv", "parquet", "khabar", "datasets")
 _SUFFIXES = {
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
@@ -124,8 +129,9 @@ def write_documents(
     options: WriteOptions = DEFAULT_WRITE_OPTIONS,
     audit: ImportAudit | None = None,
     max_loss: float | None = None,
+    overwrite: bool = False,
 ) -> int:
-    """Write documents; a file is written atomically. Returns the number of documents.
+    """Write documents; a file or folder appears only when it is complete. Returns the number of documents.
 
     Args:
         documents: the documents.
@@ -134,16 +140,18 @@ def write_documents(
         options: how to write.
         audit: where information that the format cannot hold is counted.
         max_loss: maximum loss of ``audit``, also used for reading the documents, after the last document.
+        overwrite: allow a folder that holds files: files of the same names are replaced, all others stay. A single file is
+            always replaced.
 
     Raises:
         InputError: the path cannot be written, or the format cannot hold a document.
-        ThresholdError: the loss is above ``max_loss``; no file is written.
+        ThresholdError: the loss is above ``max_loss``; nothing is written.
     """
-    chosen = format or _SUFFIXES.get(Path(path).suffix.lower()) or _raise_unknown(Path(path))
-    if chosen not in _SUPPORTED:
-        raise not_one_of("format", chosen, _SUPPORTED, remedy="write Parquet for datasets")
+    chosen = choose_write_format(path, format)
     audit = ImportAudit(limit=0) if audit is None else audit
     counted = _CountedDocuments(documents, chosen, options, audit, max_loss)
+    if chosen not in FOLDER_FORMATS and str(path).endswith(os.sep):
+        raise InputError("a folder", where=str(path), expected=f"a file to write {chosen}", remedy="remove the slash")
     path = Path(path)
     match chosen:
         case "jsonl":
@@ -151,11 +159,13 @@ def write_documents(
         case "parquet":
             tabular.write_parquet(counted, path)
         case "brat":
-            brat.write(counted, path)
+            with new_folder(path, overwrite=overwrite) as folder:
+                brat.write(counted, folder)
         case "khabar":
-            for document in counted:
-                target = document_path(path, document.id)
-                write_lines([markup.render_article(document)], target.with_name(target.name + ".txt"))
+            with new_folder(path, overwrite=overwrite) as folder:
+                for document in counted:
+                    target = document_path(folder, document.id)
+                    write_lines([markup.render_article(document)], target.with_name(target.name + ".txt"))
         case "csv":
             write_lines(tabular.format_csv(counted), path)
         case "doccano":
@@ -167,6 +177,18 @@ def write_documents(
             write_lines(lines, path)
     counted.check_loss()  # A format may count the losses of the last document later.
     return counted.count
+
+
+def choose_write_format(path: str | Path, format: str | None = None) -> str:
+    """Choose the format to write: the one given, or the one of the path's suffix.
+
+    Raises:
+        InputError: the format is unknown, or cannot be written.
+    """
+    chosen = format or _SUFFIXES.get(Path(path).suffix.lower()) or _raise_unknown(Path(path))
+    if chosen not in _SUPPORTED:
+        raise not_one_of("format", chosen, _SUPPORTED, remedy="write Parquet for datasets")
+    return chosen
 
 
 def guess_format(path: str | Path) -> str:

@@ -96,4 +96,4 @@ def test_ids_make_folders_inside_the_output_only(tmp_path):
     assert list(read_documents(tmp_path / "out")) == [document]
     for id in ("../x", "/x", "a//b", "."):
         with pytest.raises(InputError, match="cannot name a file"):
-            write_documents([Document(id, "نص")], tmp_path / "out", format="brat")
+            write_documents([Document(id, "نص")], tmp_path / "out", format="brat", overwrite=True)
