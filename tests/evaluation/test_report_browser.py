@@ -16,7 +16,7 @@ from tests.support import span
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 # One browser for all tests, in a process of their own.
-pytestmark = [pytest.mark.xdist_group("report-browser"), pytest.mark.own_process(timeout=120)]
+pytestmark = [pytest.mark.xdist_group("report-browser"), pytest.mark.own_process(timeout=240)]
 
 HOSTILE = (
     "زار <script>window.hacked=1;alert(1)</script> بغداد]]> </script><img src=x onerror='window.hacked=2;alert(2)'> "

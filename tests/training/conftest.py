@@ -64,7 +64,7 @@ def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
             [sys.executable, *(launcher if processes > 1 else []), "-m", "musamma", *map(str, arguments)],
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=540,
             env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
             check=False,
         )

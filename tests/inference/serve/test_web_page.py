@@ -17,7 +17,7 @@ from musamma.inference.serve.web_page import read_sample
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 # One browser and one server for all tests, in a process of their own.
-pytestmark = [pytest.mark.xdist_group("service-browser"), pytest.mark.own_process(timeout=120)]
+pytestmark = [pytest.mark.xdist_group("service-browser"), pytest.mark.own_process(timeout=240)]
 
 #: An emoji before the names, markup, a name after a proclitic, and a name whose label looks like code.
 TEXT = "😀 <img src=x onerror='window.hacked=1'><script>window.hacked=2</script> قال محمد إنه وبغداد قرب بيروت\u202e."
