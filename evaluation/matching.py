@@ -1,4 +1,4 @@
-"""Match the gold and predicted names of a document: by mode, and in pairs that show the kind of every error."""
+"""Comparison of the gold and predicted names of a document: matches by mode, and pairs that show the kind of each error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ CORRECT, WRONG_LABEL, PROCLITIC_BORDER = "correct", "label", "proclitic"
 WRONG_BORDER, WRONG_LABEL_AND_BORDER = "border", "label_and_border"
 MISSED, SPURIOUS = "missed", "spurious"
 
-#: The kinds of pairs, from right to wrong. Of two possible partners a name takes the one whose kind comes first.
+#: The kinds of pairs, best first; see :class:`NamePair`. A name with two possible partners is paired with the one whose kind
+#: comes first.
 PAIR_KINDS = (CORRECT, WRONG_LABEL, PROCLITIC_BORDER, WRONG_BORDER, WRONG_LABEL_AND_BORDER, MISSED, SPURIOUS)
 
 _label = itemgetter(2)
@@ -39,8 +40,15 @@ class NamePair:
 
     Args:
         document: the document's id.
-        kind: one of :data:`PAIR_KINDS`. ``proclitic``: right except for proclitic letters at the start; ``border``: the
-            right label and at least one common character; ``label``: the right borders.
+        kind: one of :data:`PAIR_KINDS`:
+
+            - ``correct``: right label, right borders;
+            - ``label``: wrong label, right borders;
+            - ``proclitic``: right label; the names differ only by proclitic letters at the start;
+            - ``border``: right label; the names share a character, but differ in a border otherwise;
+            - ``label_and_border``: wrong label; the names share a character, but differ in a border;
+            - ``missed``: a gold name without a partner;
+            - ``spurious``: a predicted name without a partner.
         gold: the annotated name.
         predicted: the predicted name.
     """
@@ -81,7 +89,7 @@ class Matches:
         modes: the labels by mode.
         gold: all annotated names, sorted.
         predicted: all predicted names, sorted.
-        exact: the names that are the same on both sides.
+        exact: the names that are both gold and predicted.
         unmatched_gold: the gold names outside ``exact``, sorted.
         unmatched_predicted: the predicted names outside ``exact``, sorted.
         gold_words: the gold names by whole words.
@@ -113,8 +121,8 @@ def select_modes(modes: Iterable[str]) -> tuple[str, ...]:
 def match_by_mode(text: str, gold: Sequence[Span], predicted: Sequence[Span], *, modes: Collection[str]) -> Matches:
     """Compare the names of a text in several modes.
 
-    A name that both sides have overlaps no other name of either side, so the modes that tolerate other borders compare only
-    the rest.
+    A name that is both gold and predicted overlaps no other name, gold or predicted. The modes that tolerate different
+    borders therefore compare only the remaining names.
 
     Args:
         text: the raw text.
@@ -134,21 +142,21 @@ def match_by_mode(text: str, gold: Sequence[Span], predicted: Sequence[Span], *,
         if mode == STRICT:
             by_mode[mode] = MatchedLabels(*labels, exact_labels)
         elif mode == PROCLITIC:
-            forgiven = _match_behind_proclitics(text, unmatched_gold, unmatched_predicted)
-            by_mode[mode] = MatchedLabels(*labels, exact_labels + forgiven)
+            proclitic_matches = _match_except_proclitics(text, unmatched_gold, unmatched_predicted)
+            by_mode[mode] = MatchedLabels(*labels, exact_labels + proclitic_matches)
         elif mode == OVERLAP:
             overlapping = match_overlapping(unmatched_gold, unmatched_predicted)
             by_mode[mode] = MatchedLabels(*labels, exact_labels + overlapping)
         elif mode == WHOLE_WORD:
             by_mode[mode] = _match_sets(gold_words.whole_word, predicted_words.whole_word)
         else:
-            # Tags made from spans are valid IOB2, which the strict and the lenient reading agree on.
+            # Tags made from spans are valid IOB2, so the strict and the lenient reading give the same names.
             by_mode[mode] = _match_sets(set(gold_words.iob2), set(predicted_words.iob2))
     return Matches(by_mode, gold, predicted, exact, unmatched_gold, unmatched_predicted, gold_words, predicted_words)
 
 
 def pair_names(document: Document, predicted: Sequence[Span]) -> list[NamePair]:
-    """Pair the outermost names of a document with the names predicted for it, one to one.
+    """Pair the gold names of a document one to one with its predicted names. Nested gold names are left out.
 
     Exact pairs come first, then those of the other kinds in the order of :data:`PAIR_KINDS`. Within a kind, the pair with
     more common characters comes first, then the earlier one.
@@ -158,13 +166,13 @@ def pair_names(document: Document, predicted: Sequence[Span]) -> list[NamePair]:
         predicted: predicted names of the same text, sorted, without overlap.
 
     Returns:
-        The pairs in the order of the text. Every name of either side is in exactly one.
+        The pairs in the order of the text. Each gold and each predicted name is in exactly one pair.
     """
     return _pair(document, document.spans, predicted, *_split_exact(document.spans, predicted))
 
 
 def pair_matches(document: Document, matches: Matches) -> list[NamePair]:
-    """Pair the names of a document that were compared by :func:`match_by_mode`, as :func:`pair_names` does."""
+    """Pair the names of a document as :func:`pair_names` does, using the result of :func:`match_by_mode`."""
     return _pair(
         document,
         matches.gold,
@@ -176,21 +184,21 @@ def pair_matches(document: Document, matches: Matches) -> list[NamePair]:
 
 
 def match_overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
-    """Find the largest one-to-one matching of gold and predicted names that share a label and a character.
+    """Match gold and predicted names that share a label and a character, as many as possible and one to one.
 
     Args:
         gold: names, sorted, without overlap.
         predicted: names, likewise.
 
     Returns:
-        The label of every pair.
+        The label of each matched pair.
     """
     matched = []
     by_label: dict[str, list[Span]] = {}
     for span in predicted:
         by_label.setdefault(span.label, []).append(span)
     next_candidate = dict.fromkeys(by_label, 0)
-    # Neither side overlaps itself, so always taking the leftmost partner gives the largest matching.
+    # Gold names do not overlap each other, nor do predicted names, so the leftmost partner is always a best choice.
     for span in gold:
         candidates = by_label.get(span.label, [])
         index = next_candidate.get(span.label, 0)
@@ -204,15 +212,15 @@ def match_overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> list[s
     return matched
 
 
-def differ_by_proclitic(text: str, one: Span, other: Span) -> bool:
-    """Tell whether two names end together and start apart by proclitic letters only (و ف ب ل ك س)."""
-    if one.end != other.end or one.start == other.start:
+def differ_by_proclitic(text: str, gold: Span, predicted: Span) -> bool:
+    """Tell whether two names have the same end, and only proclitic letters (و ف ب ل ك س) between their starts."""
+    if gold.end != predicted.end or gold.start == predicted.start:
         return False
-    return is_proclitic(text[min(one.start, other.start) : max(one.start, other.start)])
+    return is_proclitic(text[min(gold.start, predicted.start) : max(gold.start, predicted.start)])
 
 
 def overlapping_pairs(gold: Sequence[Span], predicted: Sequence[Span]) -> Iterator[tuple[int, int]]:
-    """Yield the indices of every gold name and predicted name that share a character, in the order of the gold.
+    """Yield the indices of each gold and predicted name that share a character, in the order of the gold names.
 
     Args:
         gold: names, sorted, without overlap.
@@ -228,16 +236,16 @@ def overlapping_pairs(gold: Sequence[Span], predicted: Sequence[Span]) -> Iterat
             yield gold_index, predicted_index
 
 
-def common_characters(one: Span, other: Span) -> int:
-    """Number of characters that two overlapping names share."""
-    return min(one.end, other.end) - max(one.start, other.start)
+def common_characters(gold: Span, predicted: Span) -> int:
+    """Return the number of characters that two overlapping names share."""
+    return min(gold.end, predicted.end) - max(gold.start, predicted.start)
 
 
 def _split_exact(
     gold: Sequence[Span], predicted: Sequence[Span]
 ) -> tuple[set[SpanKey], Sequence[Span], Sequence[Span]]:
-    """Return the names that both sides have, the other gold names and the other predicted names."""
-    # Tuples built in place, without a property call per name.
+    """Return the names that are both gold and predicted, the other gold names and the other predicted names."""
+    # Tuples built here, because a property call for each name would be slower.
     gold_keys = {(span.start, span.end, span.label) for span in gold}
     predicted_keys = {(span.start, span.end, span.label) for span in predicted}
     exact = gold_keys & predicted_keys
@@ -248,12 +256,12 @@ def _split_exact(
     )
 
 
-def _match_behind_proclitics(text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
-    """Return the labels of the names that differ by proclitic letters only.
+def _match_except_proclitics(text: str, gold: Sequence[Span], predicted: Sequence[Span]) -> list[str]:
+    """Return the labels of the gold names that differ from a predicted name by proclitic letters only.
 
     Args:
         text: the raw text.
-        gold: names, sorted, without overlap. No two end together, so each has at most one partner.
+        gold: names, sorted, without overlap. No two have the same end, so each has at most one partner.
         predicted: names, likewise.
     """
     if not gold or not predicted:
@@ -285,17 +293,17 @@ def _pair(
     ]
     candidates = []
     for gold_index, predicted_index in overlapping_pairs(unmatched_gold, unmatched_predicted):
-        one, other = unmatched_gold[gold_index], unmatched_predicted[predicted_index]
-        rank = PAIR_KINDS.index(_kind(document.text, one, other))
-        candidates.append((rank, -common_characters(one, other), gold_index, predicted_index))
+        gold_name, predicted_name = unmatched_gold[gold_index], unmatched_predicted[predicted_index]
+        rank = PAIR_KINDS.index(_kind(document.text, gold_name, predicted_name))
+        candidates.append((rank, -common_characters(gold_name, predicted_name), gold_index, predicted_index))
     paired_gold: set[int] = set()
     paired_predicted: set[int] = set()
     for rank, _, gold_index, predicted_index in sorted(candidates):
         if gold_index not in paired_gold and predicted_index not in paired_predicted:
             paired_gold.add(gold_index)
             paired_predicted.add(predicted_index)
-            one, other = unmatched_gold[gold_index], unmatched_predicted[predicted_index]
-            pairs.append(NamePair(document.id, PAIR_KINDS[rank], one, other))
+            gold_name, predicted_name = unmatched_gold[gold_index], unmatched_predicted[predicted_index]
+            pairs.append(NamePair(document.id, PAIR_KINDS[rank], gold_name, predicted_name))
     pairs += [
         NamePair(document.id, MISSED, span, None)
         for index, span in enumerate(unmatched_gold)
