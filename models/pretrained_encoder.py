@@ -40,7 +40,7 @@ def load_encoder(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
             remedy="give a checkpoint of the encoder itself",
         )
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
+        encoder.pooler = None  # type: ignore[assignment]
     return encoder.eval(), tokenizer
 
 

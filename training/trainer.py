@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import TrainOutput
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError, RunError
@@ -38,14 +39,19 @@ class FiniteTrainer(Trainer):
         super().__init__(**options)
         self.add_callback(_WeightCheck(self.check_weights))
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
         """Train, from a checkpoint if one is given. PyTorch unpickles tensors and nothing else from it.
 
         Raises:
             InputError: a pickle of the checkpoint is damaged, or asks for anything else.
         """
         try:
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except UnpicklingError as error:
             raise InputError(
                 "a pickled file of the checkpoint is damaged or holds more than tensors",
@@ -56,7 +62,7 @@ class FiniteTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict=state_dict)
-        apply_default_mode(*Path(output_dir or self.args.output_dir).glob("*.safetensors"))
+        apply_default_mode(*Path(output_dir or str(self.args.output_dir)).glob("*.safetensors"))
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
