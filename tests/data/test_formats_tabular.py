@@ -1,5 +1,7 @@
 """CSV, Parquet and datasets: columns of spans or tags, and wrong rows."""
 
+import pickle
+
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -140,3 +142,20 @@ def test_tags_of_tables_are_audited_like_conll(tmp_path):
     [document] = read_documents(tmp_path / "t.parquet", options=options, audit=audit)
     assert (document.id, document.text, names(document)) == ("x", "للسودان", [("لسودان", "GPE")])
     assert audit.kinds == {"repaired_tag": 1, "clitic_joined": 1, "clitic_respelt": 1}
+
+
+def test_no_code_of_a_dataset_runs(tmp_path):
+    canary, folder, pickled = tmp_path / "canary", tmp_path / "scripted", tmp_path / "pickled"
+    folder.mkdir()
+    (folder / "scripted.py").write_text(f"open({str(canary)!r}, 'w').close()\n", encoding="utf-8")
+    with pytest.raises(InputError, match="the dataset cannot be loaded: Dataset scripts are no longer supported"):
+        list(read_documents(f"hf:{folder}"))
+    pickled.mkdir()
+    # Unpickled, this opens the file for writing: protocol 0, `open(canary, "w")`.
+    (pickled / "train.pkl").write_text(f"cio\nopen\n(V{canary}\nVw\ntR.", encoding="utf-8")
+    (pickled / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: train.pkl\n---\n", "utf-8")
+    with pytest.raises(InputError, match="the dataset cannot be loaded: Unable to find"):
+        list(read_documents(f"hf:{pickled}"))
+    assert not canary.exists()
+    pickle.loads((pickled / "train.pkl").read_bytes()).close()
+    assert canary.exists()

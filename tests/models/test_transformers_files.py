@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,30 @@ import pytest
 import torch
 from transformers import AutoModel, dynamic_module_utils
 
+import musamma
 from musamma.data.errors import InputError
 from musamma.models import transformers_files
 from musamma.models.transformers_files import load_weights, loading_error, read_config, unreadable_file
+
+
+def test_no_other_module_loads_with_transformers_pickle_or_torch():
+    root = Path(musamma.__file__).parent
+    call = re.compile(
+        r"^[^\"`#]*(\.from_pretrained\(|\bload_dataset\(|torch\.load\(|pickle\.load|\byaml\.load\(|\bimport_module\(|(?<![.\w])eval\()",
+        re.M,
+    )
+    calls = {
+        (str(path.relative_to(root)), match[1])
+        for folder in ("cli", "data", "evaluation", "inference", "models", "training")
+        for path in (root / folder).rglob("*.py")
+        for match in call.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert calls == {
+        ("models/transformers_files.py", ".from_pretrained("),
+        ("data/formats/hub.py", "load_dataset("),  # runs no scripts from version 4 on
+        ("data/formats/markup.py", "yaml.load("),  # with a subclass of SafeLoader
+        ("inference/ray/cluster.py", "pickle.load"),  # what the same process pickled for its workers
+    }
 
 
 def test_a_model_nested_in_another_one_is_not_asked_about(monkeypatch):
