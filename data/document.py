@@ -132,7 +132,7 @@ class Document:
         """Check and convert a JSON object.
 
         Args:
-            record: the object. ``spans``, ``nested`` and ``meta`` are optional; other keys are an error.
+            record: the object. ``spans``, ``nested`` and ``meta`` are optional; other keys are an error. An id may be an integer.
             where: file and line, for errors.
             default_id: the id of an object without one; if it is ``None``, a missing id is an error.
 
@@ -149,6 +149,8 @@ class Document:
                 remedy="put other information under 'meta', or name the file's format",
             )
         identifier = record.get("id", default_id)
+        if type(identifier) is int:
+            identifier = str(identifier)
         text = record.get("text")
         if not isinstance(identifier, str) or not identifier:
             raise InputError(f"id is {identifier!r}", where=where, expected="a non-empty string under 'id'")

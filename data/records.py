@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import csv
 import itertools
+import json
 import os
 import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader, RawIOBase
 from pathlib import Path
@@ -24,13 +25,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import orjson
 
 from musamma.data.errors import InputError, not_readable, not_utf8
+from musamma.data.file_content import COMPRESSIONS, HEAD_SIZE, check_compression, check_content
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-#: Compression by suffix.
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 #: Names under which a table may hold texts and ids.
 TEXT_COLUMNS = ("text", "sentence")
 ID_COLUMNS = ("id", "doc_id", "document_id")
@@ -38,6 +38,10 @@ ID_COLUMNS = ("id", "doc_id", "document_id")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = BYTE_ORDER_MARK + b" \t\r\n"
 _LARGEST_CELL = 2**31 - 1
+# Digits of the longest integer of 64 bits, and sign.
+_LONGEST_INTEGER = 20
+_LONG_INTEGER = re.compile(rb"[0-9]{19}")
+_LONG_INTEGER_TEXT = re.compile("[0-9]{19}")
 _ROWS_PER_BATCH = 256
 
 
@@ -95,10 +99,17 @@ class InputStream:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """An open table: its columns, and its rows, which can be read once."""
+    """An open table.
+
+    Args:
+        columns: its columns.
+        rows: its rows, which can be read once.
+        metadata: information about its columns that Parquet holds.
+    """
 
     columns: Sequence[str]
     rows: Iterator[RawRecord]
+    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 # Files.
@@ -110,15 +121,22 @@ def open_input(path: Path, *, base: int = 0, max_bytes: int | None = None) -> It
 
     Raises:
         OSError: the file cannot be opened.
+        InputError: the file holds something else than its suffix says.
     """
     compression = COMPRESSIONS.get(path.suffix.lower())
     with path.open("rb") as disk:
         file: BinaryIO = disk
         if compression:
+            check_compression(disk.peek(), compression, where=str(path), suffix=path.suffix)
             import pyarrow as pa
 
             # Unlike gzip and zstandard bindings, Arrow reads concatenated members and frames and notices truncated ones.
             file = cast(BinaryIO, BufferedReader(cast(RawIOBase, pa.input_stream(disk, compression=compression))))
+        head = file.peek(HEAD_SIZE)[:HEAD_SIZE] if isinstance(file, BufferedReader) else b""
+        if file_suffix(path) != ".parquet":
+            check_content(head, where=str(path))
+        elif not head.startswith(b"PAR1"):
+            check_content(head, where=str(path), expected="a Parquet file")
         yield InputStream(name=str(path), file=file, disk=disk, base=base, max_bytes=max_bytes)
 
 
@@ -160,7 +178,12 @@ def read_file(
     line = after_line
     bytes_read = base
     try:
-        with open_input(path, base=base, max_bytes=max_bytes) as stream:
+        with ExitStack() as stack:
+            try:
+                stream = stack.enter_context(open_input(path, base=base, max_bytes=max_bytes))
+            except InputError as error:
+                yield RawRecord(file=str(path), line=None, raw=b"", bytes_read=bytes_read, error=error)
+                return
             for record in read(stream):
                 line, bytes_read = record.line, record.bytes_read
                 yield record
@@ -290,11 +313,38 @@ def parse_json(line: bytes, where: str) -> object:
     """
     decode_line(line, where)
     try:
-        return orjson.loads(line)
+        return load_json(line)
     except orjson.JSONDecodeError as error:
         raise InputError(
             f"broken JSON: {error.msg} at column {error.colno}", where=where, expected="one JSON object"
         ) from None
+
+
+def load_json(content: bytes | str) -> Any:
+    """Parse JSON. Integers of more than 64 bits are an error, since no reader of JSON keeps them apart from floats.
+
+    Raises:
+        orjson.JSONDecodeError: it is not JSON, is nested too deeply, or holds such an integer.
+    """
+    value = orjson.loads(content)
+    text = content if isinstance(content, str) else None
+    if (_LONG_INTEGER_TEXT.search(content) if text is not None else _LONG_INTEGER.search(content)) is None:  # type: ignore[arg-type]
+        return value
+    text = text if text is not None else content.decode("utf-8")  # type: ignore[union-attr]
+
+    def parse_integer(digits: str) -> int:
+        if len(digits) > _LONGEST_INTEGER or not -(2**63) <= (number := int(digits)) < 2**64:
+            message = (
+                f"an integer of {len(digits.lstrip('-'))} digits, which does not fit into 64 bits; write it as a string"
+            )
+            raise orjson.JSONDecodeError(message, text, text.find(digits))
+        return number
+
+    try:
+        json.loads(text, parse_int=parse_integer)  # The value of orjson is the same, if no integer is too long.
+    except RecursionError:
+        raise orjson.JSONDecodeError("nested too deeply", text, 0) from None
+    return value
 
 
 def is_json_array(path: Path) -> bool:
@@ -319,7 +369,7 @@ def read_json_array(path: Path, *, expected: str = "a list of objects") -> list[
     """
     content = read_text(path)
     try:
-        items = orjson.loads(content.removeprefix("\ufeff"))
+        items = load_json(content.removeprefix("\ufeff"))
     except orjson.JSONDecodeError as error:
         raise InputError(f"broken JSON: {error.msg}", where=f"{path}:{error.lineno}", expected=expected) from None
     if not isinstance(items, list):
@@ -362,6 +412,12 @@ def read_json_lines(stream: InputStream, *, after_line: int = 0, offset: int = 0
 
 def read_standard_input(stream: InputStream) -> Iterator[RawRecord]:
     """Read JSON lines if the first character is ``{``, else one text, whose record has no line."""
+    if isinstance(stream.file, BufferedReader):
+        try:
+            check_content(stream.file.peek(HEAD_SIZE)[:HEAD_SIZE], where=stream.name)
+        except InputError as error:
+            yield RawRecord(file=stream.name, line=None, raw=b"", bytes_read=stream.bytes_read, error=error)
+            return
     lines = _raw_lines(stream)
     # What precedes the first visible character belongs to a text, too.
     head: list[tuple[int, bytes]] = []
@@ -424,7 +480,7 @@ def read_csv(stream: InputStream, *, lone_cr: bool = False) -> Table:
         lone_cr: whether a carriage return without line feed ends a row.
 
     Raises:
-        InputError: the header is broken.
+        InputError: the header is broken, or has a column twice.
     """
     lines: list[bytes] = []  # of the row being read
 
@@ -440,6 +496,7 @@ def read_csv(stream: InputStream, *, lone_cr: bool = False) -> Table:
         header: list[str] = next(reader, [])
     except csv.Error as error:
         raise InputError(f"broken CSV: {error}", where=f"{stream.name}:1", expected="a header") from None
+    _check_columns(header, f"{stream.name}:1")
     return Table(header, _csv_rows(reader, header, lines, stream))
 
 
@@ -485,13 +542,27 @@ def read_parquet(stream: InputStream, *, text_column: str | None = None, first: 
         first: number of rows to skip; row groups that lie before it are not read.
 
     Raises:
+        InputError: two columns have the same name.
         pyarrow.ArrowException: the file is not Parquet.
     """
     import pyarrow.parquet as pq
 
     table = pq.ParquetFile(stream.disk)
     columns = table.schema_arrow.names
-    return Table(columns, _parquet_rows(table, text_column or first_column(TEXT_COLUMNS, columns), first, stream))
+    _check_columns(columns, stream.name)
+    rows = _parquet_rows(table, text_column or first_column(TEXT_COLUMNS, columns), first, stream)
+    return Table(columns, rows, table.schema_arrow.metadata or {})
+
+
+def _check_columns(columns: Sequence[str], where: str) -> None:
+    # Spreadsheets often end with columns without name.
+    if repeated := next((name for name in columns if name and columns.count(name) > 1), None):
+        raise InputError(
+            f"two columns {repeated!r}",
+            where=where,
+            expected="columns with different names",
+            remedy="rename one of them",
+        )
 
 
 def _parquet_rows(

@@ -153,7 +153,8 @@ def _snap(raw: RawDocument, name: CandidateSpan, audit: ImportAudit) -> Candidat
         _report(raw, name, name.issue, name.detail, audit)
         return None
     if not 0 <= name.start <= name.end <= len(raw.text):
-        _report(raw, name, "outside", f"not within the text's {len(raw.text)} characters", audit)
+        reason = "reversed" if name.start > name.end else f"not within the text's {len(raw.text)} characters"
+        _report(raw, name, "outside", reason, audit)
         return None
     surface = raw.text[name.start : name.end]
     if not surface.strip():

@@ -185,7 +185,7 @@ def read_extra_columns(inputs: Inputs) -> pa.Schema | None:
     try:
         with open_input(file.path, max_bytes=MAX_BYTES) as stream:
             schema = read_schema(stream)
-    except csv.Error:
+    except (csv.Error, InputError):
         return None  # Reading the file later reports the error.
     except reading_exceptions():
         return None
@@ -326,8 +326,6 @@ def document_from_json(value: Any, inputs: Inputs, *, default_id: str | None, wh
             text = inputs.text_column or first_column(TEXT_COLUMNS, keys) or TEXT_COLUMNS[0]
             id = inputs.id_column or first_column(ID_COLUMNS, keys)
             return document_from_row(value, text=text, id=id, default_id=default_id, where=where)
-        if type(value.get("id")) is int:
-            value["id"] = str(value["id"])
         # Without the key "text", another key may hold the text, so unknown keys remain an error.
         if "text" in value:
             further = {key: value.pop(key) for key in sorted(set(value) - set(DOCUMENT_KEYS))}

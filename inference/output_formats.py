@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError, not_one_of, not_writable
+from musamma.data.file_content import COMPRESSIONS
 from musamma.data.files import FOLDER, path_kind
 from musamma.data.formats import brat
 from musamma.data.formats.conll import to_conll
 from musamma.data.formats.options import WriteOptions
 from musamma.data.import_audit import ImportAudit
-from musamma.data.records import COMPRESSIONS, parse_json, to_json
+from musamma.data.records import parse_json, to_json
 
 _BY_SUFFIX = {
     ".jsonl": "jsonl",

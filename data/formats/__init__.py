@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Never
 
+import orjson
+
 from musamma.data.document import Document, write_jsonl
 from musamma.data.errors import InputError, duplicate_id, not_found, not_one_of
 from musamma.data.files import document_path, new_folder, write_lines
@@ -294,6 +296,18 @@ def _changed_span(audit: ImportAudit, where: str) -> InputError:
     )
 
 
+def _check_meta(document: Document) -> None:
+    try:
+        orjson.dumps(dict(document.meta))
+    except orjson.JSONEncodeError as error:
+        raise InputError(
+            f"meta cannot be written: {error}",
+            where=f"document {document.id!r}",
+            expected="values that JSON holds, nested at most 250 levels deep",
+            remedy="remove or shorten it",
+        ) from None
+
+
 class _CountedDocuments:
     """Documents that are being written: their labels are checked, and information that the format cannot hold is counted."""
 
@@ -318,6 +332,8 @@ class _CountedDocuments:
         for document in self.documents:
             for span in document.all_spans:
                 check_label(span.label, where=f"document {document.id!r}")
+            if document.meta:
+                _check_meta(document)
             present = {
                 "id": 1,
                 "nested": len(document.nested),

@@ -19,7 +19,7 @@ from musamma.data.import_audit import ImportAudit
 from musamma.data.records import read_text
 from musamma.data.span_repair import CandidateSpan, RawDocument
 
-_SPAN = re.compile(r"(\S+) (-?\d+ -?\d+(?:;-?\d+ -?\d+)*)")
+_SPAN = re.compile(r"(\S+) (-?\d{1,99} -?\d{1,99}(?:;-?\d{1,99} -?\d{1,99})*)")
 _IGNORED_TYPES = frozenset("REAMN#*")
 
 
@@ -46,7 +46,7 @@ def read(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[Raw
             yield RawDocument(id, text, where=str(path))
             continue
         spans = []
-        for number, line in enumerate(read_text(annotation).split("\n"), 1):
+        for number, line in enumerate(read_text(annotation).removeprefix("\ufeff").split("\n"), 1):
             line = line.removesuffix("\r")
             where = f"{annotation}:{number}"
             if line.startswith("T"):

@@ -26,6 +26,7 @@ from musamma.data.records import (
     decode_line,
     file_stem,
     first_column,
+    load_json,
     open_input,
     raise_first_error,
     read_csv,
@@ -78,17 +79,47 @@ def read_parquet_file(path: Path, options: ReadOptions, audit: ImportAudit) -> I
     """
     try:
         with open_input(path) as stream:
-            columns = read_parquet(stream).columns
+            table = read_parquet(stream)
     except reading_exceptions() as error:
-        raise InputError(f"not readable as Parquet: {error}", where=str(path), expected="a Parquet file") from None
+        raise InputError(
+            f"not readable as Parquet: {error}",
+            where=str(path),
+            expected="a Parquet file",
+            remedy="copy it again, or let its name end in what it holds",
+        ) from None
 
     def rows() -> Iterator[TableRow]:
         for record in raise_first_error(read_file(path, lambda stream: read_parquet(stream).rows)):
             yield f"{path}, row {record.line}", record.value
 
     yield from read_rows(
-        rows, columns, stem=file_stem(Path(path.name)), where=str(path), names={}, options=options, audit=audit
+        rows,
+        table.columns,
+        stem=file_stem(Path(path.name)),
+        where=str(path),
+        names=_stored_label_names(table.metadata),
+        options=options,
+        audit=audit,
     )
+
+
+def _stored_label_names(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
+    """Label names by column, which the library ``datasets`` stores in a Parquet file for columns of label numbers."""
+    try:
+        features = orjson.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        return {column: names for column, feature in features.items() if (names := _feature_names(feature))}
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _feature_names(feature: Any) -> Sequence[str] | None:
+    if isinstance(feature, list):  # an older form of lists
+        return _feature_names(feature[0]) if feature else None
+    if not isinstance(feature, dict):
+        return None
+    if feature.get("_type") == "ClassLabel" and isinstance(names := feature.get("names"), list):
+        return names
+    return next((names for key in ("feature", "label", "type") if (names := _feature_names(feature.get(key)))), None)
 
 
 def read_rows(
@@ -242,7 +273,7 @@ def _parse_cell(value: Any, column: str, where: str) -> Any:
     if not value.strip():
         return None
     try:
-        return orjson.loads(value)
+        return load_json(value)
     except orjson.JSONDecodeError as error:
         raise InputError(
             f"{column} is {value[:40]!r}: {error.msg}",

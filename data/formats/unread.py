@@ -106,7 +106,7 @@ def count_annotations(value: Any, key: str, *, length: int) -> int:
             return 0
     if not isinstance(value, list | dict):
         return 0
-    if isinstance(value, list) and (count := _count_tags(value, words)):
+    if isinstance(value, list) and value and (count := _count_tags(value, words)):
         return count
     if count := _count_spans(value, length, pairs=bool(words & _LABEL_WORDS)):
         return count
@@ -149,7 +149,7 @@ def _count_spans(value: Any, length: int, *, pairs: bool, depth: int = 0) -> int
         return 0
     if depth and _is_tuple(value, length):
         return 1
-    if pairs and depth and len(value) == 2 and _are_offsets(*value, length):
+    if pairs and depth and len(value) == 2 and _are_offsets(value[0], value[1], length):
         return 1
     return sum(_count_spans(item, length, pairs=pairs, depth=depth + 1) for item in value)
 

@@ -70,7 +70,8 @@ def test_invalid_spans(spans: list[tuple[int, int]], message: str) -> None:
     [
         ([], "a JSON list"),
         ({"text": "x"}, "id is None"),
-        ({"id": 3, "text": "x"}, "id is 3"),
+        ({"id": 3.0, "text": "x"}, "id is 3.0"),
+        ({"id": True, "text": "x"}, "id is True"),
         ({"id": "a"}, "text is NoneType"),
         ({"id": "a", "text": "x", "label": 1}, "unknown key 'label'"),
         ({"id": "a", "text": "x", "meta": 1}, "meta is int"),

@@ -216,3 +216,46 @@ def test_options_are_checked(options):
         ReadOptions(**options)
     with pytest.raises(InputError, match="scheme is 'auto'"):
         WriteOptions(scheme="auto")
+
+
+def test_integer_ids_are_taken_in_every_format(tmp_path):
+    for name, content in {
+        "a.jsonl": '{"id": 7, "text": "نص"}',
+        "a.json": '[{"id": 7, "text": "نص", "spans": []}]',
+        "b.jsonl": '{"id": 7, "text": "نص", "label": []}',
+        "b.json": '[{"id": 7, "data": {"text": "نص"}, "annotations": [{"result": []}]}]',
+        "a.csv": "id,text\n7,نص",
+    }.items():
+        (tmp_path / name).write_text(content, "utf-8")
+        assert [document.id for document in read_documents(tmp_path / name)] == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param("1" * 30, "broken JSON: an integer of 30 digits", id="30 digits"),
+        pytest.param("1" * 5000, "broken JSON: number is infinity", id="5000 digits"),
+        pytest.param("[" * 900 + "]" * 900, "document 'a': meta cannot be written", id="900 levels"),
+        pytest.param("[" * 1500 + "]" * 1500, "broken JSON: depth limit exceeded", id="1500 levels"),
+    ],
+)
+def test_values_that_cannot_be_kept_are_an_error(tmp_path, value, message):
+    (tmp_path / "a.jsonl").write_text(f'{{"id": "a", "text": "x", "meta": {{"n": {value}}}}}', "utf-8")
+    with pytest.raises(InputError, match=message):
+        write_documents(read_documents(tmp_path / "a.jsonl"), tmp_path / "b.jsonl")
+
+
+def test_long_digits_in_strings_and_64_bits_are_kept(tmp_path):
+    digits = "1" * 30
+    line = f'{{"id": "{digits}", "text": "{digits}", "meta": {{"n": 18446744073709551615, "m": -9223372036854775808}}}}'
+    (tmp_path / "a.jsonl").write_text(line, "utf-8")
+    [document] = read_documents(tmp_path / "a.jsonl")
+    assert (document.id, document.text, document.meta) == (digits, digits, {"n": 2**64 - 1, "m": -(2**63)})
+
+
+def test_reversed_spans_are_called_so(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"id": "a", "text": "نص", "spans": [{"start": 2, "end": 0, "label": "X"}]}', "utf-8"
+    )
+    with pytest.raises(InputError, match=r"a\.jsonl:1, document 'a': span \[2, 0\) X '': reversed"):
+        list(read_documents(tmp_path / "a.jsonl"))

@@ -97,3 +97,17 @@ def test_ids_make_folders_inside_the_output_only(tmp_path):
     for id in ("../x", "/x", "a//b", "."):
         with pytest.raises(InputError, match="cannot name a file"):
             write_documents([Document(id, "نص")], tmp_path / "out", format="brat", overwrite=True)
+
+
+def test_a_byte_order_mark_in_the_annotation(tmp_path):
+    (tmp_path / "a.txt").write_text("زار سامي", "utf-8")
+    (tmp_path / "a.ann").write_text("T1\tPER 4 8\tسامي\n", "utf-8-sig")
+    [document] = read_documents(tmp_path)
+    assert [(document.surface(span), span.label) for span in document.spans] == [("سامي", "PER")]
+
+
+def test_offsets_without_end_are_no_annotation(tmp_path):
+    (tmp_path / "a.txt").write_text("زار سامي", "utf-8")
+    (tmp_path / "a.ann").write_text(f"T1\tPER 4 {'1' * 5000}\tسامي\n", "utf-8")
+    with pytest.raises(InputError, match=r"a\.ann:1: .*; expected 'T1<TAB>LABEL START END<TAB>surface'"):
+        list(read_documents(tmp_path))

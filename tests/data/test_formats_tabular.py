@@ -84,6 +84,39 @@ def test_parquet_errors_name_file_and_row(tmp_path):
         list(read_documents(path))
 
 
+def test_parquet_with_stored_label_names(tmp_path):
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(datasets.ClassLabel(names=NAMES))}
+    )
+    datasets.Dataset.from_dict(TAGGED, features=features).to_parquet(tmp_path / "t.parquet")
+    first, second = read_documents(tmp_path / "t.parquet")
+    assert (first.text, names(first), second.spans) == ("في الأمم المتحدة", [("الأمم المتحدة", "ORG")], ())
+    span = {
+        "start": datasets.Value("int32"),
+        "end": datasets.Value("int32"),
+        "label": datasets.ClassLabel(names=["PER"]),
+    }
+    features = datasets.Features({"text": datasets.Value("string"), "spans": datasets.List(span)})
+    rows = {"text": ["زار سامي"], "spans": [[{"start": 4, "end": 8, "label": 0}]]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "t.parquet")
+    [document] = read_documents(tmp_path / "t.parquet")
+    assert names(document) == [("سامي", "PER")]
+
+
+def test_two_columns_of_one_name_are_an_error(tmp_path):
+    (tmp_path / "t.csv").write_text("id,text,text\na,نص,آخر\n", "utf-8")
+    with pytest.raises(
+        InputError, match=r"t\.csv:1: two columns 'text'; expected columns with different names; rename"
+    ):
+        list(read_documents(tmp_path / "t.csv"))
+    table = pa.Table.from_arrays([pa.array(["نص"]), pa.array(["آخر"])], names=["text", "text"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.parquet: two columns 'text'"):
+        list(read_documents(tmp_path / "t.parquet"))
+    (tmp_path / "t.csv").write_text("id,text,,\na,نص,,\n", "utf-8")  # as spreadsheets write
+    assert [document.meta for document in read_documents(tmp_path / "t.csv")] == [{}]
+
+
 @pytest.fixture
 def folder(tmp_path):
     features = datasets.Features(

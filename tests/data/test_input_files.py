@@ -45,7 +45,11 @@ def test_a_sample_takes_every_nth_line_up_to_the_limit(tmp_path_factory, total, 
     [
         ("cp.txt", "سطر\n".encode() + "قمة".encode("cp1256"), "cp.txt:2: byte 0xde at byte 1 is not UTF-8"),
         ("cut.zst", zstd(TEXT.encode() * 50)[:-9], "cut.zst: cannot be read"),
-        ("not.gz", b"plain text", "not.gz: cannot be read: "),
+        (
+            "not.gz",
+            b"plain text",
+            "not.gz: the file is not gzip; expected gzip, as its suffix says; remove .gz from its name",
+        ),
     ],
 )
 def test_the_error_names_a_damaged_file(tmp_path, name, content, message):
