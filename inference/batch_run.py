@@ -26,7 +26,7 @@ GROUP_SIZE = 256
 #: A group ends with the record that reaches this number of bytes.
 GROUP_BYTES = 4 * 2**20
 
-# Formats that are written as a whole at the end, so not to standard output.
+# Formats that are converted when the output is complete, and so cannot go to standard output.
 _FILES_ONLY = ("parquet", "brat")
 
 
@@ -34,7 +34,7 @@ class GroupTagger(Protocol):
     """The part of a tagger that a batch run uses."""
 
     def tag_groups(self, groups: Iterable[list[Document]]) -> Iterator[tuple[list[Document], int]]:
-        """Tag groups of documents, in order; with each group comes the number of names left out because of their score."""
+        """Tag groups of documents, in order. Yield each with the number of names left out because of their score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class LoadedTagger:
 
     Args:
         tagger: the tagger.
-        settings: everything that decides its output, by names that users know. A resumed run must have the same.
+        settings: all settings that affect its output, by the names that users know. A resuming run must have the same.
     """
 
     tagger: GroupTagger
@@ -64,7 +64,7 @@ def load_tagger(
 
     Args:
         model, device, batch_tokens, min_score, label_min_scores, thresholds: see :class:`musamma.inference.Tagger`.
-        with_settings: include its settings, which reads all files of the model once more.
+        with_settings: include its settings, for which all files of the model are read once more.
     """
     # Imported here so that errors in inputs and outputs are reported before torch is loaded, which takes seconds.
     from musamma.inference.tagger import Tagger
@@ -81,7 +81,7 @@ def load_tagger(
 
 
 def run_settings(inputs: Inputs, *, format: str, compression: str | None) -> dict[str, Any]:
-    """Return the settings of a run apart from those of its tagger. A resumed run must have the same."""
+    """Return the settings of a run apart from those of its tagger. A resuming run must have the same."""
     return {
         "inputs": list(inputs.names),
         "text column": inputs.text_column,
@@ -115,11 +115,11 @@ def tag_inputs(
         audit: counts what the format cannot hold.
         progress_bar: shows the progress.
         skip: store records that are not documents in ``OUTPUT.rejects.jsonl`` instead of stopping at the first one.
-        resume: continue an unfinished output; without one, start from the beginning.
+        resume: continue an unfinished output; start from the beginning if there is none.
         overwrite: delete an unfinished output.
 
     Returns:
-        The stats of the output as a whole, and those of the runs that this one resumed.
+        The stats of the output as a whole, and those of the interrupted runs that this one resumes.
 
     Raises:
         InputError: an input, the output or the model cannot be used, or a record is not a document.
@@ -127,16 +127,19 @@ def tag_inputs(
     check_output(inputs, format=format, needs_file=skip or resume or overwrite)
     table = read_extra_columns(inputs) if format == "parquet" else None
     output_format = build_output_format(format, compression=compression, audit=audit, table=table)
-    with closing(read_inputs(inputs)) as read:
-        records = reject_bad_file_names(read) if format == "brat" else read
+    with closing(read_inputs(inputs)) as all_records:
+        records = reject_bad_file_names(all_records) if format == "brat" else all_records
         if inputs.output is None or stream_kind(Path(inputs.output)):
             with StreamOutput(Path(inputs.output) if inputs.output else None) as stream:
-                done = tag_records(records, load, stream, output_format, audit=audit, progress_bar=progress_bar)
-            return done, RunStats()
+                stats = tag_records(records, load, stream, output_format, audit=audit, progress_bar=progress_bar)
+            return stats, RunStats()
         settings = run_settings(inputs, format=format, compression=compression)
-        with ResumableFile(Path(inputs.output), resume=resume, overwrite=overwrite) as output, _naming_rest(output):
-            before = output.stats
-            done = tag_records(
+        with (
+            ResumableFile(Path(inputs.output), resume=resume, overwrite=overwrite) as output,
+            _with_resume_remedy(output),
+        ):
+            earlier_stats = output.stats
+            stats = tag_records(
                 records,
                 load,
                 output,
@@ -146,7 +149,7 @@ def tag_inputs(
                 settings=settings,
                 skip=skip,
             )
-            return done, before
+            return stats, earlier_stats
 
 
 def check_output(inputs: Inputs, *, format: str, needs_file: bool = False) -> None:
@@ -158,7 +161,7 @@ def check_output(inputs: Inputs, *, format: str, needs_file: bool = False) -> No
         needs_file: whether the run is to be resumed, or stores rejected records.
 
     Raises:
-        InputError: it cannot, or does.
+        InputError: the output cannot be written in the format, or it replaces an input.
     """
     if inputs.output is None:
         if format in _FILES_ONLY:
@@ -209,27 +212,27 @@ def tag_records(
     settings: Mapping[str, Any] | None = None,
     skip: bool = False,
 ) -> RunStats:
-    """Tag records and write them. Records of a resumed run are read and compared again, but not tagged again.
+    """Tag records and write them. Records that an interrupted run has written are compared with it, but not tagged again.
 
     Args:
         records: all records, from the first one on.
         load: loads the tagger; called once, when the first group of records has been read.
         output: the destination.
         output_format: the format.
-        audit: receives the counts of what the format cannot hold, those of a resumed run included.
+        audit: receives the counts of what the format cannot hold, including those of the interrupted run.
         progress_bar: shows the progress.
-        settings: what a resumed run must share beside the settings of the tagger.
+        settings: the settings that a resuming run must share, in addition to those of the tagger.
         skip: pass records that are not documents to ``output.reject`` instead of stopping at the first one.
 
     Returns:
         The stats of the output as a whole.
 
     Raises:
-        InputError: a record is not a document, the settings or the records differ from those of the resumed run, or the
-            output cannot be written. Complete groups stay written.
+        InputError: a record is not a document, the settings or the records differ from those of the interrupted run, or
+            the output cannot be written. Groups that were written completely stay written.
     """
-    before = stats = output.stats
-    for kind, count in before.lost.items():
+    earlier_stats = stats = output.stats
+    for kind, count in earlier_stats.lost.items():
         audit.add(kind, count=count)
     reader = _GroupReader(records, load, output, output_format, settings=settings or {}, skip=skip)
     loaded = reader.start()
@@ -242,7 +245,7 @@ def tag_records(
         stats = output.stats
         progress_bar.show(
             read=group[-1].bytes_read,
-            documents=stats.documents - before.documents,
+            documents=stats.documents - earlier_stats.documents,
             names=stats.names,
             rejected=stats.rejected,
         )
@@ -256,8 +259,8 @@ class _GroupReader:
     """Reads groups of records, a few ahead of the group being written.
 
     Attributes:
-        pending: groups being tagged, each with the digest of all records up to its last.
-        error: the error that ended reading early. Groups read before it are tagged and written first.
+        pending: groups being tagged, each with the digest of all records up to the last one of the group.
+        error: the error that ended the reading early; raise it after the groups read before it are written.
     """
 
     def __init__(
@@ -272,7 +275,7 @@ class _GroupReader:
     ) -> None:
         self._groups, self._load, self._settings = group_records(records, skip=skip), load, settings
         self._output, self._output_format = output, output_format
-        self._before = output.stats
+        self._earlier_stats = output.stats
         self._first: list[Record] | None = None
         self.pending: deque[tuple[list[Record], str]] = deque()
         self.error: InputError | None = None
@@ -281,36 +284,36 @@ class _GroupReader:
         """Read the first group, load the tagger and begin the output; ``None`` if there are no records."""
         self._first = next(self._groups, None)
         if self._first is None:
-            if self._before.records:
-                raise _input_changed(self._before)
+            if self._earlier_stats.records:
+                raise _input_changed(self._earlier_stats)
             return None
         loaded = self._load()
         self._output.begin_or_resume({**self._settings, **loaded.settings}, self._output_format)
         return loaded
 
     def new_groups(self) -> Iterator[list[Document]]:
-        """Yield the documents of each group that the resumed run did not write; compare the groups it did write."""
+        """Yield the documents of the groups that the interrupted run did not write; compare the groups that it wrote."""
         try:
-            before, read, digest = self._before, 0, ""
+            earlier_stats, records_read, digest = self._earlier_stats, 0, ""
             for group in chain([self._first or []], self._groups):
-                read, digest = read + len(group), update_digest(digest, group)
+                records_read, digest = records_read + len(group), update_digest(digest, group)
                 self._output.reject([record for record in group if record.error is not None])
-                if read <= before.records:
-                    if read == before.records and digest != before.digest:
-                        raise _input_changed(before)
+                if records_read <= earlier_stats.records:
+                    if records_read == earlier_stats.records and digest != earlier_stats.digest:
+                        raise _input_changed(earlier_stats)
                     continue
-                if read - len(group) < before.records:
-                    raise _input_changed(before)
+                if records_read - len(group) < earlier_stats.records:
+                    raise _input_changed(earlier_stats)
                 self.pending.append((group, digest))
                 yield [record.document for record in group if record.document is not None]
-            if read < before.records:
-                raise _input_changed(before)
+            if records_read < earlier_stats.records:
+                raise _input_changed(earlier_stats)
         except InputError as error:
             self.error = error
 
 
 def group_records(records: Iterable[Record], *, skip: bool = False) -> Iterator[list[Record]]:
-    """Yield records in groups. The borders depend on nothing but the records.
+    """Yield records in groups. The borders of the groups depend only on the records.
 
     Raises:
         InputError: a record is not a document and ``skip`` is false.
@@ -330,7 +333,7 @@ def group_records(records: Iterable[Record], *, skip: bool = False) -> Iterator[
 
 
 def reject_bad_file_names(records: Iterable[Record]) -> Iterator[Record]:
-    """Yield records; a document whose id cannot name a file becomes an error."""
+    """Yield records. A document whose id cannot be a file name becomes an error."""
     for record in records:
         if record.document is not None:
             try:
@@ -341,8 +344,8 @@ def reject_bad_file_names(records: Iterable[Record]) -> Iterator[Record]:
 
 
 @contextmanager
-def _naming_rest(output: ResumableFile) -> Iterator[None]:
-    """Add to an error how many documents are kept, and how to continue."""
+def _with_resume_remedy(output: ResumableFile) -> Iterator[None]:
+    """Add the number of documents already written and the way to continue to an error."""
     try:
         yield
     except InputError as error:
@@ -356,9 +359,9 @@ def _naming_rest(output: ResumableFile) -> Iterator[None]:
         raise error.replace(remedy=remedy) from error
 
 
-def _input_changed(before: RunStats) -> InputError:
+def _input_changed(earlier_stats: RunStats) -> InputError:
     return InputError(
-        f"the first {before.records:,} documents of the input are not those the run was started with",
+        f"the first {earlier_stats.records:,} records of the input differ from those the run was started with",
         where="`resume=True`",
         expected="the same input; only records that have not been read yet may differ",
         remedy=f"give the same input, or {START_OVER}",

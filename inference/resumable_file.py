@@ -33,7 +33,7 @@ class Output(Protocol):
     """The destination of a run.
 
     Attributes:
-        stats: what this run and the ones it resumes have written.
+        stats: the stats of what this run and the interrupted runs that it resumes have written.
     """
 
     stats: RunStats
@@ -116,14 +116,14 @@ class ResumableFile:
 
     Args:
         target: the finished file or folder.
-        resume: continue an unfinished output; without one, start from the beginning.
+        resume: continue an unfinished output; start from the beginning if there is none.
         overwrite: delete an unfinished output.
 
     Attributes:
         path: ``OUTPUT.part``.
         state_path: ``OUTPUT.part.json``.
         rejects_path: ``OUTPUT.rejects.jsonl``.
-        stats: what this run and the ones it resumes have written.
+        stats: the stats of what this run and the interrupted runs that it resumes have written.
 
     Raises:
         InputError: there is an unfinished output and neither option is given, another run is writing it, or it cannot be
@@ -165,7 +165,7 @@ class ResumableFile:
             lock_descriptor(file.fileno(), self.path)
 
     def _read_previous(self, *, resume: bool) -> RunState | None:
-        """Read the state of the run to be resumed; ``None`` if this run starts from the beginning."""
+        """Read the state of the interrupted run; ``None`` if this run starts from the beginning."""
         if resume and self.state_path.exists() and self.path.exists():
             state = read_state(self.state_path)
             if self.path.stat().st_size < state.stats.bytes:
@@ -214,10 +214,10 @@ class ResumableFile:
             self._delete()
 
     def begin_or_resume(self, settings: Mapping[str, Any], output_format: OutputFormat) -> None:
-        """Write the head. A resumed output is cut after its last complete group instead.
+        """Write the head. If an output is resumed, cut it after its last complete group instead.
 
         Raises:
-            InputError: the settings differ from those of the resumed run, or the output cannot be written.
+            InputError: the settings differ from those of the interrupted run, or the output cannot be written.
         """
         self._settings = settings
         if self._previous:
@@ -226,14 +226,14 @@ class ResumableFile:
                 self._open_file.truncate(self.stats.bytes)
                 self._open_file.seek(self.stats.bytes)
         else:
-            # Before the head, so that output on disk always has a state.
+            # Written before the head, so that an output on disk always has a state.
             with self._reporting(self.path):
                 write_state(RunState(settings=settings, stats=self.stats), self.state_path)
         if not self.stats.bytes:
             self.append(output_format.head, self.stats)
 
     def reject(self, records: list[Record]) -> None:
-        """Store records that are not documents. A resumed run stores those of the previous run again."""
+        """Store records that are not documents. A resuming run stores those of the interrupted run again."""
         with self._reporting(self._rejects_part):
             if self._rejects_file is None and records:
                 self._rejects_file = self._rejects_part.open("wb")

@@ -1,4 +1,4 @@
-"""Batch tagging on a Ray cluster: Ray Data distributes the shards to worker processes that hold the model."""
+"""Batch tagging on a Ray cluster: Ray Data distributes shards to worker processes, each of which loads the model."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from musamma.inference.ray.shards import SHARD_RECORDS, Shard, cut_shards, read_
 from musamma.inference.resumable_file import ResumableFile
 from musamma.inference.run_state import RunState, RunStats
 
-#: Workers that one shard may crash before the run is abandoned: its documents are then likely to be the cause.
+#: Number of workers that one shard may crash before the run ends: by then its documents are the likely cause.
 MAX_ATTEMPTS = 5
 
-# Seconds in which the address of a cluster must accept a connection.
+# Seconds within which the address of a cluster must accept a connection.
 _CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """Where a run takes place and how many processes it uses.
+    """The cluster of a run, and the processes that the run uses there.
 
     Args:
-        address: ``host:port`` of a Ray cluster. By default the cluster in ``RAY_ADDRESS``; without that the one this process is
-            connected to, one that runs on this machine, or one that is started for this run. A process that is connected to
-            Ray already cannot use another cluster: a different address is an error.
-        workers: processes that hold the model; by default as many as the cluster has room for.
-        cpus: cores, and threads, per worker.
-        gpus: GPUs per worker.
+        address: ``host:port`` of a Ray cluster. The default is ``RAY_ADDRESS``; if that is not set, the cluster to which this
+            process is connected, else one that runs on this machine, else one started for this run. A process that is
+            already connected to Ray cannot use another cluster, so a different address is an error.
+        workers: number of worker processes; by default as many as the cluster has resources for.
+        cpus: number of cores, and of threads, per worker.
+        gpus: number of GPUs per worker.
     """
 
     address: str | None = None
@@ -68,13 +68,13 @@ def tag_on_cluster(
     resume: bool = False,
     overwrite: bool = False,
 ) -> tuple[RunStats, RunStats]:
-    """Tag the input on a cluster and write one file per shard into a folder.
+    """Tag an input on a cluster, and write one file per shard to a folder.
 
     Args:
         inputs: the input; its ``output`` is the folder.
-        load: loads the tagger; it is sent to every worker and called there.
-        folder: the output; like the inputs and the model, on storage that all nodes share.
-        cluster: where to run.
+        load: loads the tagger; sent to each worker and called there.
+        folder: the output. All nodes must share the storage of the output, the inputs and the model.
+        cluster: the cluster and the resources to use.
         audit: counts what the output format cannot represent.
         progress_bar: shows the progress.
         shard_size: minimum number of records per shard.
@@ -83,7 +83,7 @@ def tag_on_cluster(
         overwrite: remove the output of an earlier run.
 
     Returns:
-        The statistics of the whole run, and those of the earlier runs that it continues.
+        The stats of the output as a whole, and those of the interrupted runs that this one resumes.
 
     Raises:
         InputError: a record is not a document, the folder or the cluster cannot be used, Ray is not installed, or a worker
@@ -97,19 +97,20 @@ def tag_on_cluster(
     folder.start(settings, overwrite=overwrite)
     finished = folder.read_finished(shards)
     stats_by_shard = {number: state.stats for number, state in finished.items()}
-    before = sum_stats(stats_by_shard.values())
+    earlier_stats = sum_stats(stats_by_shard.values())
     tagger_settings = next((dict(state.settings) for state in finished.values()), None)
     config = WorkerConfig(
         inputs=inputs,
         load=load,
         folder=folder,
         working_folder=str(Path.cwd()),
-        table=read_extra_columns(inputs) if folder.format == "parquet" else None,
+        extra_columns=read_extra_columns(inputs) if folder.format == "parquet" else None,
         settings=tagger_settings,
         cpus=cluster.cpus,
     )
     shard_bytes = {
-        shard.number: shard.read - (shards[shard.number - 1].read if shard.number else 0) for shard in shards
+        shard.number: shard.bytes_read - (shards[shard.number - 1].bytes_read if shard.number else 0)
+        for shard in shards
     }
     bytes_read = sum(shard_bytes[number] for number in stats_by_shard)
     try:
@@ -126,7 +127,7 @@ def tag_on_cluster(
                 total = sum_stats(stats_by_shard.values())
                 progress_bar.show(
                     read=bytes_read,
-                    documents=total.documents - before.documents,
+                    documents=total.documents - earlier_stats.documents,
                     names=total.names,
                     rejected=total.rejected,
                 )
@@ -140,7 +141,7 @@ def tag_on_cluster(
     for kind, count in total.lost.items():
         audit.add(kind, count=count)
     folder.finish(total, shards=len(shards), settings=settings | (tagger_settings or {}))
-    return total, before
+    return total, earlier_stats
 
 
 def _check_options(folder: PartsFolder, cluster: ClusterOptions) -> None:
@@ -156,7 +157,7 @@ def _check_options(folder: PartsFolder, cluster: ClusterOptions) -> None:
 def _tag_shards(
     shards: list[Shard], config: WorkerConfig, cluster: ClusterOptions
 ) -> Generator[tuple[int, RunState], None, None]:
-    """Tag shards on the cluster; yield the number and state of each in the order in which they finish."""
+    """Tag shards on the cluster. Yield the number and the state of each as it finishes."""
     if not shards:
         return
     with _connected_ray(cluster) as ray:
@@ -164,7 +165,7 @@ def _tag_shards(
 
         workers = min(cluster.workers or _count_fitting_workers(ray, cluster), len(shards))
         rows = [{"shard": pickle.dumps(shard)} for shard in shards]
-        # By default Ray Data restarts a worker that dies, on any node, and repeats its row, without a limit.
+        # By default Ray Data restarts a worker that dies, on any node, and repeats its row without a limit; MAX_ATTEMPTS sets one.
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             ShardWorker,
             fn_constructor_args=(config,),
@@ -215,22 +216,22 @@ class WorkerConfig:
         load: loads the tagger.
         folder: the output.
         working_folder: the folder that relative paths refer to.
-        table: the additional columns of the first input.
-        settings: the settings that the finished parts were made with; ``None`` if there are none.
-        cpus: threads of a worker.
+        extra_columns: the additional columns of the first input, for Parquet.
+        settings: the tagger settings of the finished parts; ``None`` if there are no finished parts.
+        cpus: number of threads of a worker.
     """
 
     inputs: Inputs
     load: Callable[[], LoadedTagger]
     folder: PartsFolder
     working_folder: str
-    table: pa.Schema | None
+    extra_columns: pa.Schema | None
     settings: Mapping[str, Any] | None
     cpus: int
 
 
 class ShardWorker:
-    """Tags one shard after another with a model that it loads once. Ray runs it as an actor."""
+    """Tags shards one by one; loads the model once. Ray runs it as an actor."""
 
     def __init__(self, config: WorkerConfig) -> None:
         self.config = config
@@ -239,7 +240,7 @@ class ShardWorker:
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
         """Tag the shard of a row and return its result.
 
-        Errors of the input are part of the result: Ray would add the traceback to an exception.
+        Errors of the input are returned as part of the result, because Ray would add a traceback to an exception.
         """
         result: dict[str, Any]
         try:
@@ -260,7 +261,7 @@ class ShardWorker:
             InputError: the model cannot be loaded, its settings differ from those of the run, the records differ from those of
                 the shard, or the output cannot be written.
         """
-        with suppress(FileNotFoundError):  # not needed for absolute paths
+        with suppress(FileNotFoundError):  # A node may lack the folder: absolute paths do not need it.
             os.chdir(self.config.working_folder)
         folder = self.config.folder
         name = folder.part_path(shard.number).name
@@ -275,7 +276,7 @@ class ShardWorker:
         try:
             attempt = folder.start_attempt(shard.number)
             output_format = build_output_format(
-                folder.format, compression=folder.compression, audit=audit, table=self.config.table
+                folder.format, compression=folder.compression, audit=audit, table=self.config.extra_columns
             )
             with (
                 ProgressBar(None) as progress_bar,
@@ -343,7 +344,7 @@ def _through_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _connected_ray(cluster: ClusterOptions) -> Iterator[Any]:
-    """Yield the module ``ray``, connected and silent; end the connection afterwards if it was made here.
+    """Connect to Ray, silence it and yield its module. Close the connection afterwards if it was opened here.
 
     Raises:
         InputError: nothing answers at the address, or this process is connected to another cluster.
@@ -360,11 +361,13 @@ def _connected_ray(cluster: ClusterOptions) -> Iterator[Any]:
             expected="host:port of the cluster, from one of its nodes",
             remedy="run the command there, such as with ray job submit",
         )
-    # Ray reads these when it is imported and passes them on to the processes it starts.
+    # Set before the import: Ray reads these then, and passes them on to the processes that it starts.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")  # messages of workers that died, on standard output
+    os.environ.setdefault(
+        "RAY_DEDUP_LOGS_SKIP_REGEX", ".*"
+    )  # else it prints messages of dead workers to standard output
     import ray
     import ray.data
 
@@ -373,23 +376,23 @@ def _connected_ray(cluster: ClusterOptions) -> Iterator[Any]:
     context = ray.data.DataContext.get_current()
     previous = context.enable_progress_bars, context.print_on_execution_start
     context.enable_progress_bars = context.print_on_execution_start = False
-    connect = not ray.is_initialized()
+    opens_connection = not ray.is_initialized()
     try:
-        if connect:
+        if opens_connection:
             _connect(ray, cluster.address, address, where=where)
         else:
             _check_connection(ray, address, where=where)
         yield ray
     finally:
         context.enable_progress_bars, context.print_on_execution_start = previous
-        if connect:
+        if opens_connection:
             ray.shutdown()
 
 
 def _connect(ray: Any, parameter: str | None, address: str | None, *, where: str) -> None:
-    """Connect to the cluster at ``address``, which is ``parameter`` or comes from ``RAY_ADDRESS``; start one without either."""
+    """Connect to the cluster at ``address``, which is ``parameter`` or ``RAY_ADDRESS``. Without either, find or start one."""
     try:
-        # Ray itself would retry an address where nothing answers for many minutes.
+        # Tried here first: for many minutes, Ray would retry an address at which nothing answers.
         host, _, port = (address or "").rpartition(":")
         if host and port.isdigit():
             socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
@@ -405,9 +408,12 @@ def _connect(ray: Any, parameter: str | None, address: str | None, *, where: str
 
 
 def _check_connection(ray: Any, address: str | None, *, where: str) -> None:
-    """Raise an :class:`InputError` if the existing connection leads to another cluster than the address names.
+    """Check that the existing connection is to the cluster at the address.
 
-    Without an address, or with ``auto``, any existing connection is the one to use.
+    Without an address, or with ``auto``, any connection will do.
+
+    Raises:
+        InputError: the connection is to another cluster.
     """
     connected = ray.get_runtime_context().gcs_address
     if address is None or address == "auto" or _is_same_address(address, connected):
@@ -421,14 +427,14 @@ def _check_connection(ray: Any, address: str | None, *, where: str) -> None:
 
 
 def _is_same_address(address: str, connected: str) -> bool:
-    """Return whether two ``host:port`` name the same port of the same machine."""
+    """Tell whether two addresses, ``host:port``, are the same port of the same machine."""
     host, _, port = address.rpartition(":")
     connected_host, _, connected_port = connected.rpartition(":")
     return port == connected_port and not _resolve(host).isdisjoint(_resolve(connected_host))
 
 
 def _resolve(host: str) -> set[str]:
-    """Return the IP addresses of a host; those of this machine, as Ray announces it, if one is a loopback address."""
+    """Return the IP addresses of a host. If one is a loopback address, add the address that Ray announces for this machine."""
     host = host.strip("[]")
     try:
         addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
@@ -443,7 +449,7 @@ def _resolve(host: str) -> set[str]:
 
 @contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """Discard what is written to file descriptor 2: Ray's C++ code reports there that logging is off."""
+    """Discard output to file descriptor 2, to which Ray's C++ code reports that logging is off."""
     original = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)

@@ -70,7 +70,7 @@ class PartsFolder:
         """Check that a run can start here or continue the one before. Writes nothing.
 
         Args:
-            settings: the settings that a resumed run must share with the one before.
+            settings: the settings that a resuming run must share with the interrupted one.
             resume: continue an unfinished run; starts from the beginning if there is none.
             overwrite: the output of an earlier run will be removed.
 

@@ -1,7 +1,7 @@
 """Shards: the records of an input, split into ranges that can be read and tagged independently.
 
-A shard consists of whole groups as :func:`musamma.inference.batch_run.group_records` forms them over the whole input. Every
-document is therefore batched with the same documents wherever it is tagged, and its scores are identical to the last digit.
+A shard consists of whole groups as :func:`musamma.inference.batch_run.group_records` forms them over the whole input. Each
+document is therefore batched with the same documents on any machine, and its scores are identical to the last digit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from musamma.inference.inputs import (
 )
 from musamma.inference.run_state import update_digest
 
-#: Default number of records per shard: the most work that is lost when a worker dies, some minutes of one core.
+#: Default number of records per shard. If a worker dies, at most this work is lost: some minutes of one core.
 SHARD_RECORDS = 16 * GROUP_SIZE
 
 
@@ -38,7 +38,7 @@ class FileRange:
         path: the file.
         stem: the base of ids for records without one.
         first: number of records of the file before these.
-        behind: line or row of the last record before these; 0 at the start of the file.
+        after_line: line or row of the last record before these; 0 at the start of the file.
         offset: uncompressed bytes of the file before these.
         count: number of records.
     """
@@ -46,7 +46,7 @@ class FileRange:
     path: str
     stem: str
     first: int = 0
-    behind: int = 0
+    after_line: int = 0
     offset: int = 0
     count: int = 0
 
@@ -59,11 +59,11 @@ class Shard:
         number: index of the shard, from 0.
         ranges: where its records are.
         records: number of records.
-        rejected: how many of them are not documents.
-        duplicates: records whose id occurred before, in this shard or an earlier one: index in the shard, from 0, and the place
-            of the first occurrence.
-        digest: fingerprint of the records.
-        read: bytes of all inputs up to the end of this shard.
+        rejected: number of these records that are not documents.
+        duplicates: each record whose id occurred before, in this shard or an earlier one, as its index in the shard and the
+            place of the first occurrence.
+        digest: digest of the records.
+        bytes_read: bytes of all inputs up to the end of this shard.
     """
 
     number: int
@@ -72,7 +72,7 @@ class Shard:
     rejected: int
     duplicates: tuple[tuple[int, str], ...]
     digest: str
-    read: int
+    bytes_read: int
 
 
 def cut_shards(inputs: Inputs, *, size: int = SHARD_RECORDS, skip: bool = False) -> Iterator[Shard]:
@@ -92,19 +92,19 @@ def cut_shards(inputs: Inputs, *, size: int = SHARD_RECORDS, skip: bool = False)
     if size < 1:
         raise InputError(f"shards of {size:,} records", expected="1 or more")
     cutter = _ShardCutter(inputs)
-    number = count = rejected = read = 0
+    number = count = rejected = bytes_read = 0
     digest = ""
     with closing(cutter.read_records()) as records:
         for group in group_records(records, skip=skip):
             digest = update_digest(digest, group)
             count += len(group)
             rejected += sum(record.error is not None for record in group)
-            read = group[-1].bytes_read
+            bytes_read = group[-1].bytes_read
             if count >= size:
-                yield cutter.cut(number, count, rejected=rejected, digest=digest, read=read)
+                yield cutter.cut(number, count, rejected=rejected, digest=digest, bytes_read=bytes_read)
                 number, count, rejected, digest = number + 1, 0, 0, ""
     if count:
-        yield cutter.cut(number, count, rejected=rejected, digest=digest, read=read)
+        yield cutter.cut(number, count, rejected=rejected, digest=digest, bytes_read=bytes_read)
     elif not number:
         next(read_inputs(inputs))  # raises the error of an input without records
 
@@ -137,7 +137,7 @@ class _ShardCutter:
                     following = replace(
                         current,
                         first=current.first + current.count,
-                        behind=record.line or current.behind,
+                        after_line=record.line or current.after_line,
                         offset=record.bytes_read - base,
                         count=0,
                     )
@@ -145,7 +145,7 @@ class _ShardCutter:
                 base += file.path.stat().st_size
         self._close_range()
 
-    def cut(self, number: int, records: int, *, rejected: int, digest: str, read: int) -> Shard:
+    def cut(self, number: int, records: int, *, rejected: int, digest: str, bytes_read: int) -> Shard:
         """Return the shard of all records read since the last one."""
         self._close_range()
         shard = Shard(
@@ -155,7 +155,7 @@ class _ShardCutter:
             rejected=rejected,
             duplicates=tuple(self.duplicates),
             digest=digest,
-            read=read,
+            bytes_read=bytes_read,
         )
         self.ranges, self.duplicates, self.count = [], [], 0
         return shard
@@ -199,7 +199,7 @@ def read_file_range(file_range: FileRange, inputs: Inputs) -> Iterator[Record]:
         InputFile(Path(file_range.path), file_range.stem),
         inputs,
         after=file_range.first,
-        after_line=file_range.behind,
+        after_line=file_range.after_line,
         offset=file_range.offset,
     )
     return islice(records, file_range.count)

@@ -1,4 +1,4 @@
-"""Batch runs: a resumed run ends in the same bytes as an uninterrupted one, and every record is written or rejected."""
+"""Batch runs: a resuming run ends in the same bytes as an uninterrupted one, and every record is written or rejected."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ def test_a_changed_input_is_an_error(tmp_path, archive, change: Callable[[list[b
     stop_early(archive, tmp_path / "out")
     before = contents(tmp_path / "out.part")
     archive.write_bytes(b"".join(change(archive.read_bytes().splitlines(keepends=True))))
-    with pytest.raises(InputError, match="the first 8 documents of the input are not those the run was started with"):
+    with pytest.raises(InputError, match="the first 8 records of the input differ from those the run was started with"):
         tag(archive, tmp_path / "out", resume=True)
     assert contents(tmp_path / "out.part") == before
 

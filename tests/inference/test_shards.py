@@ -48,7 +48,7 @@ def check_shards(names: list[Path], *, size: int, **options: str) -> list[Record
     assert [shard.records for shard in shards] == list(map(len, parts))
     assert [shard.rejected for shard in shards] == [sum(record.error is not None for record in part) for part in parts]
     assert all(shard.records >= size for shard in shards[:-1])
-    positions = [0, *(shard.read for shard in shards), count_input_bytes(inputs)]
+    positions = [0, *(shard.bytes_read for shard in shards), count_input_bytes(inputs)]
     assert positions == sorted(positions)
     for shard, part in zip(shards, parts, strict=True):
         digest = ""
