@@ -3,7 +3,7 @@
     python benchmarks/analysis.py [--resamples 10000] [--documents 400]
 
 The test set is synthetic, the same in every run, and of the size of the usual Arabic ones: 25,000 words and 2,300 names in 400
-documents, eight labels, names behind proclitics, a third of the forms seen in training, three metadata keys. The predictions
+documents, eight labels, names after proclitics, a third of the forms seen in training, three metadata keys. The predictions
 have scores, and four names in five are correct. Analysis and report together should take less than 20 seconds on two cores.
 """
 

@@ -43,7 +43,7 @@ def name_forms(documents: Iterable[Document]) -> list[str]:
     return [document.surface(span) for document in documents for span in document.spans]
 
 
-def count_behind_proclitics(documents: Iterable[Document]) -> int:
+def count_after_proclitics(documents: Iterable[Document]) -> int:
     """Number of names that start inside a word."""
     return sum(
         any(start < span.start < end for start, end in word_offsets(document.text))
@@ -82,7 +82,7 @@ def measure_variety(documents: Sequence[Document]) -> dict[str, str]:
     return {
         "words": f"{len(words):,}",
         "names per 100 words": f"{100 * len(forms) / len(words):.1f}",
-        "names behind proclitics": f"{count_behind_proclitics(documents) / len(forms):.1%}",
+        "names after proclitics": f"{count_after_proclitics(documents) / len(forms):.1%}",
         "distinct forms per 100 names": f"{100 * len(set(forms)) / len(forms):.0f}",
         "type-token ratio of 1,000 words": f"{statistics.mean(len(set(run)) / 1000 for run in runs):.3f}",
         "6-word runs in more than one document": f"{shared:,} of {len(documents_of):,} ({shared / len(documents_of):.2%})",
@@ -138,14 +138,14 @@ def _render_labels(parts: dict[str, list[Document]], corpus: list[Document]) -> 
 
 def _render_facts(parts: dict[str, list[Document]], corpus: list[Document]) -> str:
     all_forms, known = name_forms(corpus), set(name_forms(parts["train"]))
-    inside = count_behind_proclitics(corpus)
+    inside = count_after_proclitics(corpus)
     containing = sum(
         any(span.start <= inner.start and inner.end <= span.end for inner in document.nested)
         for document in corpus
         for span in document.spans
     )
     rows: list[tuple[str, str]] = [
-        ("names behind proclitics", _format_share(inside, len(all_forms))),
+        ("names after proclitics", _format_share(inside, len(all_forms))),
         ("names that hold a name", _format_share(containing, len(all_forms))),
         (
             "names of more than one word",

@@ -20,7 +20,7 @@ from musamma.data.import_audit import ImportAudit
 NORMAL_BORDERS = ("behind_proclitic", "before_suffix")
 
 _CONTEXT = 15
-_MIN_LETTERS_BEHIND_PROCLITIC = 3
+_MIN_LETTERS_AFTER_PROCLITIC = 3
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "«": "»", "“": "”"}
 _PUNCTUATION_CATEGORIES = frozenset("PS")
 
@@ -211,9 +211,7 @@ def find_missed_forms(documents: Sequence[Document]) -> list[SurfaceForm]:
             if start < next_start:
                 continue
             for offset in proclitic_offsets(document.text, start, end):
-                if match := _longest_match(
-                    document.text, offset, end, spellings, ends, behind_proclitic=offset > start
-                ):
+                if match := _longest_match(document.text, offset, end, spellings, ends, after_proclitic=offset > start):
                     surface, stop = match
                     if covered.isdisjoint(range(offset, stop)):
                         missed[surface].append(document.id)
@@ -266,8 +264,8 @@ def _includes_proclitic(document: Document, span: Span, word: tuple[int, int], s
     for offset in proclitic_offsets(document.text, *word)[1:]:
         if offset < span.end:
             rest = document.text[offset : span.end]
-            article_behind_lam = document.text[offset - 1] == "ل" and rest.startswith("ل")
-            if surfaces[rest] > frequency or (article_behind_lam and surfaces["ا" + rest] > frequency):
+            article_after_lam = document.text[offset - 1] == "ل" and rest.startswith("ل")
+            if surfaces[rest] > frequency or (article_after_lam and surfaces["ا" + rest] > frequency):
                 return True
     return False
 
@@ -321,16 +319,16 @@ def _longest_match(
     spellings: Mapping[str, list[tuple[str, str]]],
     ends: set[int],
     *,
-    behind_proclitic: bool,
+    after_proclitic: bool,
 ) -> tuple[str, int] | None:
     """The longest form at ``offset``, whose word ends at ``end``, and where it stops; ``None`` if there is none."""
     for spelling, surface in spellings.get(text[offset:end], ()):
         stop = offset + len(spelling)
         if not text.startswith(spelling, offset) or stop not in ends:
             continue
-        if spelling != surface and not (behind_proclitic and text[offset - 1] == "ل"):
+        if spelling != surface and not (after_proclitic and text[offset - 1] == "ل"):
             continue  # The article loses its alef only after a lam.
-        if behind_proclitic and len(spelling) < _MIN_LETTERS_BEHIND_PROCLITIC:
+        if after_proclitic and len(spelling) < _MIN_LETTERS_AFTER_PROCLITIC:
             continue  # Too short to distinguish from the letters of a word.
         return surface, stop
     return None

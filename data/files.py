@@ -107,7 +107,7 @@ def resolve_link(path: Path, *, remedy: str = CHOOSE_WRITABLE) -> Path:
 
 
 def check_output_file(path: Path, *, remedy: str = CHOOSE_WRITABLE) -> Path:
-    """Check that a file can be written, before the work that makes its content, and return the file behind links.
+    """Check that a file can be written, before the work that makes its content, and return the file that links lead to.
 
     Raises:
         InputError: there is something else at the path, or this user may not write there.

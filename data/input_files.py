@@ -1,4 +1,4 @@
-"""Input files: those behind a path, folder or pattern, and the lines of text in them."""
+"""Input files: the files that a path, folder or pattern names, and the lines of text in them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class InputFile:
 
 
 def find_files(name: str, *, ignored_suffix: str) -> Iterator[InputFile]:
-    """Find the files behind a file, folder or pattern. Folders are searched recursively, sorted by path.
+    """Find the files that a path, folder or pattern names. Folders are searched recursively, sorted by path.
 
     Args:
         name: a path, or a pattern such as ``news/*.jsonl``.

@@ -33,7 +33,7 @@ class Analysis:
         slices: the strict scores of parts of the names.
         errors: the errors in detail.
         reliability: how well the scores of predicted names fit their precision; ``None`` if no name has a score.
-        resamples: number of resamples behind the intervals.
+        resamples: number of resamples for the intervals.
         seed: of the resampling.
         note: a warning about the intervals, see :func:`musamma.evaluation.significance.resampling_warning`.
     """

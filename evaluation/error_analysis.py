@@ -36,7 +36,7 @@ CONTEXT_LENGTH = 40
 #: Share of a form's occurrences that must have one label for the other occurrences to be suspect.
 USUAL_SHARE = 0.75
 
-#: Minimum number of characters of a form to search for it behind proclitics: shorter forms look like too many other words.
+#: Minimum number of characters of a form to search for it after proclitics: shorter forms look like too many other words.
 MIN_LETTERS = 3
 
 _WORD_CHARACTER = r"[\p{L}\p{M}\p{N}]"
@@ -342,7 +342,7 @@ def _not_annotated(documents: Mapping[str, Document]) -> Iterator[_UnusualOccurr
 
 
 def _occurrence_pattern(surface: str) -> regex.Pattern[str]:
-    """Return a pattern of a form as whole words, also behind proclitics unless it is too short; group 1 is the form."""
+    """Return a pattern of a form as whole words, also after proclitics unless it is too short; group 1 is the form."""
     form = regex.escape(surface)
     if surface.startswith("ال"):  # Behind a lam the article has no alef: للجيش.
         form += f"|(?<=ل){regex.escape(surface[1:])}"

@@ -212,8 +212,8 @@ class Slicer:
             values[_SEEN] = DIMENSIONS[_SEEN][seen]
             values[_FREQUENCY] = DIMENSIONS[_FREQUENCY][bisect_left((0, 1, 5), labels.total())]
         first = bisect_right(starts, span.start) - 1
-        behind_proclitic = first >= 0 and span.start in proclitic_offsets(text, *words[first])[1:]
-        values[_PROCLITIC] = DIMENSIONS[_PROCLITIC][behind_proclitic]
+        after_proclitic = first >= 0 and span.start in proclitic_offsets(text, *words[first])[1:]
+        values[_PROCLITIC] = DIMENSIONS[_PROCLITIC][after_proclitic]
         touched = words[max(first, 0) : bisect_left(starts, span.end)]
         length = sum(_has_letter_or_digit(text, max(start, span.start), min(end, span.end)) for start, end in touched)
         values[_LENGTH] = DIMENSIONS[_LENGTH][bisect_left((1, 2, 3), length)]

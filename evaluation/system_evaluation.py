@@ -30,7 +30,7 @@ class SystemEvaluation:
         scores: the scores by mode.
         left_out: number of names the label maps left out, by ``gold`` and ``predictions``.
         intervals: confidence intervals as of :func:`musamma.evaluation.significance.bootstrap_intervals`; ``None`` if not requested.
-        resamples: number of resamples behind the intervals.
+        resamples: number of resamples for the intervals.
         warning: what a reader of the intervals must know.
     """
 

@@ -160,7 +160,7 @@ def count_input_bytes(inputs: Inputs) -> int | None:
 
 
 def find_input_files(name: str, output: str | None) -> Iterator[InputFile]:
-    """Find the files behind a file, folder or pattern, in the order in which they are read.
+    """Find the files that a path, folder or pattern names, in reading order.
 
     Raises:
         InputError: there is none, or one is of an unknown type or is the output.

@@ -337,7 +337,7 @@ def plain(name: str) -> str:
 
 
 def verbs() -> dict[str, Any]:
-    """The commands behind the verbs, ``encoder trim`` and its like with both words."""
+    """The commands that the verbs run, ``encoder trim`` and its like with both words."""
     found: dict[str, Any] = {}
     for name, command in typer.main.get_command(app).commands.items():
         inner = getattr(command, "commands", None)

@@ -157,7 +157,7 @@ class RunConfig(BaseConfig):
         output: folder for the checkpoint, its card and its scores.
         encoding: the windows.
         labels: the entity types; by default those of the training documents.
-        proclitics: learn where a name starts behind proclitics; set to false for data labelled by whole words.
+        proclitics: learn where a name starts after proclitics; set to false for data labelled by whole words.
         encoder_config: changes to the encoder's ``config.json``, such as its dropout.
         precision: ``auto`` computes in bfloat16 if the hardware supports it.
         device: ``auto`` uses the GPU if there is one.

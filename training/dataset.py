@@ -114,7 +114,7 @@ def build_window_dataset(
         documents: annotated documents.
         document_tokenizer: cuts documents into windows.
         tag_set: the tags to learn.
-        proclitics: whether names start behind proclitics; see :func:`musamma.data.windows.build_targets`.
+        proclitics: whether names start after proclitics; see :func:`musamma.data.windows.build_targets`.
 
     Returns:
         A data set with the columns ``input_ids``, ``tags`` and ``proclitics`` (one value per piece; :data:`IGNORE_INDEX` except

@@ -114,7 +114,7 @@ def read_documents(
         for span in document.all_spans:
             check_label(span.label, where=f"{raw.where}, document {raw.id!r}")
         yield document
-    if strict and audit.lost:  # behind the last document
+    if strict and audit.lost:  # after the last document
         raise _changed_span(audit, str(path))
     if not places:
         raise InputError("no document in it", where=str(path), expected=f"at least one document in the format {chosen}")

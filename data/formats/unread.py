@@ -155,7 +155,7 @@ def _count_spans(value: Any, length: int, *, pairs: bool, depth: int = 0) -> int
 
 
 def _is_tuple(value: list[Any], length: int) -> bool:
-    """Whether a list is ``[start, end, label]`` or ``[label, start, end]``, perhaps with the name behind it."""
+    """Whether a list is ``[start, end, label]`` or ``[label, start, end]``, perhaps followed by the name."""
     if not 3 <= len(value) <= 4:
         return False
     if type(value[0]) is int:

@@ -29,7 +29,7 @@ def task(*values, **more):
 
 
 def test_offsets_count_utf16_units(tmp_path):
-    # The emoji is two units, so all behind it stands one later than in code points.
+    # The emoji is two units, so everything after it is one later than in code points.
     value = {"start": 7, "end": 13, "text": "السيسي", "labels": ["PER"]}
     [document], audit = read(tmp_path, [task(value)], "l.json")
     assert names(document) == [("السيسي", "PER")]

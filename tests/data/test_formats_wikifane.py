@@ -44,7 +44,7 @@ def test_clitics_are_joined_to_their_word(line, text):
 @pytest.mark.parametrize(
     ("line", "apart"),
     [
-        ("ان الشماليين هم تجار", ["هم"]),  # "that the Northerners, they are merchants": no suffix behind the article
+        ("ان الشماليين هم تجار", ["هم"]),  # "that the Northerners, they are merchants": no suffix after the article
         ("طوائف ك الكلدان", ["ك"]),
         ("و 30 رجلا", ["و"]),
         ('سمي ب " سحق "', ["ب"]),
@@ -91,7 +91,7 @@ def test_offsets_tile_the_text(tokens):
     end = 0
     for token, (start, stop) in zip(tokens, result.offsets, strict=True):
         assert result.text[end:start] in ("", " ")
-        # At most two letters are respelt: the article's behind a lam, or a word's last one.
+        # At most two letters are respelt: the article's after a lam, or a word's last one.
         assert len(token) - 2 <= stop - start <= len(token)
         end = stop
     assert end == len(result.text)

@@ -201,7 +201,7 @@ def test_forms_with_another_usual_label_are_suspect(labels: list[str | None], ex
         assert suspect.score is None
 
 
-def test_forms_are_errors_as_whole_words_and_behind_proclitics() -> None:
+def test_forms_are_errors_as_whole_words_and_after_proclitics() -> None:
     documents = labelled("ORG", "ORG", "ORG", "ORG", form="الجيش")
     text = "قال للجيش والجيش إن الجيشان قويان، فالجيشُ والاجيش، حالجيش"
     documents.append(Document("e", text, (mark("الجيشان", "ORG", text=text),)))
@@ -219,7 +219,7 @@ def test_forms_are_errors_as_whole_words_and_behind_proclitics() -> None:
     ]
 
 
-def test_short_forms_are_not_searched_behind_proclitics() -> None:
+def test_short_forms_are_not_searched_after_proclitics() -> None:
     documents = [*labelled("GPE", "GPE", "GPE", form="قم"), Document("e", "من قم وقم بلقم")]
     assert [suspect.before for suspect in analyse([(document, None) for document in documents]).suspects] == ["من "]
 

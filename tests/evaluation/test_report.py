@@ -187,7 +187,7 @@ def test_cutting_retains_every_character_and_name(compared: tuple[str, list[Name
         at += len(segment.text)
 
 
-def test_a_name_behind_a_proclitic_shows_both_borders() -> None:
+def test_a_name_after_a_proclitic_shows_both_borders() -> None:
     text = "ثم بالقاهرة أمس"
     gold, predicted = Span(4, 11, "LOC"), Span(3, 11, "LOC", 0.7)
     cut = list(cut_text(text, pair_names(Document("x", text, (gold,)), [predicted])))

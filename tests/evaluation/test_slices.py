@@ -62,7 +62,7 @@ def count(
 
 def test_hand_computed_slices() -> None:
     assert count(GOLD, PREDICTED, "label") == {"GPE": Counts(2, 2, 1), "ORG": Counts(0, 0, 2), "PER": Counts(0, 1, 1)}
-    # الموصل is behind a preposition and was predicted with it: the missed and the wrong name are in different slices.
+    # الموصل follows a preposition and was predicted with it: the missed and the wrong name are in different slices.
     assert count(GOLD, PREDICTED, "proclitic") == {"no": Counts(2, 3, 3), "yes": Counts(0, 0, 1)}
     # A comma does not count as a word.
     expected = {"1": Counts(2, 1, 1), "2": Counts(0, 1, 2), "4+": Counts(0, 1, 1)}
@@ -100,7 +100,7 @@ def test_times_in_training(times: int, band: str) -> None:
     [
         ("للجيش", 1, 5, ("yes", "1")),
         ("وَلِلُبْنَان", 4, 12, ("yes", "1")),
-        ("مصراتة", 2, 6, ("no", "1")),  # Inside a word, but not behind a proclitic.
+        ("مصراتة", 2, 6, ("no", "1")),  # Inside a word, but not after a proclitic.
         ("دمشق", 0, 4, ("no", "1")),
         ("(د ب أ)", 1, 6, ("no", "3")),
         ("حزب الله – العراق", 0, 17, ("no", "3")),

@@ -110,7 +110,7 @@ def test_the_output_is_a_plain_checkpoint(arabert_run: tuple[Path, list[SeedResu
     assert all(torch.equal(same[0][name], same[1][name]) for name in same[0])
 
 
-def test_the_tagger_finds_names_behind_proclitics(arabert_run: tuple[Path, list[SeedResult]]) -> None:
+def test_the_tagger_finds_names_after_proclitics(arabert_run: tuple[Path, list[SeedResult]]) -> None:
     output, _ = arabert_run
     known = article(0)
     assert known.text.count(" ب") == 1

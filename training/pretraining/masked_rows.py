@@ -31,21 +31,21 @@ class MaskedRow:
 
 
 def mask_row(row: PackedRow, masking: MaskingConfig, key: tuple[int, ...]) -> MaskedRow:
-    """Mask a row; the same for the same key (seed, stream, pass, row)."""
+    """Mask a row. The same key (seed, stream, pass, row) gives the same masks."""
     is_text = find_text_pieces(row.paragraph_lengths, masking.special)
     return MaskedRow(row, choose_masks(row.unit_starts, is_text, share=masking.share, key=key), is_text)
 
 
 class RowSchedule(Dataset):
-    """All rows of a run in training order: pass after pass over the text, each pass in a random order of its own.
+    """All rows of a run in training order: pass after pass over the text, each pass in another random order.
 
-    An item depends only on its number. A resumed run, and any number of workers and processes, sees the same items.
+    An item depends only on its number, so a resuming run and any number of workers and processes see the same items.
 
     Args:
         rows: the text.
         items: number of rows in the whole run.
         masking: the masking.
-        stream: the stream of random numbers.
+        stream: the stream from which random numbers are drawn.
     """
 
     def __init__(self, rows: RowStore, *, items: int, masking: MaskingConfig, stream: RandomStream) -> None:
@@ -85,7 +85,7 @@ class RowSchedule(Dataset):
         return round(items / len(self._rows), 4)
 
     def items_for_tokens(self, tokens: int) -> int:
-        """Return the least number of rows with ``tokens`` pieces; it may exceed the length of the schedule."""
+        """Return the smallest number of rows, from the first one on, with ``tokens`` pieces; it may exceed the length of the schedule."""
         lengths = self._rows.lengths
         epochs, rest = divmod(tokens, int(lengths.sum()))
         if not rest:
@@ -111,7 +111,7 @@ class MaskCollator:
 
     Args:
         padding: the tokenizer's padding id.
-        mask: its mask id.
+        mask: the tokenizer's mask id.
         length: number of pieces to pad to; by default that of the longest row in the batch.
     """
 

@@ -1,10 +1,10 @@
-"""The pieces to mask: whole words without their proclitics, chosen as a pure function of seed, pass and row.
+"""The choice of the pieces to mask: whole words, apart from their proclitics.
 
-Neither a kill nor the number of workers changes the masks.
+The masks are a pure function of seed, pass and row, so neither a kill nor the number of workers changes them.
 
 All chosen pieces become the mask token. BERT leaves a tenth unchanged and replaces a tenth by random pieces; Wettig et
-al. (2023), "Should You Mask 15% in Masked Language Modeling?", found that both cost more than they give. They also found
-rates above 15 % to be better, but less so for less uniform masks: the default here is a fifth, in whole words.
+al. (2023), "Should You Mask 15% in Masked Language Modeling?", found that both do more harm than good. They also found
+rates above 15 % to be better, but by less for masks of longer units: the default here is a fifth, in whole words.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class MaskingConfig:
 
 
 def choose_masks(unit_starts: np.ndarray, is_text: np.ndarray, *, share: float, key: tuple[int, ...]) -> np.ndarray:
-    """Choose the masked pieces of a row; the same for the same key.
+    """Choose the pieces of a row to mask, by whole-word masking. The same key gives the same masks.
 
     Args:
         unit_starts: whether a piece starts a unit; (pieces,).
@@ -66,13 +66,13 @@ def choose_masks(unit_starts: np.ndarray, is_text: np.ndarray, *, share: float, 
 def choose_units(
     unit_starts: np.ndarray, is_text: np.ndarray, *, share: float, random: np.random.Generator
 ) -> np.ndarray:
-    """Choose whole units in random order until their share of the text is closest to ``share``; at least one.
+    """Choose whole units in random order, at least one, so that their share of the text is closest to ``share``.
 
     Args:
         unit_starts: whether a piece starts a unit; (pieces,).
         is_text: whether a piece may be masked; (pieces,).
         share: share of these pieces to mask.
-        random: source of the order.
+        random: source of the random order.
 
     Returns:
         bool, (pieces,).
@@ -111,8 +111,8 @@ def find_text_pieces(paragraph_lengths: np.ndarray, special: SpecialTokenCount) 
 def find_starts(text: str, offsets: np.ndarray, *, clitics: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return which pieces start a word, and which start a unit.
 
-    A unit is masked as a whole: a word or, with ``clitics``, the proclitics of a word and the rest of it. A piece with
-    letters of both belongs to the rest.
+    A unit is masked as a whole. It is a word; with ``clitics``, the proclitics of a word are one unit and the rest of the word
+    is another. A piece with letters of both belongs to the rest.
 
     Args:
         text: the raw text.
@@ -135,6 +135,6 @@ def find_starts(text: str, offsets: np.ndarray, *, clitics: bool) -> tuple[np.nd
 
 
 def _pass_new_border(borders: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return whether a piece ends behind a border that the piece before it does not reach."""
+    """Return whether a piece ends after a border that the piece before it does not reach; bool, (pieces,)."""
     passed = np.maximum.accumulate(np.searchsorted(borders, ends, side="left"))
     return np.diff(passed, prepend=-1) != 0

@@ -1,7 +1,7 @@
 """The training objectives: masked language modelling and replaced token detection.
 
-The models return sums over their targets, not means: the Trainer takes the mean over the whole accumulated batch of all
-processes.
+The models return sums over their targets, not means, because the Trainer takes the mean over a whole step: all accumulated
+batches of all processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class MaskedPieceHead(nn.Module):
     """BERT's head: logits over the vocabulary from hidden states, with the word embeddings as output layer.
 
     Args:
-        encoder: the encoder; gives the sizes.
+        encoder: the encoder, from which the sizes are taken.
     """
 
     def __init__(self, encoder: PreTrainedModel) -> None:
@@ -97,13 +97,13 @@ class MaskedLanguageModel(nn.Module):
 class ReplacedTokenDetector(nn.Module):
     """An encoder that learns to detect pieces that a small generator put in place of masked ones (ELECTRA).
 
-    See Clark et al. (2020). The generator is a copy of the encoder's lower layers, with embeddings of its own, and
+    See Clark et al. (2020). The generator is a copy of the encoder's lower layers, with separate embeddings, and
     learns to predict masked pieces at the same time.
 
     Args:
         encoder: the detector.
         packing: whether rows hold several paragraphs.
-        layers: number of the generator's layers.
+        layers: number of layers of the generator.
 
     Raises:
         InputError: the encoder has fewer layers, or its layers cannot be removed.

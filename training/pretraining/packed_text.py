@@ -1,6 +1,6 @@
 """The training text as packed rows on disk: tokenized once into Arrow files, then memory-mapped.
 
-A JSON record beside the files says which text and settings they were made from.
+A JSON record next to the files states from which text and settings they were made.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class PackedText:
         train: training rows.
         held_out: rows of the held-out paragraphs.
         special: special tokens around each paragraph.
-        counts: numbers of paragraphs, rows and pieces of both parts, by name.
+        counts: numbers of paragraphs, rows and pieces of both parts, by name as in the record.
         digest: digest of the text and the settings that the rows were made from.
     """
 
@@ -129,7 +129,7 @@ def _write_text(
                 yield from segments
 
     id_type = np.uint16 if vocabulary <= 2**16 else np.int32
-    # The training part first: reading it fills the held-out part.
+    # The training part comes first, because reading it fills the held-out part.
     for name, segments in (("train", training_segments()), ("held_out", held_out)):
         writer = ShardWriter(folder, name.replace("_", "-"), length=config.length, id_type=id_type)
         for row in pack_rows(segments, length=config.length, packing=config.packing):
@@ -163,7 +163,7 @@ def _row_settings(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _changes_since(record: dict[str, Any], settings: dict[str, Any], files: list[str]) -> list[str]:
-    """Return what differs from the record.
+    """Return the names of the settings and files that differ from the record.
 
     The content of files that do not exist is not compared: the rows may have been copied here without them.
     """
@@ -190,10 +190,10 @@ def _record_digest(record: dict[str, Any]) -> str:
 
 
 def check_text_files(config: PretrainConfig) -> None:
-    """Check that the files of a finished run's text, as far as they still exist, have the content it was trained on.
+    """Check that the text files of a finished run, if they still exist, have the content that it was trained on.
 
     Raises:
-        InputError: the content of a file is another.
+        InputError: the content of a file has changed.
     """
     record_file = Path(config.output) / TEXT_FOLDER / _RECORD_FILE
     if record_file.is_file():
@@ -268,7 +268,7 @@ class ParagraphTokenizer:
         """Yield the segments of each line, in order; none for a line that normalises to nothing.
 
         A line that is longer than a row is cut before the last word that starts in the row; a word that is longer than a
-        row is cut where the row ends.
+        row is cut at the end of the row.
 
         Yields:
             For each segment the ids, special tokens included, and whether each piece starts a unit; both (pieces,).
@@ -286,17 +286,17 @@ class ParagraphTokenizer:
         prefix, suffix = (np.ones(len(special), dtype=bool) for special in (self._prefix, self._suffix))
         first = 0
         while first < len(ids):
-            last = min(first + self._capacity, len(ids))
-            if last < len(ids):
-                cuts = word_starts[(word_starts > first) & (word_starts <= last)]
-                last = int(cuts[-1]) if len(cuts) else last
-            unit_starts = is_unit_start[first:last].copy()
+            stop = min(first + self._capacity, len(ids))
+            if stop < len(ids):
+                cuts = word_starts[(word_starts > first) & (word_starts <= stop)]
+                stop = int(cuts[-1]) if len(cuts) else stop
+            unit_starts = is_unit_start[first:stop].copy()
             unit_starts[0] = True
             yield (
-                np.concatenate([self._prefix, ids[first:last], self._suffix]),
+                np.concatenate([self._prefix, ids[first:stop], self._suffix]),
                 np.concatenate([prefix, unit_starts, suffix]),
             )
-            first = last
+            first = stop
 
 
 #: Approximate maximum size of a file.

@@ -65,7 +65,7 @@ def pack_rows(
 
 def _join_paragraphs(paragraphs: list[tuple[np.ndarray, np.ndarray]]) -> PackedRow:
     ids, unit_starts = zip(*paragraphs, strict=True)
-    return PackedRow(np.concatenate(ids), np.concatenate(unit_starts), np.array([len(one) for one in ids]))
+    return PackedRow(np.concatenate(ids), np.concatenate(unit_starts), np.array([len(paragraph) for paragraph in ids]))
 
 
 def encode_rows(
@@ -105,7 +105,7 @@ def packed_positions(paragraph_ids: torch.Tensor, offset: int) -> torch.Tensor:
 
 
 def position_offset(encoder: PreTrainedModel) -> int:
-    """Return the position id of the first piece: models like RoBERTa count from the padding's position."""
+    """Return the position id of the first piece. It is not always 0: models like RoBERTa count from the padding's position."""
     for name, module in encoder.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             return int(module.padding_idx) + 1
@@ -143,7 +143,7 @@ def check_packing(encoder: PreTrainedModel, where: str, *, length: int) -> None:
         length: number of pieces in the test row; layers with local attention fail only in rows longer than their window.
 
     Raises:
-        InputError: it does not, or does not accept their masks and positions.
+        InputError: the encoder reads them otherwise, or does not accept their masks and positions.
     """
     training = encoder.training
     encoder.eval()
@@ -152,7 +152,7 @@ def check_packing(encoder: PreTrainedModel, where: str, *, length: int) -> None:
         ids = torch.arange(length)[None] * 7 % (size - 5) + 5
         paragraph_ids = torch.tensor([[1] * 6 + [2] * (length - 6)])
         packed = encode_rows(encoder, ids, paragraph_ids, packing=True)
-        # The same first paragraph, before another second one.
+        # The same first paragraph, followed by a different second one.
         changed_ids = torch.where(paragraph_ids == 1, ids, (ids + 3) % (size - 5) + 5)
         changed = encode_rows(encoder, changed_ids, paragraph_ids, packing=True)
         alone = encode_rows(encoder, ids[:, 6:], paragraph_ids[:, 6:] - 1, packing=False)

@@ -43,7 +43,7 @@ class PretrainTrainer(FiniteTrainer):
         self._schedule, self._held_out, self._rtd_weight, self._seed = schedule, held_out, rtd_weight, seed
         # The loss is divided by the counts of the whole step, so it must not be divided by the number of batches.
         self.loss_is_scaled_for_ga = True
-        #: Rows and time at the last logged loss.
+        #: Number of rows, and time, at the last logged loss.
         self._last_log = (0, time.perf_counter())
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
@@ -93,7 +93,7 @@ class PretrainTrainer(FiniteTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    # Code compiled for training would have to be compiled again for evaluation.
+    # Not compiled: code compiled for training would have to be compiled again for evaluation.
     @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def _evaluate_held_out(self, collator: MaskCollator) -> dict[str, float]:
@@ -134,7 +134,7 @@ class PretrainTrainer(FiniteTrainer):
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     def start_clock(self, step: int) -> None:
-        """Measure speed from now on; ``step`` steps were done before."""
+        """Measure speed from now on, after ``step`` steps."""
         self._last_log = step * rows_per_step(self.args), time.perf_counter()
 
 
@@ -191,7 +191,7 @@ _LARGEST_BLOCK = 2**30
 def keep_freed_memory() -> bool:
     """Make glibc keep freed memory in this process, and return whether that was possible.
 
-    By default, each large block goes back to the kernel and causes a page fault for each 4 KiB when it is used again.
+    By default glibc returns each large block to the kernel, which costs a page fault per 4 KiB when the memory is used again.
     """
     if not sys.platform.startswith("linux"):
         return False

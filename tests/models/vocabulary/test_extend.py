@@ -153,7 +153,7 @@ def test_new_words_keep_their_offsets_and_other_words_their_pieces(extended, tex
             for line in (old, new)
         )
         assert (one[0][0], one[-1][1]) == (two[0][0], two[-1][1])
-        # The mark before a word has the offsets of the letter behind it.
+        # The mark before a word has the offsets of the letter after it.
         assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(two))
         pieces = [
             [piece for i, piece in zip(line.word_ids, line.tokens, strict=True) if i == number] for line in (old, new)
