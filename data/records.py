@@ -1,8 +1,8 @@
 """Records of input files: texts, JSON lines, rows of CSV and Parquet, each with file, line, raw bytes and parsed value.
 
-All commands read their input through this module: :mod:`musamma.data.formats` makes annotated documents of the values,
-:mod:`musamma.inference.inputs` documents to tag. Files ending in ``.gz`` or ``.zst`` are decompressed while they are read.
-A record that cannot be parsed is a record with an error; the caller raises it or goes on with the next one.
+All commands read their input through this module: :mod:`musamma.data.formats` makes annotated documents from the values,
+and :mod:`musamma.inference.inputs` makes documents to tag. Files ending in ``.gz`` or ``.zst`` are decompressed while they are read.
+A record that cannot be parsed has an error; the caller raises the error or goes on with the next record.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RawRecord:
         file: the file, or ``stdin``.
         line: its line or row in the file, from 1; ``None`` for a whole file.
         index: its position among the file's lines or rows, from 0; blank rows of CSV count.
-        raw: its bytes; of a Parquet row, the row as JSON.
+        raw: its bytes; for a Parquet row, the row as JSON.
         bytes_read: bytes of all inputs read so far, this record included, as they are on disk.
         value: the text, the parsed JSON value, or the row's cells by column.
         error: why there is no value.
@@ -93,7 +93,7 @@ class InputStream:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of all inputs read so far; 0 where the stream has no position."""
+        """Bytes of all inputs read so far; 0 if the stream has no position."""
         return self.base + self.disk.tell() if self.disk.seekable() else 0
 
 
@@ -149,13 +149,13 @@ def file_suffix(path: Path) -> str:
 
 def file_stem(path: Path) -> str:
     """Return a path without the suffixes of type and compression, with ``/`` between folders."""
-    bare = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    return bare.with_suffix("").as_posix()
+    uncompressed = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
+    return uncompressed.with_suffix("").as_posix()
 
 
 def reading_exceptions() -> tuple[type[Exception], ...]:
     """Return the exceptions that reading a damaged file raises, for an ``except`` clause."""
-    arrow = sys.modules.get("pyarrow")  # Where it is not loaded, it raises nothing.
+    arrow = sys.modules.get("pyarrow")  # If it is not loaded, it has raised nothing.
     return (OSError, arrow.ArrowException) if arrow else (OSError,)
 
 
@@ -167,7 +167,7 @@ def read_file(
     max_bytes: int | None = None,
     after_line: int | None = None,
 ) -> Generator[RawRecord, None, None]:
-    """Read a file's records; where it cannot be read to its end, the last record is an error.
+    """Read the records of a file. If the file cannot be read to its end, the last record has the error.
 
     Args:
         path: the file.
@@ -231,7 +231,7 @@ def read_text(path: Path) -> str:
 
 
 def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Read number and text of each line, without line end and byte order mark. Only LF and CR LF end a line.
+    """Yield the number and the text of each line, without line end and byte order mark. Only LF and CR LF end a line.
 
     Raises:
         InputError: the file cannot be read or is not UTF-8; names file and line.
@@ -271,9 +271,9 @@ def decode_line(line: bytes, where: str) -> str:
 
 
 def numbered_lines(stream: InputStream) -> Iterator[tuple[int, bytes]]:
-    """Yield number and bytes of each line, line end included, without byte order mark.
+    """Yield the number and the bytes of each line, line end included, without byte order mark.
 
-    Of a line longer than ``max_bytes`` only the first ``max_bytes + 1`` bytes are kept in memory and yielded.
+    Only the first ``max_bytes + 1`` bytes of a line longer than ``max_bytes`` are kept in memory and yielded.
     """
     for number, line in _raw_lines(stream):
         yield number, line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
@@ -348,7 +348,7 @@ def load_json(content: bytes | str) -> Any:
 
 
 def is_json_array(path: Path) -> bool:
-    """Whether the first visible character of a file is ``[``.
+    """Tell whether the first visible character of a file is ``[``.
 
     Raises:
         InputError: the file cannot be read.
@@ -378,7 +378,7 @@ def read_json_array(path: Path, *, expected: str = "a list of objects") -> list[
 
 
 def read_json_records(path: Path) -> Iterator[tuple[str, Any]]:
-    """Read place and value of each line of a JSON lines file, or of each item of a ``.json`` file with one array.
+    """Yield the place and the value of each line of a JSON lines file, or of each item of a ``.json`` file with one array.
 
     Raises:
         InputError: the file cannot be read, or a line is not JSON.
@@ -419,7 +419,7 @@ def read_standard_input(stream: InputStream) -> Iterator[RawRecord]:
             yield RawRecord(file=stream.name, line=None, raw=b"", bytes_read=stream.bytes_read, error=error)
             return
     lines = _raw_lines(stream)
-    # What precedes the first visible character belongs to a text, too.
+    # If the input is a text, what precedes the first visible character belongs to it, so it is kept.
     head: list[tuple[int, bytes]] = []
     for number, line in lines:
         head.append((number, line))
@@ -473,7 +473,7 @@ def _parse_record(
 
 
 def read_csv(stream: InputStream, *, lone_cr: bool = False) -> Table:
-    """Open CSV with a header; columns are separated by tabs where the file is a ``.tsv``. Blank lines are skipped.
+    """Open CSV with a header; columns are separated by tabs if the file is a ``.tsv``. Blank lines are skipped.
 
     Args:
         stream: the input.
@@ -488,7 +488,7 @@ def read_csv(stream: InputStream, *, lone_cr: bool = False) -> Table:
         for _, line in numbered_lines(stream):
             for part in filter(None, re.split(rb"(?<=\r)(?!\n)", line)) if lone_cr else (line,):
                 lines.append(part)
-                # Bytes that are not UTF-8 become lone surrogates, so that the end of the row is found in spite of them.
+                # Bytes that are not UTF-8 become lone surrogates, so that the end of the row is still found.
                 yield part.decode("utf-8", errors="surrogateescape")
 
     reader = _csv_reader(decoded(), stream)

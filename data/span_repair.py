@@ -1,4 +1,4 @@
-"""Repair of imported spans: borders, duplicates and overlaps become valid, and every change is audited."""
+"""Repair of imported spans: invalid borders, duplicates and overlaps are mended, and every change is audited."""
 
 from __future__ import annotations
 
@@ -69,8 +69,10 @@ class RawDocument:
             InputError: a key is unknown, missing or has the wrong type.
         """
         keys = ("spans", "nested")
-        bare = {key: value for key, value in record.items() if key not in keys} if isinstance(record, dict) else record
-        document = Document.from_dict(bare, where=where)
+        without_spans = (
+            {key: value for key, value in record.items() if key not in keys} if isinstance(record, dict) else record
+        )
+        document = Document.from_dict(without_spans, where=where)
         spans, nested = (
             _to_candidates(parse_spans(record.get(key), key, where, label_with_spaces=True)) for key in keys
         )
@@ -80,15 +82,15 @@ class RawDocument:
 def repair_spans(raw: RawDocument, *, overlaps: str, audit: ImportAudit) -> Document:
     """Build the valid document of a raw one.
 
-    White space at the borders is removed, a span outside the text or without visible characters is dropped, duplicates are
+    White space at the borders is removed. A span outside the text or without visible characters is dropped. Duplicates are
     merged.
 
     Args:
         raw: the raw document.
         overlaps: treatment of overlapping spans. ``error`` raises. ``longest`` keeps the longest (of equally long ones the
-            first) and drops the others. ``nested`` moves those inside a retained span to ``nested`` and drops those that cross
-            one.
-        audit: where the changes are counted.
+            first) and drops the others. ``nested`` moves spans inside a retained one to ``nested`` and drops spans that cross a
+            retained one.
+        audit: counts the changes.
 
     Raises:
         InputError: spans overlap and ``overlaps`` is ``error``.
@@ -134,7 +136,7 @@ def _report(raw: RawDocument, name: CandidateSpan, kind: str, detail: str, audit
 def _snap_and_merge(
     raw: RawDocument, candidates: Sequence[CandidateSpan], seen: set[tuple[int, int, str]], audit: ImportAudit
 ) -> list[CandidateSpan]:
-    """Candidates with visible characters, without white space at the borders, each once. ``seen`` is updated."""
+    """Return the candidates with visible characters, without white space at the borders, each once. Adds to ``seen``."""
     unique = []
     for candidate in candidates:
         name = _snap(raw, candidate, audit)
@@ -164,7 +166,7 @@ def _snap(raw: RawDocument, name: CandidateSpan, audit: ImportAudit) -> Candidat
     end = start + len(surface.strip())
     if (start, end) == (name.start, name.end):
         return name
-    # A span counts once, whatever is wrong with it; an issue that the reader noticed is the more serious one.
+    # A span counts once, even with two issues; the one that the reader noticed is more serious, so it counts.
     issue, detail = name.issue or "whitespace", name.detail or f"was [{name.start}, {name.end}), with whitespace"
     return replace(name, start=start, end=end, issue=issue, detail=detail)
 
@@ -172,7 +174,7 @@ def _snap(raw: RawDocument, name: CandidateSpan, audit: ImportAudit) -> Candidat
 def _resolve_overlaps(
     raw: RawDocument, names: Sequence[CandidateSpan], overlaps: str, audit: ImportAudit
 ) -> tuple[list[CandidateSpan], list[CandidateSpan]]:
-    """Retain spans without overlap, longer ones first; also returns those moved to ``nested``."""
+    """Return the spans to retain, which do not overlap, longer ones chosen first; and those moved to ``nested``."""
     retained: list[CandidateSpan] = []
     moved: list[CandidateSpan] = []
     for name in sorted(names, key=_longest_first):
@@ -201,13 +203,13 @@ def _resolve_overlaps(
 def _place_nested(
     raw: RawDocument, outer: list[CandidateSpan], nested: Sequence[CandidateSpan], audit: ImportAudit
 ) -> list[CandidateSpan]:
-    """Nested names inside an outer one. A name without an outer one is added to ``outer``; a crossing one is dropped."""
+    """Return the nested names inside an outer one. Add a name without an outer one to ``outer``; drop a crossing one."""
     inner = []
     for name in sorted(nested, key=_longest_first):
         rival, position = _find_overlap(outer, name)
         if rival is None:
             outer.insert(position, name)
-            _report(raw, name, "promoted", "marked as nested, but in no name", audit)
+            _report(raw, name, "promoted", "marked as nested, but not inside a name", audit)
         elif _is_inside(name, rival):
             inner.append(name)
         else:
@@ -220,7 +222,10 @@ def _longest_first(name: CandidateSpan) -> tuple[int, int]:
 
 
 def _find_overlap(names: Sequence[CandidateSpan], name: CandidateSpan) -> tuple[CandidateSpan | None, int]:
-    """The first of ``names``, sorted and without overlap, that overlaps ``name``; and the position where ``name`` belongs."""
+    """Return the first of ``names`` that overlaps ``name``, and the position of ``name`` among them.
+
+    ``names`` are sorted and do not overlap each other.
+    """
     position = bisect_right(names, name.start, key=lambda other: other.start)
     neighbours = names[max(0, position - 1) : position + 1]
     return next((n for n in neighbours if n.start < name.end and name.start < n.end), None), position

@@ -1,4 +1,4 @@
-"""Counts of names: true and false ones, by label, and by document and row; precision, recall and F1 follow from them."""
+"""Counts of gold, predicted and correct names, by label or by document and row; precision, recall and F1 follow from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRUE_POSITIVE, PREDICTED, GOLD = 0, 1, 2
 #: Prefix of the name of a row that counts a slice of the names.
 SLICE_PREFIX = "slice:"
 
-#: Suffix of the row of the unweighted mean over a mode's labels. That row is computed and never counted.
+#: Suffix of the row of the unweighted mean over a mode's labels. That row is computed from other rows, not counted.
 MACRO = "macro"
 
 #: Number of labels to collect before counting: ``Counter.update`` costs more per call than per label.
@@ -39,7 +39,7 @@ class NameCounts(ABC):
     @property
     @abstractmethod
     def points(self) -> float:
-        """Number of names predicted correctly; a name predicted partly may count as a part."""
+        """Number of names predicted correctly; a name predicted partly may count as a fraction."""
 
     @property
     @abstractmethod
@@ -199,7 +199,7 @@ class CountTable:
         """Return the same table with its documents in another order.
 
         Raises:
-            InputError: they are not the same documents.
+            InputError: the table has different documents.
         """
         if documents == self.documents:
             return self
@@ -211,7 +211,7 @@ class CountTable:
         return CountTable(documents, self.rows, self.counts[[position[document] for document in documents]])
 
     def with_rows(self, rows: tuple[str, ...]) -> CountTable:
-        """Return the table with these rows, which include all of its own; new rows count nothing."""
+        """Return the table with more rows: ``rows`` include those of the table, and the counts of new ones are 0."""
         position = {row: index for index, row in enumerate(rows)}
         counts = np.zeros((len(self.documents), len(rows), 3))
         counts[:, [position[row] for row in self.rows]] = self.counts
@@ -228,7 +228,7 @@ class CountTableBuilder:
     def __init__(self, modes: Iterable[str]) -> None:
         self._modes = tuple(modes)
         self._documents: list[str] = []
-        # For every mode and label, the index of the document of every name: correct, predicted, gold.
+        # For each mode and label, the document index of each name: of correct, of predicted and of gold names.
         self._occurrences: dict[tuple[str, str], tuple[array[int], array[int], array[int]]] = {}
 
     def add(self, document: str, modes: Mapping[str, MatchedLabels]) -> None:
@@ -266,10 +266,10 @@ class CountTableBuilder:
 
 
 def count_table(pairs: Iterable[tuple[Document, Document | None]], *, modes: Iterable[str] = MODES) -> CountTable:
-    """Count every document by itself, in the modes of :class:`musamma.evaluation.metrics.Scorer`.
+    """Count each document separately, in the modes of :class:`musamma.evaluation.metrics.Scorer`.
 
-    The sums over documents are the scorer's counts of outermost names. The rows are, mode by mode, the mode and then each
-    label of the gold or the predictions of any document. The pairs are streamed; the table takes 24 bytes per document and
+    The sums over documents equal the scorer's counts of outermost names. For each mode there is a row for the mode, then one
+    for each label of the gold or the predictions of any document. The pairs are streamed; the table takes 24 bytes per document and
     row.
 
     Args:
@@ -289,7 +289,7 @@ def count_table(pairs: Iterable[tuple[Document, Document | None]], *, modes: Ite
 
 
 def align_tables(first: CountTable, second: CountTable) -> tuple[CountTable, CountTable]:
-    """Give both tables the documents of the first and the rows of both; rows that one lacks count nothing there.
+    """Give both tables the document order of the first and the rows of both; the counts of rows that one lacks are 0 there.
 
     Raises:
         InputError: the tables differ in documents, modes or gold names.

@@ -53,8 +53,8 @@ class ErrorExample:
         predicted: the predicted name; ``None`` for a missed one.
         surface_gold: the characters of the annotated name; empty if there is none.
         surface_predicted: the characters of the predicted name; empty if there is none.
-        before: up to :data:`CONTEXT_LENGTH` characters before the first of the two.
-        after: up to as many characters after the last. The two names share a character, so nothing is between them.
+        before: up to :data:`CONTEXT_LENGTH` characters before the first of the two names.
+        after: up to as many characters after the last. The two names share a character, so no text is between them.
     """
 
     document: str
@@ -69,11 +69,11 @@ class ErrorExample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConfusionMatrix:
-    """Gold labels against predicted labels, whatever the borders.
+    """Gold labels against predicted labels, regardless of borders.
 
     Args:
         labels: the labels of both sides, sorted.
-        matrix: int64, (labels + 1, labels + 1): rows gold, columns predicted, the last of each for no name. A row adds up to
+        matrix: int64, (labels + 1, labels + 1): rows are gold labels, columns are predicted labels; the last row and column stand for no name. A row adds up to
             the gold names of its label, a column to the predicted names. The diagonal holds the names with the right label,
             including those with other borders.
     """
@@ -107,7 +107,7 @@ class CostlyForm:
 
 @dataclass(frozen=True, slots=True)
 class SuspectAnnotation:
-    """An annotation that may be wrong; evidence for a reader and not an error.
+    """An annotation that may be wrong: a hint for a reader, not a proven error.
 
     Args:
         document: the document's id.
@@ -344,7 +344,7 @@ def _not_annotated(documents: Mapping[str, Document]) -> Iterator[_UnusualOccurr
 def _occurrence_pattern(surface: str) -> regex.Pattern[str]:
     """Return a pattern of a form as whole words, also after proclitics unless it is too short; group 1 is the form."""
     form = regex.escape(surface)
-    if surface.startswith("ال"):  # Behind a lam the article has no alef: للجيش.
+    if surface.startswith("ال"):  # After a lam the article has no alef: للجيش.
         form += f"|(?<=ل){regex.escape(surface[1:])}"
     proclitics = PROCLITIC_PATTERN.pattern if len(surface) >= MIN_LETTERS else ""
     return regex.compile(rf"(?<!{_WORD_CHARACTER})(?:{proclitics})({form})(?!{_WORD_CHARACTER})")

@@ -1,7 +1,7 @@
 """Partial credit as defined by SemEval-2013 task 9.1 and counted by nervaluate, as counts added up over documents.
 
 The task (Segura-Bedmar et al. 2013) puts every name into one of five classes, by one of four schemas. nervaluate, the usual
-implementation, pairs names greedily. Its counts for a single document are reproduced exactly, including where they are odd:
+implementation, pairs names greedily. Its counts for a single document are reproduced exactly, including their oddities:
 
 - Predicted names choose a partner one after another, in the order of the text: the first overlapping gold name that is free
   (``type``: of those with the right label, the one with the closest borders). This is not always the largest matching.
@@ -73,7 +73,7 @@ class PartialScores:
     """The scores of one schema.
 
     Args:
-        micro: all names compared together. Not the sum of ``per_label``: see the module.
+        micro: all names compared together; not the sum of ``per_label``, see the module's docstring.
         per_label: for every label of the gold or the predictions, its names alone, sorted by label.
     """
 
@@ -91,8 +91,8 @@ class PartialScores:
 class PartialTally:
     """Counts of partial credit, added up over documents.
 
-    A name that both sides have is ``correct`` in every schema and overlaps no other, since neither side overlaps itself. So
-    only the other names are compared here.
+    A name that is both gold and predicted is ``correct`` in every schema and overlaps no other name, since names of one side
+    do not overlap. So only the other names are compared here.
     """
 
     def __init__(self) -> None:
@@ -166,7 +166,7 @@ def _overlapping(gold: Sequence[Span], predicted: Sequence[Span]) -> tuple[list[
 
 
 def _pair_greedily(candidates: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
-    """Give every name in turn its first candidate that is free; return the pairs of name and partner."""
+    """Pair each name in turn with its first candidate that is free; return the indices of name and partner."""
     taken: set[int] = set()
     pairs = []
     for index, options in enumerate(candidates):

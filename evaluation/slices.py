@@ -1,4 +1,4 @@
-"""Strict scores of parts of the names: by their attributes, their position and their document."""
+"""Slices: strict scores of the names with a common attribute, position or kind of document."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from musamma.evaluation.significance import Intervals
 _LABEL, _SEEN, _FREQUENCY, _PROCLITIC = "label", "seen", "frequency", "proclitic"
 _LENGTH, _POSITION, _DOCUMENT_LENGTH = "length", "position", "document_length"
 
-#: The dimensions of every name, with their values in order. The values of ``label`` are the labels there are; ``seen`` and
+#: The dimensions of every name, with their values in order. The values of ``label`` are the labels that occur; ``seen`` and
 #: ``frequency`` need training documents. The keys of the documents' metadata are further dimensions, sorted.
 DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     _LABEL: (),
@@ -35,7 +35,7 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
 #: The value of documents without a metadata key, and the value of all values beyond the first :data:`MAX_META_VALUES`.
 ABSENT, OTHER = "(none)", "(other)"
 
-#: Maximum number of values of a metadata key with a slice of their own.
+#: Maximum number of values of a metadata key with a separate slice.
 MAX_META_VALUES = 20
 
 _DATE = re.compile(r"(\d{4})-\d{2}(-\d{2}([T ].*)?)?")
@@ -46,11 +46,11 @@ class Slice:
     """The strict scores of one slice.
 
     Args:
-        dimension: what the slice is by: one of :data:`DIMENSIONS` or a key of the documents' metadata.
+        dimension: one of :data:`DIMENSIONS`, or a key of the documents' metadata.
         value: the value that its names have in common.
-        counts: ``tp`` correct names, ``fp`` predicted names of the slice that are wrong, ``fn`` gold names of it not found. A
-            name with wrong borders can be missed in one slice and wrong in another.
-        intervals: of precision, recall and F1; ``None`` if not computed.
+        counts: ``tp`` correct names, ``fp`` wrong predicted names of the slice, ``fn`` missed gold names of the slice. A name
+            with wrong borders can be missed in one slice and wrong in another.
+        intervals: the intervals of precision, recall and F1; ``None`` if not computed.
         enough: True if there are enough gold names for recall and F1 to be meaningful.
         enough_predicted: True if there are enough predicted names for precision to be meaningful.
     """
@@ -77,7 +77,8 @@ class Slice:
 def count_slices(pairs: Iterable[tuple[Document, Document | None]], slicer: Slicer) -> CountTable:
     """Count the names of every slice, document by document, strictly: first character, last character and label.
 
-    Gold names count by their own attributes and predicted names by theirs. A correct name has the same on both sides.
+    A gold name counts by the attributes of its gold span, a predicted name by those of its predicted span. For a correct name
+    they are the same.
 
     Args:
         pairs: annotated and predicted documents. A prediction that is ``None`` counts as one without names.
@@ -259,5 +260,5 @@ def _length_band(document: Document) -> str:
 
 
 def _has_letter_or_digit(text: str, start: int, end: int) -> bool:
-    """Tell words from punctuation."""
+    """Tell whether a stretch of text has a letter or digit, so that it is a word and not punctuation."""
     return any(character.isalnum() for character in text[start:end])

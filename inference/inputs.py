@@ -49,19 +49,19 @@ from musamma.data.records import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Bytes of the longest line, text file or cell, which bounds memory whatever the input holds.
+#: Maximum number of bytes of a line, text file or cell. It bounds the memory that any input takes.
 MAX_BYTES = 64 * 2**20
-#: Characters of the longest stretch without a space. No text has one, and finding the words in it takes unbounded memory.
+#: Maximum number of characters without a space. No real text has more, and finding words in them takes unbounded memory.
 MAX_WORD_LENGTH = 10**6
-#: The end of names of files with rejected records, which are never read.
+#: End of the names of files with rejected records. Such files are never read as input.
 REJECTS_SUFFIX = ".rejects.jsonl"
-# Bytes of a line longer than MAX_BYTES that a reject holds.
+# Number of bytes that a reject holds of a line longer than MAX_BYTES.
 _REJECT_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What to tag, and how to read it.
+    """The inputs of a run, and how to read them.
 
     Args:
         names: files, folders, patterns such as ``news/*.jsonl``, and ``-`` for standard input.
@@ -83,7 +83,7 @@ class Record:
     Args:
         file: the file, or ``stdin``.
         line: its line or row in the file, from 1; ``None`` for a whole file.
-        raw: its bytes; of a Parquet row, the row as JSON.
+        raw: its bytes; for a Parquet row, the row as JSON.
         bytes_read: bytes of all inputs read so far, this record included, as they are on disk.
         document: the document to tag.
         error: why there is no document.
@@ -102,7 +102,7 @@ class Record:
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
     def content(self) -> bytes:
-        """Return what the output depends on, for fingerprints: the document without spans, or the raw bytes."""
+        """Return the bytes to digest, on which the output depends: the document without spans, or the raw bytes."""
         if (document := self.document) is None:
             return b"-" + self.raw
         return b"+" + to_json([document.id, document.text, document.meta])
@@ -123,9 +123,9 @@ class Record:
 def read_inputs(inputs: Inputs) -> Generator[Record, None, None]:
     """Read all inputs in order, one record at a time. Close the generator if you stop before its end.
 
-    A text file is one document. Its characters are kept, line ends too; only a byte order mark at the start is removed. Its id
-    is the file's name without suffixes; below a folder, its path in the folder. A line that is no document, a repeated id and
-    a file that cannot be read to its end are records with an error.
+    A text file is one document. Its characters are kept, including line ends; only a byte order mark at the start is removed.
+    Its id is the file's name without suffixes or, in a folder, its path in the folder. A line that is not a document, a
+    repeated id and a file that cannot be read to its end become records with an error.
 
     Raises:
         InputError: a file is missing, of an unknown type or without a column of texts, or there is no record at all.
@@ -163,7 +163,7 @@ def find_input_files(name: str, output: str | None) -> Iterator[InputFile]:
     """Find the files that a path, folder or pattern names, in reading order.
 
     Raises:
-        InputError: there is none, or one is of an unknown type or is the output.
+        InputError: there is no such file, or one is of an unknown type or is the output.
     """
     target = None if output is None else Path(output).resolve()
     for file in find_files(name, ignored_suffix=REJECTS_SUFFIX):
@@ -206,10 +206,10 @@ def read_input_file(
     Args:
         file: the file.
         inputs: how to read it.
-        base: bytes of the inputs read before it.
-        after: number of records to skip. JSON lines and Parquet are not parsed up to there.
+        base: bytes of the inputs before this file.
+        after: number of records to skip. Skipped JSON lines and Parquet rows are not parsed.
         after_line: line or row of the last record skipped.
-        offset: bytes up to the end of that line, decompressed.
+        offset: decompressed bytes up to the end of that line.
 
     Raises:
         InputError: a table has no column of texts.
@@ -217,7 +217,7 @@ def read_input_file(
     reader = _FileReader(file, inputs, after=after, after_line=after_line, offset=offset)
     records = read_file(file.path, reader.read, base=base, after_line=after_line or None, max_bytes=MAX_BYTES)
     bytes_read, empty = base, not after
-    # An error refers to this frame by its traceback; closing does not depend on when the garbage collector ends that cycle.
+    # Closed explicitly: an error's traceback refers to this frame, a cycle that the garbage collector may end much later.
     with closing(records):
         for raw in records:
             bytes_read, empty = raw.bytes_read, False
@@ -229,7 +229,7 @@ def read_input_file(
 
 @dataclass(slots=True)
 class _FileReader:
-    """Reads the records of one file; once it is open, builds their documents."""
+    """Reads the records of one file and, once the file is open, builds their documents."""
 
     file: InputFile
     inputs: Inputs
@@ -281,7 +281,7 @@ def _read_stdin(inputs: Inputs, base: int) -> Iterator[Record]:
 
 
 def to_record(raw: RawRecord, build_document: Callable[[RawRecord], Document]) -> Record:
-    """Convert a raw record. What ``build_document`` raises, or a text or ``meta`` that cannot be processed, is its error."""
+    """Convert a raw record. If ``build_document`` fails, or the text or ``meta`` cannot be processed, the record has the error."""
     record = partial(Record, file=raw.file, line=raw.line, raw=raw.raw, bytes_read=raw.bytes_read)
     if raw.error is not None:
         return record(error=raw.error)
@@ -314,11 +314,11 @@ def document_from_json(value: Any, inputs: Inputs, *, default_id: str | None, wh
     Args:
         value: the parsed line.
         inputs: keys of text and id.
-        default_id: the id where the line has none; without it that is an error.
+        default_id: the id if the line has none; ``None`` makes a missing id an error.
         where: file and line, for errors.
 
     Raises:
-        InputError: there is no text or id where they should be, or a key has another type.
+        InputError: the text or the id is missing, or a key has another type.
     """
     if isinstance(value, dict):
         if inputs.text_column or inputs.id_column:

@@ -193,7 +193,7 @@ def _write_brat_folder(part: Path, target: Path) -> None:
 
 def _build_parquet(table: pa.Schema | None) -> OutputFormat:
     # The unfinished file is in Arrow's stream format, which can be cut after any batch and continued. A Parquet file
-    # cannot: its index stands at the end.
+    # cannot: its index is at the end.
     reserved = {name for name, _ in (*_COLUMNS, _META)} | {"nested"}
     further = [field.remove_metadata().with_nullable(True) for field in table or () if field.name not in reserved]
     schema = pa.schema([*map(pa.field, *zip(*_COLUMNS, strict=True)), *further, pa.field(*_META)])
@@ -215,7 +215,7 @@ def _build_parquet(table: pa.Schema | None) -> OutputFormat:
 
 
 def _parquet_row(document: Document, names: set[str]) -> dict[str, Any]:
-    """Return the cells of a document; entries of ``meta`` with one of these names have columns of their own."""
+    """Return the cells of a document; entries of ``meta`` with one of these names have separate columns."""
     columns = {name: value for name, value in document.meta.items() if name in names}
     rest = {name: value for name, value in document.meta.items() if name not in names}
     return {
@@ -270,7 +270,7 @@ TAIL = "</body></html>\n"
 def format_page(documents: Iterable[Document]) -> Iterator[str]:
     """Yield the page in pieces. Each name is marked with its label in words and colour; a tooltip shows its score.
 
-    Text from documents is escaped, every id, name and label is isolated from the surrounding writing direction, and the page
+    Text from documents is escaped, each id, name and label is isolated from the surrounding writing direction, and the page
     forbids scripts.
     """
     yield HEAD

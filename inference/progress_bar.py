@@ -17,7 +17,7 @@ def show_progress(documents: Iterable[Document]) -> Iterator[Document]:
 
 
 class ProgressBar:
-    """The progress of a batch run: bytes read, documents a second, names and the time left.
+    """The progress of a batch run: bytes read, documents per second, names and the time left.
 
     Args:
         total: bytes of the inputs. ``None`` if unknown; then the time left is not shown.
@@ -47,7 +47,7 @@ class ProgressBar:
         Args:
             read: bytes of the inputs read so far.
             documents: documents tagged by this process.
-            names: names written in all.
+            names: names written in total.
             rejected: records that are not documents.
         """
         if self._bar.disable:

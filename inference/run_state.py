@@ -1,4 +1,4 @@
-"""The state of a batch run: what it has done so far, saved beside the unfinished output so that the run can be resumed."""
+"""The state of a batch run: what it has done so far, saved next to the unfinished output so that the run can be resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from musamma.inference.inputs import Record
 #: The remedy of errors about an unfinished run that cannot be resumed.
 START_OVER = "start over with `overwrite=True`"
 
-# Keys of the file. The second one is an earlier name of the field; unfinished runs of earlier releases have it.
+# Keys of the file. The second one is kept from earlier releases, so that their unfinished runs can be resumed.
 _SETTINGS, _STATS = "settings", "account"
 
 
@@ -67,7 +67,7 @@ class RunState:
     """The settings and the stats of a run.
 
     Args:
-        settings: everything that must be the same when the run is resumed.
+        settings: all settings that a resuming run must share.
         stats: what the run has done.
     """
 
@@ -82,12 +82,12 @@ class RunState:
         """
         keys = sorted(set(settings) | set(self.settings))
         if changed := [key for key in keys if settings.get(key) != self.settings.get(key)]:
-            before, now = (
+            started, resumed = (
                 ", ".join(f"{key} {_format_setting(source.get(key))}" for key in changed)
                 for source in (self.settings, settings)
             )
             raise InputError(
-                f"the run was started with {before} and is resumed with {now}",
+                f"the run was started with {started} and is resumed with {resumed}",
                 where=where,
                 expected="the same settings",
                 remedy=f"give the settings it was started with, or {START_OVER}",
@@ -130,7 +130,7 @@ def write_state(state: RunState, path: Path) -> None:
 
 
 def update_digest(digest: str, records: Iterable[Record]) -> str:
-    """Compute the digest of all records up to these from the digest of the records before them."""
+    """Return the digest of all records up to and including these; ``digest`` is that of the records before them."""
     hashed = blake2b(digest.encode(), digest_size=16)
     for record in records:
         content = record.content()
@@ -140,7 +140,7 @@ def update_digest(digest: str, records: Iterable[Record]) -> str:
 
 
 def unfinished_output(path: Path, *, missing_state: str | None = None) -> InputError:
-    """Return the error about an unfinished output in the way; ``missing_state`` names the state file if it is missing."""
+    """Return the error for an unfinished output at the path; ``missing_state`` names the state file if it is missing."""
     return InputError(
         f"an unfinished output without its {missing_state}" if missing_state else "an unfinished output",
         where=str(path),
@@ -150,7 +150,7 @@ def unfinished_output(path: Path, *, missing_state: str | None = None) -> InputE
 
 
 def complete_output(path: Path, *, expected: str) -> InputError:
-    """Return the error about a complete output in the way."""
+    """Return the error for a complete output at the path."""
     return InputError(
         "the output is complete", where=str(path), expected=expected, remedy="`overwrite=True` tags everything again"
     )

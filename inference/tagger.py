@@ -16,7 +16,7 @@ from musamma.data.errors import InputError
 from musamma.models.calibration import Calibration
 from musamma.models.loading import load_predictor, resolve_model
 
-# A minimum that no score reaches, for labels without a threshold.
+# Minimum score of labels without a threshold; no score reaches it.
 _NEVER = 1.01
 # The files of a checkpoint or an export that decide its output.
 _MODEL_FILES = ("config.json", "token*.json", "*.safetensors", "openvino_model.*", "*.onnx")
@@ -25,8 +25,8 @@ _MODEL_FILES = ("config.json", "token*.json", "*.safetensors", "openvino_model.*
 class Tagger:
     """Finds names with a fine-tuned checkpoint, or with a model that ``musamma export`` made of one.
 
-    Several threads may share a tagger. A pickle of it holds its arguments, not the weights: the model is loaded again where the
-    tagger is unpickled, so it must be available there under the same name.
+    Several threads may share a tagger. A pickle of it holds its arguments and not the weights. Unpickling loads the model
+    again, so the model must be available there under the same name.
 
     >>> tagger = Tagger("runs/quickstart")                                          # doctest: +SKIP
     >>> tagger.tag("وصل الوفد إلى بيروت وبغداد")                                    # doctest: +SKIP
@@ -44,7 +44,7 @@ class Tagger:
 
     Attributes:
         model: the argument.
-        labels: the labels the model knows.
+        labels: the labels that the model knows.
 
     Raises:
         InputError: the model or device does not exist, the model has no tokenizer or is not an entity recogniser, a minimum score

@@ -1,6 +1,6 @@
-"""Calibration of a checkpoint's scores: temperatures, and per label the lowest score at which names can be trusted.
+"""Calibration of a checkpoint's scores: temperatures, and for each label the score from which names are precise enough.
 
-The calibration is stored in ``config.json`` under ``musamma``, beside the window options. A checkpoint without it has
+The calibration is stored in ``config.json`` under ``musamma``, next to the window options. A checkpoint without one has
 temperatures of 1.
 """
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from musamma.evaluation.reliability import Reliability
     from musamma.evaluation.thresholds import Threshold
 
-#: Range in which a temperature is searched. A model that is right about every word has no finite best temperature.
+#: Range in which a temperature is searched. It is bounded because a model that is right about every word has no finite best
+#: temperature.
 TEMPERATURE_BOUNDS = (0.1, 10.0)
 
 #: Logits of a document's words: of tags, (words, tags), and of proclitics, (words, proclitic classes), or ``None`` without
@@ -49,7 +50,7 @@ class Calibration:
         precision: the target precision.
         documents: number of documents that the calibration was fitted on.
         names: number of gold names in them.
-        ece_before: expected calibration error of the names' scores on them, with temperatures of 1.
+        ece_before: expected calibration error of the names' scores on these documents, with temperatures of 1.
         ece_after: the same with these temperatures.
     """
 

@@ -25,7 +25,7 @@ def decode(
     """Decode the names of a document.
 
     Temperatures affect scores only. The best sequence is the same at every temperature, because the normaliser of a word's
-    logits is shared by all sequences; searching on unscaled logits keeps it the same where rounding would decide.
+    logits is shared by all sequences; the search uses unscaled logits, so that rounding cannot change it.
 
     Args:
         tokenized: the document.
@@ -37,13 +37,12 @@ def decode(
         proclitic_temperature: divisor of the proclitic logits.
 
     Returns:
-        Spans without overlap, in order. ``score`` is the probability that the whole name is right, as far as the words' tags
-        can tell: the product of the probabilities of its tags, of the next word not continuing it, and of its first border.
+        Spans without overlap, in order. ``score`` estimates the probability that the whole name is right: the product of the probabilities of its tags, of the next word not continuing it, and of its first border.
     """
     if not len(tokenized.words):
         return []
     best = find_best_tags(tag_logits, tag_set.allowed_transitions())
-    # Score only the words of names and the words after them: most words of a long text are neither.
+    # Only the words of names and the words after them are scored: most words of a long text are neither.
     scored = best != 0
     scored[1:] |= scored[:-1].copy()
     row = np.cumsum(scored) - 1
@@ -54,11 +53,11 @@ def decode(
     spans = []
     for index, first in enumerate(begins):
         limit = begins[index + 1] if index + 1 < len(begins) else len(best)
-        stop = np.searchsorted(outside, first)
-        last = min(limit, outside[stop]) if stop < len(outside) else limit
-        score = confidence[row[first] : row[last - 1] + 1].sum()
-        if last < len(best):
-            score += np.logaddexp.reduce(np.delete(scores[row[last]], best[first] + 1))
+        next_outside = np.searchsorted(outside, first)
+        stop = min(limit, outside[next_outside]) if next_outside < len(outside) else limit
+        score = confidence[row[first] : row[stop - 1] + 1].sum()
+        if stop < len(best):
+            score += np.logaddexp.reduce(np.delete(scores[row[stop]], best[first] + 1))
         start = int(tokenized.words[first, 0])
         if proclitic_logits is not None:
             start, border_score = choose_proclitic_border(
@@ -68,7 +67,7 @@ def decode(
         spans.append(
             Span(
                 start,
-                int(tokenized.words[last - 1, 1]),
+                int(tokenized.words[stop - 1, 1]),
                 tag_set.label_of(int(best[first])) or "",
                 # Rounding may leave a sum of probabilities slightly above 1.
                 round(min(1.0, float(np.exp(score))), 6),
@@ -113,15 +112,15 @@ def find_best_tags(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     greedy = scores.argmax(axis=1)
     previous = np.concatenate([[len(allowed) - 1], greedy[:-1]])
     if allowed[previous, greedy].all():
-        return greedy  # the best sequence of all is an allowed one
+        return greedy  # the best sequence without constraints is allowed
     penalty = np.where(allowed, 0.0, -np.inf)
     best = scores[0] + penalty[-1]
-    # The smallest integer type: a text may have a million words.
+    # The smallest integer type saves memory: a text may have a million words.
     back = np.zeros(scores.shape, dtype=np.min_scalar_type(scores.shape[1]))
     for word in range(1, len(scores)):
         paths = best[:, None] + penalty[:-1]
         back[word] = paths.argmax(axis=0)
-        # Keep the scores near zero: over a long text, rounding of the sum would lose the differences.
+        # The scores are kept near zero: in a sum over a long text, rounding would lose the differences.
         best = paths.max(axis=0) - best.max() + scores[word]
     tags = np.empty(len(scores), dtype=np.int64)
     tags[-1] = best.argmax()

@@ -26,8 +26,8 @@ _SUFFIXES = {None: "", "gzip": ".gz", "zstd": ".zst"}
 class PartsFolder:
     """A folder of ``part-00000.jsonl`` and so on, with their rejects and, until the run is finished, ``_run.json`` and ``_run/``.
 
-    A part gets its name when it is complete and its state has been written: a part that exists is finished. Every attempt to make
-    a part writes to a folder of its own, so two workers that make the same part do not interfere.
+    A part gets its name when it is complete and its state has been written: a part that exists is finished. Each attempt to make
+    a part writes to a separate folder, so two workers that make the same part do not interfere.
 
     Args:
         path: the folder.
@@ -67,12 +67,12 @@ class PartsFolder:
     # Start and resume.
 
     def check_start(self, settings: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-        """Check that a run can start here or continue the one before. Writes nothing.
+        """Check that a run can start here or resume the interrupted one. Writes nothing.
 
         Args:
             settings: the settings that a resuming run must share with the interrupted one.
-            resume: continue an unfinished run; starts from the beginning if there is none.
-            overwrite: the output of an earlier run will be removed.
+            resume: continue an unfinished run; start from the beginning if there is none.
+            overwrite: remove the output of an earlier run.
 
         Raises:
             InputError: the folder holds something that neither option allows for, or the settings differ.
@@ -97,7 +97,7 @@ class PartsFolder:
             raise unfinished_output(self.path, missing_state=self._run_path.name if resume else None)
 
     def start(self, settings: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Start a run or continue the one before, after :meth:`check_start`.
+        """Start a run or resume the interrupted one, after :meth:`check_start`.
 
         Raises:
             InputError: the folder cannot be written.
@@ -133,7 +133,7 @@ class PartsFolder:
                     remedy="give the same input, or start again with `overwrite=True`",
                 )
             if finished and state.settings != next(iter(finished.values())).settings:
-                part.unlink()  # the run was stopped before it could report the difference
+                part.unlink()  # the run was stopped before it could report the difference, so the part is made again
                 continue
             finished[shard.number] = state
         return finished
@@ -174,12 +174,12 @@ class PartsFolder:
         """Write ``_SUCCESS.json`` and remove the state of the run.
 
         Args:
-            stats: the statistics of all parts.
+            stats: the stats of all parts.
             shards: number of parts.
-            settings: what the parts were made with.
+            settings: the settings that the parts were made with.
         """
         content = asdict(stats) | {"shards": shards, "retried": self.count_attempts(), "settings": dict(settings)}
-        for key in ("bytes", "digest"):  # defined for single parts only
+        for key in ("bytes", "digest"):  # These are defined only for single parts.
             del content[key]
         new = self._run_folder / SUCCESS_FILE
         new.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
@@ -199,7 +199,7 @@ class PartsFolder:
 
 
 def sum_stats(parts: Iterable[RunStats]) -> RunStats:
-    """Return the sum of the statistics of several parts, without ``bytes`` and ``digest``."""
+    """Return the sum of the stats of several parts, without ``bytes`` and ``digest``."""
     total = RunStats()
     names = [item.name for item in fields(RunStats) if item.name not in ("lost", "digest", "bytes")]
     for stats in parts:

@@ -77,8 +77,8 @@ def run_server(app: FastAPI, listener: socket.socket, *, max_connections: int) -
         limit_concurrency=max_connections,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    # The model's libraries hold a million objects for good. Garbage collection would visit them again and again while a
-    # request is parsed, which would then take a second instead of hundredths of one.
+    # The model's libraries keep a million objects. Without freezing, garbage collection would visit them repeatedly while a
+    # request is parsed: parsing would take a second instead of hundredths of a second.
     gc.collect()
     gc.freeze()
     try:

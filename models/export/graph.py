@@ -61,7 +61,7 @@ def check_packages(runtime: str, *, quantized: bool) -> None:
     """Check that the packages that make and run a graph are installed.
 
     Raises:
-        InputError: one of them is not installed.
+        InputError: a package is not installed.
     """
     require_packages(*_PACKAGES[runtime, quantized], extra=runtime, purpose=f"makes {runtime} models")
 
@@ -125,7 +125,7 @@ def convert_openvino(graph: TraceableClassifier) -> openvino.Model:
 
 
 def save_openvino(model: openvino.Model, path: Path) -> None:
-    """Write a graph as ``.xml`` and its weights beside it as ``.bin``, floating-point weights in 16 bits."""
+    """Write a graph as ``.xml`` and its weights next to it as ``.bin``, floating-point weights in 16 bits."""
     import openvino
 
     openvino.save_model(model, path, compress_to_fp16=True)
@@ -172,7 +172,7 @@ def _write_config(
     )
     config.musamma = {
         **(stored if isinstance(stored, dict) else {"format": 1}),
-        # Always written: the number of the encoder's positions cannot be read off a folder without weights.
+        # Always written, because the encoder's number of positions cannot be found out from a folder without weights.
         "encoding": asdict(options),
         "export": graph.to_dict(),
     }

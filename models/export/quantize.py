@@ -1,7 +1,7 @@
 """Quantisation of an exported classifier: 8-bit integers for all matrices except those that lose too much.
 
-A down-projection leads from a layer's wide hidden part back to its width. Its activations have a far wider range in a few
-channels than in the others (Bondarenko et al. 2021, "Understanding and overcoming the challenges of efficient transformer
+A down-projection maps the wide hidden state inside a layer back to the width of the layer. The range of its activations is far
+wider in a few channels than in the others (Bondarenko et al. 2021, "Understanding and overcoming the challenges of efficient transformer
 quantization"). The down-projections in the first half of the layers stay in floating point, and so do the heads.
 """
 
@@ -38,7 +38,7 @@ GraphInputs: TypeAlias = dict[str, np.ndarray]
 def sample_windows(
     documents: Iterable[Document], document_tokenizer: DocumentTokenizer, *, limit: int = SAMPLE_WINDOWS, seed: int = 1
 ) -> list[GraphInputs]:
-    """Draw random windows of documents, the same ones every time.
+    """Draw random windows of documents. The same seed gives the same windows.
 
     Args:
         documents: texts like those the classifier will read; their names are ignored.
@@ -132,7 +132,7 @@ def quantize_onnx(source: Path, target: Path, float_layers: Sequence[str]) -> No
             nodes_to_exclude=[node.name for node in graph.node if not read_scopes(node).isdisjoint(float_layers)],
             weight_type=QuantType.QInt8,
             per_channel=True,
-            # Seven bits: on processors without VNNI, sums of products of eight bits overflow.
+            # Uses seven bits: on processors without VNNI, sums of products of eight bits overflow.
             reduce_range=True,
         )
 

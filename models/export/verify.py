@@ -19,13 +19,13 @@ from musamma.models.runtimes.runtime import Batch
 
 #: Minimum number of windows for a comparison.
 MIN_WINDOWS = 200
-#: Maximum share of words with another best tag, ties aside, that rounding explains.
+#: Maximum share of words, apart from ties, whose best tag may differ because of rounding.
 MAX_PARTED_WORDS = 0.001
-#: Tags whose log probabilities differ by less are a tie, which rounding may settle either way.
+#: Tags whose log probabilities differ by less than this are a tie, which rounding may decide either way.
 TIE_MARGIN = 0.05
 #: Maximum mean difference of log probabilities that rounding explains, with weights in 16 bits.
 MAX_MEAN_DIFFERENCE = 0.01
-#: Maximum mean difference that rounding explains where only padding differs.
+#: Maximum mean difference that rounding explains if only padding differs.
 MAX_PADDING_DIFFERENCE = 0.001
 
 # A batch mixes windows from the longest to the shortest, so that the short ones are mostly padding.
@@ -41,13 +41,13 @@ class ParityReport:
         words: number of words in them.
         names: number of names the checkpoint predicts in them.
         words_agreeing: share of the words with the same best tag.
-        words_parted: share of the words with another best tag that was not a tie, see :data:`TIE_MARGIN`.
+        words_parted: share of the words whose best tag differs and was not a tie, see :data:`TIE_MARGIN`.
         names_agreeing: strict F1 of the exported model's names against the checkpoint's.
         mean_difference: mean absolute difference of the log probabilities of tags.
         greatest_difference: the greatest absolute difference.
         padding_parted: like ``words_parted``, between the exported model's batches and the same windows computed one by
             one, without padding.
-        padding_difference: like ``mean_difference``, between the same two.
+        padding_difference: like ``mean_difference``, between these two.
     """
 
     windows: int
@@ -98,7 +98,7 @@ def compare_predictors(
         exported: the exported model's predictor.
         excerpts: the texts, see :func:`build_excerpts`.
     """
-    # One window per batch has no padding, so the reference is right even if its mask were ignored.
+    # A batch of one window has no padding, so the reference is right even if the model ignores its mask.
     reference_logits = compute_logits(reference, excerpts, rows=1)
     unpadded_logits = compute_logits(exported, excerpts, rows=1)
     exported_logits = compute_logits(exported, excerpts)
@@ -124,7 +124,7 @@ def compare_predictors(
 def build_excerpts(
     documents: Iterable[Document], predictor: Predictor, *, windows: int = MIN_WINDOWS
 ) -> list[TokenizedDocument]:
-    """Tokenize texts of very different lengths: whole documents, their lines, and shortened lines.
+    """Tokenize texts of very different lengths: whole documents, their lines, and the first words of lines.
 
     Args:
         documents: the source of the texts.
@@ -172,7 +172,7 @@ def compute_logits(
 
 
 def measure_speeds(*predictors: Predictor, documents: Sequence[Document]) -> tuple[float, ...]:
-    """Measure words per second: the better of two alternating turns each, because other load only slows a turn down."""
+    """Measure words per second. The predictors take turns, two each; the faster turn counts, since other load only slows one."""
     speeds = [0.0] * len(predictors)
     for number, predictor in 2 * list(enumerate(predictors)):
         start = time.perf_counter()
@@ -182,7 +182,7 @@ def measure_speeds(*predictors: Predictor, documents: Sequence[Document]) -> tup
 
 
 def _split_documents(documents: Iterable[Document]) -> Iterator[Document]:
-    """Yield each document, then its lines, every second one shortened to its first words."""
+    """Yield each document and then its lines; every second line is cut to its first words."""
     for document in documents:
         yield replace(document, spans=(), nested=())
         for number, line in enumerate(filter(str.strip, document.text.splitlines()), 1):
@@ -199,12 +199,14 @@ def _compare_logits(
         Whether the best tags are the same, bool, (words,); whether they differ beyond a tie, bool, (words,); absolute
         differences of log probabilities, float, (words, tags).
     """
-    one, two = (log_softmax(np.concatenate([tags for tags, _ in side]).astype(np.float64)) for side in (first, second))
-    second_best = np.take_along_axis(one, two.argmax(axis=1, keepdims=True), axis=1)[:, 0]
+    first_scores, second_scores = (
+        log_softmax(np.concatenate([tags for tags, _ in side]).astype(np.float64)) for side in (first, second)
+    )
+    second_choice = np.take_along_axis(first_scores, second_scores.argmax(axis=1, keepdims=True), axis=1)[:, 0]
     return (
-        one.argmax(axis=1) == two.argmax(axis=1),
-        one.max(axis=1) - second_best > TIE_MARGIN,
-        np.abs(one - two),
+        first_scores.argmax(axis=1) == second_scores.argmax(axis=1),
+        first_scores.max(axis=1) - second_choice > TIE_MARGIN,
+        np.abs(first_scores - second_scores),
     )
 
 
