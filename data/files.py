@@ -54,9 +54,11 @@ def stream_kind(path: Path) -> str | None:
     These are FIFOs, character devices such as ``/dev/null``, and open descriptors such as ``/dev/stdout``, whatever they lead to.
 
     Raises:
-        OSError: see :func:`path_kind`.
+        OSError: see :func:`path_kind`; or the descriptor is not open.
     """
-    if _descriptor(path) is not None:
+    number = _descriptor(path)
+    if number is not None:
+        os.fstat(number)
         return "an open descriptor"
     kind = path_kind(path)
     return kind if kind in _STREAMS else None
@@ -130,12 +132,14 @@ def _check_folder_permission(folder: Path) -> None:
     """Raise an OSError if entries cannot be made in a folder, or in the nearest one above it that exists."""
     while path_kind(folder) is None and folder != folder.parent:
         folder = folder.parent
-    if folder.is_dir() and not os.access(
-        folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
-    ):
+    if folder.is_dir() and not _may_write(folder):
         read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
         code = errno.EROFS if read_only else errno.EACCES
         raise OSError(code, os.strerror(code), str(folder))
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def check_outputs(outputs: Iterable[tuple[str, Path | None]], inputs: Iterable[str] = ()) -> None:
@@ -194,10 +198,10 @@ def atomic_write(path: Path, *, remedy: str = CHOOSE_WRITABLE) -> Iterator[Path]
     partial: Path | None = None
     try:
         if stream_kind(path):
-            with TemporaryDirectory(prefix="musamma-") as folder:
+            with open_stream(path) as stream, TemporaryDirectory(prefix="musamma-") as folder:
                 content = Path(folder) / "content"
                 yield content
-                with content.open("rb") as source, open_stream(path) as stream:
+                with content.open("rb") as source:
                     shutil.copyfileobj(source, stream)
             return
         target = check_output_file(path, remedy=remedy)
@@ -245,7 +249,7 @@ def atomic_folder(folder: Path, *, merge: bool = False, remedy: str = CHOOSE_WRI
         if kind not in (None, FOLDER):
             raise InputError(str(kind), where=str(folder), expected="a folder to write", remedy=remedy)
         target = resolve_link(folder, remedy=remedy)
-        in_place = kind == FOLDER and (target.is_mount() or not os.access(target.parent, os.W_OK))
+        in_place = kind == FOLDER and (target.is_mount() or not _may_write(target.parent))
         partial = target / ".part" if in_place else target.with_name(target.name + ".part")
         _delete_leftover(partial)
         partial.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """The command ``musamma convert``."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,31 @@ def test_losses_of_the_written_format_count(tmp_path, capsys):
     assert run(["convert", str(source), str(output), "--max-loss", "0.4"]) == 1
     assert "its first token belongs to another name" in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize("format", ["brat", "khabar"])
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path, monkeypatch, capsys, format):
+    monkeypatch.chdir(tmp_path)
+    source = jsonl(tmp_path, SPANS[0], {"start": 3, "end": 99, "label": "LOC"})
+    before = sorted(Path().rglob("*"))
+    assert run(["convert", str(source), "new/folder", "--to", format, "--max-loss", "0"]) == 1
+    assert sorted(Path().rglob("*")) == [*before, Path("new")]
+    assert run(["convert", str(source), "old", "--to", format]) == 0
+    written = {path: path.read_bytes() for path in Path("old").iterdir()}
+    Path("old/notes.md").write_text("mine")
+    for path in written:
+        path.write_text("mine")
+    capsys.readouterr()
+    assert run(["convert", str(source), "old", "--to", format]) == 2
+    assert capsys.readouterr().err == (
+        "musamma: old: a folder with files in it; expected a folder that is new or empty; "
+        "choose another OUTPUT, or replace its files of the same names with --overwrite\n"
+    )
+    assert {path.read_text() for path in Path("old").iterdir()} == {"mine"}
+    assert run(["convert", str(source), "old", "--to", format, "--overwrite", "--max-loss", "0"]) == 1
+    assert {path.read_text() for path in Path("old").iterdir()} == {"mine"}
+    assert run(["convert", str(source), "old", "--to", format, "--overwrite"]) == 0
+    assert {path: path.read_bytes() for path in Path("old").iterdir()} == {**written, Path("old/notes.md"): b"mine"}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from musamma.cli.main import run
-from tests.support import refused_command, write_random_checkpoint
+from tests.support import ordinary_user, refused_command, write_random_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -340,6 +342,86 @@ def test_a_folder_without_write_permission(fails, model, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", denied)  # root may write everywhere
     message = fails("predict", "a.txt", "-m", model, "-o", "locked/out.jsonl")
     assert message == "locked: Permission denied; choose an --output that can be written"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "predict a.txt -m {m} -o {o}.jsonl",
+        "predict a.txt -m {m} -f brat -o {o}",
+        "evaluate a.jsonl --predictions a.jsonl --json {o}",
+        "evaluate a.jsonl --predictions a.jsonl --report {o}",
+        "compare a.jsonl b.jsonl b.jsonl --json {o}",
+        "convert a.jsonl {o}.jsonl",
+        "convert a.jsonl {o} --to brat",
+        "convert a.jsonl b.csv --audit {o}",
+        "check a.jsonl --json {o}",
+        "export -m {m} -o {o}",
+        "calibrate a.jsonl -m {m} -o {o}",
+        "train quickstart -o {o}",
+        "encoder trim {m} {o} --text a.txt",
+        "encoder extend {m} {o} --words 1 --text a.txt",
+        "encoder pretrain nawah-pretrain -o {o}",
+    ],
+)
+def test_permission_denied(fails, model, call):
+    Path("a.txt").write_text("زار سامي\n" * 100, encoding="utf-8")
+    for name in ("a.jsonl", "b.jsonl"):
+        Path(name).write_text(lines(*numbered(2, spans=[span(8, 13)])), encoding="utf-8")
+    Path("locked").mkdir(mode=0o500)
+    Path("closed").mkdir(mode=0o000)
+    for output in ("locked/x", "closed/x"):
+        with ordinary_user():
+            message = fails(*call.format(m=model, o=output).split())
+        assert re.match(rf"({output}[.\w/]*|locked): Permission denied; (choose|check)", message), message
+    assert not list(Path("locked").iterdir())
+    assert not Path("b.csv").exists()
+
+
+def test_outputs_that_are_streams(fails, model, capsys):
+    Path("a.txt").write_text("زار سامي", encoding="utf-8")
+    os.mkfifo("fifo")
+    call = "predict", "a.txt", "-m", model, "-o", "fifo"
+    for format in ("parquet", "brat"):
+        assert fails(*call, "-f", format) == (
+            "fifo: a FIFO, which can only be written from start to end; expected a file to write, "
+            f"for --format {format}; choose an --output that can be written"
+        )
+    for options in (["--resume"], ["--overwrite"], ["--on-error", "skip"], ["--engine", "ray"]):
+        assert fails(*call, *options) == (
+            f"{' '.join(options)} to fifo, a FIFO; expected a file to write; choose another --output"
+        )
+    assert sorted(path.name for path in Path().iterdir()) == ["a.txt", "fifo"]
+
+
+def test_outputs_that_are_inputs_or_given_twice(fails):
+    for name in ("a.jsonl", "b.jsonl"):
+        Path(name).write_text(lines(*numbered(2, spans=[span(8, 13)])), encoding="utf-8")
+    Path("texts").mkdir()
+    Path("texts/a.txt").write_text("زار [سامي|PER]", encoding="utf-8")
+    before = {path: path.read_bytes() for path in Path().rglob("*.*")}
+    for call, message in (
+        ("evaluate a.jsonl --predictions b.jsonl --json b.jsonl", "b.jsonl: --json is also an input; "),
+        ("evaluate a.jsonl --predictions b.jsonl --json x --report x", "x: --report and --json are the same path; "),
+        (
+            "evaluate a.jsonl --predictions b.jsonl --json r/report.md --report r",
+            "r/report.md: --report and --json are",
+        ),
+        ("compare a.jsonl b.jsonl b.jsonl --json a.jsonl", "a.jsonl: --json is also an input; "),
+        ("check a.jsonl --json a.jsonl", "a.jsonl: --json is also an input; "),
+        ("check a.jsonl --second b.jsonl --json ./b.jsonl", "b.jsonl: --json is also an input; "),
+        ("convert a.jsonl o.csv --audit o.csv", "o.csv: OUTPUT and --audit are the same path; "),
+        ("convert a.jsonl o --to brat --audit o", "o: OUTPUT and --audit are the same path; "),
+        ("convert a.jsonl o.csv --audit a.jsonl", "a.jsonl: --audit is also an input; "),
+        ("convert a.jsonl o.csv/", "o.csv/: a folder; expected a file to write csv; remove the slash"),
+        (
+            "convert texts texts/new --to brat",
+            "texts/new: OUTPUT is in the folder INPUT (texts), where it would be read",
+        ),
+        ("convert texts texts/b.txt --to conll", "texts/b.txt: OUTPUT is in the folder INPUT (texts), where it would"),
+    ):
+        assert fails(*call.split()).startswith(message)
+        assert {path: path.read_bytes() for path in Path().rglob("*.*")} == before
 
 
 def test_an_input_is_not_overwritten(fails, model):

@@ -1,7 +1,14 @@
 """Files and folders appear under their name only when complete; errors have one line."""
 
+import json
 import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import copytree
+from threading import Thread
 
 import pytest
 
@@ -17,11 +24,14 @@ from musamma.data.files import (
     apply_default_mode,
     atomic_folder,
     atomic_write,
+    check_outputs,
     document_path,
+    stream_kind,
     write_durably,
     write_json,
     write_lines,
 )
+from tests.support import ordinary_user
 
 
 def test_a_file_is_replaced_at_the_end(tmp_path):
@@ -63,6 +73,219 @@ def test_paths_that_cannot_be_written_are_named(tmp_path):
     message = r"file/model: Not a directory; choose a path that can be written$"
     with pytest.raises(InputError, match=message), atomic_folder(tmp_path / "file" / "model"):
         pytest.fail("a folder was made in a file")
+
+
+# Outputs that are no regular file.
+
+
+@contextmanager
+def reader(fifo: Path) -> Iterator[list[bytes]]:
+    """Make a FIFO and read it in another thread; yields the list that receives its content."""
+    os.mkfifo(fifo)
+    received: list[bytes] = []
+    thread = Thread(target=lambda: received.append(fifo.read_bytes()), daemon=True)
+    thread.start()
+    yield received
+    thread.join(timeout=20)
+
+
+def test_a_fifo_receives_the_content_and_stays(tmp_path):
+    with reader(tmp_path / "fifo") as received:
+        write_lines(["a\n", "b\n"], tmp_path / "fifo")
+    assert received == [b"a\nb\n"]
+    assert stream_kind(tmp_path / "fifo") == "a FIFO"
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
+
+
+def test_a_device_receives_the_content_and_stays(tmp_path):
+    """Devices like /dev/null and /dev/full, which a rename would turn into files."""
+    try:
+        os.mknod(tmp_path / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        os.mknod(tmp_path / "full", stat.S_IFCHR | 0o666, os.makedev(1, 7))
+        os.mknod(tmp_path / "disk", stat.S_IFBLK | 0o600, os.makedev(250, 250))
+        (tmp_path / "null").write_bytes(b"")
+    except PermissionError:
+        pytest.skip("devices cannot be made or used here")
+    (tmp_path / "link").symlink_to("null")
+    for name in ("null", "link"):
+        write_json({}, tmp_path / name)
+        assert stream_kind(tmp_path / name) == "a device"
+    with pytest.raises(InputError, match=r"full: No space left on device; choose"):
+        write_json({}, tmp_path / "full")
+    with pytest.raises(InputError, match=r"disk: a block device; expected a file to write; choose"):
+        write_json({}, tmp_path / "disk")
+    kinds = {path.name: stat.S_IFMT(path.lstat().st_mode) for path in tmp_path.iterdir()}
+    assert kinds == {
+        "null": stat.S_IFCHR,
+        "full": stat.S_IFCHR,
+        "disk": stat.S_IFBLK,
+        "link": stat.S_IFLNK,
+    }
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no /dev/fd")
+def test_an_open_descriptor_is_written_at_its_position(tmp_path):
+    """As in ``musamma ... -o /dev/stdout >> log``: the log is neither replaced nor emptied."""
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    with log.open("ab") as file:
+        (tmp_path / "link").symlink_to(f"/dev/fd/{file.fileno()}")
+        write_lines(["a\n"], Path(f"/dev/fd/{file.fileno()}"))
+        write_lines(["b\n"], Path(f"/proc/self/fd/{file.fileno()}"))
+        write_lines(["c\n"], tmp_path / "link")
+        number = file.fileno()
+    assert log.read_text() == "before\na\nb\nc\n"
+    with pytest.raises(InputError, match=rf"/dev/fd/{number}: Bad file descriptor; choose"):
+        write_lines([], Path(f"/dev/fd/{number}"))
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "old").write_text("old")
+    for name in ("old", "new"):
+        (tmp_path / name).symlink_to(f"far/{name}")
+        write_lines(["text"], tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "far" / name).read_text() == "text"
+    (tmp_path / "lost").symlink_to("nowhere/x")
+    with pytest.raises(InputError, match=r"lost: a link to .*/nowhere/x, whose folder does not exist; choose"):
+        write_lines([], tmp_path / "lost")
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(InputError, match=r"circle: Too many levels of symbolic links; choose"):
+        write_lines([], tmp_path / "circle")
+    (tmp_path / "model").symlink_to("far/model")
+    for name in ("a", "b"):
+        with atomic_folder(tmp_path / "model") as partial:
+            (partial / name).touch()
+        assert (tmp_path / "model").is_symlink()
+        assert [path.name for path in (tmp_path / "far" / "model").iterdir()] == [name]
+    assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["model", "new", "old"]
+
+
+def test_sockets_are_no_outputs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket is at most 108 bytes long
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s")
+        with pytest.raises(InputError, match=r"^s: a socket; expected a file to write; choose"):
+            write_lines([], Path("s"))
+        with pytest.raises(InputError, match=r"^s: a socket; expected a folder to write; "), atomic_folder(Path("s")):
+            pytest.fail("the socket was taken for a folder")
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    for path in (tmp_path / ("x" * 255), tmp_path / ("م" * 127)):
+        write_lines(["text"], path)
+        assert path.read_text() == "text"
+    with pytest.raises(InputError, match=r"xxx: File name too long; choose a path that can be written$"):
+        write_lines([], tmp_path / ("x" * 256))
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    write_json({"source": str(path), path.name: [path.name]}, path)
+    record = json.loads(path.read_text("utf-8"))
+    assert record["source"].endswith("caf\\udce9")
+    assert record["caf\\udce9"] == ["caf\\udce9"]
+
+
+def test_permission_denied_names_the_path(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    (tmp_path / "closed").mkdir(mode=0o000)
+    (tmp_path / "protected").write_text("text")
+    (tmp_path / "protected").chmod(0o400)
+    try:
+        with ordinary_user():
+            for name, where in (
+                ("locked/x", "locked"),
+                ("locked/new/x", "locked"),
+                ("closed/x", "closed/x"),
+                ("protected", "protected"),
+            ):
+                message = rf"/{where}: Permission denied; choose a path that can be written$"
+                with pytest.raises(InputError, match=message):
+                    check_outputs([("json", tmp_path / name)])
+                with pytest.raises(InputError, match=message):
+                    write_lines([], tmp_path / name)
+            for name in ("locked/x", "closed/x"):
+                message = rf"/{name}: Permission denied; choose a path that can be written$"
+                with pytest.raises(InputError, match=message), atomic_folder(tmp_path / name):
+                    pytest.fail("a folder was made")
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+    assert (tmp_path / "protected").read_text() == "text"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["closed", "locked", "protected"]
+
+
+def test_a_folder_that_cannot_be_renamed_is_filled(tmp_path):
+    """A mounted volume, or a folder in one that is closed to the user."""
+    (tmp_path / "above" / "model").mkdir(parents=True)
+    (tmp_path / "above" / "model" / "old").touch()
+    (tmp_path / "above").chmod(0o500)
+    with ordinary_user(), atomic_folder(tmp_path / "above" / "model") as partial:
+        (partial / "new").touch()
+    assert [path.name for path in (tmp_path / "above" / "model").iterdir()] == ["new"]
+
+
+def test_one_run_at_a_time_writes_a_folder(tmp_path):
+    with atomic_folder(tmp_path / "model") as partial:
+        message = r"/model: another run is writing it; expected one run at a time; wait until it has ended, or choose"
+        with pytest.raises(InputError, match=message), atomic_folder(tmp_path / "model"):
+            pytest.fail("two runs write one folder")
+        (partial / "a").touch()
+    assert (tmp_path / "model" / "a").exists()
+    (tmp_path / "out.part").touch()  # the unfinished output of a run of predict
+    with pytest.raises(InputError, match=r"/out: File exists; choose"), atomic_folder(tmp_path / "out"):
+        pytest.fail("an unfinished output was deleted")
+    assert (tmp_path / "out.part").exists()
+
+
+def test_an_unfinished_output_beside_a_file_stays(tmp_path):
+    (tmp_path / "a.jsonl.part").write_text("unfinished")
+    write_lines(["text"], tmp_path / "a.jsonl")
+    assert (tmp_path / "a.jsonl.part").read_text() == "unfinished"
+
+
+def test_a_folder_is_merged_only_when_all_files_can_be_moved(tmp_path):
+    folder = tmp_path / "corpus"
+    (folder / "b.txt").mkdir(parents=True)
+    (folder / "a.txt").write_text("old")
+    (tmp_path / "new").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "new" / name).write_text("new")
+    message = r"corpus: a folder in the place of b\.txt; "
+    with pytest.raises(InputError, match=message), atomic_folder(folder, merge=True) as partial:
+        copytree(folder.with_name("new"), partial, dirs_exist_ok=True)
+    assert (folder / "a.txt").read_text() == "old"
+    (folder / "b.txt").rmdir()
+    (folder / "c.txt").write_text("old")
+    with atomic_folder(folder, merge=True) as partial:
+        (partial / "sub").mkdir()
+        for name in ("a.txt", "sub/d.txt"):
+            (partial / name).write_text("new")
+    texts = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.txt")}
+    assert texts == {"a.txt": "new", "c.txt": "old", "sub/d.txt": "new"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "new"]
+
+
+def test_every_output_has_a_path_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("gold.jsonl").touch()
+    Path("link").symlink_to("gold.jsonl")
+    os.mkfifo("fifo")
+    check_outputs([("json", Path("a")), ("audit", Path("b")), ("report", None)], ["gold.jsonl", "hf:a", "gold"])
+    check_outputs([("json", Path("fifo")), ("audit", Path("fifo"))])
+    for outputs, message in (
+        (
+            [("json", Path("a")), ("audit", Path("./a"))],
+            "a: `json` and `audit` are the same path; expected an own path",
+        ),
+        ([("report", Path("r/report.html")), ("json", Path("r"))], "r: `report` and `json` are the same path; "),
+        ([("json", Path("gold.jsonl"))], "gold.jsonl: `json` is also an input; choose another path, so that"),
+        ([("json", Path("link"))], "link: `json` is also an input; choose another path, so that"),
+    ):
+        with pytest.raises(InputError) as refused:
+            check_outputs(outputs, ["gold.jsonl"])
+        assert str(refused.value).startswith(message)
 
 
 def test_the_bytes_of_json_and_text(tmp_path):

@@ -10,6 +10,7 @@ import resource
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -230,6 +231,79 @@ def test_an_unfinished_output_is_an_error_that_says_how_to_continue(tmp_path, ar
     with pytest.raises(InputError, match=r"out: the output is complete; expected an unfinished out\.part"):
         tag(archive, tmp_path / "out", resume=True)
     assert tag(archive, tmp_path / "out").records == COUNT  # The complete output is replaced.
+
+
+def test_one_run_at_a_time_writes_an_output(tmp_path, archive):
+    with ResumableFile(tmp_path / "out"):
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            message = (
+                r"out\.part: another run is writing it; expected one run at a time; wait until it has ended, or choose"
+            )
+            with pytest.raises(InputError, match=message):
+                ResumableFile(tmp_path / "out", **options)
+        assert (tmp_path / "out.part").exists()
+    (tmp_path / "out.part").unlink()
+    late = ResumableFile(tmp_path / "out")  # before the other run has made its file
+    with ResumableFile(tmp_path / "out"), pytest.raises(InputError, match=r"another run is writing it"):
+        late.__enter__()
+    (tmp_path / "out.part").unlink()
+    stop_early(archive, tmp_path / "out")
+    with pytest.raises(InputError, match=r"out\.part: an unfinished output; "):
+        late.__enter__()
+    assert tag(archive, tmp_path / "out", resume=True).records == COUNT
+
+
+def test_a_link_stays_and_the_run_is_beside_its_file(tmp_path, archive):
+    tag(archive, tmp_path / "whole")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "out").symlink_to("far/out")
+    stop_early(archive, tmp_path / "out")
+    assert names(tmp_path / "far") == ["out.part", "out.part.json"]
+    tag(archive, tmp_path / "out", resume=True)
+    assert (tmp_path / "out").is_symlink()
+    assert names(tmp_path / "far") == ["out"]
+    assert (tmp_path / "far" / "out").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_an_unfinished_output_is_a_file(tmp_path):
+    """A link in its place, as anyone may put into /tmp, is not followed."""
+    (tmp_path / "private").write_text("text")
+    (tmp_path / "out.part").symlink_to("private")
+    with pytest.raises(
+        InputError, match=r"out\.part: a link; expected nothing, or the unfinished output of a run; delete"
+    ):
+        ResumableFile(tmp_path / "out", overwrite=True)
+    assert (tmp_path / "private").read_text() == "text"
+
+
+@pytest.mark.parametrize("format", ["jsonl", "conll", "html"])
+def test_a_fifo_receives_the_bytes_of_the_file(tmp_path, archive, format):
+    tag(archive, tmp_path / "whole", format=format)
+    os.mkfifo(tmp_path / "fifo")
+    received: list[bytes] = []
+    thread = Thread(target=lambda: received.append((tmp_path / "fifo").read_bytes()), daemon=True)
+    thread.start()
+    inputs = Inputs(names=(str(archive),), output=str(tmp_path / "fifo"))
+    load = lambda: LoadedTagger(tagger=Finder(), settings={})  # noqa: E731
+    with ProgressBar(None) as progress_bar:
+        done, _ = tag_inputs(
+            inputs, load, format=format, compression=None, audit=ImportAudit(), progress_bar=progress_bar
+        )
+        thread.join(timeout=20)
+        assert done.documents == COUNT
+        assert received == [(tmp_path / "whole").read_bytes()]
+        for option in ("skip", "resume", "overwrite"):
+            with pytest.raises(InputError, match=r"fifo: a FIFO, which can only be written from start to end; "):
+                tag_inputs(
+                    inputs,
+                    load,
+                    format=format,
+                    compression=None,
+                    audit=ImportAudit(),
+                    progress_bar=progress_bar,
+                    **{option: True},
+                )
+    assert names(tmp_path) == ["fifo", "in.jsonl", "whole"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"settings": {}, "account": {"records": 1}}', b"\xff"])
