@@ -55,7 +55,7 @@ ARABIC_TOKEN_PATTERN = re.compile(
 
 
 def is_letter(character: str) -> bool:
-    """Whether a character stands for itself. A vowel mark, tatweel or invisible control belongs to the character before it."""
+    """Tell whether a character is not a vowel mark, tatweel or invisible control: these belong to the character before them."""
     return character != TATWEEL and unicodedata.category(character) not in ("Mn", "Me", "Mc", "Cf")
 
 
@@ -68,7 +68,7 @@ def strip_marks(surface: str) -> str:
 
 
 def letter_offsets(text: str, start: int, end: int, *, limit: int) -> list[int]:
-    """Offsets of the first ``limit`` letters of ``text[start:end]``; marks and tatweel go with the letter before them."""
+    """Return the offsets of the first ``limit`` letters of ``text[start:end]``; marks and tatweel belong to the letter before."""
     offsets = []
     for offset in range(start, end):
         if is_letter(text[offset]):
@@ -92,13 +92,13 @@ PRONOUN_SUFFIXES = frozenset(["ه", "ها", "هم", "هما", "هن", "ك", "ك�
 
 
 def is_proclitic(surface: str) -> bool:
-    """Whether a string has letters, and all of them are proclitics. Presentation forms count as their letters."""
+    """Tell whether a string has letters and all of them are proclitics. Presentation forms count as their letters."""
     letters = unicodedata.normalize("NFKC", "".join(filter(is_letter, surface)))
     return bool(letters) and PROCLITIC_PATTERN.fullmatch(letters) is not None
 
 
 def proclitic_offsets(text: str, start: int, end: int) -> list[int]:
-    """Offsets at which a name may start in the word ``text[start:end]``.
+    """Return the offsets at which a name may start in the word ``text[start:end]``.
 
     All borders that the letters allow; :func:`clitic_borders` gives only those that are certain.
 
@@ -141,7 +141,7 @@ _CERTAIN_PROCLITICS = regex.compile(
 
 
 def clitic_borders(text: str) -> list[int]:
-    """Offsets after the proclitics that the spelling makes certain, in order.
+    """Return the offsets after the proclitics that the spelling makes certain, in order.
 
     1. و ف ب ك before the article and three more letters;
     2. ل before another ل, of the article, and two more letters;

@@ -259,7 +259,7 @@ def _border_kinds(
 
 
 def _includes_proclitic(document: Document, span: Span, word: tuple[int, int], surfaces: Counter[str]) -> bool:
-    """Whether the name without its first letters is annotated more often: ``بالموصل`` beside ``الموصل``."""
+    """Tell whether the name without its first letters is annotated more often, as ``الموصل`` compared with ``بالموصل``."""
     frequency = surfaces[document.surface(span)]
     for offset in proclitic_offsets(document.text, *word)[1:]:
         if offset < span.end:
@@ -271,7 +271,7 @@ def _includes_proclitic(document: Document, span: Span, word: tuple[int, int], s
 
 
 def _has_punctuation_at_border(surface: str) -> bool:
-    """Whether a name starts or ends with punctuation other than a pair of brackets or the full stop of an abbreviation."""
+    """Tell whether a name starts or ends with punctuation other than a pair of brackets or the full stop of an abbreviation."""
     first, last = surface[0], surface[-1]
     opens = first in _BRACKETS and _BRACKETS[first] in surface
     closes = any(last == closing and opening in surface for opening, closing in _BRACKETS.items())
@@ -321,7 +321,7 @@ def _longest_match(
     *,
     after_proclitic: bool,
 ) -> tuple[str, int] | None:
-    """The longest form at ``offset``, whose word ends at ``end``, and where it stops; ``None`` if there is none."""
+    """Return the longest form at ``offset``, in the word that ends at ``end``, and its end; ``None`` if there is none."""
     for spelling, surface in spellings.get(text[offset:end], ()):
         stop = offset + len(spelling)
         if not text.startswith(spelling, offset) or stop not in ends:

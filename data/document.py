@@ -235,7 +235,7 @@ def parse_label(value: Any, name: str, where: str) -> str:
 
 
 def parse_id(value: Any, default: str, where: str) -> str:
-    """Check an id, a string or an integer, and return it as a string; ``default`` where there is none.
+    """Check an id, a string or an integer, and return it as a string; ``default`` if there is none.
 
     Raises:
         InputError: it is something else.

@@ -72,7 +72,7 @@ class Finding:
 
     @property
     def is_loss(self) -> bool:
-        """Whether a span was dropped or snapped, or is doubtful."""
+        """True if a span was dropped or snapped, or is doubtful."""
         return FINDING_KINDS[self.kind] in LOSS_CATEGORIES
 
     def describe(self) -> str:

@@ -68,7 +68,7 @@ def install_normalizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenize
 
 
 def has_normalizer(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer has :func:`arabic_normalizer`."""
+    """Tell whether the tokenizer has :func:`arabic_normalizer`."""
     return REMOVED_MARKS in json.dumps(_state(fast_backend(tokenizer))["normalizer"]).replace("\\\\", "\\")
 
 

@@ -85,7 +85,7 @@ class TagSet:
         return None if tag == 0 else self.labels[(tag - 1) // 2]
 
     def is_begin(self, tag: int) -> bool:
-        """Whether a tag id starts a name."""
+        """Tell whether a tag id starts a name."""
         return tag % 2 == 1
 
     def allowed_transitions(self) -> np.ndarray:
@@ -149,7 +149,7 @@ class TagScheme:
 
     @property
     def marks_end(self) -> bool:
-        """Whether the last token of a name has a prefix of its own."""
+        """True if the last token of a name has a prefix of its own."""
         return self.end != self.inside
 
 

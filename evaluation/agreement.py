@@ -25,7 +25,7 @@ class Agreement:
     Args:
         scores: the second annotation scored against the first. F1 is the same with the sides exchanged.
         kappa: Cohen's kappa (1960) over the labels of all words, ``O`` for a word outside every name.
-        kappa_names: the same over the words inside a name of either annotation, where ``O`` cannot inflate it.
+        kappa_names: the same over the words inside a name of either annotation, so that the many ``O`` do not inflate it.
         words: number of words.
         disagreements: every name that the other side lacks or has with another label or other borders.
     """
@@ -55,8 +55,8 @@ def measure_agreement(first: Iterable[Document], second: Iterable[Document]) -> 
     """Compare two annotations of the same documents, matched by id. Documents that the second lacks are left out.
 
     Raises:
-        InputError: a document of the second is not in the first or has another text, an id is repeated, or the documents in
-            both have no word.
+        InputError: a document of the second is not in the first or has another text, an id is repeated, or the shared
+            documents have no word.
     """
     scorer = Scorer()
     first_labels: list[str] = []
@@ -64,14 +64,14 @@ def measure_agreement(first: Iterable[Document], second: Iterable[Document]) -> 
     disagreements: list[NamePair] = []
     second_documents = {document.id: document for document in second}
     shared = (document for document in first if document.id in second_documents)
-    for one, other in pair_documents(shared, second_documents.values()):
-        if other is None:
+    for first_document, second_document in pair_documents(shared, second_documents.values()):
+        if second_document is None:
             continue
-        scorer.add(one, other)
-        words = word_offsets(one.text)
-        first_labels += label_words(words, one.spans)
-        second_labels += label_words(words, other.spans)
-        disagreements += (pair for pair in pair_names(one, other.spans) if pair.kind != CORRECT)
+        scorer.add(first_document, second_document)
+        words = word_offsets(first_document.text)
+        first_labels += label_words(words, first_document.spans)
+        second_labels += label_words(words, second_document.spans)
+        disagreements += (pair for pair in pair_names(first_document, second_document.spans) if pair.kind != CORRECT)
     if not first_labels:
         raise InputError("no word in the documents of both", expected="two annotations of the same documents")
     labels = list(zip(first_labels, second_labels, strict=True))
@@ -100,7 +100,7 @@ def label_words(words: list[tuple[int, int]], spans: Iterable[Span]) -> list[str
 
 
 def _kappa(labels: list[tuple[str, str]]) -> float:
-    # Without a word, or with one label everywhere, kappa is 0/0: perfect agreement.
-    if all(one == other for one, other in labels):
+    # If there are no words, or all have the same label, kappa would be 0/0; complete agreement is 1.
+    if all(first == second for first, second in labels):
         return 1.0
     return float(cohen_kappa_score(*map(list, zip(*labels, strict=True))))

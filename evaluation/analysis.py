@@ -34,7 +34,7 @@ class Analysis:
         errors: the errors in detail.
         reliability: how well the scores of predicted names fit their precision; ``None`` if no name has a score.
         resamples: number of resamples for the intervals.
-        seed: of the resampling.
+        seed: seed of the resampling.
         note: a warning about the intervals, see :func:`musamma.evaluation.significance.resampling_warning`.
     """
 
@@ -90,7 +90,7 @@ def analyse(
         training: the system's training documents, to separate names seen in training from others.
         modes: some of :data:`musamma.evaluation.MODES`; ``strict`` is always scored.
         resamples: number of resamples for the intervals; 0 for no intervals.
-        seed: of the resampling.
+        seed: seed of the resampling.
         missing_as_empty: count gold documents without a prediction as predicted without names.
         sentences: number of sentences of a file that make a document; 0 for whole documents.
 

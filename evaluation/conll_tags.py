@@ -1,4 +1,4 @@
-"""Score IOB2 tags as they are, in sequences or in CoNLL files, without the repairs that reading them into spans makes.
+"""Scores of IOB2 tags as they are, in sequences or in CoNLL files. Reading them into spans would repair invalid tags.
 
 Published scores on CoNLL files are counted on the tags: a name that starts with ``I-`` counts as a name.
 """
@@ -42,7 +42,7 @@ class TaggedSentence:
 
 @dataclass(frozen=True, slots=True)
 class LocatedTags:
-    """The tags of a sentence, and start and end of its words in a document's text, in code points."""
+    """The tags of a sentence, and the start and end of its words in a document's text, in code points."""
 
     words: tuple[tuple[int, int], ...]
     tags: tuple[str, ...]
@@ -50,7 +50,7 @@ class LocatedTags:
 
 
 class TagScorer:
-    """Scores one sentence of IOB2 tags after another, by both readings, and keeps counts only."""
+    """Scores sentences of IOB2 tags one by one, in the strict and the lenient reading, and keeps only counts."""
 
     def __init__(self) -> None:
         self._strict, self._lenient = LabelTally(), LabelTally()
@@ -89,8 +89,8 @@ def score_tags(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]
         predicted: the tags of the same sentences in the same order.
 
     Returns:
-        The scores of two modes: ``iob2_strict``, where an ``I-`` that continues nothing is no name, and ``conlleval``, where
-        it starts one. ``documents`` is the number of sentences.
+        The scores of two modes: in ``iob2_strict``, an ``I-`` that continues no name is ignored; in ``conlleval``, it
+        starts a name. ``documents`` is the number of sentences.
 
     Raises:
         InputError: the sides differ in sentences or words, or a tag is not IOB2.

@@ -1,4 +1,4 @@
-"""Pair gold documents and predicted documents by id while both are read."""
+"""Document pairing: gold and predicted documents are paired by id while both are read."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def pair_documents(
 ) -> Iterator[tuple[Document, Document | None]]:
     """Yield every gold document with the prediction of the same id and the same text.
 
-    Both sides are read in step. In memory are the ids and the documents that still wait for their partner: one at a time if
-    both sides have the same order.
+    Both sides are read alternately. The ids, and the documents that wait for their partner, are kept in memory: one document
+    at a time if both sides have the same order.
 
     Args:
         gold: the annotated documents.
         predictions: the predicted documents, in any order.
-        missing_as_empty: yield a gold document without a prediction at the end, with ``None``.
+        missing_as_empty: yield gold documents without a prediction at the end, each with ``None``.
 
     Raises:
         InputError: a gold id is repeated.
@@ -86,7 +86,7 @@ def _check_unique(document: Document, seen: set[str], side: str, error: type[Inp
             f"id {document.id!r} comes twice in {side}",
             where=f"document {document.id!r}",
             expected="unique ids",
-            remedy="give every document an id of its own",
+            remedy="give every document a different id",
         )
     seen.add(document.id)
 
@@ -94,11 +94,12 @@ def _check_unique(document: Document, seen: set[str], side: str, error: type[Inp
 def _check_texts(gold: Document, prediction: Document) -> tuple[Document, Document]:
     if gold.text == prediction.text:
         return gold, prediction
-    text, other = gold.text, prediction.text
-    shorter = min(len(text), len(other))
-    at = next((index for index in range(shorter) if text[index] != other[index]), shorter)
+    text, predicted_text = gold.text, prediction.text
+    shorter = min(len(text), len(predicted_text))
+    offset = next((index for index in range(shorter) if text[index] != predicted_text[index]), shorter)
     raise PredictionError(
-        f"the texts differ from character {at} on: gold {text[at : at + 20]!r}, predicted {other[at : at + 20]!r}",
+        f"the texts differ from character {offset} on: gold {text[offset : offset + 20]!r}, "
+        f"predicted {predicted_text[offset : offset + 20]!r}",
         where=f"document {gold.id!r}",
         expected="predictions on the exact text of the gold, since offsets are meaningless on another text",
         remedy="predict from the gold file itself",

@@ -1,4 +1,4 @@
-"""Read gold and predictions from files: with labels renamed, and with ids where a format has none."""
+"""Inputs of an evaluation: gold and predictions from files, with labels renamed, and with ids if a format has none."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LabelRenaming:
 
         Args:
             documents: the documents.
-            source: where they come from, for error messages.
+            source: the file or model that they come from, for error messages.
 
         Raises:
             InputError: a label is missing from the map.
@@ -76,7 +76,7 @@ class EvaluationPair:
         predicted: the predicted documents.
         gold_tags: the sentences of the gold's CoNLL file, if requested.
         predicted_tags: the sentences of the predictions' CoNLL file, if requested and if it is one.
-        sentences: number of sentences of a CoNLL file that make a document; 0 for whole documents.
+        sentences: number of sentences per document of a CoNLL file; 0 for whole documents.
     """
 
     gold: Iterable[Document]
@@ -148,8 +148,8 @@ def read_predictions(
 
     Args:
         path: the file.
-        gold: the annotated documents. If the format has no ids (CoNLL), the predictions take theirs in order; else they are
-            not read.
+        gold: the annotated documents. If the format has no ids (CoNLL), the predictions take the gold ids in order; otherwise
+            the gold is not read.
         options: how to read.
 
     Raises:

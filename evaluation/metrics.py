@@ -156,7 +156,7 @@ class Scores:
 
 
 class Scorer:
-    """Scores one document after another and keeps counts only.
+    """Scores documents one by one and keeps only counts.
 
     Args:
         modes: some of :data:`MODES`; ``strict`` is always scored.
@@ -178,7 +178,7 @@ class Scorer:
         return tuple(self._tallies)
 
     def add(self, gold: Document, prediction: Document | None) -> None:
-        """Score one document; a prediction that is missing is ``None`` and counts as empty."""
+        """Score one document; a missing prediction is ``None`` and counts as empty."""
         predicted = prediction.spans if prediction is not None else ()
         self.add_matches(gold, prediction, match_by_mode(gold.text, gold.spans, predicted, modes=self.modes))
 
@@ -224,7 +224,7 @@ def score_documents(
 ) -> Scores:
     """Score predicted documents against gold documents of the same id.
 
-    Both are streamed; :func:`musamma.evaluation.document_pairing.pair_documents` says what is kept in memory.
+    Both are streamed; see :func:`musamma.evaluation.document_pairing.pair_documents` for what is kept in memory.
 
     Args:
         gold: the annotated documents. The modes compare the outermost names; nested names are scored as a layer.

@@ -128,7 +128,7 @@ def check_scores(scores: ArrayLike, correct: ArrayLike) -> tuple[np.ndarray, np.
     """Return scores and outcomes as arrays of floats, (names,) each.
 
     Raises:
-        InputError: they differ in length, or a score is not a probability.
+        InputError: scores and outcomes differ in length, or a score is not a probability.
     """
     score, outcome = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(correct, dtype=np.float64).ravel()
     if len(score) != len(outcome):

@@ -68,7 +68,7 @@ class SeedScores:
             values = {
                 "micro": asdict(getattr(spread.micro, name)),
                 "macro": asdict(getattr(spread.macro, name)),
-                "per_label": {label: asdict(getattr(one, name)) for label, one in spread.per_label.items()},
+                "per_label": {label: asdict(getattr(of_label, name)) for label, of_label in spread.per_label.items()},
             }
             record |= values if mode == STRICT else {mode: values}
         return record
@@ -77,7 +77,7 @@ class SeedScores:
 def spread(scores: Sequence[Scores]) -> SeedScores:
     """Compute mean and standard deviation of the scores of several runs on the same gold, such as seeds of one model.
 
-    Ratios are averaged, as is usual for seeds: every run has the same weight, and names of different runs are never pooled.
+    Ratios are averaged, as is usual for seeds: each run has the same weight, and names of different runs are not pooled.
 
     Args:
         scores: two runs or more, scored in the same modes.

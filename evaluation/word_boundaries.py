@@ -20,9 +20,9 @@ class WordAlignedNames(NamedTuple):
     """The names of a text extended to whole words; the offsets are those of words, in code points.
 
     Args:
-        whole_word: every name. Names with the same words and the same label become one. A name of whitespace only covers
-            no word and keeps its own borders.
-        iob2: the names that IOB2 tags can represent, one tag per word. Of the names that share a word, the first.
+        whole_word: all names. Names with the same words and the same label become one. A name that is only whitespace covers
+            no word and keeps its borders.
+        iob2: the names that IOB2 tags can represent, one tag per word. If names share a word, only the first of them.
         shared_words: number of words that hold characters of more than one name.
     """
 
@@ -105,14 +105,14 @@ def tag_words(words: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[s
     if not words:
         return tags
     first_span = bisect_right(spans, words[0][0], key=lambda span: span.end)
-    last_span = bisect_left(spans, words[-1][1], key=lambda span: span.start)
+    stop_span = bisect_left(spans, words[-1][1], key=lambda span: span.start)
     first = 0
-    for span in spans[first_span:last_span]:
+    for span in spans[first_span:stop_span]:
         while first < len(words) and words[first][1] <= span.start:
             first += 1
-        after = first
-        while after < len(words) and words[after][0] < span.end:
-            after += 1
-        if first < after and tags[first] == OUTSIDE:
-            tags[first:after] = [f"B-{span.label}"] + [f"I-{span.label}"] * (after - first - 1)
+        stop = first
+        while stop < len(words) and words[stop][0] < span.end:
+            stop += 1
+        if first < stop and tags[first] == OUTSIDE:
+            tags[first:stop] = [f"B-{span.label}"] + [f"I-{span.label}"] * (stop - first - 1)
     return tags

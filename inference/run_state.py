@@ -78,7 +78,7 @@ class RunState:
         """Compare with the settings of the resuming run.
 
         Raises:
-            InputError: they differ. The message names each difference.
+            InputError: the settings differ; the message names each difference.
         """
         keys = sorted(set(settings) | set(self.settings))
         if changed := [key for key in keys if settings.get(key) != self.settings.get(key)]:

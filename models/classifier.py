@@ -4,7 +4,7 @@ A piece of an XLM-R-style vocabulary often holds a proclitic together with the l
 say where a name begins. At the first piece of a name, the second head says how many leading letters of the word are proclitics.
 
 On disk it is a plain Hugging Face checkpoint that `AutoModelForTokenClassification` loads. The two tensors of the proclitic head
-are stored beside it in ``proclitic_head.safetensors``, window options and calibration in ``config.json`` under ``musamma``.
+are stored next to it in ``proclitic_head.safetensors``, window options and calibration in ``config.json`` under ``musamma``.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class WindowOptions:
 
 
 class TokenClassifier(nn.Module):
-    """Tag logits from a Hugging Face token classifier, proclitic logits from its last hidden layer.
+    """A Hugging Face token classifier, which gives the tag logits, with a second head on its last layer for proclitic logits.
 
     Args:
         backbone: the Hugging Face model.
-        proclitics: whether to add the proclitic head; without it names begin where words do.
+        proclitics: whether to add the proclitic head; without it each name begins at the start of a word.
     """
 
     def __init__(self, backbone: PreTrainedModel, *, proclitics: bool = True) -> None:
@@ -112,14 +112,14 @@ def max_positions(model: PreTrainedModel) -> int | None:
     """Return the maximum number of pieces an encoder takes at a time, special tokens included; ``None`` if unlimited."""
     limit = getattr(model.config, "max_position_embeddings", None)
     for name, module in model.named_modules():
-        # RoBERTa numbers its positions from the one after the padding's.
+        # RoBERTa numbers positions from the one after the padding's, so fewer are left for pieces.
         if name.endswith(".position_embeddings") and getattr(module, "padding_idx", None) is not None and limit:
             return int(limit - module.padding_idx - 1)
     return limit
 
 
 def read_window_options(config: PreTrainedConfig, where: str, *, limit: int | None = None) -> WindowOptions:
-    """Read the window options from a checkpoint's configuration; defaults where it has none.
+    """Read the window options from a checkpoint's configuration; the defaults if it has none.
 
     Args:
         config: the configuration.

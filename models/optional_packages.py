@@ -24,7 +24,7 @@ def require_packages(*packages: str, extra: str, purpose: str) -> None:
         purpose: what they do here, to follow "which".
 
     Raises:
-        InputError: one of them is not installed.
+        InputError: a package is not installed.
     """
     for name in packages:
         if find_spec(name) is None:

@@ -26,7 +26,7 @@ def load_encoder(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     """Load an encoder in float32, without its pooler, and its tokenizer.
 
     Raises:
-        InputError: it cannot be loaded, or some of its weights are missing.
+        InputError: the encoder cannot be loaded, or some of its weights are missing.
     """
     name = resolve_model(source)
     tokenizer = load_tokenizer(name)
@@ -86,7 +86,7 @@ def check_dtype(dtype: str, *, where: str) -> None:
     """Check the name of a type of weights.
 
     Raises:
-        InputError: it is not one of :data:`DTYPES`.
+        InputError: the type is not one of :data:`DTYPES`.
     """
     if dtype not in DTYPES:
         raise not_one_of("dtype", dtype, DTYPES, where=where)
@@ -101,7 +101,7 @@ def make_folder(folder: str | Path) -> Path:
     """Return the folder, and make it if it does not exist.
 
     Raises:
-        InputError: it cannot be made, or no file can be made in it.
+        InputError: the folder cannot be made, or no file can be made in it.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)

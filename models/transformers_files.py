@@ -1,6 +1,6 @@
 """Loading of Hugging Face configurations, tokenizers and weights: never runs a model's own code, and never asks.
 
-Every ``from_pretrained`` of an auto class stands here. Left alone, transformers asks on standard input whether it may run the Python
+Every ``from_pretrained`` of an auto class is called here. By default, transformers asks on standard input whether it may run the Python
 files of a model (``auto_map`` in ``config.json`` or ``tokenizer_config.json``), and standard input may be the documents to tag.
 Weights are read from safetensors, or from a pickle (``pytorch_model.bin``) that holds tensors and nothing else.
 """
@@ -33,7 +33,7 @@ def read_config(name: str) -> PreTrainedConfig:
         name: a folder or hub id.
 
     Raises:
-        InputError: there is none, it cannot be read, or the model needs code of its own.
+        InputError: there is no configuration, it cannot be read, or the model needs Python code that comes with it.
     """
     with _loading(name):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
@@ -51,7 +51,7 @@ def read_tokenizer(name: str) -> PreTrainedTokenizerBase:
         name: a folder or hub id.
 
     Raises:
-        InputError: there is none, it cannot be read, or it needs code of its own.
+        InputError: there is no tokenizer, it cannot be read, or it needs Python code that comes with it.
     """
     with _loading(name):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
@@ -78,7 +78,7 @@ def load_weights(
         The model, and the keys of missing, unexpected and mismatched weights.
 
     Raises:
-        InputError: there is no such model, it cannot be loaded, it needs code of its own, its weights are pickled with anything but
+        InputError: there is no such model, it cannot be loaded, it needs Python code that comes with it, its weights are pickled with anything but
             tensors, or its configuration lacks a key of ``changes``.
     """
     config = read_config(name)
@@ -141,7 +141,7 @@ def is_path(name: str) -> bool:
 
 
 def missing_folder(name: str) -> InputError:
-    """Return the error for a name that can only be a folder, where there is none."""
+    """Return the error for a name that can only be a folder, but does not exist."""
     return not_found(name, kind="folder", remedy="check the path, or give a hub id such as owner/name")
 
 
@@ -158,10 +158,10 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Turn every error into an InputError, and make transformers raise one where it would ask.
+    """Turn each error into an InputError, and make transformers raise an error instead of asking.
 
-    For models nested in another one, transformers forgets ``trust_remote_code=False`` and would ask. Where it may wait 0 seconds for an
-    answer, it does not ask.
+    For models nested in another one, transformers forgets ``trust_remote_code=False`` and would ask. It does not ask if the time to
+    wait for an answer is 0 seconds.
     """
     with _LOCK:
         seconds = own_code.TIME_OUT_REMOTE_CODE
@@ -184,7 +184,7 @@ def _needs_own_code(name: str) -> InputError:
 
 
 def _refused_pickle(name: str, error: UnpicklingError) -> InputError:
-    """The error for pickled weights: PyTorch's own message advises to switch the protection off."""
+    """Return the error for pickled weights. It replaces PyTorch's message, which advises to switch the protection off."""
     match = re.search(r"GLOBAL ([\w.]+)", str(error))
     return InputError(
         f"the pickled weights ask for {match[1]}, which can run code"

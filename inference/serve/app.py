@@ -71,7 +71,7 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
         async with queue:
             yield
 
-    # The interactive pages (/docs, /redoc) would load scripts from other servers.
+    # Switched off: the interactive pages (/docs, /redoc) would load scripts from other servers.
     app = FastAPI(
         title="Musamma",
         description=_DESCRIPTION,

@@ -1,4 +1,4 @@
-"""Limits of requests, reading their bodies, and the errors for requests that are refused."""
+"""Limits of requests: bodies are read within the limits, and requests beyond them are refused."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from musamma.data.errors import InputError
 
 # The longest spelling of a character in JSON: "\ud83d\ude00".
 _BYTES_PER_CHARACTER = 12
-# Bytes of a body beside its texts.
+# Number of bytes allowed in a body in addition to its texts.
 _EXTRA_BYTES = 64 * 2**10
-# A refused body is read for this number of bytes and seconds.
+# A refused body is read and discarded up to this number of bytes beyond the limit, and for this number of seconds.
 _DISCARDED_BYTES, _DISCARD_SECONDS = 16 * 2**20, 5.0
 
 _T = TypeVar("_T")
@@ -28,8 +28,8 @@ class Limits:
     Args:
         max_characters: maximum number of Unicode characters in the texts of a request.
         max_texts: maximum number of texts in a request.
-        max_waiting: maximum number of concurrent requests, whether being read, waiting or being tagged.
-        batch_wait: seconds an idle tagger waits for further requests to fill a batch.
+        max_waiting: maximum number of active requests: being read, waiting or being tagged.
+        batch_wait: seconds that an idle tagger waits for more requests to fill a batch.
         read_timeout: seconds a client has to send the body.
     """
 
@@ -68,10 +68,10 @@ async def read_body(request: Request, limits: Limits, *, refusal: Refusal | None
     Args:
         request: a request whose body has not been read.
         limits: the maximum length and time.
-        refusal: the reason to refuse the request whatever its body.
+        refusal: the reason to refuse the request regardless of its body.
 
     Raises:
-        Refusal: the one given, or the body is not declared as JSON, too long or too slow.
+        Refusal: ``refusal`` is given, or the body is not declared as JSON, is too long or arrives too slowly.
         ClientDisconnect: the client has disconnected.
     """
     refusal = refusal or _check_headers(request, limits)
@@ -128,7 +128,7 @@ async def _wait_for_disconnect(request: Request) -> None:
 
 def _check_headers(request: Request, limits: Limits) -> Refusal | None:
     """Return the reason to refuse a request because of its headers, if there is one."""
-    # Any web page can make a browser send a form or plain text here, but not JSON.
+    # Only JSON is accepted: any web page can make a browser send a form or plain text here, but not JSON.
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "application/json":
         found = f"Content-Type {content_type[:80]!r}" if content_type else "no Content-Type"

@@ -133,7 +133,7 @@ def parse_request(body: bytes, limits: Limits) -> ParsedRequest:
     """Parse the body of a request.
 
     Raises:
-        Refusal: it is not JSON, does not match :class:`PredictRequest`, or exceeds a limit.
+        Refusal: the body is not JSON, does not match :class:`PredictRequest`, or exceeds a limit.
     """
     try:
         value = parse_json(body, _BODY)
@@ -188,7 +188,7 @@ def _check_keys(value: dict[str, Any], model: type[BaseModel], where: str) -> No
 
 
 def _encode_meta(item: InputDocument, index: int) -> bytes | None:
-    # As bytes it takes as much memory as in the request; as objects it could take many times as much.
+    # Kept as bytes, which take as much memory as in the request; objects could take many times as much.
     try:
         return None if item.meta is None else orjson.dumps(item.meta)
     except orjson.JSONEncodeError as error:

@@ -125,7 +125,7 @@ def check_export_folder(output: Path, *, overwrite: bool) -> None:
         overwrite: whether an earlier export may be replaced.
 
     Raises:
-        InputError: it is a file, a folder that holds anything but an export, or an export that may not be replaced.
+        InputError: ``output`` is a file, a folder that holds anything but an export, or an export that may not be replaced.
     """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return

@@ -12,8 +12,8 @@ import numpy as np
 from musamma.models.optional_packages import disable_telemetry
 from musamma.models.runtimes.runtime import Batch, BatchLogits
 
-# Compiled kernels that OpenVINO caches, each for one shape. Its default is 5,000: memory then grows for hours, because hardly
-# two batches share a shape. Compiling some kernels again takes no measurable time.
+# Number of compiled kernels, each for one shape, that OpenVINO caches. With the default, 5,000, memory grows for hours, because
+# batches rarely share a shape. Compiling some kernels again takes no measurable time.
 _CACHED_KERNELS = 128
 
 
@@ -21,10 +21,10 @@ class OpenVinoRuntime:
     """An OpenVINO graph with inputs ``input_ids`` and ``attention_mask`` and outputs ``tags`` and ``proclitics``.
 
     It computes several batches at once, each with few threads: threads that do not wait for each other get more done, and
-    continue where another process takes a core.
+    continue if another process takes a core.
 
     Args:
-        path: the ``.xml`` file, with the ``.bin`` file beside it.
+        path: the ``.xml`` file, with the ``.bin`` file next to it.
         threads: total number of threads.
         bfloat16: compute in bfloat16 what is not quantised.
         proclitics: whether to read the second output.
@@ -50,7 +50,8 @@ class OpenVinoRuntime:
         self._outputs = [self._model.output(name) for name in (("tags", "proclitics") if proclitics else ("tags",))]
         # One more than OpenVINO computes at once, so that none of them waits while a result is read.
         self._max_pending = int(self._model.get_property(properties.optimal_number_of_infer_requests())) + 1
-        # Requests own the memory of a batch's activations. Appending to and popping from a deque is atomic.
+        # Idle requests are reused, because they own the memory of a batch's activations. No lock is needed: operations of a deque
+        # are atomic.
         self._idle: deque[Any] = deque()
 
     def stream(self, batches: Iterable[Batch]) -> Iterator[BatchLogits]:

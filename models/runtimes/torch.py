@@ -13,7 +13,7 @@ from musamma.data.errors import InputError
 from musamma.models.classifier import TokenClassifier
 from musamma.models.runtimes.runtime import Batch, BatchLogits
 
-# Batches that a GPU is given before the first of them is fetched, so that the next one is prepared meanwhile.
+# Number of batches queued on a GPU before the first result is fetched, so that the next batch is prepared meanwhile.
 _GPU_PENDING = 2
 
 
@@ -98,7 +98,7 @@ def supports_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        # oneDNN also emulates bfloat16 on processors without such instructions, where it is slower than float32.
+        # Checked by instruction set: on processors without these instructions oneDNN emulates bfloat16, slower than float32.
         checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, check, bool)() for check in checks)
     return False

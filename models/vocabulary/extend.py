@@ -64,7 +64,7 @@ class ExtensionReport:
         most_saving: the new words that save most pieces, with the pieces each saved in the counted text.
         files: fertility on held-out lines, by text.
         total: fertility on all held-out lines together.
-        hidden_difference: largest difference of a float32 hidden state where the new encoder is given the old pieces.
+        hidden_difference: largest difference of a float32 hidden state if the new encoder is given the old pieces.
         similarity: similarity of hidden states on held-out lines, with the weights as saved.
     """
 
@@ -129,7 +129,7 @@ def extend_encoder(
     Raises:
         InputError: the encoder cannot be loaded or extended, an option is out of range, the folder is not empty, or there is
             too little text.
-        ThresholdError: the new encoder computes something else where the pieces are the same; nothing is written.
+        ThresholdError: the new encoder computes other hidden states from the same pieces; nothing is written.
     """
     _check_options(words=words, dtype=dtype, held_out=held_out, initial=initial, output=Path(output))
     encoder, tokenizer = load_encoder(str(source))

@@ -51,7 +51,7 @@ _HEAD_WEIGHTS, _HEAD_METRICS, _MILESTONE_RECORD = "heads.safetensors", "before.j
 
 
 def prepare(config: PretrainConfig, *, overwrite: bool = False) -> PackedText:
-    """Only tokenize and pack the text into the output folder, from where it can be copied to another machine.
+    """Only tokenize and pack the text into the output folder, from which it can be copied to another machine.
 
     Raises:
         InputError: the configuration cannot be used, or the folder holds other files.
@@ -119,7 +119,7 @@ def _load_checked_encoder(config: PretrainConfig) -> tuple[PreTrainedModel, PreT
     """Load the encoder and its tokenizer, with Musamma's normaliser, and check that they can be used.
 
     Raises:
-        InputError: they cannot be loaded, or not be used as configured.
+        InputError: the encoder or the tokenizer cannot be loaded, or cannot be used as configured.
     """
     encoder, tokenizer = load_encoder(config.encoder)
     limit, embeddings = max_positions(encoder), word_embedding(encoder).num_embeddings
@@ -149,7 +149,7 @@ def _check_compiler(device: torch.device) -> None:
     """Check that `torch.compile` works.
 
     Raises:
-        InputError: it does not, usually because there is no C++ compiler.
+        InputError: compilation fails, usually because there is no C++ compiler.
     """
     try:
         torch.compile(torch.exp)(torch.ones(8, device=device))
@@ -322,7 +322,7 @@ def _checkpoint_step(checkpoint: str | None) -> int:
 
 
 def _rewind_log(log: Path, checkpoint: str | None) -> Path:
-    """Remove the events after the checkpoint from a log: the resumed run logs them again."""
+    """Remove the events after the checkpoint from a log, because the resuming run logs them again."""
     if is_main_process() and log.is_file():
         lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
         step = _checkpoint_step(checkpoint)
