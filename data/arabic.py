@@ -15,8 +15,8 @@ import regex
 
 _WORD_CHARACTER = r"[\p{L}\p{M}\p{N}]"
 #: A word: a run of letters, marks and digits (tatweel and vowel marks included; an invisible control only between two such
-#: characters), a number with its separators, or one punctuation sign. The runs are possessive: on a word of millions of
-#: letters, backtracking positions would fill the memory.
+#: characters), a number with its separators, or one punctuation sign. The runs are possessive, because on a word of millions of
+#: letters the positions to backtrack to would fill the memory.
 WORD_PATTERN = regex.compile(
     rf"{_WORD_CHARACTER}++"
     rf"(?:(?:\p{{Cf}}++{_WORD_CHARACTER}|(?<=\p{{N}})[.,٫٬](?=\p{{N}})){_WORD_CHARACTER}*+)*+"
@@ -26,7 +26,7 @@ WORD_PATTERN = regex.compile(
 
 
 def word_offsets(text: str) -> list[tuple[int, int]]:
-    """Start and end of every word of ``text``, in code points, in order and without overlap."""
+    """Return the start and end of each word of ``text``, in code points, in order and without overlap."""
     return [match.span() for match in WORD_PATTERN.finditer(text)]
 
 
@@ -100,7 +100,7 @@ def is_proclitic(surface: str) -> bool:
 def proclitic_offsets(text: str, start: int, end: int) -> list[int]:
     """Return the offsets at which a name may start in the word ``text[start:end]``.
 
-    All borders that the letters allow; :func:`clitic_borders` gives only those that are certain.
+    These are all borders that the letters allow; :func:`clitic_borders` returns only those that are certain.
 
     Returns:
         ``offsets``, where ``offsets[k]`` is the start of a name after ``k`` proclitic letters and ``offsets[0] == start``:

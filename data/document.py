@@ -216,7 +216,7 @@ def parse_offset(value: Any, name: str, where: str) -> int:
     """Check an offset: an integer, neither a float nor a boolean.
 
     Raises:
-        InputError: it is something else.
+        InputError: the value is not an integer.
     """
     if type(value) is not int:
         raise InputError(f"{name} is {value!r}", where=where, expected="an integer, an offset in the text")
@@ -227,7 +227,7 @@ def parse_label(value: Any, name: str, where: str) -> str:
     """Check a label: a non-empty string.
 
     Raises:
-        InputError: it is something else.
+        InputError: the value is not a non-empty string.
     """
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{name} is {value!r}", where=where, expected="a non-empty string, the label")
@@ -238,7 +238,7 @@ def parse_id(value: Any, default: str, where: str) -> str:
     """Check an id, a string or an integer, and return it as a string; ``default`` if there is none.
 
     Raises:
-        InputError: it is something else.
+        InputError: the value is neither a string nor an integer.
     """
     if value is None or value == "":
         return default

@@ -130,7 +130,7 @@ def check_label(label: object, *, where: str) -> None:
     """Check that a label is a non-empty string without spaces.
 
     Raises:
-        InputError: it is not.
+        InputError: the label is empty, has a space or is not a string.
     """
     if not isinstance(label, str) or label.split() != [label]:
         raise InputError(

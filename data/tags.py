@@ -73,15 +73,15 @@ class TagSet:
         return {tag: index for index, tag in enumerate(self.tags)}
 
     def begin(self, label: str) -> int:
-        """Id of ``B-label``."""
+        """Return the id of ``B-label``."""
         return 1 + 2 * self.labels.index(label)
 
     def inside(self, label: str) -> int:
-        """Id of ``I-label``."""
+        """Return the id of ``I-label``."""
         return 2 + 2 * self.labels.index(label)
 
     def label_of(self, tag: int) -> str | None:
-        """Label of a tag id, ``None`` for ``O``."""
+        """Return the label of a tag id; ``None`` for ``O``."""
         return None if tag == 0 else self.labels[(tag - 1) // 2]
 
     def is_begin(self, tag: int) -> bool:
@@ -89,17 +89,17 @@ class TagSet:
         return tag % 2 == 1
 
     def allowed_transitions(self) -> np.ndarray:
-        """Table of the tags that may follow each tag.
+        """Return the table of the tags that may follow each tag.
 
         Returns:
             Bool, (tags + 1, tags): ``[a, b]`` is true if tag ``b`` may follow tag ``a``; the last row is the start of a text.
         """
         count = len(self)
-        table = np.ones((count + 1, count), dtype=bool)
+        allowed = np.ones((count + 1, count), dtype=bool)
         for label in self.labels:
-            table[:, self.inside(label)] = False
-            table[[self.begin(label), self.inside(label)], self.inside(label)] = True
-        return table
+            allowed[:, self.inside(label)] = False
+            allowed[[self.begin(label), self.inside(label)], self.inside(label)] = True
+        return allowed
 
     def check_labels(self, document: Document) -> None:
         """Check that the tag set has the labels of all spans of the document.
@@ -130,7 +130,7 @@ class TagScheme:
     """A tag scheme.
 
     Args:
-        begin, inside, end, single: the prefixes. Where the scheme does not mark the end of a name, ``end`` equals ``inside`` and
+        begin, inside, end, single: the prefixes. If the scheme does not mark the end of a name, ``end`` equals ``inside`` and
             ``single`` equals ``begin``.
         inside_begins: whether a name may begin with ``inside`` (IOB1, where ``begin`` only separates two adjacent names with
             the same label).
@@ -149,7 +149,7 @@ class TagScheme:
 
     @property
     def marks_end(self) -> bool:
-        """True if the last token of a name has a prefix of its own."""
+        """True if the last token of a name has a special prefix."""
         return self.end != self.inside
 
 

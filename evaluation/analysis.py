@@ -1,4 +1,4 @@
-"""Full analysis of one system on one test set: scores with intervals, slices, errors, reliability of the scores of names."""
+"""Full analysis of one system on one test set: scores with intervals, slices, errors, and reliability of names' scores."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Analysis:
         name_pairs: the gold names and the predicted names, paired, document by document.
         scores: the scores in every requested mode, partial credit included.
         table: the counts of every document: modes, their labels, slices.
-        intervals: by row of ``table`` and ``MODE/macro``; empty without resamples.
-        slices: the strict scores of parts of the names.
+        intervals: the intervals by row of ``table`` and ``MODE/macro``; empty without resamples.
+        slices: the strict scores of the slices.
         errors: the errors in detail.
         reliability: how well the scores of predicted names fit their precision; ``None`` if no name has a score.
         resamples: number of resamples for the intervals.
@@ -60,7 +60,7 @@ class Analysis:
             "intervals": {
                 row: intervals.to_dict()
                 for row, intervals in self.intervals.items()
-                if not row.startswith(SLICE_PREFIX)  # Slices hold their own intervals.
+                if not row.startswith(SLICE_PREFIX)  # Slices contain their intervals.
             },
             "resampling": {"resamples": self.resamples, "seed": self.seed, "note": self.note},
             "slices": [part.to_dict() for part in self.slices],
@@ -92,7 +92,7 @@ def analyse(
         resamples: number of resamples for the intervals; 0 for no intervals.
         seed: seed of the resampling.
         missing_as_empty: count gold documents without a prediction as predicted without names.
-        sentences: number of sentences of a file that make a document; 0 for whole documents.
+        sentences: number of sentences that a document consists of; 0 if documents are whole articles.
 
     Raises:
         InputError: there is no document; a document is missing, unknown to the gold, repeated or different in its text; a mode

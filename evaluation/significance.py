@@ -254,7 +254,7 @@ def resampling_warning(table: CountTable, *, sentences: int = 0) -> str | None:
 
     Args:
         table: the counts of every document.
-        sentences: number of sentences per document, if documents were cut by it; 0 for whole documents.
+        sentences: number of sentences that a document consists of; 0 if documents are whole articles.
     """
     document_count = int((table.counts > 0).any(axis=(1, 2)).sum())
     if document_count >= FEW_DOCUMENTS and not sentences:

@@ -59,7 +59,7 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
 
     Args:
         config: the run.
-        corpus: its documents.
+        corpus: the documents of the run.
         results: one result per seed; the card gives means and standard deviations over them.
     """
     parts = scored_parts(results)
@@ -119,7 +119,7 @@ def format_pretrained_card(config: PretrainConfig, result: PretrainResult) -> st
 
     Args:
         config: the run.
-        result: its metrics.
+        result: the metrics of the run.
     """
     name = Path(config.output).name
     metrics = [key for key in METRIC_TITLES if key in result.after]

@@ -56,7 +56,7 @@ def load_corpus(config: RunConfig) -> Corpus:
     if data.dev or any(name in PACKAGED_CORPORA for name in data.train):
         dev = _read_part(data.dev or [name for name in data.train if name in PACKAGED_CORPORA], "dev", data)
     else:
-        # By position, not at random: neighbouring documents often cover the same story.
+        # Split by position, not at random: neighbouring documents often cover the same story, and must not be in both parts.
         cut = len(train) - max(1, round(len(train) * data.dev_share))
         train, dev = train[:cut], train[cut:]
     for part, documents in (("training", train), ("development", dev)):
@@ -78,7 +78,7 @@ def load_corpus(config: RunConfig) -> Corpus:
 
 
 def _check_ids(documents: Iterable[Document]) -> None:
-    """Check that no id is used twice in all parts: scores are matched by id, and training documents must not be scored."""
+    """Check that no id occurs twice in all parts. Documents are scored by id, and none may be trained on and scored."""
     texts: dict[str, str] = {}
     for document in documents:
         if document.id in texts:

@@ -103,7 +103,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         return finished
     checkpoint_folder = folder / "training"
     arguments = finetune_arguments(config, seed=seed, output_dir=checkpoint_folder)
-    # Before any weight is drawn, so that the heads are the same in every run with this seed.
+    # Set before any weight is drawn, so that the heads are the same in each run with this seed.
     set_seed(seed)
     document_tokenizer, classifier = _load_encoder(config, corpus)
     if arguments.device.type == "cpu":
@@ -158,7 +158,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         classifier.save_pretrained(folder, document_tokenizer.tokenizer, encoding)
         (folder / CARD_FILE).write_text(format_finetuned_card(config, corpus, [result]), encoding="utf-8")
         shutil.copyfile(folder.parent / RUN_FILE, folder / RUN_FILE)
-        # Last: its presence marks the seed as finished.
+        # Written last, because its presence marks the seed as finished.
         result.write()
         remove_checkpoints(checkpoint_folder)
     return result
@@ -168,7 +168,7 @@ def _load_encoder(config: RunConfig, corpus: Corpus) -> tuple[DocumentTokenizer,
     """Load the document tokenizer and the classifier, with new heads on the encoder.
 
     Raises:
-        InputError: the encoder cannot be loaded, or not be used as configured.
+        InputError: the encoder cannot be loaded, or cannot be used as configured.
     """
     name = resolve_model(config.encoder)
     document_tokenizer = DocumentTokenizer(

@@ -1,4 +1,4 @@
-"""The output folder of a run: checked and claimed, resumed after a kill, and filled at the end."""
+"""The output folder of a run: checks before the run, the files that mark a run as started and finished, and checkpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from musamma.data.files import write_json
 from musamma.training.config import BaseConfig
 
 RUN_FILE, SCORES_FILE, CARD_FILE, LOG_FILE = "run.yaml", "scores.json", "README.md", "log.jsonl"
-#: Digests of what a run was started with.
+#: File with digests of the data and the encoder that a run was started with.
 INPUTS_FILE = "inputs.json"
 
 _LOG = logging.getLogger(__name__)
@@ -75,8 +75,8 @@ def check_inputs(inputs: Mapping[str, str], output: Path) -> None:
 
     Args:
         inputs: digests by name.
-        output: the output folder. If it holds no run, there is nothing to check. A run of an earlier version has no digests,
-            which is logged as a warning.
+        output: the output folder. If it holds no run, there is nothing to check. A run of an earlier version has no digests;
+            a warning is then logged.
 
     Raises:
         InputError: a digest differs.
@@ -85,11 +85,11 @@ def check_inputs(inputs: Mapping[str, str], output: Path) -> None:
         return
     file = output / INPUTS_FILE
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-        changed = [name for name, digest in inputs.items() if name in before and before[name] != digest]
+        recorded = json.loads(file.read_text(encoding="utf-8"))
+        changed = [name for name, digest in inputs.items() if name in recorded and recorded[name] != digest]
     except FileNotFoundError:
         _LOG.warning(
-            "%s: no such file, so it cannot be checked that data and encoder are those of the first call", file
+            "%s: no such file, so it cannot be checked that the run was started with this data and this encoder", file
         )
         return
     except (OSError, ValueError, TypeError) as error:
@@ -100,7 +100,7 @@ def check_inputs(inputs: Mapping[str, str], output: Path) -> None:
         raise InputError(
             f"changed since the run was started: {', '.join(changed)}",
             where=str(output),
-            expected="the content of the first call",
+            expected="the content that the run was started with",
             remedy="restore it, or start over with `overwrite=True`",
         )
 
@@ -132,7 +132,7 @@ def claim_output_folder(
     Args:
         config: the run.
         output: the folder.
-        inputs: digests of what the run is started with, by name.
+        inputs: digests of the data and the encoder of the run, by name.
         overwrite: delete an earlier run.
         retain: names of entries that are not deleted.
 
@@ -152,9 +152,9 @@ def claim_output_folder(
         raise not_writable(output, error, remedy=CHOOSE_OUTPUT) from error
 
 
-def _changed_settings(before: str, after: str) -> list[str]:
-    """Return the keys that differ; another folder or more seeds do not make another run."""
-    old, new = yaml.safe_load(before) or {}, yaml.safe_load(after)
+def _changed_settings(recorded: str, current: str) -> list[str]:
+    """Return the keys that differ, apart from the folder and the seeds, which may change when a run is resumed."""
+    old, new = yaml.safe_load(recorded) or {}, yaml.safe_load(current)
     return [key for key in new if key not in ("output", "seeds") and old.get(key) != new[key]]
 
 
@@ -163,7 +163,7 @@ def find_last_checkpoint(folder: Path) -> str | None:
     last = None
     checkpoints = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     for path in sorted(checkpoints, key=lambda path: int(path.name.removeprefix("checkpoint-"))):
-        # The Trainer writes this file last; a kill may leave it incomplete, too.
+        # The Trainer writes this file last. A kill may leave it missing or incomplete.
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
             last = str(path)
@@ -187,7 +187,7 @@ class SeedResult:
         seed: the seed.
         folder: folder of its checkpoint.
         seconds: duration of training, without the part before a resume.
-        scores: `Scores.to_dict` by part: ``dev`` and, if there is one, ``test``.
+        scores: the result of `Scores.to_dict` by part: ``dev`` and, if there is one, ``test``.
     """
 
     seed: int
@@ -225,11 +225,11 @@ def publish_checkpoint(source: Path, output: Path) -> None:
             target = output / file.name
             target.unlink(missing_ok=True)
             try:
-                os.link(file, target)  # a second copy of the weights needs no space of its own
+                os.link(file, target)  # a link, because a second copy of the weights would take space
             except OSError:
                 shutil.copyfile(file, target)
 
 
 def is_main_process() -> bool:
-    """Return whether this is the one of the processes of torchrun or accelerate that writes and prints."""
+    """Tell whether this process writes and prints: one of those that torchrun or accelerate started, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0

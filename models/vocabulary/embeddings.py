@@ -35,7 +35,7 @@ def check_single_table(encoder: PreTrainedModel) -> None:
     """Check that a model has no decoder and only one table with a row per piece.
 
     Raises:
-        InputError: it has a decoder or a second table.
+        InputError: the model has a decoder or a second table.
     """
     embedding = word_embedding(encoder)
     if getattr(encoder.config, "is_encoder_decoder", False):

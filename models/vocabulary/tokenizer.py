@@ -170,7 +170,7 @@ def tokenizer_state(tokenizer: Tokenizer) -> dict[str, Any]:
     """Return the tokenizer as the content of its ``tokenizer.json``.
 
     Raises:
-        InputError: it is neither Unigram nor WordPiece nor BPE.
+        InputError: the tokenizer's model is neither Unigram nor WordPiece nor BPE.
     """
     state: dict[str, Any] = json.loads(tokenizer.to_str())
     if (kind := state["model"]["type"]) not in SUPPORTED_MODELS:

@@ -167,7 +167,7 @@ def choose_vocabulary(
 
 
 def extend_tokenizer(tokenizer: Tokenizer, words: list[str]) -> Tokenizer:
-    """Return the tokenizer with whole words as additional pieces, after the model's own and before other added tokens.
+    """Return the tokenizer with whole words as additional pieces, after the pieces of the model and before other added tokens.
 
     A Unigram word scores slightly above its parts together. So the word itself becomes one piece, and a longer word that
     begins with it uses the new piece only if it was cut at that border before: no word gets more pieces.

@@ -355,7 +355,8 @@ def test_every_line_of_any_bytes_is_accounted_for(tmp_path, lines, name):
             assert (reject["file"], reject["reason"]) == (str(path), str(record.error))
         else:
             record.document.text.encode()  # any text can be written
-    if name != "f.csv":
+    # A file of another kind, which its first bytes tell, is refused as a whole.
+    if name != "f.csv" and not str(records[0].error).startswith(f"{path}: the file is "):
         split = content.removeprefix(BYTE_ORDER_MARK).split(b"\n")
         kept = [record.raw for record in records if record.line is not None]
         assert [line.rstrip(b"\r") for line in split if line.strip()] == kept

@@ -9,7 +9,7 @@ from typing import Any
 
 from musamma.data.files import write_json
 
-#: Its presence marks the run as finished.
+#: File with the result; its presence marks the run as finished.
 RESULT_FILE = "pretraining.json"
 
 METRIC_TITLES = {
@@ -32,8 +32,8 @@ class PretrainResult:
         tokens: pieces seen in these steps, special tokens included.
         passes: passes over the text in these steps.
         text: counts of the prepared text.
-        curve: held-out metrics by step, from step 0, the original encoder under heads that were trained alone, to the
-            last.
+        curve: held-out metrics by step, from step 0 to the last. Step 0 is the original encoder with heads that were trained
+            alone.
         milestones: encoders written during the run: ``tokens`` as configured, the exact ``tokens_seen``, ``step``,
             ``folder``.
     """

@@ -51,7 +51,7 @@ _HEAD_WEIGHTS, _HEAD_METRICS, _MILESTONE_RECORD = "heads.safetensors", "before.j
 
 
 def prepare(config: PretrainConfig, *, overwrite: bool = False) -> PackedText:
-    """Only tokenize and pack the text into the output folder, from which it can be copied to another machine.
+    """Tokenize and pack the text into the output folder without training, from which it can be copied to another machine.
 
     Raises:
         InputError: the configuration cannot be used, or the folder holds other files.
@@ -164,7 +164,7 @@ def _check_compiler(device: torch.device) -> None:
 
 def _build_model(config: PretrainConfig, encoder: PreTrainedModel) -> MaskedLanguageModel | ReplacedTokenDetector:
     if config.dropout is not None:
-        # Only in the modules: the saved configuration keeps the encoder's own dropout for fine-tuning.
+        # Set only in the modules: the saved configuration keeps the encoder's dropout for fine-tuning.
         for module in encoder.modules():
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
@@ -182,7 +182,7 @@ class _Run:
         model: the encoder with its heads.
         tokenizer: the encoder's tokenizer, with Musamma's normaliser.
         text: the rows.
-        masking: their masking.
+        masking: the masking of the rows.
         held_out: the held-out rows to evaluate on.
         collator: makes batches of rows.
     """
@@ -204,7 +204,7 @@ class _Run:
 def _train_heads(run: _Run) -> dict[str, float]:
     """Train the new heads on the unchanged encoder, and return the held-out metrics.
 
-    Otherwise the first gradients, of random heads, would change the whole encoder.
+    Without this stage, the first gradients, which come from random heads, would change the whole encoder.
     """
     config, model, folder = run.config, run.model, run.output / _HEAD_FOLDER
     heads = {name: weight for name, weight in model.named_parameters() if "encoder." not in name}
@@ -231,7 +231,7 @@ def _train_heads(run: _Run) -> dict[str, float]:
     if is_main_process():
         save_file({name: weight.detach().cpu().contiguous() for name, weight in heads.items()}, folder / _HEAD_WEIGHTS)
         apply_default_mode(folder / _HEAD_WEIGHTS)
-        # Last: its presence marks the heads as finished.
+        # Written last, because its presence marks the heads as finished.
         write_json(before, folder / _HEAD_METRICS)
         remove_checkpoints(folder)
     return before
@@ -273,7 +273,7 @@ def _train_encoder(run: _Run, arguments: TrainingArguments, before: dict[str, fl
     log = _rewind_log(output / LOG_FILE, checkpoint)
     trainer = _build_trainer(run, arguments, schedule, [LogWriter(log), MilestoneWriter(write_milestones)])
     if config.compiled:
-        # Packed rows have one shape. Padded rows have many, which needs general code.
+        # Packed rows have one shape. Padded rows have many shapes, which need code for dynamic shapes.
         run.model.compile_encoders(dynamic=False if config.packing else None)
     trainer.start_clock(_checkpoint_step(checkpoint))
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -292,7 +292,7 @@ def _train_encoder(run: _Run, arguments: TrainingArguments, before: dict[str, fl
     if is_main_process():
         save_encoder(run.model.encoder, run.tokenizer, output, config.dtype)
         (output / CARD_FILE).write_text(format_pretrained_card(config, result), encoding="utf-8")
-        # Last: its presence marks the run as finished.
+        # Written last, because its presence marks the run as finished.
         result.write(output)
         remove_checkpoints(output / _MAIN_FOLDER)
     return result
