@@ -153,7 +153,7 @@ def predict(
             if device not in ("cpu", "cuda"):
                 raise InputError(f"--device {device} with --engine ray", expected="cpu, or cuda for one GPU per worker")
             with _reporting_kept_parts(Path(target)):
-                done, before = tag_on_cluster(
+                stats, earlier_stats = tag_on_cluster(
                     source,
                     partial(load, device=device),
                     PartsFolder(Path(target), chosen, compression),
@@ -168,7 +168,7 @@ def predict(
             rejects = f"{target}/*.rejects.jsonl"
         else:
             with _reporting_kept_documents(target):
-                done, before = tag_inputs(
+                stats, earlier_stats = tag_inputs(
                     source,
                     load_and_restart_clock,
                     format=chosen,
@@ -180,7 +180,7 @@ def predict(
                     overwrite=overwrite,
                 )
             rejects = f"{target}.rejects.jsonl"
-    _report(done, before, seconds=time.monotonic() - began, rejects=rejects, audit=audit, format=chosen)
+    _report(stats, earlier_stats, seconds=time.monotonic() - began, rejects=rejects, audit=audit, format=chosen)
 
 
 def _check_options(
@@ -206,8 +206,8 @@ def _check_options(
             "--resume": resume,
             "--overwrite": overwrite,
         }
-        for option, given_ in need_file.items():
-            if given_:
+        for option, is_given in need_file.items():
+            if is_given:
                 remedy = "choose another --output" if stream else "give an --output"
                 raise InputError(f"{option} to {destination}", expected="a file to write", remedy=remedy)
 
@@ -245,21 +245,23 @@ def _reporting_kept_parts(folder: Path) -> Iterator[None]:
         raise
 
 
-def _report(done: RunStats, before: RunStats, *, seconds: float, rejects: str, audit: ImportAudit, format: str) -> None:
+def _report(
+    stats: RunStats, earlier_stats: RunStats, *, seconds: float, rejects: str, audit: ImportAudit, format: str
+) -> None:
     """Print the result of a run on stderr.
 
     Args:
-        done: the stats of the output as a whole.
-        before: the stats of the runs that this one resumed.
-        seconds: the time this run tagged.
+        stats: the stats of the output as a whole.
+        earlier_stats: the stats of the interrupted runs that this one resumes.
+        seconds: the time for which this run tagged.
         rejects: the path of the rejected records.
         audit: the counts of what the format could not hold.
         format: the output format.
     """
-    rate = (done.words - before.words) / max(seconds, 1e-9)
-    rejected = f"{done.rejected:,} rejected" + (f" ({rejects})" if done.rejected else "")
-    typer.echo(f"{done.documents:,} documents, {done.names:,} names, {rejected}, {rate:,.0f} words/s", err=True)
-    if done.left_out:
-        typer.echo(f"{done.left_out} names below their threshold left out", err=True)
+    rate = (stats.words - earlier_stats.words) / max(seconds, 1e-9)
+    rejected = f"{stats.rejected:,} rejected" + (f" ({rejects})" if stats.rejected else "")
+    typer.echo(f"{stats.documents:,} documents, {stats.names:,} names, {rejected}, {rate:,.0f} words/s", err=True)
+    if stats.left_out:
+        typer.echo(f"{stats.left_out} names below their threshold left out", err=True)
     if lost := ", ".join(f"{count} {kind}" for kind, count in sorted(audit.kinds.items()) if count):
         typer.echo(f"{audit.source}: {format} cannot hold all: {lost}; jsonl can", err=True)

@@ -1,6 +1,6 @@
 """Consistency of an annotated corpus: name borders inside words, forms with two labels, forms annotated here and not there.
 
-The findings are hints for a reader and not errors: a form may be a name in one place and a common word in another.
+The findings are hints for a reader, not proven errors: a form may be a name in one place and a common word in another.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class SurfaceForm:
 
     @property
     def share(self) -> float:
-        """Share of the occurrences that are annotated, in [0, 1]. If it is close to 1, the others were probably forgotten."""
+        """Share of the occurrences that are annotated, in [0, 1]. If it is close to 1, the annotator probably forgot the others."""
         tagged = sum(map(len, self.tagged.values()))
         return tagged / (tagged + len(self.missed))
 
@@ -97,7 +97,7 @@ class CorpusReport:
         audits: the audits of their imports.
         border_issues: unusual borders of names.
         ambiguous_forms: forms with more than one label.
-        missed_forms: forms annotated in one place and not in another.
+        missed_forms: forms annotated in one place but not in another.
         repeated_texts: ids of documents with the same text.
         unknown_labels: ids of documents by label, for labels outside the schema.
     """
@@ -111,17 +111,17 @@ class CorpusReport:
     unknown_labels: Mapping[str, Sequence[str]]
 
     def count_labels(self) -> Counter[str]:
-        """Number of names by label, nested ones included."""
+        """Count names by label, nested ones included."""
         return Counter(span.label for document in self.documents for span in document.all_spans)
 
     def count_nested_labels(self) -> Counter[str]:
-        """Number of nested names by label."""
+        """Count nested names by label."""
         return Counter(span.label for document in self.documents for span in document.nested)
 
     def find_problems(self, *, schema_name: str | None = None, max_loss: float = 0.0) -> list[str]:
-        """List what makes the corpus invalid, one message per problem.
+        """List the problems that make the corpus invalid, one message each.
 
-        Labels outside the schema, ids that occur twice, and imports whose loss is above ``max_loss``.
+        These are labels outside the schema, ids that occur twice, and imports whose loss is above ``max_loss``.
         """
         problems = []
         for label, ids in self.unknown_labels.items():
@@ -194,9 +194,9 @@ def find_ambiguous_forms(documents: Iterable[Document]) -> list[SurfaceForm]:
 
 
 def find_missed_forms(documents: Sequence[Document]) -> list[SurfaceForm]:
-    """Find surface forms that are a name in one place and in no name in another; those mostly annotated first.
+    """Find surface forms that are annotated as a name in one place but not in another; those annotated most often first.
 
-    A form is searched as whole words, at the start of a word or after proclitics; of several, the longest form counts. A form
+    A form is searched as whole words, at the start of a word or after proclitics; if several forms match, the longest counts. A form
     that starts with the article is also found after ``ل``, without its alef.
     """
     tagged = _ids_by_form(documents, ignore_marks=False)
@@ -282,7 +282,7 @@ def _has_punctuation_at_border(surface: str) -> bool:
 
 
 def _ids_by_form(documents: Iterable[Document], *, ignore_marks: bool) -> dict[str, dict[str, list[str]]]:
-    """Ids of documents by surface form and label, one id for each occurrence."""
+    """Return the ids of documents by surface form and label, one id for each occurrence."""
     ids: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for document in documents:
         for span in document.all_spans:
@@ -297,7 +297,7 @@ def _build_form(surface: str, ids: Mapping[str, Sequence[str]], missed: tuple[st
 
 
 def _spellings_by_first_word(surfaces: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-    """Spellings of the surface forms, each with its form, by their first word; longest first.
+    """Return the spellings of the surface forms, each with its form, by their first word; longest first.
 
     A form with the article has a second spelling without the alef, as after ``ل``.
     """

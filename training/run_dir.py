@@ -120,7 +120,7 @@ def digest_weights(module: torch.nn.Module) -> str:
     for name, weight in module.named_parameters():
         value = weight.detach().cpu().contiguous()
         hashed.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        hashed.update(value.reshape(-1).view(torch.uint8).numpy())
+        hashed.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return hashed.hexdigest()
 
 

@@ -22,7 +22,7 @@ class LineSplit:
 
     Args:
         max_held_out: maximum number of held-out lines.
-        progress: called from time to time with the number of lines passed on.
+        progress: called every 10,000 lines with the number of lines passed on.
 
     Attributes:
         held_out: the held-out lines, from all parts of the stream.
@@ -47,7 +47,7 @@ class LineSplit:
                 continue
             self.held_out.append(line)
             if len(self.held_out) > self.max_held_out:
-                # Drop every other line: the sample stays even, and dropped lines are still not counted.
+                # Drop every other line, so that the sample stays even. Dropped lines are not counted either.
                 self.held_out, self.step = self.held_out[1::2], 2 * self.step
 
 
@@ -61,7 +61,7 @@ class Fertility:
         one_piece_before, one_piece_after: share of the Arabic words that are one piece.
         cut_finer: share of all words and signs that have more pieces than before.
         unknown_before, unknown_after: number of unknown pieces.
-        offsets_exact: share of the lines where each word has the same offsets as before and its pieces cover it in order.
+        offsets_exact: share of the lines in which each word has the same offsets as before and its pieces cover it in order.
     """
 
     lines: int
@@ -84,7 +84,7 @@ class EncoderSimilarity:
     Args:
         lines: number of compared held-out lines, none longer than 128 pieces.
         words: number of words and signs in them.
-        changed: share of those that have other pieces than before.
+        changed: share of them that have other pieces than before.
         changed_words: mean cosine of the words with other pieces.
         other_words: mean cosine of the other words, whose neighbours changed.
         sentences: mean cosine of the mean over a line's words.

@@ -20,8 +20,8 @@ from tokenizers import Tokenizer, pre_tokenizers
 from musamma.data.errors import InputError
 
 SUPPORTED_MODELS = ("Unigram", "WordPiece", "BPE")
-# Characters that must not become <unk>: Arabic letters, digits and signs (by block: many belong to no script), ASCII, Latin-1,
-# punctuation.
+# Characters that must not become <unk>: Arabic letters, digits and signs (listed by block, because many belong to no script),
+# ASCII, Latin-1, punctuation.
 _REQUIRED_CHARACTERS = regex.compile(
     r"[\p{Arabic}\u0600-\u06FF\u0750-\u077F\u0870-\u08FF\x21-\x7E\xA1-\xFF\u2010-\u2027\u2030-\u203E\u20AC]"
 )
@@ -52,7 +52,7 @@ def choose_pieces(
 ) -> list[int]:
     """Choose the pieces to retain: special pieces, every single Arabic or ASCII character, then by frequency.
 
-    A BPE piece brings the shorter pieces it is merged from. Other pieces that never occurred are dropped.
+    With a BPE piece, the shorter pieces that it is merged from are retained too. Other pieces that never occurred are dropped.
 
     Args:
         tokenizer: the full tokenizer.
@@ -197,9 +197,13 @@ def _list_required(state: dict[str, Any], vocabulary: dict[str, int]) -> list[st
     byte_level = '"ByteLevel"' in json.dumps([state["pre_tokenizer"], state["normalizer"]])
     alphabet = set(pre_tokenizers.ByteLevel.alphabet()) if byte_level else set()
     for piece in vocabulary:
-        bare = next((piece.removeprefix(mark) for mark in _WORD_MARKS if piece.startswith(mark)), piece)
+        unmarked = next((piece.removeprefix(mark) for mark in _WORD_MARKS if piece.startswith(mark)), piece)
         is_byte = piece in alphabet or regex.fullmatch(r"<0x[0-9A-F]{2}>", piece)
-        if is_byte or bare == "" or (not byte_level and len(bare) == 1 and _REQUIRED_CHARACTERS.match(bare)):
+        if (
+            is_byte
+            or unmarked == ""
+            or (not byte_level and len(unmarked) == 1 and _REQUIRED_CHARACTERS.match(unmarked))
+        ):
             required.add(piece)
     return sorted(piece for piece in required if piece in vocabulary)
 

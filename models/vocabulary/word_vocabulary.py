@@ -23,12 +23,13 @@ from musamma.models.vocabulary.tokenizer import (
     trim_tokenizer,
 )
 
-# Arabic letters, or a single sign: "▁." is two pieces of XLM-R's vocabulary, once a sentence. No numbers, no Latin.
+# Words that may become pieces: Arabic letters, or a single sign ("▁.", which ends each sentence, is two pieces of XLM-R), but no
+# numbers and no Latin.
 _ELIGIBLE = regex.compile(r"▁?(?:[\p{L}&&\p{Arabic}]{2,}|[^\p{L}\p{M}\p{N}\p{C}▁])", regex.VERSION1)
 #: An Arabic word, for the share of Arabic words that are one piece.
 ARABIC_WORD = regex.compile(r"▁?[\p{L}&&\p{Arabic}]+", regex.VERSION1)
-# A new word's score is above its parts' by this much per letter: enough to win for the word itself, too little to win over
-# another way to cut a longer word.
+# The score of a new word exceeds that of its parts by this much per letter: enough that the word is one piece, too little to
+# change how longer words are cut.
 _MARGIN = 1e-3
 _MAX_ROUNDS = 4
 
@@ -56,7 +57,7 @@ class VocabularyChoice:
     Args:
         ids: the source's ids of the retained pieces, ascending.
         words: the new pieces, the most saving first.
-        savings: pieces that each of them saves in the counted text, in longer words that begin with it too.
+        savings: number of pieces that each of them saves in the counted text, including longer words that begin with it.
     """
 
     ids: list[int]
@@ -112,8 +113,8 @@ def choose_vocabulary(
 ) -> VocabularyChoice:
     """Choose the words that become pieces and the pieces that are retained.
 
-    A word saves its occurrences times the number of its pieces less one. The words that save most are added, and the pieces
-    that are then least used are dropped. Both choices depend on each other, so they are made in turns. A word is passed over
+    A word saves (number of its pieces - 1) for each occurrence. The words that save most are added, and the pieces
+    that are then least used are dropped. The choices depend on each other, so they are made alternately. A word is passed over
     if its piece costs other words more than it saves, as is possible with WordPiece's longest match.
 
     Args:
