@@ -143,8 +143,9 @@ def claim_output_folder(
         return
     try:
         if overwrite and (output / RUN_FILE).is_file():
-            for path in [path for path in output.iterdir() if path.name not in retain] if retain else [output]:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            # Not the folder itself, which may be a link or a mounted volume.
+            for path in [path for path in output.iterdir() if path.name not in retain]:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         output.mkdir(parents=True, exist_ok=True)
         (output / RUN_FILE).write_text(config.to_yaml(), encoding="utf-8")
         write_json(dict(inputs), output / INPUTS_FILE)

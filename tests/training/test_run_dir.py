@@ -112,3 +112,18 @@ def test_a_digest_is_of_all_that_is_learnt_and_of_nothing_else() -> None:
         module.bias[1] += 1e-3
     assert digest_weights(module) != digest
     assert digest_weights(module.bfloat16()) != digest
+
+
+def test_overwriting_keeps_an_output_folder_that_is_a_link(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a").touch()
+    output = tmp_path / "out"
+    output.symlink_to("far")
+    claim_output_folder(config, output, inputs={}, overwrite=False)
+    (output / "seed-1").mkdir()
+    (output / "linked").symlink_to(tmp_path / "text")
+    claim_output_folder(config, output, inputs={}, overwrite=True)
+    assert output.is_symlink()
+    assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["inputs.json", "run.yaml"]
+    assert (tmp_path / "text" / "a").exists()
