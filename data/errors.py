@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def not_readable(path: str | Path, error: Exception, *, line: int | None = None)
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if isinstance(error, PermissionError):
         return InputError(reason, where=str(path), remedy="check its permissions")
-    if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+    if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)) or (
+        isinstance(error, OSError) and error.errno == errno.ELOOP
+    ):
         return InputError(reason, where=str(path), remedy=CHECK_PATH)
     beyond = f" beyond line {line}" if line else ""
     return InputError(f"cannot be read{beyond}: {reason}", where=str(path), remedy="copy it again")

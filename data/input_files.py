@@ -38,9 +38,65 @@ class InputFile:
     path: Path
     stem: str
 
+    @property
+    def size(self) -> int:
+        """Bytes on disk; 0 where there is no file to read."""
+        try:
+            return 0 if self.path.is_dir() else self.path.stat().st_size
+        except OSError:
+            return 0
+
+    @property
+    def target(self) -> Path:
+        """The absolute path without links; of links that lead to themselves, the path as it is."""
+        try:
+            return self.path.resolve()
+        except (OSError, RuntimeError):
+            return self.path.absolute()
+
+    def find_problem(self) -> InputError | None:
+        """Return why the file cannot be read or its documents cannot have ids, if that shows before it is opened."""
+        where = printable_path(self.path)
+        try:
+            self.stem.encode("utf-8")
+        except UnicodeEncodeError:
+            return InputError(
+                "the name is not UTF-8", where=where, expected="UTF-8, since ids are made of it", remedy="rename it"
+            )
+        if not self.path.is_dir():
+            return None
+        if self.path.is_symlink():
+            remedy = "give that folder as an input, or remove the link"
+            return InputError("a link to a folder, which is not followed", where=where, expected="files", remedy=remedy)
+        try:
+            os.scandir(self.path).close()
+        except OSError as error:
+            return not_readable(self.path, error)
+        return None
+
+
+def printable_path(path: str | Path) -> str:
+    """Format a path for messages and JSON: bytes that are not UTF-8 are written like ``\\xc7``."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+def find_folder_files(folder: Path, suffix: str) -> Iterator[Path]:
+    """Find the files of one type below a folder, sorted by path.
+
+    Raises:
+        InputError: a folder or file cannot be read, a link leads to a folder, or a name is not UTF-8.
+    """
+    for path in _walk(folder):
+        if path.suffix == suffix or _is_unread_folder(path, folder):
+            if problem := InputFile(path, str(path.relative_to(folder))).find_problem():
+                raise problem
+            yield path
+
 
 def find_files(name: str, *, ignored_suffix: str) -> Iterator[InputFile]:
     """Find the files that a path, folder or pattern names. Folders are searched recursively, sorted by path.
+
+    Folders that cannot be read and links to other folders are among the results, so that their reader reports them.
 
     Args:
         name: a path, or a pattern such as ``news/*.jsonl``.
@@ -56,7 +112,9 @@ def find_files(name: str, *, ignored_suffix: str) -> Iterator[InputFile]:
         found = True
         if match.is_dir():
             for file in _walk(match):
-                if file_suffix(file) in SUFFIXES and not file.name.endswith(ignored_suffix):
+                if (file_suffix(file) in SUFFIXES and not file.name.endswith(ignored_suffix)) or _is_unread_folder(
+                    file, match
+                ):
                     yield InputFile(file, file_stem(file.relative_to(match)))
         elif file_suffix(match) in SUFFIXES:
             yield InputFile(match, file_stem(Path(match.name)))
@@ -71,16 +129,24 @@ def find_files(name: str, *, ignored_suffix: str) -> Iterator[InputFile]:
         raise not_found(name, kind="file or folder", remedy="check the path, or give - for standard input")
 
 
+def _is_unread_folder(path: Path, root: Path) -> bool:
+    """Whether a result of ``_walk`` is a folder whose files are not read; those of a link to a folder below the root are."""
+    return path.is_dir() and not (path.is_symlink() and path.resolve().is_relative_to(root.resolve()))
+
+
 def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the files and links below a folder, and the folders that cannot be read."""
     # Only one folder's names are in memory at a time.
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise not_readable(folder, error) from error
+        with os.scandir(folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError:
+        yield folder
+        return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):  # A link may lead to a parent folder.
             yield from _walk(folder / entry.name)
-        elif entry.is_file():
+        elif entry.is_symlink() or entry.is_file():
             yield folder / entry.name
 
 

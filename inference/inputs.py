@@ -26,6 +26,7 @@ from musamma.data.input_files import (
     TEXT_SUFFIXES,
     InputFile,
     find_files,
+    printable_path,
 )
 from musamma.data.records import (
     ID_COLUMNS,
@@ -149,14 +150,14 @@ def _read_all(inputs: Inputs) -> Iterator[Record]:
             continue
         for file in find_input_files(name, inputs.output):
             yield from read_input_file(file, inputs, base=base)
-            base += file.path.stat().st_size
+            base += file.size
 
 
 def count_input_bytes(inputs: Inputs) -> int | None:
     """Count the bytes of the inputs on disk; ``None`` if standard input is among them."""
     if "-" in inputs.names:
         return None
-    return sum(file.path.stat().st_size for name in inputs.names for file in find_input_files(name, inputs.output))
+    return sum(file.size for name in inputs.names for file in find_input_files(name, inputs.output))
 
 
 def find_input_files(name: str, output: str | None) -> Iterator[InputFile]:
@@ -167,7 +168,7 @@ def find_input_files(name: str, output: str | None) -> Iterator[InputFile]:
     """
     target = None if output is None else Path(output).resolve()
     for file in find_files(name, ignored_suffix=REJECTS_SUFFIX):
-        if target is not None and file.path.resolve() == target:
+        if target is not None and file.target == target:
             raise InputError("an input is also the output", where=output, remedy="choose another `output`")
         yield file
 
@@ -214,6 +215,10 @@ def read_input_file(
     Raises:
         InputError: a table has no column of texts.
     """
+    if problem := file.find_problem():
+        if not after:
+            yield Record(file=printable_path(file.path), line=None, raw=b"", bytes_read=base, error=problem)
+        return
     reader = _FileReader(file, inputs, after=after, after_line=after_line, offset=offset)
     records = read_file(file.path, reader.read, base=base, after_line=after_line or None, max_bytes=MAX_BYTES)
     bytes_read, empty = base, not after

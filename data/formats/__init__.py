@@ -27,6 +27,7 @@ from musamma.data.formats import (
 )
 from musamma.data.formats.options import DEFAULT_READ_OPTIONS, DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions
 from musamma.data.import_audit import ImportAudit
+from musamma.data.input_files import InputFile
 from musamma.data.labels import apply_labels, check_label
 from musamma.data.records import (
     file_suffix,
@@ -260,6 +261,8 @@ def _read_raw(path: str | Path, format: str, options: ReadOptions, audit: Import
     path = Path(path)
     if not path.exists():
         raise not_found(path, kind="file or folder")
+    if problem := None if path.is_dir() else InputFile(path, path.name).find_problem():
+        raise problem
     if path.is_dir() != (format == "brat") and format != "khabar":
         kind = "folder" if path.is_dir() else "file"
         raise InputError(

@@ -16,6 +16,7 @@ from musamma.data.errors import InputError
 from musamma.data.files import document_path, write_lines
 from musamma.data.formats.options import ReadOptions
 from musamma.data.import_audit import ImportAudit
+from musamma.data.input_files import find_folder_files
 from musamma.data.records import read_text
 from musamma.data.span_repair import CandidateSpan, RawDocument
 
@@ -29,7 +30,7 @@ def read(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[Raw
     Raises:
         InputError: an ``.ann`` has no ``.txt``, or a line of it is not an annotation; names file and line.
     """
-    for path in sorted(folder.rglob("*.ann")):
+    for path in find_folder_files(folder, ".ann"):
         if not path.with_suffix(".txt").is_file():
             raise InputError(
                 "no text for this file",
@@ -37,7 +38,7 @@ def read(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[Raw
                 expected=f"{path.stem}.txt beside it",
                 remedy="add it or remove the .ann",
             )
-    for path in sorted(folder.rglob("*.txt")):
+    for path in find_folder_files(folder, ".txt"):
         id = path.relative_to(folder).with_suffix("").as_posix()
         text = read_text(path)
         annotation = path.with_suffix(".ann")

@@ -17,6 +17,7 @@ import yaml
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
+from musamma.data.input_files import find_folder_files
 from musamma.data.records import decode_text, file_stem, read_bytes
 
 _LABEL = re.compile(r"[^\s\[\]|\\]+")
@@ -156,7 +157,7 @@ def render_article(document: Document) -> str:
 
 def read_articles(folder: Path) -> Iterator[tuple[Path, Document]]:
     """Read the articles below a folder, sorted by path. The id is the path relative to the folder, without suffix."""
-    for path in sorted(folder.rglob("*.txt")):
+    for path in find_folder_files(folder, ".txt"):
         yield path, replace(read_article(path), id=path.relative_to(folder).with_suffix("").as_posix())
 
 

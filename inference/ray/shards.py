@@ -142,7 +142,7 @@ class _ShardCutter:
                         count=0,
                     )
                     yield record
-                base += file.path.stat().st_size
+                base += file.size
         self._close_range()
 
     def cut(self, number: int, records: int, *, rejected: int, digest: str, bytes_read: int) -> Shard:
@@ -173,7 +173,7 @@ class _ShardCutter:
                     "standard input", expected="files, which every worker can read", remedy="write it to a file first"
                 )
             for file in find_input_files(name, None):
-                if folder is not None and file.path.resolve().is_relative_to(folder):
+                if folder is not None and file.target.is_relative_to(folder):
                     raise InputError(
                         "an input lies in the output's folder", where=str(file.path), remedy="choose another `output`"
                     )

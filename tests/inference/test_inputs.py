@@ -9,6 +9,7 @@ import decimal
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +361,21 @@ def test_every_line_of_any_bytes_is_accounted_for(tmp_path, lines, name):
         split = content.removeprefix(BYTE_ORDER_MARK).split(b"\n")
         kept = [record.raw for record in records if record.line is not None]
         assert [line.rstrip(b"\r") for line in split if line.strip()] == kept
+
+
+def test_links_and_names_that_cannot_be_read_are_records_of_their_own(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.txt").write_text("نص", "utf-8")
+    (folder / "b.txt").symlink_to("nothing.txt")
+    (folder / "c.txt").symlink_to("c.txt")
+    (folder / "d").symlink_to("sub")
+    (folder / os.fsdecode(b"\xd3\xc7.txt")).write_text("نص", "utf-8")
+    records = list(read_inputs(Inputs(names=(str(folder),))))
+    assert [record.document.id for record in records if record.document] == ["a"]
+    rejects = [json.loads(record.to_reject()) for record in records if record.error]
+    assert [Path(reject["file"]).name for reject in rejects] == ["b.txt", "c.txt", "d", "\\xd3\\xc7.txt"]
+    for reject, reason in zip(
+        rejects, ("No such file", "Too many levels", "a link to a folder", "not UTF-8"), strict=True
+    ):
+        assert reason in reject["reason"]
