@@ -257,7 +257,7 @@ def _raise_unknown(path: Path) -> Never:
 
 def _read_raw(path: str | Path, format: str, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
     if format == "datasets":
-        return hub.read(str(path), options, audit)
+        return hub.read_hub(str(path), options, audit)
     path = Path(path)
     if not path.exists():
         raise not_found(path, kind="file or folder")
@@ -273,13 +273,13 @@ def _read_raw(path: str | Path, format: str, options: ReadOptions, audit: Import
             articles = markup.read_articles(path) if path.is_dir() else iter([(path, markup.read_article(path))])
             return (RawDocument.from_document(document, where=str(file)) for file, document in articles)
         case "brat":
-            return brat.read(path, options, audit)
+            return brat.read_brat(path, options, audit)
         case "conll":
-            return conll.read(path, options, audit)
+            return conll.read_conll(path, options, audit)
         case "doccano":
-            return doccano.read(path, options, audit)
+            return doccano.read_doccano(path, options, audit)
         case "labelstudio":
-            return label_studio.read(path, options, audit)
+            return label_studio.read_label_studio(path, options, audit)
         case "csv":
             return tabular.read_csv_file(path, options, audit)
         case "parquet":

@@ -24,7 +24,7 @@ _SPAN = re.compile(r"(\S+) (-?\d{1,99} -?\d{1,99}(?:;-?\d{1,99} -?\d{1,99})*)")
 _IGNORED_TYPES = frozenset("REAMN#*")
 
 
-def read(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+def read_brat(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
     """Read the documents below a folder, sorted by path. The id is the path relative to the folder, without suffix.
 
     Raises:

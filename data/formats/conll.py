@@ -30,7 +30,7 @@ _TOKENS_TO_CHECK = 100
 _TOKEN_RANGE = re.compile(r"\d+[-.]\d+")
 
 
-def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+def read_conll(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
     """Read the sentences of a file as documents ``STEM-00000``, ``STEM-00001``, ..., one or several sentences each.
 
     Raises:
@@ -93,8 +93,8 @@ def read_sentences(path: Path, options: ReadOptions, audit: ImportAudit) -> Iter
         bare = token.strip(DIRECTION_MARKS)
         audit.add("direction_mark", count=len(token) - len(bare))
         if not bare:
-            read = columns[-1].split() if last_column_only else tags
-            empty.append(_EmptyToken(len(rows), tuple(read), f"{path}:{number}"))
+            token_tags = columns[-1].split() if last_column_only else tags
+            empty.append(_EmptyToken(len(rows), tuple(token_tags), f"{path}:{number}"))
             continue
         if not tags:
             _handle_missing_tag(bare, f"{path}:{number}", options, audit)

@@ -23,7 +23,7 @@ from musamma.data.span_repair import CandidateSpan, RawDocument
 LABEL_KEYS = ("label", "labels", "entities", "annotations")
 
 
-def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+def read_doccano(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
     """Read the documents of a doccano export.
 
     Raises:

@@ -20,7 +20,7 @@ PREFIX = "hf:"
 _ADDRESS = re.compile(r"hf:(?P<name>[^:@]+)(?:@(?P<config>[^:@]+))?(?::(?P<split>[\w.+-]+))?")
 
 
-def read(address: str, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+def read_hub(address: str, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
     """Read the rows of one or all splits of a dataset: tokens with (numbered) tags, or text with spans.
 
     Raises:

@@ -28,7 +28,7 @@ _INSIDE_CHARACTER = -2
 _TASK = '{"data": {"text": ...}, "annotations": [...]}'
 
 
-def read(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
+def read_label_studio(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterator[RawDocument]:
     """Read the tasks of an export. Of several annotations of a task, the first that was not cancelled counts.
 
     Raises:

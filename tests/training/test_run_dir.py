@@ -93,7 +93,7 @@ def test_a_digest_is_of_all_that_is_learnt_and_of_nothing_else() -> None:
     spans = (Span(0, 4, "PER"), Span(5, 9, "LOC"))
     documents = [Document("a", "سامي غزةة", spans), Document("b", "\ud800", ())]
     digest = digest_documents(documents)
-    assert digest == digest_documents([Document("a", "سامي غزةة", spans, {"source": "x"}), documents[1]])
+    assert digest == digest_documents([Document("a", "سامي غزةة", spans, meta={"source": "x"}), documents[1]])
     for changed in (
         [documents[1], documents[0]],
         [documents[0]],
