@@ -1,165 +1,132 @@
-"""The ``musamma`` command."""
+"""The process of the ``musamma`` command: its streams, signals and environment, and its exit status.
+
+The verbs are imported only after Ctrl-C is handled: they take a second and more to load.
+"""
 
 from __future__ import annotations
 
+import io
 import os
-import re
+import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-import typer
-
-from musamma.cli.calibrate import calibrate
-from musamma.cli.check import check
-from musamma.cli.compare import compare
-from musamma.cli.convert import convert
-from musamma.cli.encoder import encoder
-from musamma.cli.evaluate import evaluate
-from musamma.cli.export import export
-from musamma.cli.predict import predict
-from musamma.cli.pretrain import pretrain
-from musamma.cli.quickstart import quickstart
-from musamma.cli.serve import serve
-from musamma.cli.train import train
-from musamma.data.errors import InputError, RunError, ThresholdError
-from musamma.data.formats import ReadOptions
-
-app = typer.Typer(
-    name="musamma",
-    help="Arabic named-entity recognition: fine-tune on annotated articles, evaluate, tag in bulk.",
-    epilog="--debug shows tracebacks and the messages of libraries.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for verb in (quickstart, train, predict, evaluate, compare, calibrate, export, serve, convert, check):
-    app.command()(verb)
-encoder.command()(pretrain)
-app.add_typer(encoder, name="encoder")
-
-# Typer does not export the base class of its errors for wrong calls.
-_UsageError: Any = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130
-
-#: A parameter of the library in a message.
-_PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
-_QUOTES = "'\""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its status: 0 success, 1 failure or missed threshold, 2 wrong input or call."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
-    if not debug and not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    for stream in (sys.stdout, sys.stderr):
-        # Arabic names in a table must not end a run in an error if the terminal uses Latin-1.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    sys.exit(run([argument for argument in arguments if argument != "--debug"], debug=debug))
+    interrupted = _watch_interrupts()
+    try:
+        arguments = list(sys.argv[1:] if arguments is None else arguments)
+        debug = "--debug" in arguments
+        if not debug and not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        _replace_closed_streams()
+        for stream in (sys.stdout, sys.stderr):
+            # Arabic names in a table must not end a run in an error if the terminal uses Latin-1.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        verb = [argument for argument in arguments if argument != "--debug"]
+        status = run(verb, debug=debug, interrupted=interrupted)
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    if interrupted():
+        # From here on, another Ctrl-C would only interrupt the end of the interpreter, with a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(status)
 
 
-def run(arguments: Sequence[str], *, debug: bool = False) -> int:
+def run(arguments: Sequence[str], *, debug: bool = False, interrupted: Callable[[], bool] = lambda: False) -> int:
     """Run the command and return its status.
 
     Args:
         arguments: the verb and its arguments, without ``--debug``.
         debug: show tracebacks and the messages of libraries.
+        interrupted: returns whether Ctrl-C was pressed. An import that it interrupts may raise any error.
     """
-    _configure_libraries(progress=sys.stderr.isatty(), messages=debug)
     try:
+        _configure_libraries(progress=sys.stderr.isatty(), messages=debug)
+        from musamma.cli.app import app, print_exception
+
         status = app(args=list(arguments), prog_name="musamma", standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         status = _INTERRUPTED
     except SystemExit:
         # Typer exits so when the reader of the output (head, less) has closed it; a message would not be seen.
-        return 1
+        status = _INTERRUPTED if interrupted() else 1
     except Exception as error:
         if debug:
             traceback.print_exc()
-        return _print_exception(error, arguments)
+        if type(error).__name__ != "Abort" and not interrupted():
+            return print_exception(error, arguments)
+        status = _INTERRUPTED
     if status == _INTERRUPTED:  # Typer turns Ctrl-C into this status itself.
-        _print_error("interrupted" + ("; --resume continues from the last epoch" if "train" in arguments[:1] else ""))
+        hint = "; --resume continues from the last epoch" if "train" in arguments[:1] else ""
+        print(f"musamma: interrupted{hint}", file=sys.stderr)
     return int(status)
 
 
-def _print_exception(error: Exception, arguments: Sequence[str]) -> int:
-    """Print an error as one line and return its exit status."""
-    if isinstance(error, InputError):
-        _print_error(name_flags(str(error), arguments))
-        return 2
-    if isinstance(error, _UsageError):
-        # The message is empty if the help was printed because the call had no arguments.
-        if message := error.format_message():
-            path = error.ctx.command_path if error.ctx else "musamma"
-            # The arguments may hold any character; InputError makes one line of them.
-            _print_error(str(InputError(f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help")))
-        return 2
-    if isinstance(error, (RunError, ThresholdError)):
-        _print_error(name_flags(str(error), arguments))
-        return 1
-    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
-        # A file or folder that the system refuses, for instance to a user without permission.
-        _print_error(
-            str(InputError(str(error.strerror), where=os.fsdecode(error.filename), remedy=_check_permissions(error)))
-        )
-        return 2
-    _print_error(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows the traceback")
-    return 1
+def _watch_interrupts() -> Callable[[], bool]:
+    """Return a function that returns whether Ctrl-C was pressed. Its effect stays the same."""
+    pressed = False
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    # Not where Ctrl-C is ignored, as in a background job.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    return lambda: pressed
 
 
-def _check_permissions(error: OSError) -> str:
-    return "check its permissions, or choose another path" if isinstance(error, PermissionError) else "check the path"
+class _ClosedStream(io.TextIOBase):
+    """A standard stream that the caller has closed (``<&-``): an error as soon as it is used."""
+
+    def __init__(self, name: str, remedy: str) -> None:
+        self._name, self._remedy = name, remedy
+
+    @property
+    def buffer(self) -> Any:
+        """The stream of bytes, which does not exist either."""
+        self._fail()
+
+    def read(self, size: int | None = -1, /) -> str:
+        """Fail."""
+        self._fail()
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        """Fail."""
+        self._fail()
+
+    def write(self, text: str, /) -> int:
+        """Fail."""
+        self._fail()
+
+    def _fail(self) -> NoReturn:
+        from musamma.data.errors import InputError
+
+        raise InputError("closed", where=self._name, remedy=self._remedy)
 
 
-def name_flags(message: str, arguments: Sequence[str]) -> str:
-    """Replace parameters of the library that a message names by the options of the command.
-
-    The library writes a parameter in backticks as in a Python call. `` `output` `` becomes ``--output``,
-    `` `overwrite=True` `` becomes ``--overwrite``, and `` `engine='ray'` `` becomes ``--engine ray``. An option for
-    reading annotation that only ``convert`` has is shown with that command: ``musamma convert --overlaps longest``. An
-    argument becomes its placeholder, ``OUTPUT``. Other names stay as they are.
-
-    Args:
-        message: the message of an error.
-        arguments: the verb and its arguments.
-    """
-    group = typer.main.get_command(app)
-    command: Any = group
-    for argument in arguments:
-        if argument not in getattr(command, "commands", {}):
-            break
-        command = command.commands[argument]
-    reading = {field.name for field in fields(ReadOptions)}
-    convert_flags = _flags(group.commands["convert"])  # type: ignore[attr-defined]
-    flags = {name: f"musamma convert {flag}" for name, flag in convert_flags if name in reading} | dict(_flags(command))
-
-    def replace(match: re.Match[str]) -> str:
-        name, value = match.groups()
-        if name not in flags:
-            return match[0]
-        return flags[name] + ("" if value in (None, "True") else f" {value.strip(_QUOTES)}")
-
-    return _PARAMETER.sub(replace, message)
-
-
-def _flags(command: Any) -> Iterator[tuple[str, str]]:
-    """The options of a command, each under its parameter's name and under its own with underscores; and the arguments."""
-    for parameter in command.params:
-        if parameter.param_type_name == "argument":
-            yield parameter.name, parameter.metavar or parameter.name.upper()
-        elif flag := next((option for option in parameter.opts if option.startswith("--")), None):
-            yield parameter.name, flag
-            yield flag.removeprefix("--").replace("-", "_"), flag
-
-
-def _print_error(message: str) -> None:
-    print(f"musamma: {message}", file=sys.stderr)
+def _replace_closed_streams() -> None:
+    """Replace the standard streams that the caller has closed."""
+    # A file that is opened later would get the number of the closed stream, and with it the messages of libraries.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    streams: Any = sys
+    if sys.stdin is None:
+        streams.stdin = _ClosedStream("standard input", "give a file, or pipe the text into the command")
+    if sys.stdout is None:
+        streams.stdout = _ClosedStream("standard output", "redirect it to a file")
+    if sys.stderr is None:
+        streams.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  open until the process ends
 
 
 def _configure_libraries(*, progress: bool, messages: bool) -> None:

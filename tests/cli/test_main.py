@@ -1,10 +1,13 @@
-"""The command's own part of an error message: options in place of the library's parameters."""
+"""The command's own part of an error message, and what it does about Ctrl-C and closed streams."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from musamma.cli.main import name_flags
+from musamma.cli.app import name_flags
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,44 @@ from musamma.cli.main import name_flags
 )
 def test_messages_name_options_of_the_verb(verb: list[str], message: str, shown: str) -> None:
     assert name_flags(message, [*verb, "a.txt"]) == shown
+
+
+@pytest.mark.parametrize("outcome", ["raise", "raise ImportError('numpy was interrupted')", "raise SystemExit(1)"])
+def test_an_interrupt_while_libraries_load_is_one_line(outcome: str) -> None:
+    """Whatever error the interrupted import turns it into."""
+    code = f"""
+import os, signal, sys, time
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "musamma.cli.app":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(60)
+            except KeyboardInterrupt:
+                {outcome}
+sys.meta_path.insert(0, Interrupted())
+from musamma.cli.main import main
+main(["predict", "a.txt"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "musamma: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "message"),
+    [
+        ("predict - -m ./none <&-", 2, "standard input: closed; give a file, or pipe the text into the command"),
+        ("--help >&-", 2, "standard output: closed; redirect it to a file"),
+        (
+            "predict none.txt -m ./none <&- >&-",
+            2,
+            "none.txt: no such file or folder; check the path, or give - for standard input",
+        ),
+        ("predict none.txt -m ./none <&- >&- 2>&-", 2, ""),
+    ],
+)
+def test_closed_streams_are_one_line(call: str, status: int, message: str) -> None:
+    command = ["sh", "-c", f"exec {sys.executable} -m musamma {call}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr == (f"musamma: {message}\n" if message else "")
