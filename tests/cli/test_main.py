@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from musamma.cli import main
 from musamma.cli.app import name_flags
 
 
@@ -72,3 +73,28 @@ def test_closed_streams_are_one_line(call: str, status: int, message: str) -> No
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr == (f"musamma: {message}\n" if message else "")
+
+
+@pytest.mark.parametrize(
+    ("call", "before", "expected"),
+    [
+        (["train", "x.yaml"], {}, "10000"),
+        (["encoder", "pretrain", "x.yaml"], {}, "10000"),
+        (["train", "x.yaml"], {"GOMP_SPINCOUNT": "7"}, "7"),
+        (["predict", "a.txt"], {"OMP_WAIT_POLICY": "ACTIVE"}, None),
+        (["check", "a.txt"], {}, None),
+    ],
+)
+def test_threads_wait_as_the_user_says(
+    monkeypatch: pytest.MonkeyPatch, call: list[str], before: dict[str, str], expected: str | None
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        main, "run", lambda *arguments, **options: seen.append(main.os.environ.get("GOMP_SPINCOUNT")) or 0
+    )
+    monkeypatch.setattr(main.os, "environ", dict(before))
+    monkeypatch.setattr(main, "_watch_interrupts", lambda: lambda: False)
+    monkeypatch.setattr(main, "_replace_closed_streams", lambda: None)
+    with pytest.raises(SystemExit):
+        main.main(call)
+    assert seen == [expected]
