@@ -16,7 +16,7 @@ _EXPORT = "export its text, e.g. as UTF-8 text or CSV"
 _CONTENTS: tuple[tuple[bytes, str, str], ...] = (
     (_MAGIC["gzip"], "gzip", f"{_DECOMPRESS} .gz"),
     (_MAGIC["zstd"], "zstd", f"{_DECOMPRESS} .zst"),
-    (b"BZh", "bzip2", "decompress it with bunzip2"),
+    (b"BZh91AY&SY", "bzip2", "decompress it with bunzip2"),
     (b"\xfd7zXZ\x00", "xz", "decompress it with unxz"),
     (b"7z\xbc\xaf\x27\x1c", "7z", "unpack it"),
     (b"Rar!\x1a\x07", "rar", "unpack it"),
@@ -27,11 +27,13 @@ _CONTENTS: tuple[tuple[bytes, str, str], ...] = (
     (b"{\\rtf", "RTF", _EXPORT),
     (b"SQLite format 3\x00", "an SQLite database", "export its table, e.g. as CSV"),
     (b"ARROW1\x00", "Arrow", "write it as Parquet, or give its folder as hf:FOLDER"),
-    (b"PAR1", "Parquet", "let its name end in .parquet"),
+    (b"PAR1\x15", "Parquet", "let its name end in .parquet"),
 )
 _UTF_32 = {b"\xff\xfe\x00\x00": "UTF-32LE", b"\x00\x00\xfe\xff": "UTF-32BE"}
 _UTF_16 = {b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}
 _SHARE_OF_LETTERS = 0.9
+# Bytes; a shorter text with zero bytes may be UTF-8.
+_SHORTEST_TEXT = 16
 
 
 def check_content(head: bytes, *, where: str, expected: str = "UTF-8 text") -> None:
@@ -81,7 +83,7 @@ def _find_encoding(head: bytes) -> str | None:
 
 
 def _is_text(head: bytes, encoding: str) -> bool:
-    if len(head) % 2:
+    if len(head) % 2 or len(head) < _SHORTEST_TEXT:
         return False
     text = head.decode(encoding, errors="replace")
     letters = sum(" " <= c <= "~" or c in "\t\r\n" or "\u0600" <= c <= "\u06ff" for c in text)

@@ -48,6 +48,6 @@ def test_the_content_is_called_what_it_is(tmp_path, name, content, message):
         list(read_documents(tmp_path / name))
 
 
-@pytest.mark.parametrize("text", [TEXT, "", "\ufeffنص", "a\0b", "PK", "BZ", "زار\0سامي"])
+@pytest.mark.parametrize("text", [TEXT, "", "\ufeffنص", "a\0b", "PK", "BZh, PAR1", "0\0", "زار\0\0", "زار\0سامي"])
 def test_text_is_text(text):
     check_content(text.encode(), where="a.txt")
