@@ -50,7 +50,7 @@ _POSITIVE = {"gt": 0}
 _COUNT = {"ge": 1}
 _NOT_NEGATIVE = {"ge": 0}
 _SHARE = {"ge": 0, "lt": 1}
-_BOUNDS: dict[str, dict[str, float]] = {
+_BOUNDS: dict[str, dict[str, Any]] = {
     "adam_beta1": _SHARE,
     "adam_beta2": _SHARE,
     "adam_epsilon": _POSITIVE,
