@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from codecs import getincrementaldecoder
+
 from musamma.data.errors import InputError
 
 #: Number of bytes at a file's start that :func:`check_content` looks at.
@@ -24,13 +27,16 @@ _CONTENTS: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x05\x06", "an empty zip", "unpack it"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word document", _EXPORT),
     (b"%PDF-", "PDF", "extract its text, e.g. with pdftotext"),
-    (b"{\\rtf", "RTF", _EXPORT),
     (b"SQLite format 3\x00", "an SQLite database", "export its table, e.g. as CSV"),
     (b"ARROW1\x00", "Arrow", "write it as Parquet, or give its folder as hf:FOLDER"),
     (b"PAR1\x15", "Parquet", "let its name end in .parquet"),
 )
 _UTF_32 = {b"\xff\xfe\x00\x00": "UTF-32LE", b"\x00\x00\xfe\xff": "UTF-32BE"}
 _UTF_16 = {b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}
+# A container whose signature has a zero byte is longer than its signature.
+_SHORTEST_CONTAINER = 32
+_RTF = re.compile(rb"\{\\rtf\d\\")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _SHARE_OF_LETTERS = 0.9
 # Bytes; a shorter text with zero bytes may be UTF-8.
 _SHORTEST_TEXT = 16
@@ -47,9 +53,13 @@ def check_content(head: bytes, *, where: str, expected: str = "UTF-8 text") -> N
     Raises:
         InputError: they are; names the content and the way out.
     """
-    for magic, name, remedy in _CONTENTS:
-        if head.startswith(magic):
-            raise InputError(f"the file is {name}", where=where, expected=expected, remedy=remedy)
+    if _RTF.match(head):
+        raise InputError("the file is RTF", where=where, expected=expected, remedy=_EXPORT)
+    # Some signatures are letters, with which a text may start as well.
+    if not _is_plain_text(head):
+        for magic, name, remedy in _CONTENTS:
+            if head.startswith(magic) and (len(head) >= _SHORTEST_CONTAINER or b"\0" not in magic):
+                raise InputError(f"the file is {name}", where=where, expected=expected, remedy=remedy)
     if encoding := _find_encoding(head):
         name = encoding.partition("LE")[0].partition("BE")[0]
         # With a byte order mark, iconv finds the order of bytes and removes the mark.
@@ -72,6 +82,15 @@ def check_compression(head: bytes, compression: str, *, where: str, suffix: str)
             expected=f"{compression}, as its suffix says",
             remedy=f"remove {suffix} from its name",
         )
+
+
+def _is_plain_text(head: bytes) -> bool:
+    """Whether bytes are UTF-8, perhaps cut within a character, and have no control characters but white space."""
+    try:
+        text = getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL.search(text) is None
 
 
 def _find_encoding(head: bytes) -> str | None:

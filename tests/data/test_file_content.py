@@ -36,6 +36,7 @@ def zipped():
         ("a.jsonl", b"\x28\xb5\x2f\xfd\x00", "the file is zstd; .*; decompress it, or let its name end in .zst"),
         ("a.csv", zipped(), "the file is zip, perhaps an Excel or Word document; .*; unpack it, or export its text"),
         ("a.txt", b"%PDF-1.7\n%\xe2\xe3", "the file is PDF; .*; extract its text"),
+        ("a.txt", b"{\\rtf1\\ansi x}", "the file is RTF; .*; export its text"),
         ("a.jsonl", b"PAR1\x15\x04", "the file is Parquet; .*; let its name end in .parquet"),
         ("a.parquet", gzip.compress(b"x"), "the file is gzip; expected a Parquet file"),
         ("a.txt.gz", gzip.compress(gzip.compress(b"x")), "the file is gzip"),
@@ -48,6 +49,6 @@ def test_the_content_is_called_what_it_is(tmp_path, name, content, message):
         list(read_documents(tmp_path / name))
 
 
-@pytest.mark.parametrize("text", [TEXT, "", "\ufeffنص", "a\0b", "PK", "BZh, PAR1", "0\0", "زار\0\0", "زار\0سامي"])
+@pytest.mark.parametrize("text", [TEXT, "", "\ufeffنص", "a\0b", "PK", "BZh, PAR1", "0\0", "PAR1", "%PDF-", "BZh9 نص", "{\\rtf", "SQLite format 3\0", "زار\0\0", "زار\0سامي"])
 def test_text_is_text(text):
     check_content(text.encode(), where="a.txt")
