@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from musamma.data.arabic import word_offsets
 from musamma.data.corpora import load_khabar
 from musamma.data.corpora.release import PARTS
+from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document, Span
-from musamma.data.formats import read_documents
 from musamma.data.labels import SCHEMAS
 
 

@@ -34,10 +34,10 @@ from rich.console import Console
 from rich.table import Table
 
 from musamma.data.corpora import load_khabar
+from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.files import write_json
-from musamma.data.formats import read_documents
 
 # The scripts in this folder import one another by name.
 sys.path.append(str(Path(__file__).parent / "peers"))

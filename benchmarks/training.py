@@ -36,8 +36,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document
-from musamma.data.formats import read_documents
 from musamma.data.tags import TagSet
 from musamma.evaluation.word_boundaries import iob2_tags
 from musamma.models.loading import load_tokenizer, resolve_model

@@ -13,8 +13,8 @@ import argparse
 
 from rich.console import Console
 
+from musamma.data.corpus_files import ReadOptions, read_documents
 from musamma.data.document import Document
-from musamma.data.formats import ReadOptions, read_documents
 from musamma.data.labels import LabelMap, apply_labels, load_label_map
 from musamma.evaluation import print_runs, print_scores, score_documents, spread
 from musamma.inference import Tagger

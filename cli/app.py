@@ -23,8 +23,8 @@ from musamma.cli.pretrain import pretrain
 from musamma.cli.quickstart import quickstart
 from musamma.cli.serve import serve
 from musamma.cli.train import train
+from musamma.data.corpus_files import ReadOptions
 from musamma.data.errors import InputError, RunError, ThresholdError
-from musamma.data.formats import ReadOptions
 
 app = typer.Typer(
     name="musamma",

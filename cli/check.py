@@ -13,10 +13,10 @@ from rich.table import Column, Table
 
 from musamma.cli.convert import with_progress
 from musamma.data.consistency import NORMAL_BORDERS, CorpusReport, check_corpus
+from musamma.data.corpus_files import FORMATS, ReadOptions, read_documents
 from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.files import check_outputs, write_json
-from musamma.data.formats import FORMATS, ReadOptions, read_documents
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import SCHEMAS, load_schema
 from musamma.evaluation.agreement import Agreement, measure_agreement

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from musamma.data.corpus_files import ReadOptions
 from musamma.data.files import check_outputs, write_json
-from musamma.data.formats import ReadOptions
 from musamma.evaluation.counts import CountTable
 from musamma.evaluation.evaluation_inputs import (
     LabelRenaming,

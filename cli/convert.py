@@ -12,10 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from musamma.data.document import Document
-from musamma.data.errors import InputError
-from musamma.data.files import check_outputs, write_json
-from musamma.data.formats import (
+from musamma.data.corpus_files import (
     FOLDER_FORMATS,
     FORMATS,
     ReadOptions,
@@ -24,6 +21,9 @@ from musamma.data.formats import (
     read_documents,
     write_documents,
 )
+from musamma.data.document import Document
+from musamma.data.errors import InputError
+from musamma.data.files import check_outputs, write_json
 from musamma.data.import_audit import FINDING_KINDS, ImportAudit
 from musamma.data.labels import LABEL_MAPS, load_label_map
 

@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 
 from musamma.cli.shared_options import Device
+from musamma.data.corpus_files import ReadOptions
 from musamma.data.document import Document
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import FOLDER, check_outputs, path_kind, write_json
-from musamma.data.formats import ReadOptions
 from musamma.evaluation import MODES, print_runs, print_scores, spread
 from musamma.evaluation.system_evaluation import SystemEvaluation, evaluate_system
 

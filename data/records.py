@@ -1,6 +1,6 @@
 """Records of input files: texts, JSON lines, rows of CSV and Parquet, each with file, line, raw bytes and parsed value.
 
-All commands read their input through this module: :mod:`musamma.data.formats` makes annotated documents from the values,
+All commands read their input through this module: :mod:`musamma.data.corpus_files` makes annotated documents from the values,
 and :mod:`musamma.inference.inputs` makes documents to tag. Files ending in ``.gz`` or ``.zst`` are decompressed while they are read.
 A record that cannot be parsed has an error; the caller raises the error or goes on with the next record.
 """

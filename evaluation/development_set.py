@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from musamma.data.corpora import load_khabar
+from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.formats import read_documents
 from musamma.data.labels import apply_labels, load_label_map
 
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import tee
 
+from musamma.data.corpus_files import ReadOptions, guess_format, read_documents
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.data.formats import ReadOptions, guess_format, read_documents
 from musamma.data.formats.options import DEFAULT_READ_OPTIONS
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import LabelMap, apply_labels, load_label_map

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from musamma.data.corpus_files import ReadOptions, read_documents
 from musamma.data.document import Document
-from musamma.data.formats import ReadOptions, read_documents
 from musamma.data.formats.options import DEFAULT_READ_OPTIONS
 from musamma.evaluation.evaluation_inputs import (
     LabelRenaming,

@@ -13,9 +13,9 @@ from datasets import Dataset
 from torch.nn.functional import cross_entropy
 
 from musamma.data.corpora import load_khabar
+from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document, group_documents
 from musamma.data.errors import InputError
-from musamma.data.formats import read_documents
 from musamma.data.labels import apply_labels, load_label_map
 from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, Misalignment, build_targets

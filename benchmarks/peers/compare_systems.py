@@ -26,10 +26,10 @@ from pathlib import Path, PurePath
 from rich.console import Console
 from score_rows import SystemScores, build_table, format_markdown_table, score_system
 
+from musamma.data.corpus_files import ReadOptions, guess_format, read_documents
 from musamma.data.document import Document, write_jsonl
 from musamma.data.errors import InputError
 from musamma.data.files import atomic_write
-from musamma.data.formats import ReadOptions, guess_format, read_documents
 from musamma.evaluation.counts import count_table
 from musamma.evaluation.document_pairing import take_ids_in_order
 from musamma.evaluation.evaluation_inputs import LabelRenaming

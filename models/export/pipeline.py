@@ -7,10 +7,10 @@ from itertools import chain
 from pathlib import Path
 
 from musamma.data.corpora import load_khabar
+from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document
 from musamma.data.errors import InputError, output_exists
 from musamma.data.files import atomic_folder, write_json
-from musamma.data.formats import read_documents
 from musamma.evaluation.development_set import check_known_labels, read_development_set
 from musamma.models.classifier import WindowOptions
 from musamma.models.export.export_record import RECORD_FILE, ExportRecord, count_checkpoint_bytes, read_versions

@@ -4,9 +4,9 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
+    from musamma.data.corpus_files import read_documents, write_documents
     from musamma.data.document import Document, Span
     from musamma.data.errors import InputError
-    from musamma.data.formats import read_documents, write_documents
     from musamma.evaluation.conll_tags import score_tags
     from musamma.evaluation.metrics import score_documents
     from musamma.inference.tagger import Tagger
@@ -40,10 +40,10 @@ _MODULES = {
     "export_model": "musamma.models.export.pipeline",
     "finetune": "musamma.training.finetune",
     "load_config": "musamma.training.config",
-    "read_documents": "musamma.data.formats",
+    "read_documents": "musamma.data.corpus_files",
     "score_documents": "musamma.evaluation.metrics",
     "score_tags": "musamma.evaluation.conll_tags",
-    "write_documents": "musamma.data.formats",
+    "write_documents": "musamma.data.corpus_files",
 }
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musamma.data.corpus_files import FORMATS, write_documents
 from musamma.data.document import Document, Span, read_jsonl, write_jsonl
 from musamma.data.errors import InputError
-from musamma.data.formats import FORMATS, write_documents
 from musamma.evaluation.evaluation_inputs import LabelRenaming
 from tests.benchmarks.peer_modules import (
     PredictedName,

@@ -12,9 +12,9 @@ import typer
 from typer.testing import CliRunner
 
 from musamma.cli.evaluate import evaluate
+from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document, Span, write_jsonl
 from musamma.data.errors import InputError
-from musamma.data.formats import read_documents
 from musamma.evaluation.counts import count_table
 from musamma.evaluation.document_pairing import pair_documents
 from musamma.evaluation.significance import bootstrap_intervals

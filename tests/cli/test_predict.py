@@ -19,8 +19,8 @@ import pytest
 
 from musamma.cli.main import run
 from musamma.data.arabic import word_offsets
+from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document, read_jsonl, write_jsonl
-from musamma.data.formats import read_documents
 from musamma.inference import Tagger
 
 #: Limit for everything that must happen at some time, also on a busy machine.

@@ -6,9 +6,9 @@ import zipfile
 
 import pytest
 
+from musamma.data.corpus_files import read_documents
 from musamma.data.errors import InputError
 from musamma.data.file_content import check_content
-from musamma.data.formats import read_documents
 
 TEXT = "زار سامي"
 LINE = '{"id": "a", "text": "زار سامي", "spans": []}\n'
@@ -49,6 +49,24 @@ def test_the_content_is_called_what_it_is(tmp_path, name, content, message):
         list(read_documents(tmp_path / name))
 
 
-@pytest.mark.parametrize("text", [TEXT, "", "\ufeffنص", "a\0b", "PK", "BZh, PAR1", "0\0", "PAR1", "%PDF-", "BZh9 نص", "{\\rtf", "SQLite format 3\0", "زار\0\0", "زار\0سامي"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        "",
+        "\ufeffنص",
+        "a\0b",
+        "PK",
+        "BZh, PAR1",
+        "0\0",
+        "PAR1",
+        "%PDF-",
+        "BZh9 نص",
+        "{\\rtf",
+        "SQLite format 3\0",
+        "زار\0\0",
+        "زار\0سامي",
+    ],
+)
 def test_text_is_text(text):
     check_content(text.encode(), where="a.txt")

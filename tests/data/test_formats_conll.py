@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musamma.data.corpus_files import ReadOptions, WriteOptions, read_documents, write_documents
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.formats import ReadOptions, WriteOptions, read_documents, write_documents
 from musamma.data.formats.conll import to_conll
 from musamma.data.import_audit import ImportAudit
 

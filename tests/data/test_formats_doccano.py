@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from musamma.data.corpus_files import ReadOptions, read_documents
 from musamma.data.errors import InputError
-from musamma.data.formats import ReadOptions, read_documents
 from musamma.data.import_audit import ImportAudit
 
 TEXT = "😀 زار السيسي بغداد"

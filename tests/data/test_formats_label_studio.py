@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from musamma.data.corpus_files import ReadOptions, read_documents, write_documents
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.formats import ReadOptions, read_documents, write_documents
 from musamma.data.import_audit import ImportAudit
 
 TEXT = "😀 زار السيسي بغداد"

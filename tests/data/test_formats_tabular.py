@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from musamma.data.corpus_files import ReadOptions, read_documents, write_documents
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.formats import ReadOptions, read_documents, write_documents
 from musamma.data.import_audit import ImportAudit
 
 DOCUMENT = Document("a", 'قال، "نعم"\nفي بغداد', (Span(14, 19, "LOC"),), (), {"topic": "سياسة"})

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musamma.data.corpus_files import read_documents
 from musamma.data.errors import InputError
-from musamma.data.formats import read_documents
 from musamma.data.input_files import find_files, find_folder_files, read_lines
 
 TEXT = "وصل الوزير إلى بغداد\r\n\n   \nغادر الوفد دمشق، أمس\nانتهت القمة"

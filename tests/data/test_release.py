@@ -9,9 +9,9 @@ import datasets
 import pytest
 
 from musamma.data.corpora import load_khabar, release
+from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.formats import read_documents
 
 FOLDER = Path(__file__).parents[2] / "data" / "corpora" / "khabar"
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from musamma.data.corpus_files import read_documents
 from musamma.data.errors import InputError
-from musamma.data.formats import read_documents
 from musamma.data.formats.unread import count_annotations
 from musamma.data.import_audit import ImportAudit
 

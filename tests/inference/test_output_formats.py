@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document, Span, format_json_line, read_jsonl
 from musamma.data.errors import InputError
-from musamma.data.formats import read_documents
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.output_formats import (
     OutputFormat,

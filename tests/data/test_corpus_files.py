@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musamma.data.corpus_files import ReadOptions, WriteOptions, guess_format, read_documents, write_documents
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.formats import ReadOptions, WriteOptions, guess_format, read_documents, write_documents
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import LabelMap
 
