@@ -235,7 +235,7 @@ def test_a_run_that_diverges_publishes_nothing(wordpiece_encoder: Path, articles
     config = settings(wordpiece_encoder, articles, tmp_path / "run", trainer={"learning_rate": 1e30})
     with pytest.raises(RunError, match=r"seed-1/training, step \d+: the loss is nan; "):
         finetune(config)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["run.yaml", "seed-1"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["inputs.json", "run.yaml", "seed-1"]
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
