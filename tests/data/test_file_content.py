@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import zipfile
 
 import pytest
@@ -42,6 +43,7 @@ def zipped():
         ("a.txt.gz", gzip.compress(gzip.compress(b"x")), "the file is gzip"),
         ("a.jsonl.zst", LINE.encode(), "the file is not zstd; expected zstd, as its suffix says; remove .zst"),
     ],
+    ids=itertools.count(),  # compressed bytes hold the time, and the processes that run the tests need the same ids
 )
 def test_the_content_is_called_what_it_is(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
