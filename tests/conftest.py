@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -75,6 +76,13 @@ def _frequent_substrings(begin: str, inside: str) -> list[str]:
             if 2 <= end - start <= 6:
                 counts[(inside if start else begin) + word[start:end]] += 1
     return sorted(counts, key=lambda piece: (-counts[piece], piece))
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Captured messages of every level: a library of the exports raises the level of all handlers of the root logger."""
+    caplog.handler.setLevel(logging.NOTSET)
+    return caplog
 
 
 @pytest.fixture(scope="session")
