@@ -55,7 +55,7 @@ def run(arguments: Sequence[str], *, debug: bool = False, interrupted: Callable[
     """
     try:
         _configure_libraries(progress=sys.stderr.isatty(), messages=debug)
-        from musamma.cli.app import app, print_exception
+        from musamma.cli.commands import app, print_exception
 
         status = app(args=list(arguments), prog_name="musamma", standalone_mode=False) or 0
     except KeyboardInterrupt:

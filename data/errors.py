@@ -22,7 +22,7 @@ class InputError(ValueError):
         remedy: what the user can do about it.
 
     A message names a parameter in backticks, as in a Python call: `` `overwrite=True` ``. The command line shows its option
-    instead, see :func:`musamma.cli.app.name_flags`.
+    instead, see :func:`musamma.cli.commands.name_flags`.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import struct
 import sys
@@ -12,12 +13,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import strategies as st
 
+from musamma.data.corpus_files import ReadOptions, read_documents
 from musamma.data.document import Document, Span
+from musamma.data.import_audit import ImportAudit
 
 if TYPE_CHECKING:
     from musamma.models.calibration import Calibration
     from musamma.models.classifier import TokenClassifier
+
+#: Words with proclitics, vowel marks, presentation forms, direction marks and punctuation, and texts of them.
+SHORT_WORDS = st.sampled_from(
+    [
+        "وصل",
+        "مُحَمَّد",
+        "السعيد",
+        "إلى",
+        "بالموصل",
+        "وداعش",
+        "للجيش",
+        "وبالقاهرة",
+        "،",
+        "(",
+        ")",
+        "كـــتاب",
+        "ﷺ",
+        "3.5",
+        "😀",
+        "ـ",
+        "ً",
+        "\u202bدمشق\u202c",
+        "ﻟﻠﺠﻴﺶ",
+        "General",
+        "و",
+        "إف-16",
+        "㎏",
+    ]
+)
+SHORT_TEXTS = st.lists(SHORT_WORDS, max_size=120).map(" ".join)
 
 
 @contextmanager
@@ -166,3 +200,16 @@ def refused_command(
     assert len(captured.err.splitlines()) == 1, captured.err
     assert actual == status, captured.err
     return captured.err.removeprefix(prefix).removesuffix("\n")
+
+
+def read_content(tmp_path: Path, content: Any, name: str, **options: Any) -> tuple[list[Document], ImportAudit]:
+    """Write a file, JSON unless ``content`` is text, and read its documents with the audit of the import."""
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), "utf-8")
+    audit = ImportAudit()
+    return list(read_documents(path, options=ReadOptions(**options), audit=audit)), audit
+
+
+def labelled_surfaces(document: Document) -> list[tuple[str, str]]:
+    """Return the surface and label of each outermost name."""
+    return [(document.surface(span), span.label) for span in document.spans]

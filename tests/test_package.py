@@ -23,7 +23,7 @@ import yaml
 
 import musamma
 from musamma import evaluation, inference
-from musamma.cli.app import app
+from musamma.cli.commands import app
 from musamma.training.config import BaseConfig, RunConfig, load_config
 from musamma.training.pretraining.pretrain_config import PretrainConfig, load_pretrain_config
 
@@ -40,7 +40,7 @@ ONE_WHEEL = pytest.mark.xdist_group("wheel")
 PROBE = """
 import json, sys
 from pathlib import Path
-import musamma.cli.app
+import musamma.cli.commands
 from musamma.data.corpora import load_khabar
 from musamma.models.loading import load_tokenizer, packaged_models
 from musamma.training.config import load_config, packaged_configs

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from musamma.cli import main
-from musamma.cli.app import name_flags
+from musamma.cli.commands import name_flags
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_an_interrupt_while_libraries_load_is_one_line(outcome: str) -> None:
 import os, signal, sys, time
 class Interrupted:
     def find_spec(self, name, path=None, target=None):
-        if name == "musamma.cli.app":
+        if name == "musamma.cli.commands":
             try:
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(60)

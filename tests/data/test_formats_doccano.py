@@ -1,25 +1,11 @@
 """doccano: its three forms, and its errors."""
 
-import json
-
 import pytest
 
-from musamma.data.corpus_files import ReadOptions, read_documents
 from musamma.data.errors import InputError
-from musamma.data.import_audit import ImportAudit
+from tests.support import labelled_surfaces, read_content
 
 TEXT = "😀 زار السيسي بغداد"
-
-
-def read(tmp_path, content, name, **options):
-    path = tmp_path / name
-    path.write_text(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), "utf-8")
-    audit = ImportAudit()
-    return list(read_documents(path, options=ReadOptions(**options), audit=audit)), audit
-
-
-def names(document):
-    return [(document.surface(span), span.label) for span in document.spans]
 
 
 @pytest.mark.parametrize(
@@ -38,9 +24,9 @@ def names(document):
     ],
 )
 def test_offsets_count_code_points(tmp_path, spans):
-    [document], audit = read(tmp_path, {"id": 7, "text": TEXT, "source": "AFP", **spans}, "d.jsonl")
+    [document], audit = read_content(tmp_path, {"id": 7, "text": TEXT, "source": "AFP", **spans}, "d.jsonl")
     assert document.id == "7"
-    assert names(document) == [("السيسي", "PER"), ("بغداد", "LOC")]
+    assert labelled_surfaces(document) == [("السيسي", "PER"), ("بغداد", "LOC")]
     assert document.meta == {"source": "AFP"}
     assert audit.exact == 2
     assert audit.kinds["ignored_annotation"] == ("relations" in spans)
@@ -66,4 +52,4 @@ def test_offsets_count_code_points(tmp_path, spans):
 )
 def test_errors_name_file_and_line(tmp_path, record, message):
     with pytest.raises(InputError, match=message):
-        read(tmp_path, record, "d.jsonl")
+        read_content(tmp_path, record, "d.jsonl")

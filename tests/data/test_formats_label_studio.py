@@ -4,23 +4,12 @@ import json
 
 import pytest
 
-from musamma.data.corpus_files import ReadOptions, read_documents, write_documents
+from musamma.data.corpus_files import write_documents
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.data.import_audit import ImportAudit
+from tests.support import labelled_surfaces, read_content
 
 TEXT = "😀 زار السيسي بغداد"
-
-
-def read(tmp_path, content, name, **options):
-    path = tmp_path / name
-    path.write_text(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), "utf-8")
-    audit = ImportAudit()
-    return list(read_documents(path, options=ReadOptions(**options), audit=audit)), audit
-
-
-def names(document):
-    return [(document.surface(span), span.label) for span in document.spans]
 
 
 def task(*values, **more):
@@ -31,8 +20,8 @@ def task(*values, **more):
 def test_offsets_count_utf16_units(tmp_path):
     # The emoji is two units, so everything after it is one later than in code points.
     value = {"start": 7, "end": 13, "text": "السيسي", "labels": ["PER"]}
-    [document], audit = read(tmp_path, [task(value)], "l.json")
-    assert names(document) == [("السيسي", "PER")]
+    [document], audit = read_content(tmp_path, [task(value)], "l.json")
+    assert labelled_surfaces(document) == [("السيسي", "PER")]
     assert (document.id, document.meta, audit.exact) == ("3", {"source": "AFP"}, 1)
 
 
@@ -42,8 +31,8 @@ def test_invalid_offsets(tmp_path):
         {"start": 14, "end": 99, "labels": ["LOC"]},
         {"start": 6, "end": 12, "text": "السيسي", "labels": ["PER"]},  # counted in code points
     ]
-    [document], audit = read(tmp_path, [task(*values)], "l.json")
-    assert names(document) == [("السيس", "PER")]
+    [document], audit = read_content(tmp_path, [task(*values)], "l.json")
+    assert labelled_surfaces(document) == [("السيس", "PER")]
     assert audit.kinds == {"split_character": 1, "outside": 1, "surface_mismatch": 1}
     assert audit.loss == 1.0
 
@@ -53,8 +42,8 @@ def test_results_that_are_not_names_are_counted(tmp_path):
     done["annotations"][0]["result"].append({"type": "choices", "value": {"choices": ["سياسة"]}})
     done["annotations"].append({"result": []})
     skipped = task() | {"id": 4, "annotations": [{"was_cancelled": True, "result": [{"value": {"labels": ["X"]}}]}]}
-    documents, audit = read(tmp_path, [done, skipped], "l.json")
-    assert [names(d) for d in documents] == [[("السيسي", "PER")], []]
+    documents, audit = read_content(tmp_path, [done, skipped], "l.json")
+    assert [labelled_surfaces(d) for d in documents] == [[("السيسي", "PER")], []]
     assert audit.kinds == {"ignored_annotation": 2, "no_annotation": 1}
 
 
@@ -65,8 +54,8 @@ def test_the_short_export(tmp_path):
         "annotator": 1,
         "label": [{"start": 14, "end": 19, "text": "بغداد", "labels": ["LOC"]}],
     }
-    [document], audit = read(tmp_path, [short], "l.json")
-    assert names(document) == [("بغداد", "LOC")]
+    [document], audit = read_content(tmp_path, [short], "l.json")
+    assert labelled_surfaces(document) == [("بغداد", "LOC")]
     assert (document.meta, audit.exact) == ({"annotator": 1}, 1)
 
 
@@ -84,7 +73,7 @@ def test_the_short_export(tmp_path):
 )
 def test_errors_name_file_and_task(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
-        read(tmp_path, content, "l.json")
+        read_content(tmp_path, content, "l.json")
 
 
 def test_written_offsets_count_utf16_units(tmp_path):

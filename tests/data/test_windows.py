@@ -25,7 +25,7 @@ from musamma.data.windows import (
     tokenize_texts,
 )
 from musamma.models.loading import load_tokenizer
-from tests.support import make_document
+from tests.support import SHORT_TEXTS, make_document
 
 ARTICLE = load_khabar("test")[0].text
 WORDS = [
@@ -41,34 +41,6 @@ LONG = st.lists(
 ).map(lambda parts: "".join(word + space for word, space in parts))
 
 
-SHORT_WORDS = st.sampled_from(
-    [
-        "وصل",
-        "مُحَمَّد",
-        "السعيد",
-        "إلى",
-        "بالموصل",
-        "وداعش",
-        "للجيش",
-        "وبالقاهرة",
-        "،",
-        "(",
-        ")",
-        "كـــتاب",
-        "ﷺ",
-        "3.5",
-        "😀",
-        "ـ",
-        "ً",
-        "\u202bدمشق\u202c",
-        "ﻟﻠﺠﻴﺶ",
-        "General",
-        "و",
-        "إف-16",
-        "㎏",
-    ]
-)
-SHORT_TEXTS = st.lists(SHORT_WORDS, max_size=120).map(" ".join)
 TAGS = TagSet(("LOC", "ORG", "PER"))
 
 

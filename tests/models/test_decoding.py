@@ -16,36 +16,9 @@ from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, TokenizedDocument, WordTargets, build_targets
 from musamma.models.decoding import PROCLITIC_CLASSES, decode, find_best_tags, log_softmax
+from tests.support import SHORT_TEXTS
 
 TAGS = TagSet(("LOC", "ORG", "PER"))
-WORDS = st.sampled_from(
-    [
-        "وصل",
-        "مُحَمَّد",
-        "السعيد",
-        "إلى",
-        "بالموصل",
-        "وداعش",
-        "للجيش",
-        "وبالقاهرة",
-        "،",
-        "(",
-        ")",
-        "كـــتاب",
-        "ﷺ",
-        "3.5",
-        "😀",
-        "ـ",
-        "ً",
-        "\u202bدمشق\u202c",
-        "ﻟﻠﺠﻴﺶ",
-        "General",
-        "و",
-        "إف-16",
-        "㎏",
-    ]
-)
-TEXTS = st.lists(WORDS, max_size=120).map(" ".join)
 
 
 @pytest.fixture(scope="module", params=["wordpiece_encoder", "unigram_encoder"])
@@ -69,7 +42,7 @@ def perfect(encoded: TokenizedDocument, targets: WordTargets) -> list[Span]:
 @st.composite
 def annotated(draw: st.DrawFn) -> Document:
     """A text with names: most begin and end where words do, some after proclitics, some anywhere."""
-    text = draw(TEXTS)
+    text = draw(SHORT_TEXTS)
     words = word_offsets(text)
     spans, position = [], 0
     while position < len(words):
@@ -146,7 +119,7 @@ def test_an_inside_tag_never_opens_a_name() -> None:
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=TEXTS, seed=st.integers(0, 1000))
+@given(text=SHORT_TEXTS, seed=st.integers(0, 1000))
 def test_any_logits_give_spans_without_overlap_inside_the_text(
     encoder: DocumentTokenizer, text: str, seed: int
 ) -> None:
