@@ -15,6 +15,7 @@ from musamma.data.labels import (
     load_label_map,
     load_schema,
 )
+from tests.support import span
 
 TEXT = "سكرتير اللجنة القومية في نابلس"
 WOJOOD = Document("w1", TEXT, (Span(0, 30, "OCC"),), (Span(7, 21, "ORG"), Span(25, 30, "GPE")))
@@ -126,6 +127,48 @@ def test_map_from_a_file(tmp_path, content):
 def test_invalid_map_files(tmp_path, content, message):
     (tmp_path / "map.yaml").write_text(content, "utf-8")
     with pytest.raises(InputError, match=message):
+        load_label_map(tmp_path / "map.yaml")
+
+
+def test_map_to_the_conventions_of_anercorp():
+    text = "قال الجيش اللبناني لسفارة مصر وللجيش السوري إن مطار بيروت الدولي ومجلس الأمن وجَيش كوبا"
+    outer = [
+        span(text, "الجيش اللبناني", "ORG"),
+        span(text, "سفارة مصر", "ORG"),
+        span(text, "لجيش السوري", "ORG"),
+        span(text, "مطار بيروت الدولي", "FAC"),
+        span(text, "مجلس الأمن", "ORG"),
+        span(text, "جَيش كوبا", "ORG"),
+    ]
+    nested = [span(text, "مصر", "GPE"), span(text, "بيروت", "GPE"), span(text, "كوبا", "GPE")]
+    document = Document("a", text, tuple(outer), tuple(nested))
+    mapped = apply_labels(document, load_label_map("khabar-to-anercorp"))
+    assert [(mapped.surface(s), s.label) for s in mapped.spans] == [
+        ("مصر", "LOC"),
+        ("بيروت", "LOC"),
+        ("مجلس الأمن", "ORG"),
+        ("كوبا", "LOC"),
+    ]
+    assert mapped.nested == ()
+
+
+def test_map_file_with_unmarked_first_words(tmp_path):
+    path = tmp_path / "map.yaml"
+    path.write_text("ORG: {label: ORG, unmarked: [وزارة]}\nGPE: LOC\n", "utf-8")
+    labels = load_label_map(path)
+    text = "الوزارة ووزارة الصحة ووكالة رويترز"
+    document = Document("a", text, (span(text, "وزارة الصحة", "ORG", after=8), span(text, "رويترز", "ORG")))
+    audit = ImportAudit()
+    assert [document.surface(s) for s in apply_labels(document, labels, audit=audit).spans] == ["رويترز"]
+    assert audit.kinds == {"unmapped": 1}
+
+
+@pytest.mark.parametrize(
+    "entry", ["{label: ORG}", "{label: ORG, unmarked: x}", "{label: ORG, unmarked: [a b]}", "[ORG]"]
+)
+def test_invalid_entries_of_a_map_file(tmp_path, entry):
+    (tmp_path / "map.yaml").write_text(f"ORG: {entry}\n", "utf-8")
+    with pytest.raises(InputError, match=r"map\.yaml, entry 'ORG'"):
         load_label_map(tmp_path / "map.yaml")
 
 
