@@ -542,13 +542,16 @@ def read_parquet(stream: InputStream, *, text_column: str | None = None, first: 
         first: number of rows to skip; row groups that lie before it are not read.
 
     Raises:
-        InputError: two columns have the same name.
+        InputError: two columns have the same name, or the name of a column is not UTF-8.
         pyarrow.ArrowException: the file is not Parquet.
     """
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(stream.disk)
-    columns = table.schema_arrow.names
+    try:
+        table = pq.ParquetFile(stream.disk)
+        columns = table.schema_arrow.names
+    except UnicodeDecodeError as error:
+        raise not_utf8(error, where=f"{stream.name}, names of columns") from None
     _check_columns(columns, stream.name)
     rows = _parquet_rows(table, text_column or first_column(TEXT_COLUMNS, columns), first, stream)
     return Table(columns, rows, table.schema_arrow.metadata or {})

@@ -39,9 +39,10 @@ def read_doccano(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterat
         if len(filled := [key for key in keys if record[key]]) > 1:
             raise InputError(f"both {filled[0]!r} and {filled[1]!r}", where=where, expected="one list of spans")
         spans = tuple(_parse_span(item, f"{key}[{i}]", where) for key in keys for i, item in enumerate(record[key]))
-        if relations := record.get("relations"):
+        extra = {key: value for key, value in record.items() if key not in ("id", "text", "meta", *keys)}
+        if isinstance(relations := record.get("relations"), list):
             audit.add("ignored_annotation", where=where, detail=f"{len(relations)} relations", count=len(relations))
-        extra = {key: value for key, value in record.items() if key not in ("id", "text", "meta", "relations", *keys)}
+            del extra["relations"]
         id = parse_id(record.get("id"), f"{stem}-{number:05d}", where)
         count_unread(extra, text=record["text"], document=id, where=where, audit=audit)
         meta = record.get("meta")

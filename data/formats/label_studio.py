@@ -106,19 +106,20 @@ def _parse_task(task: Any, where: str, default_id: str, audit: ImportAudit) -> R
     reader = _RegionReader(text, id, audit)
     fields = _other_texts(results, data, where)
     labelled = {
-        result.get("id") for result in results if isinstance(result, dict) and _find_labels(result.get("value"))
+        repr(result.get("id")) for result in results if isinstance(result, dict) and _find_labels(result.get("value"))
     }
     spans: list[CandidateSpan] = []
     for index, result in enumerate(results, 1):
         place = f"{where}, result {index}"
-        if isinstance(result, dict) and (field := result.get("to_name")) in fields:
+        if isinstance(result, dict) and isinstance(field := result.get("to_name"), str) and field in fields:
             detail = f"a region of {field!r}, where the text taken is 'text'"
             reader.drop("other_text", result.get("value"), detail, place)
         elif (
             isinstance(result, dict)
             and isinstance(value := result.get("value"), dict)
             and (
-                _find_labels(value) or ("start" in value and (result.get("id") is None or result["id"] not in labelled))
+                _find_labels(value)
+                or ("start" in value and (result.get("id") is None or repr(result["id"]) not in labelled))
             )
         ):
             spans += reader.read(value, place)

@@ -53,3 +53,10 @@ def test_offsets_count_code_points(tmp_path, spans):
 def test_errors_name_file_and_line(tmp_path, record, message):
     with pytest.raises(InputError, match=message):
         read_content(tmp_path, record, "d.jsonl")
+
+
+@pytest.mark.parametrize("relations", [3, "x", {"a": 1}])
+def test_relations_of_another_type_go_to_meta(tmp_path, relations):
+    record = {"text": TEXT, "label": [[6, 12, "PER"]], "relations": relations}
+    [document], audit = read_content(tmp_path, record, "d.jsonl")
+    assert (document.meta, audit.exact) == ({"relations": relations}, 1)

@@ -76,6 +76,16 @@ def test_errors_name_file_and_task(tmp_path, content, message):
         read_content(tmp_path, content, "l.json")
 
 
+@pytest.mark.parametrize("broken", [{"to_name": {"a": 1}}, {"to_name": [1]}, {"id": {"a": 1}}, {"id": [1]}])
+def test_a_region_whose_id_or_text_is_no_string_is_read(tmp_path, broken):
+    region = {"type": "labels", "value": {"start": 7, "end": 13, "labels": ["PER"]}, **broken}
+    without_labels = {"type": "labels", "value": {"start": 14, "end": 19}, **broken}
+    tasks = [{"data": {"text": TEXT}, "annotations": [{"result": [region, without_labels]}]}]
+    [document], audit = read_content(tmp_path, tasks, "l.json")
+    assert labelled_surfaces(document) == [("السيسي", "PER")]
+    assert audit.kinds == {"ignored_annotation" if "id" in broken else "no_label": 1}
+
+
 def test_written_offsets_count_utf16_units(tmp_path):
     write_documents([Document("a", TEXT, (Span(6, 12, "PER"),))], tmp_path / "l.json")
     [written] = json.loads((tmp_path / "l.json").read_text("utf-8"))

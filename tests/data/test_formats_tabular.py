@@ -103,6 +103,14 @@ def test_parquet_with_stored_label_names(tmp_path):
     assert names(document) == [("سامي", "PER")]
 
 
+def test_a_column_name_that_is_not_utf8_is_an_error(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"text": ["نص"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"text", b"t\xffxt"))
+    with pytest.raises(InputError, match=r"t\.parquet, names of columns: byte 0xff at byte 2 is not UTF-8"):
+        list(read_documents(path))
+
+
 def test_two_columns_of_one_name_are_an_error(tmp_path):
     (tmp_path / "t.csv").write_text("id,text,text\na,نص,آخر\n", "utf-8")
     with pytest.raises(
