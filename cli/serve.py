@@ -18,6 +18,15 @@ def serve(
         int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 for any free port.")
     ] = 8000,
     device: Device = None,
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-tokens",
+            min=1,
+            help="Pieces per batch. Long texts are tagged batch by batch, and short requests in between. By default 512 on a "
+            "CPU, 32,768 on a GPU.",
+        ),
+    ] = None,
     max_characters: Annotated[
         int,
         # A longer stretch without a space would take unbounded memory to tokenize.
@@ -48,13 +57,25 @@ def serve(
     minimum, by_label = parse_min_scores(min_score or [])
 
     from musamma.inference.tagger import Tagger
+    from musamma.models.loading import uses_gpu
     from musamma.models.optional_packages import require_packages
 
     require_packages("fastapi", "uvicorn", extra="serve", purpose="runs the service")
-    tagger = Tagger(model, device=device, min_score=minimum, label_min_scores=by_label, thresholds=thresholds)
 
     from musamma.inference.serve import Limits, create_app
+    from musamma.inference.serve.request_queue import CPU_BATCH_TOKENS
     from musamma.inference.serve.server import listen, listener_url, run_server
+
+    if batch_tokens is None and not uses_gpu(model, device):
+        batch_tokens = CPU_BATCH_TOKENS
+    tagger = Tagger(
+        model,
+        device=device,
+        batch_tokens=batch_tokens,
+        min_score=minimum,
+        label_min_scores=by_label,
+        thresholds=thresholds,
+    )
 
     limits = Limits(
         max_characters=max_characters,

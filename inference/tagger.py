@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from importlib.metadata import version
@@ -112,6 +112,25 @@ class Tagger:
                 sum(len(document.spans) for document in group) - sum(len(document.spans) for document in tagged),
             )
 
+    def tag_in_steps(self, documents: Sequence[Document]) -> Generator[float, None, list[Document]]:
+        """Tag documents in steps of one batch, between which the caller may do other work, such as tag other documents.
+
+        The result is that of :meth:`tag_documents`, down to the last digit of a score. Closing the generator ends the work.
+
+        Yields:
+            The share of the work that is done, in [0, 1].
+
+        Returns:
+            The documents with the names found in them, in order.
+        """
+        tagged = yield from self._predictor.predict_in_steps(documents)
+        return [self._drop_low_scores(document) for document in tagged]
+
+    @property
+    def batch_tokens(self) -> int:
+        """Pieces per batch, padding included."""
+        return self._predictor.batch_tokens
+
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the result, down to the last digit of a score; the model's files as a digest."""
         folder = Path(resolve_model(self.model))
@@ -122,7 +141,7 @@ class Tagger:
             "model": self.model,
             "model files": checkpoint_digest(folder),
             **self._predictor.runtime.settings(),
-            "batch tokens": self._predictor.batch_tokens,
+            "batch tokens": self.batch_tokens,
             "least scores": self._min_scores,
         }
 

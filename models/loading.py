@@ -160,6 +160,15 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
     return classifier.eval(), read_window_options(backbone.config, checkpoint, limit=max_positions(backbone))
 
 
+def uses_gpu(model: str, device: str | None) -> bool:
+    """True if :func:`load_predictor` would load the model to a GPU.
+
+    Raises:
+        InputError: there is no such model or device.
+    """
+    return read_exported(resolve_model(model)) is None and choose_device(device).type == "cuda"
+
+
 def load_predictor(
     model: str, *, device: str | None = None, batch_tokens: int | None = None, bfloat16: bool | None = None
 ) -> Predictor:

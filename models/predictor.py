@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,12 +16,15 @@ from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer, TokenizedDocument, Window
 from musamma.models.calibration import Calibration, WordLogits
 from musamma.models.decoding import PROCLITIC_CLASSES, decode
-from musamma.models.runtimes.runtime import Batch, Runtime
+from musamma.models.runtimes.runtime import Batch, BatchLogits, Runtime
 
 # Lengths are padded to a multiple of this: the CPU's matrix library compiles and caches a kernel for each new shape.
 _LENGTH_MULTIPLE = 8
 # Number of documents whose windows are batched together if the caller formed no groups.
 _GROUP_SIZE = 256
+
+# The windows of a batch, each with the index of its document in the group.
+_WindowBatch: TypeAlias = list[tuple[int, Window]]
 
 
 class Predictor:
@@ -59,7 +64,31 @@ class Predictor:
         No batch mixes windows of two groups, so predictions do not depend on neighbouring groups.
         """
         for group in self._classify_groups(groups):
-            yield [self.decode(*item, self.calibration) for item in zip(group.tokenized, group.logits, strict=True)]
+            yield self._decode_group(group)
+
+    def predict_in_steps(self, documents: Sequence[Document]) -> Generator[float, None, list[Document]]:
+        """Predict the names of documents in steps of one batch, between which the caller may do other work.
+
+        The result is that of :meth:`predict`, down to the last digit of a score: the batches are the same. A generator that is
+        closed early computes no further batch.
+
+        Yields:
+            The share of the work that is done, in [0, 1]. The first step tokenizes and the last one decodes.
+
+        Returns:
+            The documents with their predicted names, in order.
+        """
+        predicted: list[Document] = []
+        for documents_of_group in _group_documents(documents):
+            group, batches = self._prepare_group(documents_of_group)
+            yield len(predicted) / len(documents)
+            built = (self.build_batch([window for _, window in batch]) for batch in batches)
+            with closing(self.runtime.stream(built)) as computed:
+                for done, (batch, logits) in enumerate(zip(batches, computed, strict=True), start=1):
+                    self._store_logits(group, batch, logits)
+                    yield (len(predicted) + len(documents_of_group) * done / len(batches)) / len(documents)
+            predicted += self._decode_group(group)
+        return predicted
 
     def classify(self, documents: Iterable[Document]) -> Iterator[tuple[TokenizedDocument, WordLogits]]:
         """Yield the documents with the logits of their words, in order."""
@@ -94,36 +123,44 @@ class Predictor:
     def _classify_groups(self, groups: Iterable[list[Document]]) -> Iterator[_Group]:
         """Yield the groups with all their logits, in order. While one is computed, the next is tokenized."""
         pending: deque[_Group] = deque()
-        sent_batches: deque[tuple[_Group, list[tuple[int, Window]]]] = deque()
+        sent_batches: deque[tuple[_Group, _WindowBatch]] = deque()
 
         def batches() -> Iterator[Batch]:
             for documents in groups:
-                tokenized = list(self.document_tokenizer.tokenize_all(documents))
-                group = _Group(tokenized, [self.allocate_logits(item) for item in tokenized])
-                windows = [(index, window) for index, item in enumerate(tokenized) for window in item.windows]
-                index_batches = batch_by_length(
-                    [len(window.input_ids) for _, window in windows], tokens=self.batch_tokens
-                )
-                group.pending_batches = len(index_batches)
+                group, window_batches = self._prepare_group(documents)
                 pending.append(group)
-                for indices in index_batches:
-                    batch_windows = [windows[index] for index in indices]
-                    sent_batches.append((group, batch_windows))
-                    yield self.build_batch([window for _, window in batch_windows])
+                for batch in window_batches:
+                    sent_batches.append((group, batch))
+                    yield self.build_batch([window for _, window in batch])
 
-        for tag_logits, proclitic_logits in self.runtime.stream(batches()):
-            group, batch_windows = sent_batches.popleft()
-            tag_rows = tag_logits[..., self.columns]
-            for row, (index, window) in enumerate(batch_windows):
-                words, positions = window.words[window.owned], window.positions[window.owned]
-                tag_result, proclitic_result = group.logits[index]
-                tag_result[words] = tag_rows[row, positions]
-                if proclitic_result is not None and proclitic_logits is not None:
-                    proclitic_result[words] = proclitic_logits[row, positions]
-            group.pending_batches -= 1
+        for logits in self.runtime.stream(batches()):
+            self._store_logits(*sent_batches.popleft(), logits)
             while pending and not pending[0].pending_batches:
                 yield pending.popleft()
         yield from pending  # groups at the end whose texts have no words, and so no batches
+
+    def _prepare_group(self, documents: list[Document]) -> tuple[_Group, list[_WindowBatch]]:
+        """Tokenize documents and form their batches."""
+        tokenized = list(self.document_tokenizer.tokenize_all(documents))
+        windows = [(index, window) for index, item in enumerate(tokenized) for window in item.windows]
+        lengths = [len(window.input_ids) for _, window in windows]
+        batches = [[windows[index] for index in batch] for batch in batch_by_length(lengths, tokens=self.batch_tokens)]
+        return _Group(tokenized, [self.allocate_logits(item) for item in tokenized], len(batches)), batches
+
+    def _store_logits(self, group: _Group, batch: _WindowBatch, logits: BatchLogits) -> None:
+        """Store the logits of a batch's words, each from the window that owns the word."""
+        tag_logits, proclitic_logits = logits
+        tag_rows = tag_logits[..., self.columns]
+        for row, (index, window) in enumerate(batch):
+            words, positions = window.words[window.owned], window.positions[window.owned]
+            tag_result, proclitic_result = group.logits[index]
+            tag_result[words] = tag_rows[row, positions]
+            if proclitic_result is not None and proclitic_logits is not None:
+                proclitic_result[words] = proclitic_logits[row, positions]
+        group.pending_batches -= 1
+
+    def _decode_group(self, group: _Group) -> list[Document]:
+        return [self.decode(*item, self.calibration) for item in zip(group.tokenized, group.logits, strict=True)]
 
 
 def pad_rows(rows: list[np.ndarray], value: int, *, limit: int) -> np.ndarray:
@@ -169,7 +206,7 @@ class _Group:
 
     tokenized: list[TokenizedDocument]
     logits: list[WordLogits]
-    pending_batches: int = 0
+    pending_batches: int
 
 
 def _group_documents(documents: Iterable[Document]) -> Iterator[list[Document]]:

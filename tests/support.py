@@ -213,3 +213,19 @@ def read_content(tmp_path: Path, content: Any, name: str, **options: Any) -> tup
 def labelled_surfaces(document: Document) -> list[tuple[str, str]]:
     """Return the surface and label of each outermost name."""
     return [(document.surface(span), span.label) for span in document.spans]
+
+
+def tag_in_turns(tagger: Any, requests: Sequence[Sequence[Document]]) -> list[list[Document]]:
+    """Take a step of each request in turn, until all are done; return the documents of each as tagged."""
+    steps = dict(enumerate(map(tagger.tag_in_steps, requests)))
+    tagged: dict[int, list[Document]] = {}
+    shares = dict.fromkeys(steps, 0.0)
+    while len(tagged) < len(requests):
+        for number in steps.keys() - tagged.keys():
+            try:
+                share = next(steps[number])
+                assert shares[number] <= share <= 1
+                shares[number] = share
+            except StopIteration as stop:
+                tagged[number] = stop.value
+    return [tagged[number] for number in steps]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -12,10 +12,9 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.inference.serve.request_limits import Limits, Refusal, cancel_on_disconnect, read_body
-from musamma.inference.serve.request_queue import QueueFull, RequestQueue
+from musamma.inference.serve.request_queue import QueueFull, RequestQueue, StepTagger
 from musamma.inference.serve.schemas import (
     ErrorResponse,
     HealthResponse,
@@ -42,7 +41,7 @@ _ERRORS = {
 _RETRY_AFTER = 1
 
 
-class ServedTagger(Protocol):
+class ServedTagger(StepTagger, Protocol):
     """The part of a tagger that the service uses."""
 
     model: str
@@ -50,9 +49,6 @@ class ServedTagger(Protocol):
     @property
     def labels(self) -> Sequence[str]:
         """The labels the tagger knows."""
-
-    def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """Yield the documents with the names found in them, in order."""
 
 
 def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI:
@@ -63,7 +59,7 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
         limits: the limits of requests.
     """
     bounds = limits or Limits()
-    queue = RequestQueue(tagger.tag_documents, max_active=bounds.max_waiting, max_wait=bounds.batch_wait)
+    queue = RequestQueue(tagger, max_active=bounds.max_waiting, max_wait=bounds.batch_wait)
     release = version("musamma")
 
     @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class OnnxRuntime:
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._outputs = ["tags", "proclitics"] if proclitics else ["tags"]
 
-    def stream(self, batches: Iterable[Batch]) -> Iterator[BatchLogits]:
+    def stream(self, batches: Iterable[Batch]) -> Generator[BatchLogits, None, None]:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         for batch in batches:
             tags, *proclitics = self._session.run(

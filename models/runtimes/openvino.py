@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class OpenVinoRuntime:
         # are atomic.
         self._idle: deque[Any] = deque()
 
-    def stream(self, batches: Iterable[Batch]) -> Iterator[BatchLogits]:
+    def stream(self, batches: Iterable[Batch]) -> Generator[BatchLogits, None, None]:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         pending: deque[Any] = deque()
         try:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -40,8 +40,8 @@ class Runtime(Protocol):
     def proclitics(self) -> bool:
         """True if the classifier has a proclitic head."""
 
-    def stream(self, batches: Iterable[Batch]) -> Iterator[BatchLogits]:
-        """Yield the logits of every batch, in order.
+    def stream(self, batches: Iterable[Batch]) -> Generator[BatchLogits, None, None]:
+        """Yield the logits of every batch, in order. One thread may take turns between several streams.
 
         A runtime reads a few batches ahead, so that the next one is prepared while one is computed.
         """

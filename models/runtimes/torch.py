@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class TorchRuntime:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         return self.classifier.proclitic_head is not None
 
-    def stream(self, batches: Iterable[Batch]) -> Iterator[BatchLogits]:
+    def stream(self, batches: Iterable[Batch]) -> Generator[BatchLogits, None, None]:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         pending: deque[tuple[torch.Tensor, torch.Tensor | None, torch.cuda.Event | None]] = deque()
         max_pending = _GPU_PENDING if self.device.type == "cuda" else 0

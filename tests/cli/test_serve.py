@@ -23,6 +23,7 @@ import pytest
 from musamma.cli.main import run
 from musamma.data.document import Document
 from musamma.inference import Tagger
+from musamma.inference.serve.request_queue import CPU_BATCH_TOKENS
 from musamma.inference.serve.server import listen, listener_url
 
 # They start processes and send signals.
@@ -81,7 +82,12 @@ def test_it_finds_what_the_tagger_finds_and_answers_accepted_requests_after_sigt
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
         client.join(SECONDS)
-        assert late[0]["documents"][0]["text"] == long["text"]
+        whole = Tagger(model, device="cpu", batch_tokens=CPU_BATCH_TOKENS).tag(long["text"])
+        (found,) = late[0]["documents"]
+        assert found["text"] == long["text"]
+        assert [(s["start"], s["end"], s["label"], s["score"]) for s in found["spans"]] == [
+            (*span.key, span.score) for span in whole
+        ]
         assert process.stderr.read() == b""  # type: ignore[union-attr]
         assert process.stdout.read() == b""  # type: ignore[union-attr]
 

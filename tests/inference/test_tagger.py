@@ -25,6 +25,7 @@ from musamma.data.arabic import proclitic_offsets, word_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.inference import Tagger
+from tests.support import tag_in_turns
 
 THREADS = 8
 # The number of documents that docs/tag.md and the docstring call a few hundred.
@@ -220,6 +221,34 @@ def test_two_streams_of_one_tagger_can_be_read_alternately(tagger, known):
     assert keys(expected[0][0]) == keys(known[0].spans)
     turns = list(zip(tagger.tag_texts(texts), tagger.tag_texts(reversed_texts), strict=True))
     assert [list(stream) for stream in zip(*turns, strict=True)] == expected
+
+
+def test_steps_in_turns_give_the_result_of_the_whole(checkpoint, known):
+    """Down to the last digit of a score, also of more documents than are batched together."""
+    tagger = Tagger(str(checkpoint), device="cpu", bfloat16=False, batch_tokens=256, min_score=0.3)
+    texts = [document.text for document in known] + MIXED
+    requests = [
+        [Document("long", "\n".join(texts * 30))],
+        [Document(str(number), text) for number, text in enumerate(texts * 30)],
+        [Document("empty", "")],
+        [],
+        known,
+    ]
+    whole = [list(tagger.tag_documents(request)) for request in requests]
+    assert tag_in_turns(tagger, requests) == whole
+    assert len(list(tagger.tag_in_steps(requests[0]))) > 10
+    assert len(whole[0][0].spans) > 100
+
+
+def test_closed_steps_compute_nothing_more(tagger, known, monkeypatch):
+    computed = []
+    build_batch = tagger._predictor.build_batch
+    monkeypatch.setattr(tagger._predictor, "build_batch", lambda windows: computed.append(1) or build_batch(windows))
+    monkeypatch.setattr(tagger._predictor, "batch_tokens", 64)
+    steps = tagger.tag_in_steps([Document("long", known[0].text * 100)])
+    assert [next(steps) > 0 for _ in range(3)] == [False, True, True]
+    steps.close()
+    assert len(computed) == 2
 
 
 @pytest.mark.parametrize("dump", [pickle.dumps, cloudpickle.dumps])

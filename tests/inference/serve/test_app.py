@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import httpx2
@@ -32,7 +32,7 @@ SECONDS = 60
 class Tagger:
     """Knows four names and fails at two words. May be slow, or wait at a gate."""
 
-    model, labels = "runs/<known>", ("GPE", "ORG", "PER")
+    model, labels, batch_tokens = "runs/<known>", ("GPE", "ORG", "PER"), 512
 
     def __init__(self, *, seconds: float = 0.0) -> None:
         self.seconds, self.seen = seconds, 0
@@ -50,6 +50,13 @@ class Tagger:
                 raise InputError("a text that cannot be", where=document.id)
             found = re.finditer("|".join(NAMES), document.text)
             yield document.with_spans(Span(name.start(), name.end(), *NAMES[name[0]]) for name in found)
+
+    def tag_in_steps(self, documents: Sequence[Document]) -> Generator[float, None, list[Document]]:
+        tagged = []
+        for document in documents:
+            yield len(tagged) / len(documents)
+            tagged += self.tag_documents([document])
+        return tagged
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from musamma.inference.serve.request_queue import BATCH_CHARACTERS, QueueFull, RequestQueue
+from musamma.inference.serve.request_queue import QueueFull, RequestQueue
 
 #: Limit for everything that must happen at some time, also on a busy machine.
 SECONDS = 60
@@ -23,25 +23,44 @@ class Panic(BaseException):
 
 
 class Tagger:
-    """Finds one name in each text, the whole text. Records its batches, and waits at a gate."""
+    """Finds one name in each text, the whole text. A step is a character. Records its batches, and waits at a gate."""
+
+    batch_tokens = 8192
 
     def __init__(self, *, open_gate: bool = True) -> None:
         self.batches: list[list[str]] = []
+        self.closed: list[list[str]] = []
         self.threads: set[int] = set()
         self.gate = threading.Event()
         if open_gate:
             self.gate.set()
 
-    def __call__(self, documents: Sequence[Document]) -> Iterable[Document]:
+    def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
+        self._begin(list(documents))
+        yield from self._tag(documents)
+
+    def tag_in_steps(self, documents: Sequence[Document]) -> Generator[float, None, list[Document]]:
+        size = sum(len(document.text) for document in documents)
+        try:
+            for done in range(size):
+                self._begin(documents)
+                yield done / size
+            return list(self._tag(documents))
+        finally:
+            self.closed.append([document.text for document in documents])
+
+    def _begin(self, documents: Sequence[Document]) -> None:
         self.batches.append([document.text for document in documents])
         self.threads.add(threading.get_ident())
         assert self.gate.wait(SECONDS)
+
+    def _tag(self, documents: Iterable[Document]) -> Iterator[Document]:
         for document in documents:
-            if document.text == "bad":
+            if document.text.startswith("bad"):
                 raise InputError("bad text")
-            if document.text == "panic":
+            if document.text.startswith("panic"):
                 raise Panic("at line 1")
-            if document.text != "lost":
+            if not document.text.startswith("lost"):
                 yield document.with_spans([Span(0, len(document.text), "ALL", 1.0)])
 
     async def started(self) -> None:
@@ -56,7 +75,7 @@ def documents(*texts: str) -> list[Document]:
 
 
 def send_together(
-    tagger: Callable[..., Any], *requests: Sequence[str], wait: float = 0.02, characters: int = BATCH_CHARACTERS
+    tagger: Tagger, *requests: Sequence[str], wait: float = 0.02, characters: int | None = None
 ) -> list[Any]:
     """Send requests at the same time and return the result or error of each."""
 
@@ -81,11 +100,122 @@ def test_concurrent_requests_share_a_batch_and_get_their_own_documents() -> None
     assert tagger.batches == [["a", "b", "c", "d", "e", "f"]]
 
 
-def test_a_batch_is_limited_by_characters_unless_it_is_one_request() -> None:
+def test_a_batch_is_limited_by_characters() -> None:
     tagger = Tagger()
-    requests = [["aaa"], ["bb", "b"], ["c" * 20], ["d"], ["e"]]  # A document counts as one character more than it has.
+    requests = [["aaa"], ["bb", "b"], ["c" * 8], ["d"], ["e"]]  # A document counts as one character more than it has.
     assert [texts_of(tagged) for tagged in send_together(tagger, *requests, characters=9)] == requests
-    assert tagger.batches == [["aaa", "bb", "b"], ["c" * 20], ["d", "e"]]
+    assert tagger.batches == [["aaa", "bb", "b"], ["c" * 8], ["d", "e"]]
+
+
+def test_the_default_limit_is_what_a_batch_of_the_tagger_holds() -> None:
+    tagger = Tagger()
+    tagger.batch_tokens = 3
+    send_together(tagger, ["aaaa"], ["bbbbbb"], ["c" * 12])
+    assert tagger.batches == [["aaaa", "bbbbbb"], *[["c" * 12]] * 12]
+
+
+# The order of the turns
+
+
+def order_of_turns(first: str, *later: str, cancelled: Sequence[str] = ()) -> str:
+    """Send a text, and others during its first step; return the first letters of the texts of each turn."""
+    tagger = Tagger(open_gate=False)
+
+    async def serve() -> None:
+        async with RequestQueue(tagger, max_active=99, max_wait=0, max_characters=5) as queue:
+            tasks = {first: asyncio.create_task(queue.tag(documents(first)))}
+            await tagger.started()
+            tasks |= {text: asyncio.create_task(queue.tag(documents(text))) for text in later}
+            await asyncio.sleep(0)  # Every task now waits in the queue.
+            for text in cancelled:
+                tasks[text].cancel()
+            await asyncio.sleep(0)
+            tagger.gate.set()
+            async with asyncio.timeout(SECONDS):
+                for text in tasks.keys() - cancelled:
+                    assert texts_of(await tasks[text]) == [text]
+
+    asyncio.run(serve())
+    return " ".join("".join(text[0] for text in batch) for batch in tagger.batches)
+
+
+def test_short_requests_come_between_the_steps_of_a_long_one() -> None:
+    assert order_of_turns("l" * 6, "a", "b", "c", "d") == "l ab cd l l l l l"
+
+
+def test_the_oldest_request_gets_every_second_turn() -> None:
+    assert order_of_turns("l" * 6, "aaaa", "bbbb", "cccc", "dddd") == "l a b l c l d l l l"
+
+
+def test_of_long_requests_the_one_with_the_least_remaining_work_comes_first() -> None:
+    """The one that arrived first still gets half of the turns."""
+    order = "l o o l o l o l o l o l l l l n n m n m n m n m n m n m m m"
+    assert order_of_turns("l" * 9, "m" * 8, "n" * 7, "o" * 6) == order
+
+
+def test_a_cancelled_long_request_takes_no_further_step() -> None:
+    assert order_of_turns("l" * 9, "m" * 8, "s", cancelled=["l" * 9]) == "l s" + " m" * 8
+
+
+def test_a_cancelled_request_is_closed() -> None:
+    """It frees what the tagger keeps for it."""
+    tagger = Tagger(open_gate=False)
+
+    async def serve() -> None:
+        async with RequestQueue(tagger, max_active=1, max_wait=0, max_characters=5) as queue:
+            task = asyncio.create_task(queue.tag(documents("l" * 9)))
+            await tagger.started()
+            task.cancel()
+            await asyncio.wait([task])
+            assert not tagger.closed  # Its step is still running.
+            tagger.gate.set()
+            assert texts_of(await queue.tag(documents("a"))) == ["a"]
+            assert tagger.closed == [["l" * 9]]
+
+    asyncio.run(serve())
+    assert tagger.batches == [["l" * 9], ["a"]]
+
+
+def test_a_flood_of_short_requests_leaves_a_long_one_half_of_the_turns() -> None:
+    tagger = Tagger()
+
+    async def serve() -> None:
+        async with RequestQueue(tagger, max_active=99, max_wait=0, max_characters=5) as queue:
+            done = asyncio.Event()
+
+            async def flood(text: str) -> None:
+                while not done.is_set():
+                    assert texts_of(await queue.tag(documents(text))) == [text]
+
+            async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+                for text in ("aaaa", "bbbb", "cccc"):
+                    group.create_task(flood(text))
+                assert texts_of(await queue.tag(documents("l" * 50))) == ["l" * 50]
+                done.set()
+
+    asyncio.run(serve())
+    turns = [batch[0][0] for batch in tagger.batches]
+    first, last = turns.index("l"), len(turns) - turns[::-1].index("l")
+    assert 95 <= last - first <= 105
+    assert first <= 6
+
+
+@pytest.mark.parametrize(
+    ("culprit", "kind", "message"),
+    [
+        ("bad" * 2, InputError, "bad text"),
+        ("panic" * 2, RuntimeError, "the tagger failed: Panic: at line 1"),
+        ("lost" * 2, RuntimeError, "the tagger failed: RuntimeError: 1 documents came back as 0"),
+    ],
+)
+def test_a_failing_long_request_does_not_affect_the_others(culprit: str, kind: type, message: str) -> None:
+    first, second, third = send_together(Tagger(), ["a"], [culprit], ["l" * 9], characters=5)
+    assert (texts_of(first), texts_of(third)) == (["a"], ["l" * 9])
+    assert type(second) is kind
+    assert str(second) == message
+
+
+# Batches and failures
 
 
 def test_a_full_batch_does_not_wait() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -29,13 +29,17 @@ Open = Callable[..., Any]
 class Tagger:
     """Knows four names."""
 
-    model, labels = "runs/<i>", ("GPE", "<b onclick=alert(1)>", "PER")
+    model, labels, batch_tokens = "runs/<i>", ("GPE", "<b onclick=alert(1)>", "PER"), 512
 
     def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
         for document in documents:
             yield document.with_spans(
                 Span(at, at + len(name), *kind) for name, kind in NAMES.items() if (at := document.text.find(name)) >= 0
             )
+
+    def tag_in_steps(self, documents: Sequence[Document]) -> Generator[float, None, list[Document]]:
+        yield 0.0
+        return list(self.tag_documents(documents))
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from musamma.inference import Tagger
 from musamma.models.export.graph import write_exported
 from musamma.models.loading import load_classifier, load_predictor, load_tokenizer
 from musamma.models.runtimes.runtime import GRAPH_FILES, Batch
+from tests.support import tag_in_turns
 
 SUFFIX = {"openvino": ".bin", "onnx": ".onnx"}
 
@@ -80,6 +81,13 @@ def test_threads_share_one_tagger(exported, documents):
     expected = found(tagger, documents)
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: found(tagger, documents), range(8))) == [expected] * 8
+
+
+def test_steps_in_turns_give_the_result_of_the_whole(exported, documents):
+    tagger = Tagger(str(exported), bfloat16=False, batch_tokens=256)
+    requests = [documents, documents[4:6], documents[:4]]
+    whole = [list(tagger.tag_documents(request)) for request in requests]
+    assert tag_in_turns(tagger, requests) == whole
 
 
 def test_an_abandoned_stream_does_not_disturb_another(exported):
