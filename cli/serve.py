@@ -60,7 +60,7 @@ def serve(
     from musamma.models.loading import uses_gpu
     from musamma.models.optional_packages import require_packages
 
-    require_packages("fastapi", "uvicorn", extra="serve", purpose="runs the service")
+    require_packages("fastapi", "prometheus_client", "uvicorn", extra="serve", purpose="runs the service")
 
     from musamma.inference.serve import Limits, create_app
     from musamma.inference.serve.request_queue import CPU_BATCH_TOKENS

@@ -23,6 +23,7 @@ from musamma.inference.serve.schemas import (
     format_response,
     parse_request,
 )
+from musamma.inference.serve.service_metrics import DISCONNECTED, ResponseCounter, ServiceMetrics
 from musamma.inference.serve.web_page import HEADERS, read_script, read_style, render_page
 
 _DESCRIPTION = """Finds names in Arabic text.
@@ -39,6 +40,7 @@ _ERRORS = {
     503: "Too many concurrent requests; see Retry-After.",
 }
 _RETRY_AFTER = 1
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
 class ServedTagger(StepTagger, Protocol):
@@ -59,8 +61,10 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
         limits: the limits of requests.
     """
     bounds = limits or Limits()
-    queue = RequestQueue(tagger, max_active=bounds.max_waiting, max_wait=bounds.batch_wait)
     release = version("musamma")
+    metrics = ServiceMetrics()
+    metrics.describe_model(model=tagger.model, labels=tagger.labels, version=release)
+    queue = RequestQueue(tagger, max_active=bounds.max_waiting, max_wait=bounds.batch_wait, metrics=metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -96,12 +100,22 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
                 await read_body(request, bounds, refusal=Refusal(503, error, retry_after=_RETRY_AFTER))
                 raise
         except ClientDisconnect:
-            return Response(status_code=400)  # Nobody receives it.
+            return Response(status_code=DISCONNECTED)
 
     @app.get("/health", summary="State of the service", response_model=HealthResponse)
     async def health() -> Response:
         state = {"status": "ok", "model": tagger.model, "labels": list(tagger.labels), "version": release}
         return _json_response(200, orjson.dumps({**state, "waiting": queue.active}))
+
+    @app.get(
+        "/metrics",
+        summary="Metrics for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
+    )
+    async def expose_metrics(request: Request) -> Response:
+        content, content_type = metrics.expose(request.headers.get("accept", ""))
+        return Response(content, headers={**_HEADERS, "Content-Type": content_type})
 
     assets = {
         "/": (render_page(labels=tagger.labels, version=release), "text/html"),
@@ -110,6 +124,7 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
     }
     for path, (content, media_type) in assets.items():
         app.add_route(path, _asset_route(content, media_type), include_in_schema=False)
+    app.add_middleware(ResponseCounter, metrics=metrics, paths=["/predict", "/health", "/metrics", *assets])
     _describe_request(app)
     _add_error_handlers(app)
     return app
@@ -131,7 +146,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def handle_http_error(request: Request, error: HTTPException) -> Response:
         input_error = InputError(
             f"{request.method} {request.url.path[:80]}: {error.detail}",
-            expected="POST /predict, GET /health or GET /openapi.json",
+            expected="POST /predict, GET /health, GET /metrics or GET /openapi.json",
         )
         return _error_response(error.status_code, input_error, dict(error.headers or {}))
 
@@ -148,8 +163,7 @@ def _error_response(status: int, error: InputError, headers: dict[str, str] | No
 
 
 def _json_response(status: int, content: bytes, headers: dict[str, str] | None = None) -> Response:
-    defaults = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    return Response(content, status, media_type="application/json", headers={**defaults, **(headers or {})})
+    return Response(content, status, media_type="application/json", headers={**_HEADERS, **(headers or {})})
 
 
 def _asset_route(content: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:

@@ -21,6 +21,7 @@ from typing import Protocol, Self
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.inference.serve.service_metrics import ServiceMetrics
 
 #: Pieces per batch on a CPU. Short requests wait for a batch of a long one, which takes a tenth of a second on two cores.
 CPU_BATCH_TOKENS = 512
@@ -56,6 +57,7 @@ class _Job:
         arrived: arrival time, in seconds of the event loop's clock.
         result: receives the tagged documents.
         remaining: characters that are not tagged yet.
+        began: time at which its tagging began.
         steps: the steps of a long request, once it has begun.
     """
 
@@ -64,6 +66,7 @@ class _Job:
     arrived: float
     result: asyncio.Future[list[Document]]
     remaining: float
+    began: float | None = None
     steps: Generator[float, None, list[Document]] | None = None
 
 
@@ -76,17 +79,28 @@ class RequestQueue:
         max_wait: seconds that an idle tagger waits for more requests to fill a batch.
         max_characters: maximum number of characters in a batch; by default what the tagger's batches hold. A longer request is
             tagged in steps.
+        metrics: the metrics to update.
 
     Attributes:
         active: requests that are being read, waiting or being tagged.
     """
 
     def __init__(
-        self, tagger: StepTagger, *, max_active: int, max_wait: float, max_characters: int | None = None
+        self,
+        tagger: StepTagger,
+        *,
+        max_active: int,
+        max_wait: float,
+        max_characters: int | None = None,
+        metrics: ServiceMetrics | None = None,
     ) -> None:
         self._tagger, self._max_queue, self._max_wait = tagger, max_active, max_wait
         self._max_characters = max_characters or _CHARACTERS_PER_PIECE * tagger.batch_tokens
         self.active = 0
+        self._metrics = metrics or ServiceMetrics()
+        self._metrics.watch_queue(
+            active=lambda: self.active, queued=lambda: sum(job.began is None for job in self._queue)
+        )
         # In the order of arrival.
         self._queue: list[_Job] = []
         # Characters that were tagged before their turn; see rule 3.
@@ -152,14 +166,24 @@ class RequestQueue:
         while True:
             await self._wait_for_requests()
             turn = self._choose_turn()
-            tag = self._tag_batch if turn[0].size <= self._max_characters else self._tag_step
-            results = await loop.run_in_executor(self._thread, tag, turn)
+            is_step = turn[0].size > self._max_characters
+            began = loop.time()
+            for job in turn:
+                if job.began is None:
+                    job.began = began
+                    self._metrics.wait.observe(began - job.arrived)
+            results = await loop.run_in_executor(self._thread, self._tag_step if is_step else self._tag_batch, turn)
+            ended = loop.time()
+            self._metrics.batches.labels("step" if is_step else "shared").inc()
+            self._metrics.busy.inc(ended - began)
             for job, result in zip(turn, results, strict=True):
                 if result is None or job.result.done():  # It needs more steps, or the client has disconnected.
                     continue
+                self._metrics.tagging.observe(ended - (job.began or began))
                 if isinstance(result, Exception):
                     job.result.set_exception(result)
                 else:
+                    self._metrics.count_tagged(result)
                     job.result.set_result(result)
 
     async def _wait_for_requests(self) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
-import time
 import tracemalloc
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -18,45 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from musamma.data.document import Document, Span
-from musamma.data.errors import InputError
 from musamma.inference.serve import Limits, create_app
 from musamma.inference.serve.schemas import ErrorResponse, HealthResponse, PredictResponse
-
-NAMES = {"بيروت": ("GPE", 0.9), "بغداد": ("GPE", 0.6), "محمد": ("PER", 0.3), "😀": ("ORG", 0.5)}
-
-#: Limit for everything that must happen at some time, also on a busy machine.
-SECONDS = 60
-
-
-class Tagger:
-    """Knows four names and fails at two words. May be slow, or wait at a gate."""
-
-    model, labels, batch_tokens = "runs/<known>", ("GPE", "ORG", "PER"), 512
-
-    def __init__(self, *, seconds: float = 0.0) -> None:
-        self.seconds, self.seen = seconds, 0
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        for document in documents:
-            self.seen += 1
-            assert self.gate.wait(SECONDS)
-            time.sleep(self.seconds)
-            if "يفشل" in document.text:
-                raise OSError("secret/path")
-            if "يرفض" in document.text:
-                raise InputError("a text that cannot be", where=document.id)
-            found = re.finditer("|".join(NAMES), document.text)
-            yield document.with_spans(Span(name.start(), name.end(), *NAMES[name[0]]) for name in found)
-
-    def tag_in_steps(self, documents: Sequence[Document]) -> Generator[float, None, list[Document]]:
-        tagged = []
-        for document in documents:
-            yield len(tagged) / len(documents)
-            tagged += self.tag_documents([document])
-        return tagged
+from tests.inference.serve.known_names import NAMES, SECONDS, Tagger
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +215,7 @@ def test_the_openapi_description_is_complete_and_its_example_works(client: TestC
     }
     assert references <= set(schemas)
     assert "$defs" not in json.dumps(described)
-    assert set(described["paths"]) == {"/predict", "/health"}
+    assert set(described["paths"]) == {"/predict", "/health", "/metrics"}
     assert "code points" in described["info"]["description"]
     for example in schemas["PredictRequest"]["examples"]:
         assert len(ask(client, **example)["documents"][0]["spans"]) == 2
@@ -357,7 +319,7 @@ def test_a_client_that_disconnects_is_no_longer_active(when: str) -> None:
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
-        assert message.get("status") in (None, 400)
+        assert message.get("status") in (None, 499)
 
     async def served() -> None:
         async with app.router.lifespan_context(app):
