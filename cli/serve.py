@@ -63,6 +63,7 @@ def serve(
     require_packages("fastapi", "prometheus_client", "uvicorn", extra="serve", purpose="runs the service")
 
     from musamma.inference.serve import Limits, create_app
+    from musamma.inference.serve.connection_limits import ConnectionLimits
     from musamma.inference.serve.request_queue import CPU_BATCH_TOKENS
     from musamma.inference.serve.server import listen, listener_url, run_server
 
@@ -93,4 +94,4 @@ def serve(
                 err=True,
             )
         # Other connections load the web page or are kept open for the next request.
-        run_server(app, listener, max_connections=2 * max_waiting + 100)
+        run_server(app, listener, ConnectionLimits(max_connections=2 * max_waiting + 100))

@@ -9,11 +9,13 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
 from musamma.data.errors import InputError
+from musamma.inference.serve.connection_limits import ConnectionLimits, LimitedConnection
 
 #: Seconds a stopping server waits for the responses to accepted requests.
 SHUTDOWN_SECONDS = 60
@@ -57,26 +59,37 @@ def listener_url(listener: socket.socket) -> tuple[str, bool]:
     return f"http://{url_host}:{port}", ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
-def run_server(app: FastAPI, listener: socket.socket, *, max_connections: int) -> None:
-    """Serve until SIGTERM or Ctrl-C. Requests accepted by then still get their responses.
+def configure_server(app: FastAPI, limits: ConnectionLimits) -> uvicorn.Config:
+    """Return the configuration of the HTTP server.
 
     Args:
         app: the application.
-        listener: the listening socket; closed at the end.
-        max_connections: maximum number of connections; further ones get status 503 at once.
+        limits: the limits of connections.
     """
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,
-        http="h11",
+        http=partial(LimitedConnection, limits=limits),  # type: ignore[arg-type]  # called like the class
         ws="none",
         lifespan="on",
         log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=max_connections,
+        limit_concurrency=limits.max_connections,
+        h11_max_incomplete_event_size=limits.head_bytes,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+
+
+def run_server(app: FastAPI, listener: socket.socket, limits: ConnectionLimits) -> None:
+    """Serve until SIGTERM or Ctrl-C. Requests accepted by then still get their responses.
+
+    Args:
+        app: the application.
+        listener: the listening socket; closed at the end.
+        limits: the limits of connections.
+    """
+    config = configure_server(app, limits)
     # The model's libraries keep a million objects. Without freezing, garbage collection would visit them repeatedly while a
     # request is parsed: parsing would take a second instead of hundredths of a second.
     gc.collect()
