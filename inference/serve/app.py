@@ -20,6 +20,7 @@ from musamma.inference.serve.schemas import (
     HealthResponse,
     PredictRequest,
     PredictResponse,
+    describe_request,
     format_response,
     parse_request,
 )
@@ -125,7 +126,8 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
     for path, (content, media_type) in assets.items():
         app.add_route(path, _asset_route(content, media_type), include_in_schema=False)
     app.add_middleware(ResponseCounter, metrics=metrics, paths=["/predict", "/health", "/metrics", *assets])
-    _describe_request(app)
+    # FastAPI does not know the schema of the request, because it does not parse the body.
+    app.openapi()["components"]["schemas"] |= describe_request(bounds, references="#/components/schemas/{model}")
     _add_error_handlers(app)
     return app
 
@@ -175,9 +177,3 @@ def _asset_route(content: str, media_type: str) -> Callable[[Request], Awaitable
 
 def _json_content(model: type[PredictRequest]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
-
-
-def _describe_request(app: FastAPI) -> None:
-    """Add the schema of the request to the description. FastAPI does not know it, because the body is not parsed by FastAPI."""
-    schema = PredictRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-    app.openapi()["components"]["schemas"] |= {**schema.pop("$defs"), PredictRequest.__name__: schema}

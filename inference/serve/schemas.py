@@ -45,7 +45,8 @@ class PredictRequest(BaseModel):
         extra="forbid",
         strict=True,
         json_schema_extra={
-            "oneOf": [{"required": [shape]} for shape in _SHAPES],
+            # A key whose value is null counts as absent.
+            "oneOf": [{"required": [shape], "properties": {shape: {"not": {"type": "null"}}}} for shape in _SHAPES],
             "examples": [{"text": "وصل الوفد إلى بيروت وبغداد"}],
         },
     )
@@ -61,6 +62,23 @@ class PredictRequest(BaseModel):
         description="The unit of start and end: Unicode code points (as in Python), or UTF-16 code units "
         "(as in JavaScript, Java and C#). They differ after characters beyond U+FFFF, such as most emoji.",
     )
+
+
+def describe_request(limits: Limits, *, references: str) -> dict[str, Any]:
+    """Return the JSON schemas of a request and its parts, by name.
+
+    Args:
+        limits: the limits to state.
+        references: the form of references between them, such as ``"#/components/schemas/{model}"``.
+    """
+    schema = PredictRequest.model_json_schema(ref_template=references)
+    for shape, limit in {
+        "text": {"maxLength": limits.max_characters},
+        "texts": {"maxItems": limits.max_texts},
+        "documents": {"maxItems": limits.max_texts},
+    }.items():
+        schema["properties"][shape]["anyOf"][0] |= limit
+    return {**schema.pop("$defs"), PredictRequest.__name__: schema}
 
 
 class Name(BaseModel):
