@@ -17,6 +17,7 @@ from musamma.cli.shared_options import Device, MinScores, Thresholds, parse_min_
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import resolve_link, stream_kind
 from musamma.data.import_audit import ImportAudit
+from musamma.data.input_files import printable_path
 
 if TYPE_CHECKING:
     from musamma.inference.batch_run import LoadedTagger
@@ -116,7 +117,7 @@ def predict(
 
     # Imported here, as elsewhere in this module: `musamma --help` must not wait for libraries.
     from musamma.inference.batch_run import load_tagger, tag_inputs
-    from musamma.inference.inputs import Inputs, count_input_bytes
+    from musamma.inference.inputs import Inputs, count_input_bytes, find_unread_inputs
     from musamma.inference.output_formats import choose_format
     from musamma.inference.progress_bar import ProgressBar
 
@@ -181,6 +182,9 @@ def predict(
                 )
             rejects = f"{target}.rejects.jsonl"
     _report(stats, earlier_stats, seconds=time.monotonic() - began, rejects=rejects, audit=audit, format=chosen)
+    if unread := find_unread_inputs(source):
+        example = printable_path(unread[0])
+        typer.echo(f"{len(unread):,} files of other types in the input folders were not read, e.g. {example}", err=True)
 
 
 def _check_options(

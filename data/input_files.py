@@ -129,13 +129,22 @@ def find_files(name: str, *, ignored_suffix: str) -> Iterator[InputFile]:
         raise not_found(name, kind="file or folder", remedy="check the path, or give - for standard input")
 
 
+def find_unread_files(folder: Path, *, ignored_suffix: str) -> Iterator[Path]:
+    """Find the files below a folder that :func:`find_files` passes over: other types, pipes and devices; hidden files aside."""
+    for file in _walk(folder, special=True):
+        known = file_suffix(file) in SUFFIXES and (file.is_file() or file.is_symlink())
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if not (known or hidden or file.name.endswith(ignored_suffix) or file.is_dir()):
+            yield file
+
+
 def _is_unread_folder(path: Path, root: Path) -> bool:
     """Whether a result of ``_walk`` is a folder whose files are not read; those of a link to a folder below the root are."""
     return path.is_dir() and not (path.is_symlink() and path.resolve().is_relative_to(root.resolve()))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files and links below a folder, and the folders that cannot be read."""
+def _walk(folder: Path, *, special: bool = False) -> Iterator[Path]:
+    """Yield the files and links below a folder, and the folders that cannot be read; pipes and devices if ``special`` is set."""
     # Only one folder's names are in memory at a time.
     try:
         with os.scandir(folder) as scan:
@@ -145,8 +154,8 @@ def _walk(folder: Path) -> Iterator[Path]:
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):  # A link may lead to a parent folder.
-            yield from _walk(folder / entry.name)
-        elif entry.is_symlink() or entry.is_file():
+            yield from _walk(folder / entry.name, special=special)
+        elif special or entry.is_symlink() or entry.is_file():
             yield folder / entry.name
 
 

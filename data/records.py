@@ -41,7 +41,8 @@ _LARGEST_CELL = 2**31 - 1
 # Digits of the longest integer of 64 bits, and sign.
 _LONGEST_INTEGER = 20
 _LONG_INTEGER = re.compile(rb"[0-9]{19}")
-_LONG_INTEGER_TEXT = re.compile("[0-9]{19}")
+#: Keys of which a second one in an object is an error. They seldom occur twice in a line, so most lines are parsed only once.
+_KEYS_GIVEN_ONCE = (b'"id"', b'"text"', b'"spans"')
 _ROWS_PER_BATCH = 256
 
 
@@ -321,16 +322,19 @@ def parse_json(line: bytes, where: str) -> object:
 
 
 def load_json(content: bytes | str) -> Any:
-    """Parse JSON. Integers of more than 64 bits are an error, since no reader of JSON keeps them apart from floats.
+    """Parse JSON.
+
+    Integers of more than 64 bits are an error, since no reader of JSON keeps them apart from floats. So is an object with two
+    values for ``id``, ``text`` or ``spans``, of which a parser would keep the last.
 
     Raises:
-        orjson.JSONDecodeError: it is not JSON, is nested too deeply, or holds such an integer.
+        orjson.JSONDecodeError: it is not JSON, is nested too deeply, or holds such an integer or object.
     """
     value = orjson.loads(content)
-    text = content if isinstance(content, str) else None
-    if (_LONG_INTEGER_TEXT.search(content) if text is not None else _LONG_INTEGER.search(content)) is None:  # type: ignore[arg-type]
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if _LONG_INTEGER.search(data) is None and not any(data.count(key) > 1 for key in _KEYS_GIVEN_ONCE):
         return value
-    text = text if text is not None else content.decode("utf-8")  # type: ignore[union-attr]
+    text = data.decode("utf-8")
 
     def parse_integer(digits: str) -> int:
         if len(digits) > _LONGEST_INTEGER or not -(2**63) <= (number := int(digits)) < 2**64:
@@ -340,8 +344,17 @@ def load_json(content: bytes | str) -> Any:
             raise orjson.JSONDecodeError(message, text, text.find(digits))
         return number
 
+    def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if repeated := next(
+            (key for key in keys if keys.count(key) > 1 and f'"{key}"'.encode() in _KEYS_GIVEN_ONCE), None
+        ):
+            raise orjson.JSONDecodeError(f"the key {repeated!r} twice in one object", text, text.rfind(f'"{repeated}"'))
+        return dict(pairs)
+
     try:
-        json.loads(text, parse_int=parse_integer)  # The value of orjson is the same, if no integer is too long.
+        # The value of orjson is the same, if nothing is raised.
+        json.loads(text, parse_int=parse_integer, object_pairs_hook=build_object)
     except RecursionError:
         raise orjson.JSONDecodeError("nested too deeply", text, 0) from None
     return value

@@ -26,6 +26,7 @@ from musamma.data.input_files import (
     TEXT_SUFFIXES,
     InputFile,
     find_files,
+    find_unread_files,
     printable_path,
 )
 from musamma.data.records import (
@@ -171,6 +172,17 @@ def find_input_files(name: str, output: str | None) -> Iterator[InputFile]:
         if target is not None and file.target == target:
             raise InputError("an input is also the output", where=output, remedy="choose another `output`")
         yield file
+
+
+def find_unread_inputs(inputs: Inputs) -> list[Path]:
+    """Return the files in the input folders that are not read: other types, pipes and devices. The run's own files are not listed."""
+    return [
+        file
+        for name in inputs.names
+        if name != "-" and (folder := Path(name)).is_dir()
+        for file in find_unread_files(folder, ignored_suffix=REJECTS_SUFFIX)
+        if inputs.output is None or not str(file.absolute()).startswith(str(Path(inputs.output).absolute()))
+    ]
 
 
 def read_extra_columns(inputs: Inputs) -> pa.Schema | None:

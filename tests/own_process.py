@@ -6,7 +6,8 @@ fixtures; after a test that fails, the next one starts in a new process.
 
     pytestmark = pytest.mark.own_process(timeout=120)
 
-``timeout`` is the most seconds that a test may take with the fixtures it is the first to use, 180 by default. To run such tests in
+``timeout`` is the most seconds that a test may take with the fixtures it is the first to use, 180 by default. A test marked with
+``alone=True`` gets a process that runs nothing before or after it, for tests whose effects may bring the process down later. To run such tests in
 pytest's own process, as a debugger needs it, set ``MUSAMMA_TEST_PROCESS=here``.
 """
 
@@ -39,7 +40,7 @@ _SHOWN = 6_000
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "own_process(timeout=180): run the tests of the module in a process of their own"
+        "markers", "own_process(timeout=180, alone=False): run the tests of the module in a process of their own"
     )
     if "," in (pipes := os.environ.get(VARIABLE, "")):
         requests, reports, _ = pipes.split(",")
@@ -54,12 +55,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     process = item.session.stash.get(_PROCESS, None)
-    if process is not None and process.path != item.path:
+    if process is not None and (process.path != item.path or _is_alone(item)):
         process.end()
         process = None
     if process is None:
         process = item.session.stash[_PROCESS] = _TestProcess(item)
     following = nextitem if nextitem is not None and nextitem.path == item.path else None
+    if following is not None and (_is_alone(item) or _is_alone(following)):
+        following = None
     reports = process.run(item, following, timeout=marker.kwargs.get("timeout", TIMEOUT))
     if following is None or any(report.failed for report in reports):
         if trouble := process.end():
@@ -76,6 +79,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if (process := session.stash.get(_PROCESS, None)) is not None:
         process.end()
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("own_process")
+    return marker is not None and marker.kwargs.get("alone", False)
 
 
 def _node(item: pytest.Item) -> str:
@@ -159,9 +167,13 @@ class _TestProcess:
             self._kill()
             raise
         seconds = time.monotonic() - began
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)  # for the status of a process that is about to end
+        status = self._process.poll()
         self._kill()
         message = (
-            f"the process of {self.path.name} {reason} ({seconds:.0f} s; limit {timeout:.0f} s)\n\n{self._shown()}"
+            f"the process of {self.path.name} {reason} "
+            f"({seconds:.0f} s; limit {timeout:.0f} s; exit status {status})\n\n{self._shown()}"
         )
         return [*reports, _failure(item, message, seconds=seconds)]
 

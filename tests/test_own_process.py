@@ -26,6 +26,14 @@ def test_first(started):
 def test_same_process(started):
     assert pathlib.Path(os.environ["FOLDER"], "pid").read_text() == str(started)
 
+@pytest.mark.own_process(timeout=20, alone=True)
+def test_alone(started):
+    assert pathlib.Path(os.environ["FOLDER"], "pid").read_text() != str(started)
+    pathlib.Path(os.environ["FOLDER"], "alone").write_text(str(started))
+
+def test_not_with_it(started):
+    assert pathlib.Path(os.environ["FOLDER"], "alone").read_text() != str(started)
+
 def test_assertion():
     print("what it printed")
     assert 1 + 1 == 3
@@ -77,7 +85,7 @@ def test_a_test_that_crashes_or_hangs_fails_alone(tmp_path: Path) -> None:
         check=False,
     )
     out = done.stdout
-    assert "5 passed, 1 skipped, 3 failed" in out or "3 failed, 5 passed, 1 skipped" in out, out + done.stderr
+    assert "7 passed, 1 skipped, 3 failed" in out or "3 failed, 7 passed, 1 skipped" in out, out + done.stderr
     for failed in ("test_assertion", "test_crash", "test_hang"):
         assert f"FAILED test_marked.py::{failed}@one" in out
     assert "assert (1 + 1) == 3" in out

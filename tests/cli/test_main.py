@@ -39,6 +39,7 @@ def test_an_interrupt_while_libraries_load_is_one_line(outcome: str) -> None:
     """Whatever error the interrupted import turns it into."""
     code = f"""
 import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run as a background job
 class Interrupted:
     def find_spec(self, name, path=None, target=None):
         if name == "musamma.cli.commands":

@@ -88,6 +88,16 @@ def test_a_folder(call, expected, tmp_path):
     assert_same(documents, expected)
 
 
+def test_files_of_a_folder_that_are_not_read_are_counted(model, tmp_path, capsys):
+    for name in ("a.txt", "notes.docx", "sub/list.xlsx", ".DS_Store", "old.rejects.jsonl", "out.jsonl.extra"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(TEXTS[0].encode())
+    os.mkfifo(tmp_path / "sub" / "pipe")
+    assert run(["predict", str(tmp_path), "-m", str(model), "-o", str(tmp_path / "out.jsonl")]) == 0
+    unread = f"3 files of other types in the input folders were not read, e.g. {tmp_path / 'notes.docx'}"
+    assert capsys.readouterr().err.splitlines()[-1] == unread
+
+
 def test_json_lines_keep_ids_order_and_meta(call, expected, tmp_path):
     documents = [
         Document("ي", TEXTS[2], meta={"source": "رويترز", "page": 3}),

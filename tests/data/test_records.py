@@ -1,6 +1,7 @@
 """Records of files: places, raw bytes, values and errors."""
 
 import gzip
+import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from musamma.data.records import (
     file_stem,
     file_suffix,
     open_input,
+    parse_json,
     raise_first_error,
     read_csv,
     read_file,
@@ -110,3 +112,26 @@ def test_texts_keep_their_line_ends(tmp_path):
     assert list(read_text_lines(tmp_path / "a.txt")) == [(1, "a"), (2, "b\rc\x0b")]
     with pytest.raises(InputError, match=r"none\.txt: No such file or directory; check the path"):
         read_text(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "column"),
+    [
+        ('{"text": "a", "text": "b"}', "text", 15),
+        ('{"id": "a", "text": "b", "id": "c"}', "id", 26),
+        ('{"text": "b", "spans": [], "spans": [1]}', "spans", 28),
+        ('[{"text": "b"}, {"text": "b", "text": "c"}]', "text", 31),
+    ],
+)
+def test_a_key_given_twice_is_an_error(line, key, column):
+    with pytest.raises(
+        InputError, match=f"a.jsonl:1: broken JSON: the key '{key}' twice in one object at column {column}"
+    ):
+        parse_json(line.encode(), "a.jsonl:1")
+
+
+def test_a_key_may_occur_once_in_each_object():
+    line = (
+        '{"text": "\\"text\\"", "spans": [{"id": 1, "text": "a"}, {"id": 2, "text": "b"}], "meta": {"text": 1, "x": 2}}'
+    )
+    assert parse_json(line.encode(), "a:1") == json.loads(line)

@@ -181,33 +181,6 @@ def test_the_shard_of_a_killed_worker_is_tagged_again(tag: Run, archive: Path, t
     assert done.left_out == COUNT
 
 
-def test_the_shard_of_a_lost_node_is_tagged_again(tag: Run, nodes: Nodes, archive: Path, tmp_path: Path) -> None:
-    node = nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    node_id, flag = node.node_id, tmp_path / "on-node"
-
-    def on_document(document: Document) -> None:
-        if ray.get_runtime_context().get_node_id() == node_id:
-            flag.touch()
-            time.sleep(600)
-        elif not flag.exists():
-            time.sleep(0.02)  # leaves shards for the third node, which is ready last
-
-    def remove_node() -> None:
-        while not flag.exists():
-            time.sleep(0.05)
-        nodes.remove_node(node, allow_graceful=False)
-
-    remover = threading.Thread(target=remove_node, daemon=True)
-    remover.start()
-    tag(fake_tagger(on_document), workers=3)
-    assert flag.exists()
-    remover.join(30)
-    assert not remover.is_alive()
-    tag_locally(fake_tagger(), archive, tmp_path / "local.jsonl")
-    assert join_parts(tmp_path / "out") == (tmp_path / "local.jsonl").read_bytes()
-    assert read_success(tmp_path / "out")["retried"] == 1
-
-
 class Stopped(BaseException):
     """Ends the driver like a kill: the code under test does not handle it."""
 
@@ -358,3 +331,32 @@ def test_invalid_options(archive: Path, tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(InputError, match=r"ray is not installed; pip install 'musamma\[ray\]'"):
         tag()
     assert not (tmp_path / "new").exists()
+
+
+# Ray ended the process of its driver some seconds after a node was lost, in the test that came next.
+@pytest.mark.own_process(timeout=240, alone=True)
+def test_the_shard_of_a_lost_node_is_tagged_again(tag: Run, nodes: Nodes, archive: Path, tmp_path: Path) -> None:
+    node = nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    node_id, flag = node.node_id, tmp_path / "on-node"
+
+    def on_document(document: Document) -> None:
+        if ray.get_runtime_context().get_node_id() == node_id:
+            flag.touch()
+            time.sleep(600)
+        elif not flag.exists():
+            time.sleep(0.02)  # leaves shards for the third node, which is ready last
+
+    def remove_node() -> None:
+        while not flag.exists():
+            time.sleep(0.05)
+        nodes.remove_node(node, allow_graceful=False)
+
+    remover = threading.Thread(target=remove_node, daemon=True)
+    remover.start()
+    tag(fake_tagger(on_document), workers=3)
+    assert flag.exists()
+    remover.join(30)
+    assert not remover.is_alive()
+    tag_locally(fake_tagger(), archive, tmp_path / "local.jsonl")
+    assert join_parts(tmp_path / "out") == (tmp_path / "local.jsonl").read_bytes()
+    assert read_success(tmp_path / "out")["retried"] == 1
