@@ -74,9 +74,9 @@ def send_for_ever(connection: socket.socket) -> None:
 
 
 @contextmanager
-def serving(*, read_timeout: float = SECONDS, **limits: float) -> Iterator[Service]:
+def serving(*, tagger: Tagger | None = None, read_timeout: float = SECONDS, **limits: float) -> Iterator[Service]:
     """Start a service with short limits of time, unless others are given."""
-    app = create_app(Tagger(), limits=Limits(batch_wait=0, read_timeout=read_timeout))
+    app = create_app(tagger or Tagger(), limits=Limits(batch_wait=0, read_timeout=read_timeout))
     options = {"head_seconds": 0.2, "response_seconds": 0.2, **limits}
     with listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(configure_server(app, ConnectionLimits(max_connections=MAX_CONNECTIONS, **options)))  # type: ignore[arg-type]
@@ -185,6 +185,23 @@ def test_a_half_closed_connection_is_closed(sent: bytes) -> None:
         connection.shutdown(socket.SHUT_WR)
         read_to_end(connection)
         service.await_state(lambda: not service.server.server_state.connections)
+
+
+def test_a_long_request_whose_client_leaves_is_not_tagged_to_its_end() -> None:
+    tagger = Tagger()
+    tagger.batch_tokens = 1
+    tagger.gate.clear()
+    body = json.dumps({"texts": ["بيروت"] * 50}).encode()
+    request = POST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with serving(tagger=tagger, head_seconds=SECONDS) as service:
+        with service.connect(request):
+            service.await_state(lambda: tagger.seen == 1)
+            assert service.waiting() == 1
+        service.await_state(lambda: service.waiting() == 0)
+        tagger.gate.set()
+        with service.connect(request) as connection:
+            assert connection.recv(12) == b"HTTP/1.1 200"
+    assert tagger.seen == 51
 
 
 def test_the_connection_that_was_idle_longest_makes_room() -> None:
