@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from musamma.data.errors import InputError
-from musamma.inference.serve.request_limits import Limits, Refusal, cancel_on_disconnect, read_body
+from musamma.inference.serve.request_limits import BodyReads, Limits, Refusal, cancel_on_disconnect, read_body
 from musamma.inference.serve.request_queue import QueueFull, RequestQueue, StepTagger
 from musamma.inference.serve.schemas import (
     ErrorResponse,
@@ -66,6 +66,7 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
     metrics = ServiceMetrics()
     metrics.describe_model(model=tagger.model, labels=tagger.labels, version=release)
     queue = RequestQueue(tagger, max_active=bounds.max_waiting, max_wait=bounds.batch_wait, metrics=metrics)
+    reads = BodyReads(bounds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -92,8 +93,8 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
     async def predict(request: Request) -> Response:
         try:
             try:
-                with queue.admit():
-                    parsed = parse_request(await read_body(request, bounds), bounds)
+                with queue.admit(reads.end_longest):
+                    parsed = parse_request(await read_body(request, bounds, reads=reads), bounds)
                     tagged = await cancel_on_disconnect(request, queue.tag(parsed.documents))
                     return _json_response(200, format_response(parsed, tagged))
             except QueueFull as full:

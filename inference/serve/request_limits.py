@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ class Limits:
         max_waiting: maximum number of active requests: being read, waiting or being tagged.
         batch_wait: seconds that an idle tagger waits for more requests to fill a batch.
         read_timeout: seconds a client has to send the body.
+        slow_body: seconds after which a body that is still being read makes room for a further request.
     """
 
     max_characters: int = 100_000
@@ -38,6 +40,7 @@ class Limits:
     max_waiting: int = 256
     batch_wait: float = 0.005
     read_timeout: float = 30.0
+    slow_body: float = 5.0
 
     @property
     def max_bytes(self) -> int:
@@ -59,7 +62,49 @@ class Refusal(Exception):
         self.status, self.error, self.retry_after = status, error, retry_after
 
 
-async def read_body(request: Request, limits: Limits, *, refusal: Refusal | None = None) -> bytes:
+class BodyReads:
+    """The bodies that are being read. Slow ones make room, so that slow clients cannot keep others out.
+
+    Args:
+        limits: the limits of a body's time.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        # Time at which each began, in order.
+        self._began: dict[asyncio.Timeout, float] = {}
+
+    @asynccontextmanager
+    async def limit_time(self) -> AsyncIterator[None]:
+        """Limit the time of a read.
+
+        Raises:
+            TimeoutError: the time is over, or the read has made room for another request.
+        """
+        async with asyncio.timeout(self._limits.read_timeout) as timeout:
+            self._began[timeout] = asyncio.get_running_loop().time()
+            try:
+                yield
+            finally:
+                self._began.pop(timeout, None)
+
+    def end_longest(self) -> bool:
+        """End the read that began first, if it is slow; return whether there was one."""
+        now = asyncio.get_running_loop().time()
+        for timeout, began in self._began.items():
+            if timeout.expired():
+                continue
+            if now < began + self._limits.slow_body:
+                break
+            del self._began[timeout]
+            timeout.reschedule(now)
+            return True
+        return False
+
+
+async def read_body(
+    request: Request, limits: Limits, *, refusal: Refusal | None = None, reads: BodyReads | None = None
+) -> bytes:
     """Read the body of a request.
 
     The body of a refused request is read for a while and discarded, because many clients read the response only after they
@@ -69,6 +114,7 @@ async def read_body(request: Request, limits: Limits, *, refusal: Refusal | None
         request: a request whose body has not been read.
         limits: the maximum length and time.
         refusal: the reason to refuse the request regardless of its body.
+        reads: the bodies that are being read, of which this is one; not needed for a request that is refused.
 
     Raises:
         Refusal: ``refusal`` is given, or the body is not declared as JSON, is too long or arrives too slowly.
@@ -78,8 +124,11 @@ async def read_body(request: Request, limits: Limits, *, refusal: Refusal | None
     if refusal and "expect" in request.headers:  # This client waits for a response before it sends the body.
         raise refusal
     body, size = bytearray(), 0
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    discarding = asyncio.timeout(min(limits.read_timeout, _DISCARD_SECONDS)) if refusal else None
     try:
-        async with asyncio.timeout(min(limits.read_timeout, _DISCARD_SECONDS) if refusal else limits.read_timeout):
+        async with discarding or (reads or BodyReads(limits)).limit_time():
             async for chunk in request.stream():
                 size += len(chunk)
                 if refusal is None and size > limits.max_bytes:
@@ -90,7 +139,7 @@ async def read_body(request: Request, limits: Limits, *, refusal: Refusal | None
                 elif size > limits.max_bytes + _DISCARDED_BYTES:
                     break
     except TimeoutError:
-        found = f"{size:,} bytes of the body after {limits.read_timeout:g} seconds"
+        found = f"{size:,} bytes of the body after {min(limits.read_timeout, round(loop.time() - began, 1)):g} seconds"
         refusal = refusal or Refusal(408, InputError(found, expected="the whole body"))
     if refusal:
         raise refusal

@@ -12,7 +12,7 @@ The tagger takes turns, and a turn takes one batch at most:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -123,13 +123,16 @@ class RequestQueue:
         await asyncio.to_thread(self._thread.shutdown)
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
+    def admit(self, make_room: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Count a request as active, from before its body is read until its documents are tagged.
+
+        Args:
+            make_room: called if the maximum number of active requests is reached; ends one, or returns ``False``.
 
         Raises:
             QueueFull: the maximum number of active requests is reached.
         """
-        if self.active >= self._max_queue:
+        if self.active >= self._max_queue and not make_room():
             raise QueueFull(f"{self.active} requests are active")
         self.active += 1
         try:

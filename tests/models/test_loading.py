@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+import torch
 from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoTokenizer
 
 from musamma.data.errors import InputError
 from musamma.models import loading
-from musamma.models.loading import load_tokenizer, packaged_models, resolve_model
+from musamma.models.loading import load_tokenizer, packaged_models, resolve_model, uses_gpu
+from musamma.models.runtimes.runtime import GraphDescription
 
 
 @pytest.fixture
@@ -120,3 +123,13 @@ def test_a_tokenizer_is_loaded_or_reported_missing(any_encoder, tmp_path):
         (tmp_path / file).unlink(missing_ok=True)
     with pytest.raises(InputError, match=f"^{tmp_path}: the checkpoint has no tokenizer; expected tokenizer.json"):
         load_tokenizer(str(tmp_path))
+
+
+def test_only_checkpoints_use_a_gpu(wordpiece_encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr("musamma.models.loading.choose_device", lambda name: torch.device(name or "cuda"))
+    exported = Path(shutil.copytree(wordpiece_encoder, tmp_path / "exported"))
+    config = json.loads((exported / "config.json").read_text(encoding="utf-8"))
+    config["musamma"] = {"export": GraphDescription(runtime="onnx", quantization=None, proclitics=True).to_dict()}
+    (exported / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert [uses_gpu(str(wordpiece_encoder), device) for device in (None, "cuda:1", "cpu")] == [True, True, False]
+    assert not uses_gpu(str(exported), None)

@@ -74,9 +74,9 @@ def send_for_ever(connection: socket.socket) -> None:
 
 
 @contextmanager
-def serving(*, tagger: Tagger | None = None, read_timeout: float = SECONDS, **limits: float) -> Iterator[Service]:
+def serving(*, tagger: Tagger | None = None, requests: Limits | None = None, **limits: float) -> Iterator[Service]:
     """Start a service with short limits of time, unless others are given."""
-    app = create_app(tagger or Tagger(), limits=Limits(batch_wait=0, read_timeout=read_timeout))
+    app = create_app(tagger or Tagger(), limits=requests or Limits(batch_wait=0, read_timeout=SECONDS))
     options = {"head_seconds": 0.2, "response_seconds": 0.2, **limits}
     with listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(configure_server(app, ConnectionLimits(max_connections=MAX_CONNECTIONS, **options)))  # type: ignore[arg-type]
@@ -123,12 +123,31 @@ def test_bytes_of_a_head_do_not_extend_its_time() -> None:
 
 def test_a_slow_body_gets_408_and_a_body_after_the_response_is_not_read_for_ever() -> None:
     with (
-        serving(read_timeout=0.2) as service,
+        serving(requests=Limits(read_timeout=0.2)) as service,
         service.connect(POST + b"Content-Length: 1000000\r\n\r\n{") as connection,
     ):
         assert connection.recv(12) == b"HTTP/1.1 408"
         with pytest.raises(ConnectionError):
             send_for_ever(connection)
+
+
+def test_slow_bodies_make_room_for_another_request() -> None:
+    limits = Limits(batch_wait=0, read_timeout=SECONDS, max_waiting=3, slow_body=0)
+    slow = POST + b"Content-Length: 1000\r\n\r\n{"
+    with serving(requests=limits, head_seconds=SECONDS) as service:
+        connections = []
+        for number in range(5):
+            connections.append(service.connect(slow))
+            service.await_state(lambda number=number: service.waiting() == min(3, number + 1))
+        for first in connections[:2]:
+            assert first.recv(12) == b"HTTP/1.1 408"
+        with service.connect(POST + b'Content-Length: 14\r\n\r\n{"text": "aa"}') as connection:
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        assert connections[2].recv(12) == b"HTTP/1.1 408"
+        assert service.waiting() == 2
+        for connection in connections:
+            connection.close()
+        service.await_state(lambda: service.waiting() == 0)
 
 
 BROKEN = {
