@@ -14,7 +14,7 @@ from typing import Any, Never
 import orjson
 
 from musamma.data.document import Document, write_jsonl
-from musamma.data.errors import InputError, duplicate_id, not_found, not_one_of
+from musamma.data.errors import InputError, duplicate_id, meta_not_json, not_found, not_one_of
 from musamma.data.files import document_path, new_folder, write_lines
 from musamma.data.formats import (
     brat,
@@ -303,12 +303,7 @@ def _check_meta(document: Document) -> None:
     try:
         orjson.dumps(dict(document.meta))
     except orjson.JSONEncodeError as error:
-        raise InputError(
-            f"meta cannot be written: {error}",
-            where=f"document {document.id!r}",
-            expected="values that JSON holds, nested at most 250 levels deep",
-            remedy="remove or shorten it",
-        ) from None
+        raise meta_not_json(error, where=f"document {document.id!r}") from None
 
 
 class _CountedDocuments:

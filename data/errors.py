@@ -98,6 +98,16 @@ def duplicate_id(id: str, *, first: str, where: str, remedy: str | None = None) 
     return InputError(f"id {id!r} is taken by {first}", where=where, expected="unique ids", remedy=remedy)
 
 
+def meta_not_json(error: Exception, *, where: str) -> InputError:
+    """The ``meta`` of a document that JSON cannot hold."""
+    return InputError(
+        f"meta cannot be written: {error}",
+        where=where,
+        expected="values that JSON holds, nested at most 250 levels deep",
+        remedy="remove or shorten it",
+    )
+
+
 def not_one_of(
     name: str, value: object, choices: Iterable[object], *, where: str | None = None, remedy: str | None = None
 ) -> InputError:

@@ -86,11 +86,6 @@ def align_to_words(
     return WordAlignedNames(whole_word, iob2, len(shared))
 
 
-def iob2_tags(text: str, spans: Sequence[Span]) -> list[str]:
-    """Return one IOB2 tag for every whitespace-separated word of a text; see :func:`tag_words`."""
-    return tag_words(whitespace_words(text), spans)
-
-
 def tag_words(words: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[str]:
     """Return one IOB2 tag for every word.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import orjson
 
 from musamma.data.document import DOCUMENT_KEYS, Document, parse_id
-from musamma.data.errors import InputError, duplicate_id
+from musamma.data.errors import InputError, duplicate_id, meta_not_json
 from musamma.data.input_files import (
     CSV_SUFFIXES,
     FILE_TYPES,
@@ -30,23 +30,18 @@ from musamma.data.input_files import (
     printable_path,
 )
 from musamma.data.records import (
-    ID_COLUMNS,
-    TEXT_COLUMNS,
     InputStream,
     RawRecord,
     file_suffix,
-    first_column,
     open_input,
-    read_csv,
     read_file,
     read_json_lines,
-    read_parquet,
-    read_schema,
     read_standard_input,
     read_text_record,
     reading_exceptions,
     to_json,
 )
+from musamma.data.tables import ID_COLUMNS, TEXT_COLUMNS, first_column, read_csv, read_parquet, read_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -322,7 +317,7 @@ def _check_document(document: Document, *, where: str) -> None:
         try:
             to_json(document.meta)
         except orjson.JSONEncodeError as error:
-            raise InputError(f"meta cannot be written: {error}", where=where) from None
+            raise meta_not_json(error, where=where) from None
 
 
 def document_from_json(value: Any, inputs: Inputs, *, default_id: str | None, where: str) -> Document:

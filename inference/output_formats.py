@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
@@ -267,20 +267,12 @@ HEAD = f"""<!DOCTYPE html>
 TAIL = "</body></html>\n"
 
 
-def format_page(documents: Iterable[Document]) -> Iterator[str]:
-    """Yield the page in pieces. Each name is marked with its label in words and colour; a tooltip shows its score.
-
-    Text from documents is escaped, each id, name and label is isolated from the surrounding writing direction, and the page
-    forbids scripts.
-    """
-    yield HEAD
-    for document in documents:
-        yield format_article(document)
-    yield TAIL
-
-
 def format_article(document: Document) -> str:
-    """Format one document as an element of the page."""
+    """Format one document as an element of the page.
+
+    Each name is marked with its label in words and colour; a tooltip shows its score. Text from documents is escaped, and each
+    id, name and label is isolated from the surrounding writing direction.
+    """
     return f"<article><h2><bdi>{escape(document.id)}</bdi></h2><div class=text>{''.join(_text_parts(document))}</div></article>\n"
 
 

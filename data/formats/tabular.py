@@ -21,20 +21,16 @@ from musamma.data.formats.tokens import Sentence, assemble_document
 from musamma.data.formats.unread import count_annotations, count_unread, report_unread
 from musamma.data.import_audit import ImportAudit
 from musamma.data.records import (
-    ID_COLUMNS,
-    TEXT_COLUMNS,
     decode_line,
     file_stem,
-    first_column,
     load_json,
     open_input,
     raise_first_error,
-    read_csv,
     read_file,
-    read_parquet,
     reading_exceptions,
 )
 from musamma.data.span_repair import CandidateSpan, RawDocument
+from musamma.data.tables import ID_COLUMNS, TEXT_COLUMNS, first_column, read_csv, read_parquet
 from musamma.data.tags import decode_tags, detect_scheme
 
 SPAN_COLUMNS = ("spans", "entities", "label", "labels")

@@ -13,7 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from musamma.data.document import Document
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, meta_not_json
 from musamma.data.records import parse_json
 from musamma.inference.serve.request_limits import Limits, Refusal
 
@@ -210,7 +210,7 @@ def _encode_meta(item: InputDocument, index: int) -> bytes | None:
     try:
         return None if item.meta is None else orjson.dumps(item.meta)
     except orjson.JSONEncodeError as error:
-        raise Refusal(422, InputError(f"meta cannot be written: {error}", where=f"documents[{index}]")) from None
+        raise Refusal(422, meta_not_json(error, where=f"documents[{index}]")) from None
 
 
 def _first_error(error: ValidationError) -> InputError:

@@ -14,13 +14,12 @@ from musamma.data.records import (
     open_input,
     parse_json,
     raise_first_error,
-    read_csv,
     read_file,
     read_json_lines,
-    read_parquet,
     read_text,
     read_text_lines,
 )
+from musamma.data.tables import read_csv, read_parquet
 
 LINES = b'\xef\xbb\xbf{"id": 1}\r\n\n[2]\nbroken\n"\xff"\n4'
 

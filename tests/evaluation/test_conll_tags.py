@@ -20,7 +20,7 @@ from musamma.evaluation.conll_tags import (
     score_conll_tags,
     strict_chunks,
 )
-from musamma.evaluation.word_boundaries import iob2_tags, whitespace_words
+from musamma.evaluation.word_boundaries import tag_words, whitespace_words
 
 LABELS = ("PER", "LOC", "ORG", "MISC")
 WORDS = ("أعلن", "(داعش)-الموصل", "وبالموصل", "محمد", "السعيد،", "«الآن»", "،")
@@ -111,7 +111,7 @@ def test_a_corpus_of_the_size_of_anercorp_scores_as_in_seqeval(mode):
     assert musamma_record(scores) == seqeval_record(*tags, mode)
     assert scores.micro.support == 9_000 if mode == "conlleval" else 8_850 < scores.micro.support < 9_000
     sides = [[tagged_document(str(number), tag) for number, tag in enumerate(side)] for side in tags]
-    again = [[iob2_tags(document.text, document.spans) for document in side] for side in sides]
+    again = [[tag_words(whitespace_words(document.text), document.spans) for document in side] for side in sides]
     assert musamma_record(score_documents(*sides).modes[mode]) == seqeval_record(*again, mode)
 
 
@@ -167,7 +167,7 @@ def test_documents_scored_by_tags_are_scored_as_in_seqeval():
             spans = [Span(*cut, random_.choice(LABELS)) for cut in zip(cuts[::2], cuts[1::2], strict=True)]
             side.append(Document(str(number), text, tuple(spans)))
     scores = score_documents(*sides)
-    gold, predicted = ([iob2_tags(d.text, d.spans) for d in side] for side in sides)
+    gold, predicted = ([tag_words(whitespace_words(d.text), d.spans) for d in side] for side in sides)
     assert scores.gold_losses.dropped_iob > 50
     assert scores.modes["iob2_strict"].micro.tp > 20
     for mode in ("iob2_strict", "conlleval"):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from musamma.data.document import Document, Span
 from musamma.evaluation.conll_tags import lenient_chunks, strict_chunks
-from musamma.evaluation.word_boundaries import align_to_words, enclosing_words, iob2_tags, tag_words, whitespace_words
+from musamma.evaluation.word_boundaries import align_to_words, enclosing_words, tag_words, whitespace_words
 
 LABELS = ("PER", "LOC", "ORG", "MISC")
 
@@ -23,7 +23,7 @@ def texts_with_names(draw: st.DrawFn) -> Document:
 
 @given(texts_with_names())
 def test_tags_represent_the_first_name_of_every_word(document):
-    tags, borders = iob2_tags(document.text, document.spans), whitespace_words(document.text)
+    tags, borders = tag_words(whitespace_words(document.text), document.spans), whitespace_words(document.text)
     assert len(tags) == len(document.text.split())
     read = [(borders[start][0], borders[end - 1][1], label) for start, end, label in strict_chunks(tags)]
     assert read == align_to_words(document.text, document.spans).iob2

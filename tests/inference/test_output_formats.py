@@ -19,12 +19,14 @@ from musamma.data.document import Document, Span, format_json_line, read_jsonl
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.output_formats import (
+    HEAD,
+    TAIL,
     OutputFormat,
     build_output_format,
     check_brat_folder,
     choose_format,
     compress,
-    format_page,
+    format_article,
 )
 
 TEXT = "أعلن (داعش)-الموصل\r\nوصل محمد السعيد وببغداد 😀"
@@ -54,6 +56,10 @@ def write(tmp_path: Path, name: str, format: str, documents=DOCUMENTS, **options
     output_format.finish(part, tmp_path / name)
     assert not part.exists()
     return tmp_path / name, audit
+
+
+def page(documents) -> str:
+    return HEAD + "".join(map(format_article, documents)) + TAIL
 
 
 def test_the_spans_of_the_example():
@@ -96,7 +102,7 @@ def test_compressed_pieces_are_complete_members_or_frames(tmp_path, format):
 
 def test_a_page_written_in_pieces_is_the_whole_page(tmp_path):
     path, _ = write(tmp_path, "out.html", "html")
-    assert path.read_bytes().decode() == "".join(format_page(DOCUMENTS))
+    assert path.read_bytes().decode() == page(DOCUMENTS)
 
 
 def test_brat_is_a_folder(tmp_path):
@@ -181,7 +187,7 @@ class ParsedPage(HTMLParser):
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
         self._open: list[str] = []
-        self.feed("".join(format_page(documents)))
+        self.feed(page(documents))
         self.close()
         assert self._open == []
 
@@ -241,7 +247,7 @@ def test_no_text_of_a_document_becomes_html():
 
 
 def test_the_page_is_right_to_left_and_forbids_scripts():
-    head = "".join(format_page([]))
+    head = page([])
     assert '<html lang="ar" dir="rtl">' in head
     assert "default-src 'none'" in head
     assert '<meta charset="utf-8">' in head
