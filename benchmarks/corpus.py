@@ -1,25 +1,46 @@
 """Print the figures of Khabar's data card as Markdown. Needs neither network nor model.
 
-    python benchmarks/corpus.py [--beside anercorp_exact_train.jsonl]
+    python benchmarks/corpus.py [--beside anercorp_exact_train.jsonl] [--text news.txt.zst]
 
 A word is a run of letters or digits of the raw text; names are outermost names unless nested ones are mentioned. ``--beside`` adds a
-column for another corpus to the last table, cut to as many words as Khabar has.
+column for another corpus to the last table, cut to as many words as the part of Khabar with the habits of found news has. ``--text``
+adds the frequency of some words in raw text, a paragraph a line.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from musamma.data.arabic import word_offsets
 from musamma.data.corpora import load_khabar
 from musamma.data.corpora.release import PARTS
 from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document, Span
+from musamma.data.input_files import read_lines
 from musamma.data.labels import SCHEMAS
+
+#: Kinds of the articles that were written to the habits of found news, by the first letter of their ids.
+KINDS = {
+    "m": "politics",
+    "n": "football",
+    "o": "long reports",
+    "p": "protocol",
+    "q": "web and social",
+    "r": "religion",
+    "s": "economy",
+    "t": "notices",
+    "u": "dialect",
+    "v": "OCR and speech",
+    "w": "science",
+}
+#: Words that written articles easily have too often or too seldom.
+COMMON_WORDS = ("تم", "من خلال", "وفقا", "خلال", "غير أن", "حيث", "قال", "أكد", "أضاف")
 
 
 def load_parts() -> dict[str, list[Document]]:
@@ -72,13 +93,12 @@ def measure_variety(documents: Sequence[Document]) -> dict[str, str]:
             documents_of[tuple(document_words[start : start + 6])].add(index)
     shared = sum(len(indices) > 1 for indices in documents_of.values())
     forms = name_forms(documents)
-    sentences = [
-        len(split_words(Document("sentence", sentence)))
-        for document in documents
-        for sentence in re.split(r"(?<=[.!؟?])\s|\n", document.text)
-        if sentence.strip()
-    ]
-    lengths = [length for length in sentences if length]
+    sentences = [sentence for document in documents for sentence in split_sentences(document)]
+    lengths = [length for length, _ in sentences]
+    forms_by_document = [Counter(name_forms([document])) for document in documents]
+    recurring = sum(count for counts in forms_by_document for count in counts.values() if count >= 3)
+    persons = [document.surface(s) for document in documents for s in document.spans if s.label in ("PER", "PERS")]
+    document_lengths = sorted(map(len, words_by_document))
     return {
         "words": f"{len(words):,}",
         "names per 100 words": f"{100 * len(forms) / len(words):.1f}",
@@ -87,7 +107,38 @@ def measure_variety(documents: Sequence[Document]) -> dict[str, str]:
         "type-token ratio of 1,000 words": f"{statistics.mean(len(set(run)) / 1000 for run in runs):.3f}",
         "6-word runs in more than one document": f"{shared:,} of {len(documents_of):,} ({shared / len(documents_of):.2%})",
         "words a sentence, mean and standard deviation": f"{statistics.mean(lengths):.1f} ± {statistics.stdev(lengths):.1f}",
+        "sentences without a name": f"{sum(not names for _, names in sentences) / len(sentences):.1%}",
+        "mentions of the 100 most frequent forms": f"{sum(n for _, n in Counter(forms).most_common(100)) / len(forms):.1%}",
+        "mentions of forms that occur three times in their document": f"{recurring / len(forms):.1%}",
+        "persons of one word": f"{sum(len(form.split()) == 1 for form in persons) / len(persons):.1%}",
+        "words a document: least, median, most": f"{document_lengths[0]}, {statistics.median(document_lengths):.0f}, "
+        f"{document_lengths[-1]:,}",
+        **{
+            f"{word}, in 1,000 words": f"{rate:.2f}"
+            for word, rate in count_common_words(document.text for document in documents).items()
+        },
     }
+
+
+def split_sentences(document: Document) -> list[tuple[int, int]]:
+    """Number of words and of names that start in each sentence; a line end ends a sentence too."""
+    borders = [0, *(match.end() for match in re.finditer(r"(?<=[.!؟?])\s|\n", document.text)), len(document.text)]
+    sentences = []
+    for start, end in itertools.pairwise(borders):
+        words = len(split_words(Document("sentence", document.text[start:end])))
+        if words:
+            sentences.append((words, sum(start <= span.start < end for span in document.spans)))
+    return sentences
+
+
+def count_common_words(texts: Iterable[str]) -> dict[str, float]:
+    """Occurrences of :data:`COMMON_WORDS` in 1,000 words, with and without a conjunction before them."""
+    patterns = {word: re.compile(rf"(?<!\w)[وف]?{word}(?!\w)") for word in COMMON_WORDS}
+    counts, total = Counter[str](), 0
+    for text in texts:
+        total += len(re.findall(r"\w+", text))
+        counts.update({word: len(pattern.findall(text)) for word, pattern in patterns.items()})
+    return {word: 1000 * counts[word] / total for word in COMMON_WORDS}
 
 
 def take_words(documents: Iterable[Document], limit: int) -> list[Document]:
@@ -173,16 +224,24 @@ def main() -> None:
     """Print the card's tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beside", help="another corpus, in any format that Musamma reads")
+    parser.add_argument("--text", type=Path, help="raw text, for the frequency of some words")
     options = parser.parse_args()
     parts = load_parts()
     print(render_tables(parts))
+    corpus = [document for documents in parts.values() for document in documents]
+    newer = [document for document in corpus if document.id[0] in KINDS and document.id[1:].isdigit()]
     columns: dict[str, Sequence[Document]] = {
-        "Khabar": [document for documents in parts.values() for document in documents]
+        "Khabar": corpus,
+        "a to l": [document for document in corpus if document not in newer],
+        "m to w": newer,
     }
     if options.beside:
-        columns[options.beside] = take_words(read_documents(options.beside), count_words(columns["Khabar"]))
+        columns[options.beside] = take_words(read_documents(options.beside), count_words(newer))
     print()
     print(render_variety(columns))
+    if options.text:
+        print(f"\n{options.text}, in 1,000 words:")
+        print(", ".join(f"{word} {rate:.2f}" for word, rate in count_common_words(read_lines([options.text])).items()))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ TWO_LABELS = {form: set(labels) for form, labels in DECIDED["two_labels"].items(
 OWN_LETTER = set(DECIDED["own_letter"])
 BARE_WORDS = {(holder, form) for holder, form in DECIDED["bare"]}
 NAMED_WITH_THEM = set(DECIDED["named_with_class_noun"])
+CUT_WORDS = {(holder, form) for holder, form in DECIDED["cut_words"]}
 CORRECTED_TEXT = set(DECIDED["corrected_text"])
 
 #: The articles that were annotated twice, as they were before the differences were settled.
@@ -104,6 +105,18 @@ def border_faults(document: Document) -> list[str]:
     return faults
 
 
+def cut_words(document: Document) -> set[tuple[str, str]]:
+    """Names that start or end inside a word, proclitics aside."""
+    words = word_offsets(document.text)
+    starts = {offset for start, end in words for offset in proclitic_offsets(document.text, start, end)}
+    ends = {end for _, end in words}
+    return {
+        (document.id, document.surface(span))
+        for span in names(document)
+        if span.start not in starts or span.start + len(unclosed(document.surface(span))) not in ends
+    }
+
+
 def proclitic_faults(document: Document, forms: Container[str]) -> list[str]:
     """Names that consist of a proclitic and a known name; ``للأمم`` is ل and ``الأمم``."""
     faults = []
@@ -159,7 +172,9 @@ def test_an_article_follows_the_guidelines(document: Document) -> None:
     assert render_article(document) == (FOLDER / "articles" / f"{document.id}.txt").read_text("utf-8")
     assert document.meta.keys() >= {"topic", "country", "form"}
     assert {span.label for span in names(document)} <= set(SCHEMAS["khabar"])
-    assert border_faults(document) == []
+    cuts = [fault for fault in border_faults(document) if fault.startswith("cuts a word")]
+    assert border_faults(document) == cuts
+    assert cut_words(document) <= CUT_WORDS
     assert set(proclitic_faults(document, FORMS)) - OWN_LETTER == set()
     assert set(class_faults(document)) - NAMED_WITH_THEM == set()
     assert set(bare_faults(document)) - BARE_WORDS == set()
@@ -169,6 +184,7 @@ def test_every_decision_is_needed() -> None:
     assert {fault for document in ARTICLES for fault in proclitic_faults(document, FORMS)} == OWN_LETTER
     assert {fault for document in ARTICLES for fault in class_faults(document)} == NAMED_WITH_THEM
     assert {fault for document in ARTICLES for fault in bare_faults(document)} == BARE_WORDS
+    assert set(chain.from_iterable(map(cut_words, ARTICLES))) == CUT_WORDS
     doubtful = {form: labels for form, labels in FORMS.items() if len(labels) > 1}
     assert doubtful == {fold(form): labels for form, labels in TWO_LABELS.items()}
 
@@ -218,13 +234,15 @@ def test_every_article_is_in_one_part() -> None:
     assert PARTS["dev"] == named["dev"]
 
 
-def test_no_two_articles_share_eight_words() -> None:
+def test_no_two_articles_share_eight_words_outside_names() -> None:
+    """Full names and titles of heads of state recur in reports of state agencies."""
     holders = defaultdict(set)
     for document in ARTICLES:
-        words = re.findall(r"\w+", document.text)
+        covered = {offset for span in document.spans for offset in range(span.start, span.end)}
+        words = [match[0] for match in re.finditer(r"\w+", document.text) if match.start() not in covered]
         for index in range(len(words) - 7):
             holders[tuple(words[index : index + 8])].add(document.id)
-    assert len(holders) > 70_000
+    assert len(holders) > 100_000
     assert [(run, ids) for run, ids in holders.items() if len(ids) > 1] == []
 
 
@@ -238,8 +256,8 @@ def test_the_second_annotation_covers_articles_of_the_test_part() -> None:
 
 def test_the_plan_is_covered() -> None:
     assert {document.meta["country"] for document in ARTICLES} >= ARAB_LEAGUE
-    assert len(ARTICLES) >= 260
-    assert sum(len(re.findall(r"\w+", document.text)) for document in ARTICLES) >= 60_000
+    assert len(ARTICLES) >= 506
+    assert sum(len(re.findall(r"\w+", document.text)) for document in ARTICLES) >= 130_000
 
 
 def test_the_card_has_the_figures_its_command_prints() -> None:
