@@ -20,6 +20,7 @@ from musamma.cli.evaluate import evaluate
 from musamma.cli.export import export
 from musamma.cli.predict import predict
 from musamma.cli.pretrain import pretrain
+from musamma.cli.push import push
 from musamma.cli.quickstart import quickstart
 from musamma.cli.serve import serve
 from musamma.cli.train import train
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (quickstart, train, predict, evaluate, compare, calibrate, export, serve, convert, check):
+for verb in (quickstart, train, predict, evaluate, compare, calibrate, export, serve, push, convert, check):
     app.command()(verb)
 encoder.command()(pretrain)
 app.add_typer(encoder, name="encoder")

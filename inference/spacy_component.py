@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from spacy.language import Language
@@ -14,7 +14,9 @@ from spacy.util import filter_spans
 
 from musamma.data.document import Span
 from musamma.data.errors import InputError
-from musamma.inference.tagger import Tagger
+
+if TYPE_CHECKING:
+    from musamma.inference.tagger import Tagger
 
 #: The key of ``doc.spans`` and the name of the attribute of ``doc._``.
 SPANS_KEY = "musamma"
@@ -122,6 +124,9 @@ def create_name_component(
     Raises:
         InputError: the model cannot be loaded, or a setting is invalid.
     """
+    # spaCy imports this module for every pipeline, with this component or without. transformers takes seconds to load.
+    from musamma.inference.tagger import Tagger
+
     tagger = Tagger(model, device=device, batch_tokens=batch_tokens, min_score=min_score, thresholds=thresholds)
     return NameComponent(tagger, alignment_mode=alignment_mode)
 

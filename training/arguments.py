@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import TrainingArguments
 
 from musamma.data.errors import InputError
 from musamma.models.runtimes.torch import supports_bfloat16
-from musamma.training.config import RunConfig
+from musamma.training.config import TRACKERS, RunConfig
 from musamma.training.pretraining.pretrain_config import PretrainConfig
 
 #: The metric that selects the best checkpoint of a fine-tuning run: `SpanTrainer.evaluate` computes it.
@@ -23,6 +24,7 @@ LENGTH_COLUMN = "length"
 
 _SHARED_DEFAULTS: dict[str, Any] = {
     "logging_steps": 50,
+    "report_to": ["tensorboard"],
     "optim": "adamw_torch_fused",
     # A loss that is not finite ends the run (`FiniteTrainer`). The Trainer would log another number in its place.
     "logging_nan_inf_filter": False,
@@ -62,10 +64,32 @@ def finetune_arguments(config: RunConfig, *, seed: int, output_dir: Path) -> Tra
         output_dir: folder for checkpoints.
 
     Raises:
-        InputError: transformers rejects the arguments.
+        InputError: transformers rejects the arguments, or the package of an experiment tracker is missing.
     """
+    check_trackers(config.trainer.get("report_to"))
+    names = {"run_name": f"{Path(config.output).name}, seed {seed}"}
     best_checkpoint = {"metric_for_best_model": BEST_METRIC, "greater_is_better": True, "load_best_model_at_end": True}
-    return _build_arguments(config, {**_FINETUNE_DEFAULTS, **config.trainer, **best_checkpoint}, seed, output_dir)
+    return _build_arguments(
+        config, {**_FINETUNE_DEFAULTS, **names, **config.trainer, **best_checkpoint}, seed, output_dir
+    )
+
+
+def check_trackers(report_to: str | list[str] | None) -> None:
+    """Check that the packages of the experiment trackers are installed.
+
+    Args:
+        report_to: the value of `trainer.report_to`.
+
+    Raises:
+        InputError: a package is missing.
+    """
+    for name in [report_to] if isinstance(report_to, str) else report_to or ():
+        if name in TRACKERS and find_spec(TRACKERS[name]) is None:
+            raise InputError(
+                f"{name}, but the package {TRACKERS[name]} is not installed",
+                where="trainer.report_to",
+                remedy=f"pip install {TRACKERS[name]}, or leave it out",
+            )
 
 
 def pretrain_arguments(
@@ -100,7 +124,6 @@ def _build_arguments(
         "use_cpu": use_cpu,
         "remove_unused_columns": False,
         "label_names": ["labels"],
-        "report_to": ["tensorboard"],
         "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": not use_cpu,
     }

@@ -39,10 +39,12 @@ RESERVED_ARGUMENTS: dict[str, str | None] = {
     "fp16": "precision",
     "use_cpu": "device",
     "disable_tqdm": None,
-    "report_to": None,
     "resume_from_checkpoint": "resume",
 }
 
+
+#: Values of `trainer.report_to`, each with the package it needs.
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 # Trainer arguments that are numbers, with the values they may have. transformers checks few of them: it trains on a batch
 # size of 0 as well as on a learning rate of infinity, and calls the result a success.
@@ -148,6 +150,23 @@ class EncodingConfig(ConfigSection):
     overlap: Annotated[Integer, Field(ge=0)] = 64
 
 
+class LoraSection(ConfigSection):
+    """Low-rank adapters; see `musamma.training.lora`.
+
+    Args:
+        r: rank of the adapters: the number of rows of their smaller side.
+        alpha: the adapters are multiplied by ``alpha / r``.
+        dropout: dropout before each adapter.
+        target_modules: names of the linear layers that get one, such as ``query``; by default those that peft names for
+            the kind of encoder.
+    """
+
+    r: Annotated[Integer, Field(ge=1)] = 8
+    alpha: Annotated[Number, Field(gt=0)] = 16
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    target_modules: Annotated[list[str], Field(min_length=1)] | None = None
+
+
 class RunConfig(BaseConfig):
     """A fine-tuning run.
 
@@ -161,6 +180,7 @@ class RunConfig(BaseConfig):
         encoder_config: changes to the encoder's ``config.json``, such as its dropout.
         precision: ``auto`` computes in bfloat16 if the hardware supports it.
         device: ``auto`` uses the GPU if there is one.
+        lora: train low-rank adapters instead of the whole encoder.
         layerwise_decay: factor on the learning rate from each layer to the one below (1.0: none).
         head_learning_rate: learning rate of the new heads; by default the encoder's.
         early_stopping_patience: number of evaluations without a better development F1 after which training stops.
@@ -177,6 +197,7 @@ class RunConfig(BaseConfig):
     encoder_config: dict[str, Any] = {}
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
+    lora: LoraSection | None = None
     layerwise_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
     head_learning_rate: Annotated[Number, Field(gt=0)] | None = None
     early_stopping_patience: Annotated[Integer, Field(ge=1)] | None = None
@@ -264,6 +285,10 @@ def _parse_argument(key: str, value: Any, hint: Any) -> Any:
     typed = TypeAdapter(Annotated[hint, Field(**_BOUNDS[key])] if bounded else hint).validate_python(value)
     if next(_non_finite_values(typed), None) is not None:
         raise ValueError(_FINITE)
+    if key == "report_to" and typed != "none":
+        names = [typed] if isinstance(typed, str) else typed
+        if not names or not {*TRACKERS}.issuperset(names):
+            raise ValueError(f"Input should be 'none', or one or more of {', '.join(map(repr, TRACKERS))}")
     if key == "max_steps" and typed == 0:
         raise ValueError("Input should be at least 1, or -1 for num_train_epochs")
     return typed

@@ -29,6 +29,7 @@ from musamma.training.arguments import finetune_arguments
 from musamma.training.cards import format_finetuned_card
 from musamma.training.config import RunConfig
 from musamma.training.dataset import Corpus, WindowCollator, build_window_dataset, joint_loss, load_corpus
+from musamma.training.lora import add_adapters, merge_adapters
 from musamma.training.run_dir import (
     CARD_FILE,
     LOG_FILE,
@@ -78,7 +79,10 @@ def _finetune(config: RunConfig, output: Path, *, overwrite: bool) -> list[SeedR
     corpus = load_corpus(config)
     # Report all mistakes before anything is written and before an earlier run is deleted.
     finetune_arguments(config, seed=config.seeds[0], output_dir=output)
-    inputs = _digest_inputs(corpus, *_load_encoder(config, corpus))
+    document_tokenizer, classifier = _load_encoder(config, corpus)
+    inputs = _digest_inputs(corpus, document_tokenizer, classifier)
+    if config.lora is not None:
+        add_adapters(classifier, config.lora)
     if not overwrite:
         check_inputs(inputs, output)
     claim_output_folder(config, output, inputs=inputs, overwrite=overwrite)
@@ -112,6 +116,8 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     # Set before any weight is drawn, so that the heads are the same in each run with this seed.
     set_seed(seed)
     document_tokenizer, classifier = _load_encoder(config, corpus)
+    if config.lora is not None:
+        add_adapters(classifier, config.lora)
     if arguments.device.type == "cpu":
         # The backward pass of PyTorch's fused attention over a padded batch takes longer than the rest of a step.
         classifier.backbone.set_attn_implementation("eager")
@@ -155,7 +161,11 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoint_folder))
     seconds = time.perf_counter() - start
+    if "wandb" in arguments.report_to:
+        _finish_wandb_run()
     trainer.check_weights()
+    if config.lora is not None:
+        merge_adapters(classifier)
     parts = {"dev": corpus.dev} | ({"test": corpus.test} if corpus.test else {})
     scores = {part: trainer.score(documents).to_dict() for part, documents in parts.items()}
     result = SeedResult(seed, folder, round(seconds, 1), scores)
@@ -168,6 +178,13 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         result.write()
         remove_checkpoints(checkpoint_folder)
     return result
+
+
+def _finish_wandb_run() -> None:
+    """End the run of Weights & Biases. Otherwise the next seed continues it; transformers ends only runs of other trackers."""
+    import wandb
+
+    wandb.finish()
 
 
 def _load_encoder(config: RunConfig, corpus: Corpus) -> tuple[DocumentTokenizer, TokenClassifier]:

@@ -70,6 +70,14 @@ def test_the_spark_function_takes_and_returns_series_that_spark_can_convert(chec
         ]
 
 
+@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
+def test_plain_transformers_leave_punctuation_out_of_names_of_given_words(checkpoint, known):
+    document = next(document for document in known if "الموصل،" in document.text)
+    found = code("plain-transformers")["whole_word_names"](document.text, str(checkpoint))
+    # No name follows a proclitic here, so that whole words are the names.
+    assert found == [(document.surface(span), span.label) for span in document.spans]
+
+
 def test_the_spark_type_of_a_name(tagger, known):
     (given,) = re.findall(r'"array<struct<(.*)>>"', GUIDE.read_text("utf-8"))
     kinds = {"int": int, "string": str, "double": float}

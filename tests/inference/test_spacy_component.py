@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -60,6 +63,13 @@ def test_the_entry_point_names_the_factory() -> None:
     (given,) = project["entry-points"]["spacy_factories"].items()
     assert EntryPoint(*given, group="spacy_factories").load() is create_name_component
     assert spacy.Language.has_factory(given[0])
+
+
+def test_pipelines_without_the_component_do_not_load_transformers() -> None:
+    script = "import sys, musamma.inference.spacy_component; print('transformers' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "False"
 
 
 def test_names_are_those_of_the_tagger_one_by_one_and_in_a_stream(pipeline, tagger, known):

@@ -53,6 +53,37 @@ def test_steps_are_given_or_follow_from_the_epochs(tmp_path: Path) -> None:
     assert count_steps(pretrain_arguments(pretrain_config(max_steps=12), output_dir=tmp_path), 100) == 12
 
 
+def test_a_run_reports_to_tensorboard_or_the_trackers_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reported(**trainer: Any) -> list[str]:
+        return finetune_arguments(finetune_config(**trainer), seed=3, output_dir=tmp_path).report_to
+
+    monkeypatch.setattr("musamma.training.arguments.find_spec", lambda name: None if name == "mlflow" else object())
+    assert reported() == ["tensorboard"]
+    assert reported(report_to="none") == []
+    assert reported(report_to=["tensorboard", "wandb"]) == ["tensorboard", "wandb"]
+    named = finetune_arguments(finetune_config(report_to="wandb"), seed=3, output_dir=tmp_path)
+    assert (named.report_to, named.run_name) == (["wandb"], "out, seed 3")
+    with pytest.raises(InputError) as missing:
+        reported(report_to=["wandb", "mlflow"])
+    assert str(missing.value) == (
+        "trainer.report_to: mlflow, but the package mlflow is not installed; pip install mlflow, or leave it out"
+    )
+
+
+@pytest.mark.parametrize("value", ["all", ["none", "wandb"], ["codecarbon"], [], None, ""])
+def test_other_trackers_are_refused(value: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"'report_to' is .*Input should be 'none', or one or more of 'tensorboard', 'wandb'"
+    ):
+        finetune_config(report_to=value)
+
+
+def test_pre_training_reports_to_tensorboard_alone(tmp_path: Path) -> None:
+    assert pretrain_arguments(pretrain_config(), output_dir=tmp_path).report_to == ["tensorboard"]
+    with pytest.raises(ValueError, match="'report_to' is set by the run"):
+        pretrain_config(report_to="wandb")
+
+
 def test_arguments_that_transformers_rejects_are_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trainer: steep is not a valid SchedulerType"):
         finetune_arguments(finetune_config(lr_scheduler_type="steep"), seed=1, output_dir=tmp_path)

@@ -24,6 +24,7 @@ _RESERVED_ARGUMENTS: dict[str, str | None] = {
     **RESERVED_ARGUMENTS,
     "seed": "seed",
     "data_seed": "seed",
+    "report_to": None,  # a run has several Trainers, which a tracker would take for one
     "train_sampling_strategy": None,
     "length_column_name": None,
     "dataloader_drop_last": None,
