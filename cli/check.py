@@ -89,6 +89,8 @@ def _print_report(report: CorpusReport, console: Console) -> None:
     console.print(labels)
     findings = Table("finding", "count", Column("examples", overflow="fold"))
     for audit in report.audits:
+        if audit.offset_unit:
+            findings.add_row("offsets", audit.offset_unit, audit.offset_reason)
         for kind, count in sorted(audit.kinds.items()):
             examples = [finding.describe() for finding in audit.find_examples(kind)]
             if count:

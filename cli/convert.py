@@ -18,12 +18,14 @@ from musamma.data.corpus_files import (
     ReadOptions,
     WriteOptions,
     choose_write_format,
+    guess_format,
     read_documents,
     write_documents,
 )
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import check_outputs, write_json
+from musamma.data.formats.options import TOOL_UNITS
 from musamma.data.import_audit import FINDING_KINDS, ImportAudit
 from musamma.data.labels import LABEL_MAPS, load_label_map
 
@@ -68,6 +70,32 @@ def convert(
     discontinuous: Annotated[
         Literal["cover", "drop"], typer.Option(help="brat: cover discontinuous names from end to end, or drop them.")
     ] = "cover",
+    offsets: Annotated[
+        Literal["auto", "code-points", "utf16", "graphemes"],
+        typer.Option(
+            help="brat, doccano, Label Studio: the unit of offsets in INPUT; by default the tool's own, with doccano the one "
+            "that fits."
+        ),
+    ] = "auto",
+    predictions: Annotated[
+        Literal["drop", "fallback", "only"],
+        typer.Option(
+            help="Label Studio: drop predictions, read those of tasks without a finished annotation, or only predictions."
+        ),
+    ] = "drop",
+    write_offsets: Annotated[
+        Literal["auto", "code-points", "utf16", "graphemes"],
+        typer.Option(help="brat, doccano, Label Studio: the unit of offsets in OUTPUT; by default the tool's own."),
+    ] = "auto",
+    tasks_as: Annotated[
+        Literal["auto", "annotations", "predictions"],
+        typer.Option(
+            "--as", help="Label Studio: write finished annotations, or predictions; by default predictions if scored."
+        ),
+    ] = "auto",
+    model_version: Annotated[
+        str, typer.Option("--model-version", help="Label Studio: the model that predictions name.")
+    ] = "musamma",
     write_scheme: Annotated[
         Literal["iob1", "iob2", "bioes", "bilou"], typer.Option(help="CoNLL: the tag scheme of OUTPUT.")
     ] = "iob2",
@@ -95,9 +123,19 @@ def convert(
         sentences=sentences,
         rejoin_clitics=rejoin_clitics,
         discontinuous=discontinuous,
+        offsets=offsets,
+        predictions=predictions,
     )
-    write_options = WriteOptions(scheme=write_scheme, split_punctuation=split_punctuation, nested=nested_tags)
+    write_options = WriteOptions(
+        scheme=write_scheme,
+        split_punctuation=split_punctuation,
+        nested=nested_tags,
+        offsets=write_offsets,
+        tasks_as=tasks_as,
+        model_version=model_version,
+    )
     _check_paths(source, output, to_format, audit_file)
+    _check_offsets(source, from_format, output, to_format, read_options, write_options)
     audit = ImportAudit(source=source)
     documents = read_documents(source, format=from_format, options=read_options, audit=audit)
     try:
@@ -114,6 +152,23 @@ def convert(
         if audit_file is not None:
             write_json(audit.to_dict(), audit_file)
     _print_summary(count, output, audit)
+
+
+def _check_offsets(
+    source: str,
+    from_format: str | None,
+    output: str,
+    to_format: str | None,
+    read_options: ReadOptions,
+    write_options: WriteOptions,
+) -> None:
+    """Check that a unit of offsets is given only for formats that leave a choice."""
+    expected = f"one of {', '.join(TOOL_UNITS)}"
+    if read_options.offsets != "auto" and (format := from_format or guess_format(source)) not in TOOL_UNITS:
+        remedy = "for the unit of OUTPUT use --write-offsets"
+        raise InputError(f"--offsets with INPUT in the format {format}", expected=expected, remedy=remedy)
+    if write_options.offsets != "auto" and (format := choose_write_format(output, to_format)) not in TOOL_UNITS:
+        raise InputError(f"--write-offsets with OUTPUT in the format {format}", expected=expected)
 
 
 def _check_paths(source: str, output: str, to_format: str | None, audit_file: Path | None) -> None:
@@ -143,6 +198,8 @@ def with_progress(documents: Iterable[Document], description: str) -> Iterable[D
 def _print_summary(count: int, output: str, audit: ImportAudit) -> None:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{count} documents, {audit.spans} spans, {audit.exact} of them exactly as in the input: {output}")
+    if audit.offset_unit:
+        console.print(f"  offsets in {audit.offset_unit}: {audit.offset_reason}")
     for kind, number in sorted(audit.kinds.items(), key=lambda item: (FINDING_KINDS[item[0]], item[0])):
         if number:
             examples = audit.find_examples(kind)

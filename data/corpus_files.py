@@ -67,7 +67,7 @@ _SUPPORTED = {
     "parquet": ("id", "nested", "score", "meta"),
     "khabar": ("id", "nested", "meta"),
     "doccano": ("id", "nested", "meta"),
-    "labelstudio": ("id", "nested", "meta"),
+    "labelstudio": ("id", "nested", "score", "meta"),
     "brat": ("id", "nested"),
     "conll": (),
 }
@@ -163,7 +163,7 @@ def write_documents(
             tabular.write_parquet(counted, path)
         case "brat":
             with new_folder(path, overwrite=overwrite) as folder:
-                brat.write(counted, folder)
+                brat.write(counted, folder, options, audit)
         case "khabar":
             with new_folder(path, overwrite=overwrite) as folder:
                 for document in counted:
@@ -172,9 +172,9 @@ def write_documents(
         case "csv":
             write_lines(tabular.format_csv(counted), path)
         case "doccano":
-            write_lines(doccano.format_lines(counted), path)
+            write_lines(doccano.format_lines(counted, options, audit), path)
         case "labelstudio":
-            write_lines(label_studio.format_lines(counted), path)
+            write_lines(label_studio.format_lines(counted, options, audit), path)
         case "conll":
             lines = (conll.to_conll(document, options=options, audit=audit) for document in counted)
             write_lines(lines, path)
@@ -321,6 +321,8 @@ class _CountedDocuments:
         self.unsupported = {"id", "nested", "score", "meta"} - set(_SUPPORTED[format])
         if format == "conll" and options.nested:
             self.unsupported.discard("nested")
+        if format == "labelstudio" and options.tasks_as == "annotations":
+            self.unsupported.add("score")
 
     def check_loss(self) -> None:
         if self.max_loss is not None:

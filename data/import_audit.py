@@ -27,7 +27,9 @@ FINDING_KINDS: dict[str, str] = {
     "no_token": "dropped",
     "whitespace": "snapped",
     "discontinuous": "snapped",
+    "split_cluster": "snapped",
     "surface_mismatch": "doubtful",
+    "doubtful_offsets": "doubtful",
     "nested": "overlapping",
     "promoted": "note",
     "duplicate": "merged",
@@ -40,6 +42,7 @@ FINDING_KINDS: dict[str, str] = {
     "ignored_column": "note",
     "ignored_annotation": "note",
     "no_annotation": "note",
+    "prediction_taken": "note",
     "clitic_joined": "note",
     "clitic_apart": "note",
     "clitic_respelt": "note",
@@ -94,6 +97,8 @@ class ImportAudit:
         documents: number of documents.
         spans: number of annotated spans in the file, nested ones included.
         exact: number of spans kept unchanged.
+        offset_unit: the unit of the file's offsets, if the format leaves a choice.
+        offset_reason: the reason it was taken.
     """
 
     source: str = ""
@@ -101,6 +106,8 @@ class ImportAudit:
     documents: int = 0
     spans: int = 0
     exact: int = 0
+    offset_unit: str = ""
+    offset_reason: str = ""
     kinds: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
@@ -151,11 +158,13 @@ class ImportAudit:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to a JSON object."""
+        offsets = {"offsets": {"unit": self.offset_unit, "reason": self.offset_reason}} if self.offset_unit else {}
         return {
             "source": self.source,
             "documents": self.documents,
             "spans": self.spans,
             "exact": self.exact,
+            **offsets,
             **{name: self.count_category(name) for name in ("snapped", "dropped", "doubtful", "overlapping", "merged")},
             "loss": self.loss,
             "kinds": dict(sorted(self.kinds.items())),

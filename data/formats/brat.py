@@ -1,4 +1,4 @@
-"""brat: a folder of pairs of ``ID.txt`` and ``ID.ann``; offsets are code points.
+"""brat: a folder of pairs of ``ID.txt`` and ``ID.ann``; offsets are code points, and a CR LF counts twice.
 
 A name over several lines has one fragment per line, ``T1<TAB>LABEL 0 5;6 10<TAB>surface``. Fragments with other text between
 them make a discontinuous name. Relations, events, attributes and notes are counted and ignored.
@@ -14,9 +14,10 @@ from pathlib import Path
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.files import document_path, write_lines
-from musamma.data.formats.options import ReadOptions
+from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, TOOL_UNITS, ReadOptions, WriteOptions
 from musamma.data.import_audit import ImportAudit
 from musamma.data.input_files import find_folder_files
+from musamma.data.offset_units import TextOffsets, describe_fitting_unit
 from musamma.data.records import read_text
 from musamma.data.span_repair import CandidateSpan, RawDocument
 
@@ -30,6 +31,8 @@ def read_brat(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterato
     Raises:
         InputError: an ``.ann`` has no ``.txt``, or a line of it is not an annotation; names file and line.
     """
+    unit = TOOL_UNITS["brat"] if options.offsets == "auto" else options.offsets
+    audit.offset_unit, audit.offset_reason = unit, "brat's own" if options.offsets == "auto" else "as given"
     for path in find_folder_files(folder, ".ann"):
         if not path.with_suffix(".txt").is_file():
             raise InputError(
@@ -47,11 +50,12 @@ def read_brat(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterato
             yield RawDocument(id, text, where=str(path))
             continue
         spans = []
+        offsets = TextOffsets(text, unit)
         for number, line in enumerate(read_text(annotation).removeprefix("\ufeff").split("\n"), 1):
             line = line.removesuffix("\r")
             where = f"{annotation}:{number}"
             if line.startswith("T"):
-                spans.append(_parse_span(line, text, where, options))
+                spans.append(_parse_span(line, text, offsets, where, options))
             elif line[:1] in _IGNORED_TYPES and line:
                 audit.add("ignored_annotation", document=id, where=where, detail=line[:80])
             elif line.strip():
@@ -61,33 +65,53 @@ def read_brat(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterato
         yield RawDocument(id, text, tuple(spans), where=str(path))
 
 
-def write(documents: Iterable[Document], folder: Path) -> int:
-    """Write documents into a folder, nested names among the others. Returns the number of documents."""
+def write(
+    documents: Iterable[Document],
+    folder: Path,
+    options: WriteOptions = DEFAULT_WRITE_OPTIONS,
+    audit: ImportAudit | None = None,
+) -> int:
+    """Write documents into a folder, nested names among the others. Returns the number of documents.
+
+    Args:
+        documents: the documents.
+        folder: the folder.
+        options: the unit of offsets.
+        audit: counts the borders that the unit cannot express, which are moved.
+    """
+    unit = TOOL_UNITS["brat"] if options.offsets == "auto" else options.offsets
     count = 0
     for document in documents:
         path = document_path(folder, document.id)
         names = document.spans_by_start()
+        offsets = TextOffsets(document.text, unit)
+        if audit is not None:
+            offsets.count_moved_borders(document, audit)
         write_lines([document.text], path.with_name(path.name + ".txt"))
-        lines = (f"T{number}\t{_format_span(document, span)}\n" for number, span in enumerate(names, 1))
+        lines = (f"T{number}\t{_format_span(document, span, offsets)}\n" for number, span in enumerate(names, 1))
         write_lines(lines, path.with_name(path.name + ".ann"))
         count += 1
     return count
 
 
-def _format_span(document: Document, span: Span) -> str:
+def _format_span(document: Document, span: Span, units: TextOffsets) -> str:
     surface = document.surface(span)
     fragments = [(m.start() + span.start, m.end() + span.start) for m in re.finditer(r"[^\r\n]+", surface)]
     fragments = fragments or [(span.start, span.end)]
-    offsets = ";".join(f"{start} {end}" for start, end in fragments)
+    offsets = ";".join("{} {}".format(*units.from_code_points(start, end)) for start, end in fragments)
     return f"{span.label} {offsets}\t{' '.join(document.text[start:end] for start, end in fragments)}"
 
 
-def _parse_span(line: str, text: str, where: str, options: ReadOptions) -> CandidateSpan:
+def _parse_span(line: str, text: str, offsets: TextOffsets, where: str, options: ReadOptions) -> CandidateSpan:
     columns = line.split("\t", 2)
     match = _SPAN.fullmatch(columns[1]) if len(columns) > 1 else None
     if match is None:
         raise InputError(f"{line[:60]!r}", where=where, expected="'T1<TAB>LABEL START END<TAB>surface'")
-    fragments = [(int(start), int(end)) for start, end in (fragment.split() for fragment in match[2].split(";"))]
+    units = [(int(start), int(end)) for start, end in (fragment.split() for fragment in match[2].split(";"))]
+    candidates = [offsets.read_span(start, end, match[1], where=where) for start, end in units]
+    if split := next((candidate for candidate in candidates if candidate.issue), None):
+        return split
+    fragments = [(candidate.start, candidate.end) for candidate in candidates]
     start, end = fragments[0][0], fragments[-1][1]
     gaps = [text[a:b] for (_, a), (b, _) in pairwise(fragments)]
     issue, detail = None, ""
@@ -97,7 +121,8 @@ def _parse_span(line: str, text: str, where: str, options: ReadOptions) -> Candi
         start, end = min(a for a, _ in fragments), max(b for _, b in fragments)
         detail = f"{len(fragments)} fragments, {match[2]}"
     elif inside and len(columns) > 2 and columns[2] != (surface := _surface(text, fragments)):
-        issue, detail = "surface_mismatch", f"the file says {columns[2][:40]!r} and the text {surface[:40]!r}"
+        fitting = describe_fitting_unit(text, units[0][0], units[-1][1], columns[2])
+        issue, detail = "surface_mismatch", f"the file says {columns[2][:40]!r}{fitting}, and the text {surface[:40]!r}"
     return CandidateSpan(start, end, match[1], None, where, issue, detail)
 
 

@@ -7,6 +7,10 @@ from typing import Literal, get_args, get_type_hints
 
 from musamma.data.errors import InputError
 from musamma.data.labels import LabelMap
+from musamma.data.offset_units import OffsetUnit
+
+#: The unit in which an annotation tool counts offsets.
+TOOL_UNITS: dict[str, OffsetUnit] = {"brat": "code-points", "doccano": "utf16", "labelstudio": "utf16"}
 
 
 def _check_choices(options: object) -> None:
@@ -31,6 +35,10 @@ class ReadOptions:
         sentences: CoNLL: number of sentences per document; 0 for all up to the next ``-DOCSTART-`` or the end of the file.
         rejoin_clitics: CoNLL: join clitics that are tokens to their word.
         discontinuous: brat: cover a discontinuous name from its first to its last character, or drop it.
+        offsets: brat, doccano, Label Studio: the unit of offsets. ``auto`` takes that of the tool (:data:`TOOL_UNITS`); with
+            doccano, which has a setting for it, the unit in which the spans fit the words, for which the file is read twice.
+        predictions: Label Studio: ``drop`` reads annotations only, ``fallback`` the predictions of tasks without a finished
+            annotation, and ``only`` predictions instead of annotations.
     """
 
     overlaps: Literal["error", "longest", "nested"] = "error"
@@ -42,6 +50,8 @@ class ReadOptions:
     sentences: int = 1
     rejoin_clitics: bool = False
     discontinuous: Literal["cover", "drop"] = "cover"
+    offsets: Literal["auto", "code-points", "utf16", "graphemes"] = "auto"
+    predictions: Literal["drop", "fallback", "only"] = "drop"
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -57,11 +67,18 @@ class WriteOptions:
         scheme: CoNLL: the tag scheme.
         split_punctuation: CoNLL: write punctuation as separate tokens, instead of splitting at white space only.
         nested: CoNLL: write names inside names as additional tags of a token.
+        offsets: brat, doccano, Label Studio: the unit of offsets; ``auto`` takes that of the tool (:data:`TOOL_UNITS`).
+        tasks_as: Label Studio: write names as finished ``annotations`` or as ``predictions`` to correct. ``auto`` writes
+            predictions if the names of a document have scores; a document without names follows the one before it.
+        model_version: Label Studio: the model that predictions name, unless ``meta`` has a ``model_version``.
     """
 
     scheme: Literal["iob1", "iob2", "bioes", "bilou"] = "iob2"
     split_punctuation: bool = False
     nested: bool = False
+    offsets: Literal["auto", "code-points", "utf16", "graphemes"] = "auto"
+    tasks_as: Literal["auto", "annotations", "predictions"] = "auto"
+    model_version: str = "musamma"
 
     def __post_init__(self) -> None:
         _check_choices(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -12,7 +13,9 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from musamma.data.document import Document
 from musamma.data.errors import InputError
+from musamma.inference.serve.label_studio_backend import BACKEND_PATHS, ParseBody, create_backend_router
 from musamma.inference.serve.request_limits import BodyReads, Limits, Refusal, cancel_on_disconnect, read_body
 from musamma.inference.serve.request_queue import QueueFull, RequestQueue, StepTagger
 from musamma.inference.serve.schemas import (
@@ -83,6 +86,23 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
         lifespan=lifespan,
     )
 
+    async def answer(request: Request, parse: ParseBody) -> Response:
+        try:
+            try:
+                with queue.admit(reads.end_longest):
+                    documents, form = parse(await read_body(request, bounds, reads=reads))
+                    return _json_response(200, form(await cancel_on_disconnect(request, queue.tag(documents))))
+            except QueueFull as full:
+                error = InputError(str(full), expected=f"at most {bounds.max_waiting}", remedy="try again in a second")
+                await read_body(request, bounds, refusal=Refusal(503, error, retry_after=_RETRY_AFTER))
+                raise
+        except ClientDisconnect:
+            return Response(status_code=DISCONNECTED)
+
+    def parse_predict(body: bytes) -> tuple[Sequence[Document], Callable[[list[Document]], bytes]]:
+        parsed = parse_request(body, bounds)
+        return parsed.documents, partial(format_response, parsed)
+
     @app.post(
         "/predict",
         summary="Find the names in one text or several",
@@ -91,18 +111,9 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
         openapi_extra={"requestBody": {"required": True, "content": _json_content(PredictRequest)}},
     )
     async def predict(request: Request) -> Response:
-        try:
-            try:
-                with queue.admit(reads.end_longest):
-                    parsed = parse_request(await read_body(request, bounds, reads=reads), bounds)
-                    tagged = await cancel_on_disconnect(request, queue.tag(parsed.documents))
-                    return _json_response(200, format_response(parsed, tagged))
-            except QueueFull as full:
-                error = InputError(str(full), expected=f"at most {bounds.max_waiting}", remedy="try again in a second")
-                await read_body(request, bounds, refusal=Refusal(503, error, retry_after=_RETRY_AFTER))
-                raise
-        except ClientDisconnect:
-            return Response(status_code=DISCONNECTED)
+        return await answer(request, parse_predict)
+
+    app.include_router(create_backend_router(tagger, limits=bounds, answer=answer))
 
     @app.get("/health", summary="State of the service", response_model=HealthResponse)
     async def health() -> Response:
@@ -126,7 +137,9 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
     }
     for path, (content, media_type) in assets.items():
         app.add_route(path, _asset_route(content, media_type), include_in_schema=False)
-    app.add_middleware(ResponseCounter, metrics=metrics, paths=["/predict", "/health", "/metrics", *assets])
+    app.add_middleware(
+        ResponseCounter, metrics=metrics, paths=["/predict", "/health", "/metrics", *BACKEND_PATHS, *assets]
+    )
     # FastAPI does not know the schema of the request, because it does not parse the body.
     app.openapi()["components"]["schemas"] |= describe_request(bounds, references="#/components/schemas/{model}")
     _add_error_handlers(app)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from musamma.cli.main import run
+from tests.support import refused_command
 
 CONLL = "\u200eسكرتير B-OCC\nاللجنة I-OCC B-ORG\nفي I-OCC\nنابلس I-OCC B-GPE\n\nفي O\nغزة I-GPE\nبغداد B-GPE\n"
 SPANS = [{"start": 0, "end": 6, "label": "PER"}, {"start": 7, "end": 13, "label": "LOC"}]
@@ -126,3 +127,28 @@ def test_clitics_are_rejoined_on_request(tmp_path):
     assert run(["convert", str(tmp_path / "f.conll"), str(tmp_path / "o.jsonl"), "--rejoin-clitics"]) == 0
     record = json.loads((tmp_path / "o.jsonl").read_text("utf-8"))
     assert (record["text"], record["spans"]) == ("وللسودان", [{"start": 2, "end": 8, "label": "Nation"}])
+
+
+def test_units_of_offsets_are_shown_and_given(tmp_path, capsys):
+    source = jsonl(tmp_path, {"start": 5, "end": 11, "label": "LOC"}, text="😀 في الرباط اليوم")
+    doccano, back = tmp_path / "d.jsonl", tmp_path / "back.jsonl"
+    write = ["convert", str(source), str(doccano), "--to", "doccano", "--write-offsets", "utf16"]
+    assert run(write) == 0
+    assert json.loads(doccano.read_text("utf-8"))["label"] == [[6, 12, "LOC"]]
+    capsys.readouterr()
+    assert run(["convert", str(doccano), str(back), "--audit", str(tmp_path / "a.json")]) == 0
+    assert json.loads(back.read_text("utf-8"))["spans"] == [{"start": 5, "end": 11, "label": "LOC"}]
+    reason = json.loads((tmp_path / "a.json").read_text("utf-8"))["offsets"]["reason"]
+    assert f"  offsets in utf16: {reason}\n" in capsys.readouterr().err
+    assert run(["convert", str(doccano), str(back), "--offsets", "code-points"]) == 0
+    assert json.loads(back.read_text("utf-8"))["spans"] == [{"start": 6, "end": 11, "label": "LOC"}]
+
+
+def test_a_unit_for_a_format_with_fixed_offsets_is_refused(tmp_path, capsys):
+    source = jsonl(tmp_path, *SPANS)
+    message = refused_command(capsys, "convert", source, tmp_path / "d.jsonl", "--to", "doccano", "--offsets", "utf16")
+    assert message.startswith(
+        "--offsets with INPUT in the format jsonl; expected one of brat, doccano, labelstudio; for the"
+    )
+    message = refused_command(capsys, "convert", source, tmp_path / "o.csv", "--write-offsets", "utf16")
+    assert message.startswith("--write-offsets with OUTPUT in the format csv; expected one of brat")

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from musamma.data.corpus_files import write_documents
+from musamma.data.corpus_files import ReadOptions, WriteOptions, read_documents, write_documents
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
+from musamma.data.import_audit import ImportAudit
 from tests.support import labelled_surfaces, read_content
 
 TEXT = "😀 زار السيسي بغداد"
@@ -95,3 +96,84 @@ def test_written_offsets_count_utf16_units(tmp_path):
         "text": "السيسي",
         "labels": ["PER"],
     }
+
+
+def predicted(*values, version="m1", **more):
+    result = [{"type": "labels", "from_name": "l", "to_name": "t", "value": v, "score": v["score"]} for v in values]
+    return {"result": result, "model_version": version, "score": 0.5, **more}
+
+
+PREDICTION = predicted({"start": 7, "end": 13, "text": "السيسي", "labels": ["PER"], "score": 0.5})
+ANNOTATION = {"result": [{"type": "labels", "value": {"start": 14, "end": 19, "text": "بغداد", "labels": ["LOC"]}}]}
+
+
+@pytest.mark.parametrize(
+    ("option", "annotations", "names", "kinds"),
+    [
+        ("drop", [], [], {"no_annotation": 1, "unread_annotation": 1}),
+        ("drop", [ANNOTATION], ["بغداد"], {}),
+        ("fallback", [], ["السيسي"], {"prediction_taken": 1}),
+        ("fallback", [{**ANNOTATION, "was_cancelled": True}], ["السيسي"], {"prediction_taken": 1}),
+        ("fallback", [ANNOTATION], ["بغداد"], {}),
+        ("only", [ANNOTATION], ["السيسي"], {"prediction_taken": 1}),
+    ],
+)
+def test_predictions_are_read_where_asked_for(tmp_path, option, annotations, names, kinds):
+    tasks = [{"data": {"text": TEXT}, "annotations": annotations, "predictions": [7, predicted(), PREDICTION]}]
+    [document], audit = read_content(tmp_path, tasks, "l.json", predictions=option)
+    assert [document.surface(span) for span in document.spans] == names
+    assert audit.kinds == kinds
+    is_prediction = "prediction_taken" in kinds
+    assert [span.score for span in document.spans] == ([0.5] if is_prediction else [None] * len(names))
+    assert document.meta == ({"model_version": "m1"} if is_prediction else {})
+
+
+def test_only_predictions_where_there_is_none(tmp_path):
+    [document], audit = read_content(
+        tmp_path, [{"data": {"text": TEXT}, "annotations": [ANNOTATION]}], "l.json", predictions="only"
+    )
+    assert (document.spans, audit.kinds) == ((), {"no_annotation": 1})
+
+
+def test_names_with_scores_are_written_as_predictions(tmp_path):
+    tagged = Document("a", TEXT, (Span(6, 12, "PER", 0.5), Span(13, 18, "LOC", 1.0)), meta={"source": "AFP"})
+    audit = ImportAudit()
+    write_documents([tagged], tmp_path / "l.json", options=WriteOptions(model_version="mine"), audit=audit)
+    [task] = json.loads((tmp_path / "l.json").read_text("utf-8"))
+    assert "annotations" not in task
+    [prediction] = task["predictions"]
+    assert (prediction["model_version"], prediction["score"]) == ("mine", 0.75)
+    assert [region["score"] for region in prediction["result"]] == [0.5, 1.0]
+    [read] = read_documents(tmp_path / "l.json", options=ReadOptions(predictions="fallback"), audit=audit)
+    assert (read.spans, read.meta) == (tagged.spans, {"source": "AFP", "model_version": "mine"})
+    assert audit.kinds == {"prediction_taken": 1}
+    # The model is kept the next time.
+    write_documents([read], tmp_path / "l.json", options=WriteOptions(model_version="other"))
+    [task] = json.loads((tmp_path / "l.json").read_text("utf-8"))
+    assert task["predictions"][0]["model_version"] == "mine"
+
+
+def test_a_document_without_names_follows_the_others(tmp_path):
+    empty, tagged, gold = (
+        Document("a", "نص"),
+        Document("b", TEXT, (Span(6, 12, "PER", 0.5),)),
+        Document("c", TEXT, (Span(6, 12, "PER"),)),
+    )
+
+    def kinds(documents, **options):
+        write_documents(documents, tmp_path / "l.json", options=WriteOptions(**options))
+        return [
+            next(k for k in ("annotations", "predictions") if k in task)
+            for task in json.loads((tmp_path / "l.json").read_text("utf-8"))
+        ]
+
+    assert kinds([empty, tagged, empty]) == ["predictions"] * 3
+    assert kinds([empty, gold, empty]) == ["annotations"] * 3
+    assert kinds([empty, empty]) == ["annotations"] * 2
+    assert kinds([empty, gold, tagged, empty]) == ["annotations", "annotations", "predictions", "predictions"]
+    assert kinds([empty, gold], tasks_as="predictions") == ["predictions"] * 2
+    audit = ImportAudit()
+    options = WriteOptions(tasks_as="annotations")
+    write_documents([tagged], tmp_path / "l.json", options=options, audit=audit)
+    assert audit.kinds == {"lost_score": 1}
+    assert '"score"' not in (tmp_path / "l.json").read_text("utf-8")
