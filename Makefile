@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test test-shuffled corpus lint typecheck
+.PHONY: help venv quickstart test test-shuffled corpus lint typecheck docs
 
 help:
 	@echo 'make quickstart  fine-tune, score and tag with the included corpus and encoder, offline'
@@ -15,6 +15,7 @@ help:
 	@echo 'make corpus      validate Khabar and write it as JSON lines'
 	@echo 'make lint        check style, formatting and the layers of imports'
 	@echo 'make typecheck   check types'
+	@echo 'make docs        build the documentation site in build/docs'
 	@echo 'make venv        install into $(VENV), and nothing else'
 
 venv: $(STAMP)
@@ -48,3 +49,9 @@ lint: $(STAMP)
 
 typecheck: $(STAMP)
 	$(BIN)/mypy
+
+# What the site needs is installed here and not by `make venv`. -W: a broken link or a page outside the navigation fails.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
+	@echo 'build/docs/index.html'

@@ -21,7 +21,7 @@ class InputError(ValueError):
         expected: what would have been correct.
         remedy: what the user can do about it.
 
-    A message names a parameter in backticks, as in a Python call: `` `overwrite=True` ``. The command line shows its option
+    A message names a parameter in backticks, as in a Python call: ``overwrite=True``. The command line shows its option
     instead, see :func:`musamma.cli.commands.name_flags`.
     """
 
