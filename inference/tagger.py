@@ -30,7 +30,7 @@ class Tagger:
 
     >>> tagger = Tagger("runs/quickstart")                                          # doctest: +SKIP
     >>> tagger.tag("وصل الوفد إلى بيروت وبغداد")                                    # doctest: +SKIP
-    [Span(start=15, end=20, label='GPE', score=0.98), Span(start=22, end=27, label='GPE', score=0.97)]
+    [Span(start=14, end=19, label='GPE', score=0.99), Span(start=21, end=26, label='GPE', score=0.98)]
 
     Args:
         model: a folder, the name of a model included in the project, or a hub id.

@@ -161,7 +161,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoint_folder))
     seconds = time.perf_counter() - start
-    if "wandb" in arguments.report_to:
+    if "wandb" in (arguments.report_to or ()):
         _finish_wandb_run()
     trainer.check_weights()
     if config.lora is not None:

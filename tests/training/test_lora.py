@@ -98,7 +98,7 @@ def test_a_resumed_run_ends_with_the_plain_checkpoint_of_an_uninterrupted_one(
         tmp_path / "train.jsonl",
     )
 
-    def config(output: str) -> RunConfig:
+    def config(output: str, **trainer: object) -> RunConfig:
         return RunConfig.model_validate(
             {
                 "encoder": str(wordpiece_encoder),
@@ -108,7 +108,7 @@ def test_a_resumed_run_ends_with_the_plain_checkpoint_of_an_uninterrupted_one(
                 "device": "cpu",
                 "precision": "float32",
                 "lora": {"r": 4, "alpha": 8},
-                "trainer": {"num_train_epochs": 2, "learning_rate": 2e-2, "per_device_train_batch_size": 4},
+                "trainer": {"num_train_epochs": 2, "learning_rate": 2e-2, "per_device_train_batch_size": 4, **trainer},
             }
         )
 
@@ -127,9 +127,13 @@ def test_a_resumed_run_ends_with_the_plain_checkpoint_of_an_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(LogWriter, "on_log", stop)
         with pytest.raises(StoppedError):
-            finetune(config("stopped"))
+            finetune(config("stopped", report_to="none"))
     assert list((tmp_path / "stopped/seed-1/training").glob("checkpoint-*"))
-    finetune(config("stopped"), resume=True)
+    finetune(config("stopped", report_to="none"), resume=True)
+    assert [len(list((tmp_path / name).rglob("events.out.*"))) for name in ("whole", "stopped")] == [
+        1,
+        0,
+    ]  # TensorBoard
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
