@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Never
 
@@ -19,11 +19,17 @@ from musamma.data.files import document_path, new_folder, write_lines
 from musamma.data.formats import (
     brat,
     conll,
+    docbin,
     doccano,
+    gliner,
     hub,
     label_studio,
+    lighttag,
     markup,
+    prodigy,
     tabular,
+    ubiai,
+    webanno,
 )
 from musamma.data.formats.options import DEFAULT_READ_OPTIONS, DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions
 from musamma.data.import_audit import ImportAudit
@@ -32,11 +38,13 @@ from musamma.data.labels import apply_labels, check_label
 from musamma.data.records import (
     file_suffix,
     is_json_array,
+    load_json,
     raise_first_error,
     read_file,
     read_json_array,
     read_json_lines,
     read_json_records,
+    read_text,
     read_text_lines,
 )
 from musamma.data.span_repair import RawDocument, repair_spans
@@ -53,12 +61,18 @@ __all__ = [
 ]
 
 #: Formats that are written as a folder.
-FOLDER_FORMATS = ("brat", "khabar")
-FORMATS = ("jsonl", "conll", "brat", "doccano", "labelstudio", "csv", "parquet", "khabar", "datasets")
+FOLDER_FORMATS = ("brat", "khabar", "webanno")
+FORMATS = (
+    *("jsonl", "conll", "brat", "doccano", "labelstudio", "csv", "parquet", "khabar", "datasets"),
+    *("prodigy", "webanno", "spacy", "gliner", "lighttag", "ubiai"),
+)
+#: Formats that are read from a folder, and those of them that are read from a file, too.
+_READ_FROM_FOLDER = ("brat", "khabar", "webanno")
+_READ_FROM_BOTH = ("khabar", "webanno")
 _SUFFIXES = {
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
     **dict.fromkeys((".conll", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".bioes"), "conll"),
-    **{".json": "labelstudio", ".csv": "csv", ".parquet": "parquet"},
+    **{".json": "labelstudio", ".csv": "csv", ".parquet": "parquet", ".spacy": "spacy"},
 }
 #: Information besides text and spans that a format can hold. Writing counts the rest as lost.
 _SUPPORTED = {
@@ -70,6 +84,10 @@ _SUPPORTED = {
     "labelstudio": ("id", "nested", "score", "meta"),
     "brat": ("id", "nested"),
     "conll": (),
+    "prodigy": ("id", "nested", "score", "meta"),
+    "webanno": ("id", "nested"),
+    "spacy": ("id", "nested", "meta"),
+    "gliner": ("id", "nested", "meta"),
 }
 _LOG = logging.getLogger(__name__)
 
@@ -138,8 +156,8 @@ def write_documents(
 
     Args:
         documents: the documents.
-        path: a file, or a folder for ``brat`` and ``khabar``.
-        format: one of :data:`FORMATS` except ``datasets``; by default it is guessed from the path's suffix.
+        path: a file, or a folder for :data:`FOLDER_FORMATS`.
+        format: one of :data:`FORMATS` except ``datasets``, ``lighttag`` and ``ubiai``; by default it is guessed from the path's suffix.
         options: how to write.
         audit: where information that the format cannot hold is counted.
         max_loss: maximum loss of ``audit``, also used for reading the documents, after the last document.
@@ -175,6 +193,15 @@ def write_documents(
             write_lines(doccano.format_lines(counted, options, audit), path)
         case "labelstudio":
             write_lines(label_studio.format_lines(counted, options, audit), path)
+        case "prodigy":
+            write_lines(prodigy.format_lines(counted, audit), path)
+        case "gliner":
+            write_lines(gliner.format_lines(counted, audit), path)
+        case "spacy":
+            docbin.write_docbin(counted, path, audit)
+        case "webanno":
+            with new_folder(path, overwrite=overwrite) as folder:
+                webanno.write(counted, folder, audit)
         case "conll":
             lines = (conll.to_conll(document, options=options, audit=audit) for document in counted)
             write_lines(lines, path)
@@ -190,7 +217,8 @@ def choose_write_format(path: str | Path, format: str | None = None) -> str:
     """
     chosen = format or _SUFFIXES.get(Path(path).suffix.lower()) or _raise_unknown(Path(path))
     if chosen not in _SUPPORTED:
-        raise not_one_of("format", chosen, _SUPPORTED, remedy="write Parquet for datasets")
+        remedy = "write Parquet for datasets" if chosen == "datasets" else None
+        raise not_one_of("format", chosen, _SUPPORTED, remedy=remedy)
     return chosen
 
 
@@ -206,6 +234,8 @@ def guess_format(path: str | Path) -> str:
     if path.is_dir():
         if next(path.rglob("*.ann"), None):
             return "brat"
+        if (table := next(path.rglob("*.tsv"), None)) and webanno.is_webanno(table):
+            return "webanno"
         return "khabar" if next(path.rglob("*.txt"), None) else _raise_unknown(path)
     if not path.is_file():
         raise not_found(path, kind="file or folder")
@@ -213,9 +243,11 @@ def guess_format(path: str | Path) -> str:
     guess = _SUFFIXES.get(suffix) or _raise_unknown(path)
     if guess == "jsonl":
         first = next((record.value for record in raise_first_error(read_file(path, read_json_lines))), None)
-        return "doccano" if _is_doccano(first) else "jsonl"
+        return _guess_record(first) or ("doccano" if _is_doccano(first) else "jsonl")
     if guess == "labelstudio":
         return _guess_json(path)
+    if suffix == ".tsv" and webanno.is_webanno(path):
+        return "webanno"
     if guess == "conll" and suffix == ".txt":
         first_line = next((line for _, line in read_text_lines(path)), "")
         return "khabar" if first_line == "---" else "conll"
@@ -226,13 +258,26 @@ def _is_doccano(record: Any) -> bool:
     return isinstance(record, dict) and "spans" not in record and bool(set(record) & set(doccano.LABEL_KEYS))
 
 
+def _guess_record(record: Any) -> str | None:
+    """Guess the format of a JSON value that has the keys of one tool only."""
+    if gliner.is_example(record):
+        return "gliner"
+    return "prodigy" if prodigy.is_example(record) else None
+
+
 def _guess_json(path: Path) -> str:
     """Guess the format of a ``.json`` file: tasks of Label Studio, or documents in one array or one per line."""
     if is_json_array(path):
-        records: Iterable[Any] = read_json_array(path)
-    else:  # An object over several lines, or broken, is left to the reader.
+        records: Sequence[Any] = read_json_array(path)
+    else:  # An object over several lines is an export of LightTag, or left to the reader like a broken one.
         first = next(read_file(path, read_json_lines), None)
         records = [] if first is None or first.error is not None else [first.value]
+        if lighttag.is_job(records[0] if records else _read_object(path)):
+            return "lighttag"
+    if records and (guess := _guess_record(records[0])):
+        return guess
+    if records and ubiai.is_document(records[0]):
+        return "ubiai"
     for record in records:
         if not isinstance(record, dict) or "text" not in record:
             break
@@ -243,6 +288,13 @@ def _guess_json(path: Path) -> str:
         if any(record.get(key) for key in doccano.LABEL_KEYS):
             return "doccano"
     return "labelstudio"
+
+
+def _read_object(path: Path) -> Any:
+    try:
+        return load_json(read_text(path).removeprefix("\ufeff"))
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _raise_unknown(path: Path) -> Never:
@@ -263,7 +315,7 @@ def _read_raw(path: str | Path, format: str, options: ReadOptions, audit: Import
         raise not_found(path, kind="file or folder")
     if problem := None if path.is_dir() else InputFile(path, path.name).find_problem():
         raise problem
-    if path.is_dir() != (format == "brat") and format != "khabar":
+    if path.is_dir() != (format in _READ_FROM_FOLDER) and not (path.is_file() and format in _READ_FROM_BOTH):
         kind = "folder" if path.is_dir() else "file"
         raise InputError(
             f"a {kind}", where=str(path), expected=f"a {'folder' if kind == 'file' else 'file'} for {format}"
@@ -280,6 +332,18 @@ def _read_raw(path: str | Path, format: str, options: ReadOptions, audit: Import
             return doccano.read_doccano(path, options, audit)
         case "labelstudio":
             return label_studio.read_label_studio(path, options, audit)
+        case "prodigy":
+            return prodigy.read_prodigy(path, audit)
+        case "webanno":
+            return webanno.read_webanno(path, options, audit)
+        case "spacy":
+            return docbin.read_docbin(path, audit)
+        case "gliner":
+            return gliner.read_gliner(path, audit)
+        case "lighttag":
+            return lighttag.read_lighttag(path, audit)
+        case "ubiai":
+            return ubiai.read_ubiai(path, audit)
         case "csv":
             return tabular.read_csv_file(path, options, audit)
         case "parquet":

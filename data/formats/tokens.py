@@ -6,7 +6,8 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from musamma.data.arabic import word_offsets
 from musamma.data.document import Document, Span
@@ -115,6 +116,63 @@ def build_tag_columns(
 def has_sentence_break(document: Document, end: int, start: int) -> bool:
     """Whether the text between two tokens, ``text[end:start]``, has a line break outside of names."""
     return "\n" in document.text[end:start] and not any(s.start < end and start < s.end for s in document.spans)
+
+
+def cut_tokens(document: Document) -> list[tuple[int, int]]:
+    """Cut a text into tokens, as offsets, at the borders of its words and of its names.
+
+    The tokens cover all characters but white space, and each name is a sequence of whole tokens.
+    """
+    borders = {border for offsets in word_offsets(document.text) for border in offsets}
+    borders.update(border for span in document.all_spans for border in (span.start, span.end))
+    cuts = sorted(borders)
+    tokens: list[tuple[int, int]] = []
+    for match in _TOKEN.finditer(document.text):
+        start, end = match.span()
+        tokens += pairwise([start, *cuts[bisect_right(cuts, start) : bisect_left(cuts, end)], end])
+    return tokens
+
+
+def trim_names(
+    document: Document, names: Iterable[Span], tokens: Sequence[tuple[int, int]], audit: ImportAudit
+) -> list[Span]:
+    """Return names of a document, whose text :func:`cut_tokens` cut, without white space at their borders.
+
+    A name that loses white space is counted, and one of white space only is dropped and counted.
+    """
+    starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
+    trimmed = []
+    for span in names:
+        first, last = bisect_right(ends, span.start), bisect_left(starts, span.end)
+        if first >= last:
+            audit.add("no_token", document=document.id, detail=f"{document.describe(span)}: covers no token")
+            continue
+        name = replace(span, start=starts[first], end=ends[last - 1])
+        if name != span:
+            detail = f"{document.describe(span)}: white space at its borders is left out"
+            audit.add("whitespace", document=document.id, detail=detail)
+        trimmed.append(name)
+    return trimmed
+
+
+def add_space_tokens(text: str, tokens: Sequence[tuple[int, int]]) -> list[tuple[int, int, bool]]:
+    """Add the white space between tokens as spaCy does: one space belongs to the token before it, the rest is a token.
+
+    Returns:
+        Start and end of each token, and whether a space follows it. Tokens and spaces together are the text.
+    """
+    spaced: list[tuple[int, int, bool]] = []
+    position = 0
+    for start, end in [*tokens, (len(text), len(text))]:
+        if spaced and position < start and text[position] == " ":
+            spaced[-1] = (*spaced[-1][:2], True)
+            position += 1
+        if position < start:
+            spaced.append((position, start, False))
+        if start < end:
+            spaced.append((start, end, False))
+        position = end
+    return spaced
 
 
 def _join_tokens(
