@@ -19,6 +19,7 @@ from run to run.
 from __future__ import annotations
 
 import argparse
+import base64
 import csv
 import hashlib
 import io
@@ -72,6 +73,41 @@ CONLL_COLUMNS = "1\tسامي\tNNP\tI-NP\tI-PER\n2\tالعلي\tNNP\tI-NP\tI-PER\
 MARKUP = "---\ntopic: politics\n---\nقال [سامي|PER] في [جامعة [الموصل|GPE]|ORG] \\[1\\]\n"
 BRAT = TEXT + "\0T1\tPER 4 8\tسامي\nT2\tORG 12 16\tداعش\nA1\tNegation T1\n#1\tNote T1 x\nT3\tLOC 0 3;4 8\tقال سامي\n"
 CSV = 'id,text,spans,topic\na1,قال سامي,"[{""start"": 4, ""end"": 8, ""label"": ""PER""}]",x\n'
+PRODIGY = {
+    "text": TEXT, "_input_hash": 1, "_task_hash": 2, "answer": "accept", "meta": {"source": "x"},
+    "tokens": [{"text": "قال", "start": 0, "end": 3, "id": 0, "ws": True}, {"text": "سامي", "start": 4, "end": 8, "id": 1, "ws": True}],
+    "spans": [{"start": 4, "end": 8, "token_start": 1, "token_end": 1, "label": "PER"}],
+}  # fmt: skip
+GLINER = {
+    "tokenized_text": ["في", "جامعة", "الموصل"],
+    "ner": [[1, 2, "ORG"], [2, 2, "GPE"]],
+    "text": "في جامعة  الموصل",
+}
+LIGHTTAG = {
+    "examples": [
+        {
+            "example_id": "e", "content": TEXT, "metadata": {}, "classifications": [],
+            "annotations": [{"start": 4, "end": 8, "tag": "PER", "value": "سامي", "correct": None, "annotated_by": []}],
+        }
+    ],
+    "relations": [],
+}  # fmt: skip
+UBIAI = [
+    {"documentName": "a", "document": TEXT, "tokens": [{"text": "سامي", "start": 4, "end": 8, "entityLabel": "PER"}], "relations": []}
+]  # fmt: skip
+WEBANNO = (
+    "#FORMAT=WebAnno TSV 3.3\n#T_SP=de.tudarmstadt.ukp.dkpro.core.api.ner.type.NamedEntity|identifier|value\n\n\n#Text=😀 قال\\tسامي\n"
+    "#Text=في جامعة الموصل\n1-1\t0-2\t😀\t_\t_\t\n1-2\t3-6\tقال\t_\t_\t\n1-3\t7-11\tسامي\tQ5\tPER\t\n1-4\t15-20\tجامعة\t*[1]\tORG[1]\t\n"
+    "1-5\t21-27\tالموصل\t*[1]|*[2]\tORG[1]|GPE[2]\t\n\n#Text=للجيش\n2-1\t28-33\tللجيش\t_\t_\t\n2-1.1\t29-33\tلجيش\t*\tOR\\_G\t\n"
+)
+# Two documents, written by spaCy 3.8.18: entities, a link to a knowledge base, a group `sc` of spans, and categories.
+DOCBIN = base64.b85decode(
+    b"c%188UY1%^oSC1u*g(&4X<|u9QSlT<U%#`AN0yc3XQ$>BA7xy?nJnnkurpPci2*x^G7Enk_Ex2d8OpcwJXG_u^`$jTUZwoazC!*9e7N+lmS9f)e2;S>On*Hi"
+    b"g!Wc0j&J@QTRib{SX1U=vrmjT<o7b)&XrJ+Q^sZfqC;zZ-rTHTk4yfQ_{+*VlUQC{@{IkmoV)J7IDku@XT_m)FHSyOi%Xs(@0`v(iM+2kq#5qEdF?I~kyOSd"
+    b"&-;1)_QU^dg>cC)D=tV(PAxvd%LoD>2QvVv<vFQ&=_MJ(M>x2ELZGl+UR+X?nU`LChe2q;Lav2+i`@fU7yAdfFAi`GS`=uw>c-+5n{T$>Sbk&Sk{e5Jwyn9b"
+    b"{ASC|)|(wSw%%-6c4NiOmK)1g-2jQU-q?9#<%%1dLCl+7%YeM)H`Xt^*#y$C3P^3d*>z*Zjg?Dow%ype<iq?K4NH;}ONu8oF3C$RFFtMm0pje2rD-{d=|JI4"
+    b"8HvU5rFq$T`Q>@>5WgJ4D!3X*=f$TN<(C!|Pdeh!c*L=JNnT=Z>Z0OgNYZUs3Q|!#@rVZYkYa2A5-dQ>3dErBl$Z$AdxUWU04~PcEC"
+)
 RECIPE = (
     "encoder: nawah\ndata:\n  train: [khabar]\n  dev: [khabar]\nencoding: {max_length: 128}\ntrainer:\n  learning_rate: 1.0e-4\n"
     "  num_train_epochs: 3\nseeds: [1]\noutput: runs/x\n"
@@ -124,6 +160,12 @@ def targets() -> dict[str, Target]:
         "brat": Target(check_brat, "", (utf8(BRAT),)),
         "csv": Target(check_format("csv"), ".csv", (utf8(CSV),)),
         "parquet": Target(check_format("parquet"), ".parquet", (parquet_seed(),)),
+        "prodigy": Target(check_format("prodigy"), ".jsonl", (lines(PRODIGY, {**PRODIGY, "answer": "reject"}),), True),
+        "gliner": Target(check_format("gliner"), ".json", (array(GLINER, GLINER),), True),
+        "lighttag": Target(check_format("lighttag"), ".json", (json.dumps(LIGHTTAG).encode(),), True),
+        "ubiai": Target(check_format("ubiai"), ".json", (array(*UBIAI),), True),
+        "webanno": Target(check_format("webanno"), ".tsv", (utf8(WEBANNO),)),
+        "spacy": Target(check_format("spacy"), ".spacy", (DOCBIN,)),
         "guess": Target(check_format(None), ".txt", (utf8(CONLL), utf8(CONLL_COLUMNS))),
         "predict-jsonl": Target(check_inputs, ".jsonl", (lines(DOCUMENT, {"text": "x"}, {"id": "b", "text": "c"}),)),
         "predict-csv": Target(check_inputs, ".csv", (utf8(CSV),)),

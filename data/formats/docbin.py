@@ -115,7 +115,10 @@ def write_docbin(documents: Iterable[Document], path: Path, audit: ImportAudit) 
         words = [document.text[start:end] for start, end, _ in spaced]
         doc = spacy.tokens.Doc(vocab, words=words, spaces=[space for _, _, space in spaced])
         layers = [
-            [doc.char_span(name.start, name.end, label=name.label) for name in trim_names(document, names, tokens, audit)]
+            [
+                doc.char_span(name.start, name.end, label=name.label)
+                for name in trim_names(document, names, tokens, audit)
+            ]
             for names in (document.spans, document.nested)
         ]
         doc.set_ents(layers[0])

@@ -114,9 +114,7 @@ def _parse_tokens(tokens: Any, text: str, where: str) -> Sequence[tuple[int, int
     return offsets
 
 
-def _parse_span(
-    item: Any, name: str, text: str, tokens: Sequence[tuple[int, int]] | None, where: str
-) -> CandidateSpan:
+def _parse_span(item: Any, name: str, text: str, tokens: Sequence[tuple[int, int]] | None, where: str) -> CandidateSpan:
     if not isinstance(item, dict):
         raise InputError(f"{name} is {item!r:.60}", where=where, expected='{"start", "end", "label"}')
     from_tokens = _token_offsets(item, tokens)

@@ -38,7 +38,10 @@ _LINE = "SENTENCE-TOKEN<TAB>START-END<TAB>token<TAB>values"
 _VALUE_ESCAPES = {"t": "\t", "n": "\n", **{character: character for character in "\\[]|_;*"}, "->": "->"}
 _TEXT_ESCAPES = {"t": "\t", "n": "\n", "f": "\f", "r": "\r", "b": "\b", "\\": "\\"}
 _ESCAPED_CONTROLS = {chr(code) for code in range(32) if not 7 < code < 14}
-_ESCAPED_TEXT = {**{value: f"\\{key}" for key, value in _TEXT_ESCAPES.items()}, **{c: f"\\{c}" for c in _ESCAPED_CONTROLS}}
+_ESCAPED_TEXT = {
+    **{value: f"\\{key}" for key, value in _TEXT_ESCAPES.items()},
+    **{c: f"\\{c}" for c in _ESCAPED_CONTROLS},
+}
 # Up to version 3.1, texts have the escapes of Java.
 _JAVA_ESCAPE = re.compile(r"\\(?:u+([0-9a-fA-F]{4})|([0-3]?[0-7]{1,2})|(.))", re.DOTALL)
 # UTF-16 units between two sentences. A larger gap is an error of the file, which would fill the memory with spaces.
@@ -125,8 +128,10 @@ def _read_file(path: Path, id: str, options: ReadOptions, audit: ImportAudit) ->
             spans.append(_build_candidate(annotation, parsed.text, points, options))
         for offset, feature in enumerate(layer.features):
             if layer.column + offset != column:
-                count = sum(unit.values[layer.column + offset] not in ("_", "*") for unit in parsed.units)
-                audit.add("ignored_annotation", document=id, where=str(path), detail=f"{count} {feature!r}", count=count)
+                values = _collect_annotations(parsed.units, layer.column + offset)
+                count = sum(bool(value.label) for value in values)
+                detail = f"{count} values of {feature!r}"
+                audit.add("ignored_annotation", document=id, where=str(path), detail=detail, count=count)
     return RawDocument(id, parsed.text, tuple(spans), where=str(path))
 
 
@@ -264,9 +269,7 @@ def _collect_annotations(units: Iterable[_Unit], column: int) -> list[_Annotatio
     return annotations
 
 
-def _build_candidate(
-    annotation: _Annotation, text: str, points: dict[int, int], options: ReadOptions
-) -> CandidateSpan:
+def _build_candidate(annotation: _Annotation, text: str, points: dict[int, int], options: ReadOptions) -> CandidateSpan:
     units = annotation.units
     where = units[0].where
     start, end = min(unit.start for unit in units), max(unit.end for unit in units)
@@ -347,7 +350,8 @@ def format_lines(document: Document, audit: ImportAudit) -> Iterator[str]:
     if not text:
         return
     # A sentence starts after a line break and spaces, which reading restores.
-    breaks = [(match.start(), match.end()) for match in re.finditer(r"\n *(?=\S)", text) if match.start() > start]
+    visible = len(text) - len(text.lstrip())
+    breaks = [(match.start(), match.end()) for match in re.finditer(r"\n *(?=\S)", text) if match.start() > visible]
     index = 0
     for number, (first, last) in enumerate(
         zip([start, *(end for _, end in breaks)], [*(begin for begin, _ in breaks), len(text)], strict=True), 1

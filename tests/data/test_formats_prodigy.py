@@ -50,7 +50,12 @@ def test_accepted_examples_are_read(tmp_path):
 
 
 def test_spans_by_tokens_and_examples_of_other_recipes(tmp_path):
-    example = {**EXAMPLE, "_is_binary": True, "relations": [{"head": 1, "child": 2, "label": "in"}], "versions": [EXAMPLE]}
+    example = {
+        **EXAMPLE,
+        "_is_binary": True,
+        "relations": [{"head": 1, "child": 2, "label": "in"}],
+        "versions": [EXAMPLE],
+    }
     example["spans"] = [{"token_start": 2, "token_end": 3, "label": "PER"}]
     [document], audit = read_content(tmp_path, lines(example), "p.jsonl")
     assert labelled_surfaces(document) == [("السيسي بغداد", "PER")]
