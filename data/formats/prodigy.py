@@ -132,7 +132,8 @@ def _parse_span(item: Any, name: str, text: str, tokens: Sequence[tuple[int, int
         issue, detail = "surface_mismatch", f"the file says {surface[:40]!r}"
     elif from_tokens not in (None, (start, end)):
         issue, detail = "surface_mismatch", f"token_start and token_end say {list(from_tokens or ())}"
-    return CandidateSpan(start, end, label, float(score) if type(score) in (int, float) else None, where, issue, detail)
+    confidence = float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None
+    return CandidateSpan(start, end, label, confidence, where, issue, detail)
 
 
 def _token_offsets(item: Mapping[str, Any], tokens: Sequence[tuple[int, int]] | None) -> tuple[int, int] | None:

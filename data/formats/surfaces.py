@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from musamma.data.import_audit import ImportAudit
+from musamma.data.offset_units import TextOffsets
 from musamma.data.span_repair import CandidateSpan
 
 
@@ -32,11 +32,6 @@ class SurfaceSpan:
     where: str
 
 
-def utf16_offsets(text: str) -> list[int]:
-    """Return the UTF-16 offset of each code point, and that of the text's end."""
-    return list(accumulate((1 + (ord(character) > 0xFFFF) for character in text), initial=0))
-
-
 def read_surface_spans(
     text: str, spans: Sequence[SurfaceSpan], *, document: str, where: str, audit: ImportAudit
 ) -> tuple[CandidateSpan, ...]:
@@ -52,15 +47,14 @@ def read_surface_spans(
     candidates = [_build_candidate(text, span, span.start, span.end) for span in spans]
     if not any(candidate.issue for candidate in candidates):
         return tuple(candidates)
-    units = utf16_offsets(text)
-    if units[-1] == len(text):
-        return tuple(candidates)
-    points = {unit: point for point, unit in enumerate(units)}
-    # An offset outside the text or inside a character stays outside, so that the span is dropped and counted.
-    outside = units[-1] + 1
-    converted = [
-        _build_candidate(text, span, points.get(span.start, outside), points.get(span.end, outside)) for span in spans
-    ]
+    offsets = TextOffsets(text, "utf16")
+
+    def to_code_points(offset: int) -> int:
+        point = offsets.to_code_points(offset)
+        # An offset inside a character is put outside the text, so that the span is dropped and counted.
+        return len(text) + 1 if point is None else point
+
+    converted = [_build_candidate(text, span, to_code_points(span.start), to_code_points(span.end)) for span in spans]
     if _count_issues(converted) >= _count_issues(candidates):
         return tuple(candidates)
     detail = "offsets are UTF-16 units, as the surfaces show"

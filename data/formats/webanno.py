@@ -5,7 +5,7 @@ Offsets are UTF-16 units of the text. The layer of named entities is read, or th
 own, with a number such as ``1-3.1``. The text is exact within a sentence. Text between sentences is not in the file: it becomes a line break
 and spaces, as in INCEpTION itself. Relations, chains and the layers of grammar are counted and ignored.
 
-The format: https://inception-project.github.io/releases/38.0/docs/user-guide.html#sect_webannotsv
+The format is described under "WebAnno TSV 3.3 File format" in the user guide of INCEpTION.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.files import document_path, write_lines
 from musamma.data.formats.options import ReadOptions
-from musamma.data.formats.surfaces import utf16_offsets
 from musamma.data.formats.tokens import cut_tokens, trim_names
 from musamma.data.formats.unread import report_unread
 from musamma.data.import_audit import ImportAudit
 from musamma.data.input_files import find_folder_files
+from musamma.data.offset_units import TextOffsets
 from musamma.data.records import file_stem, read_text_lines
 from musamma.data.span_repair import CandidateSpan, RawDocument
 
@@ -117,15 +117,14 @@ def read_webanno(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterat
 
 def _read_file(path: Path, id: str, options: ReadOptions, audit: ImportAudit) -> RawDocument:
     parsed = _parse_file(path)
-    units = utf16_offsets(parsed.text)
-    points = {unit: point for point, unit in enumerate(units)}
     layer = _choose_layer(parsed.layers, path)
     _count_other_layers(parsed, layer, id, path, audit)
     spans = []
     if layer is not None:
         column = layer.column + _choose_feature(layer, path)
+        offsets = TextOffsets(parsed.text, "utf16")
         for annotation in _collect_annotations(parsed.units, column):
-            spans.append(_build_candidate(annotation, parsed.text, points, options))
+            spans.append(_build_candidate(annotation, parsed.text, offsets, options))
         for offset, feature in enumerate(layer.features):
             if layer.column + offset != column:
                 values = _collect_annotations(parsed.units, layer.column + offset)
@@ -269,12 +268,16 @@ def _collect_annotations(units: Iterable[_Unit], column: int) -> list[_Annotatio
     return annotations
 
 
-def _build_candidate(annotation: _Annotation, text: str, points: dict[int, int], options: ReadOptions) -> CandidateSpan:
+def _build_candidate(annotation: _Annotation, text: str, offsets: TextOffsets, options: ReadOptions) -> CandidateSpan:
+    def to_code_points(offset: int) -> int:
+        point = offsets.to_code_points(offset)
+        # An offset inside a character is put outside the text, so that the span is dropped and counted.
+        return len(text) + 1 if point is None else point
+
     units = annotation.units
     where = units[0].where
-    start, end = min(unit.start for unit in units), max(unit.end for unit in units)
-    # An offset outside the text stays outside, so that the span is dropped and counted.
-    first, last = (points.get(offset, len(text) + 1) for offset in (start, end))
+    first = to_code_points(min(unit.start for unit in units))
+    last = to_code_points(max(unit.end for unit in units))
     if not annotation.label:
         return CandidateSpan(first, last, "", None, where, "no_label", "no value")
     issue, detail = None, ""
@@ -285,7 +288,7 @@ def _build_candidate(annotation: _Annotation, text: str, points: dict[int, int],
     elif annotation.conflict:
         issue, detail = "surface_mismatch", f"another token says {annotation.conflict[:40]!r}"
     for unit in units:
-        surface = text[points.get(unit.start, 0) : points.get(unit.end, 0)]
+        surface = text[to_code_points(unit.start) : to_code_points(unit.end)]
         if issue is None and unit.surface not in (surface, _escape_text(surface)):
             issue, detail = "surface_mismatch", f"the file says {unit.surface[:40]!r}, and its text {surface[:40]!r}"
     return CandidateSpan(first, last, annotation.label, None, where, issue, detail)
@@ -345,7 +348,7 @@ def format_lines(document: Document, audit: ImportAudit) -> Iterator[str]:
         leading = (0, tokens[0][0] if tokens else len(text))
         tokens = [leading, *tokens] if text else []
     values = _format_values(names, tokens)
-    units = utf16_offsets(text)
+    offsets = TextOffsets(text, "utf16")
     yield f"{HEADER}.3\n#T_SP={NAMED_ENTITIES}|value\n\n"
     if not text:
         return
@@ -361,11 +364,11 @@ def format_lines(document: Document, audit: ImportAudit) -> Iterator[str]:
             yield f"#Text={_escape_text(line)}\n"
         place = 0
         while index < len(tokens) and tokens[index][0] < last:
-            begin, end = tokens[index]
+            token = text[slice(*tokens[index])]
+            begin, end = offsets.from_code_points(*tokens[index])
             place += 1
-            token = text[begin:end]
             surface = _escape_text(token) if token.isspace() else token
-            yield f"{number}-{place}\t{units[begin]}-{units[end]}\t{surface}\t{values[index]}\t\n"
+            yield f"{number}-{place}\t{begin}-{end}\t{surface}\t{values[index]}\t\n"
             index += 1
 
 

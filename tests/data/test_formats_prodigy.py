@@ -10,7 +10,7 @@ from musamma.data.errors import InputError
 from tests.support import labelled_surfaces, read_content
 
 TEXT = "😀 زار السيسي بغداد"
-# As `prodigy db-out` of Prodigy 1.10 writes an example of `ner.manual`; the keys are those of published data sets.
+# An example of `ner.manual` as `prodigy db-out` writes it; Prodigy is not free, so the keys are those of published data sets.
 EXAMPLE = {
     "text": TEXT,
     "meta": {"source": "AFP"},
