@@ -23,6 +23,7 @@ from musamma.cli.pretrain import pretrain
 from musamma.cli.push import push
 from musamma.cli.quickstart import quickstart
 from musamma.cli.serve import serve
+from musamma.cli.suggest import suggest
 from musamma.cli.train import train
 from musamma.data.corpus_files import ReadOptions
 from musamma.data.errors import InputError, RunError, ThresholdError
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (quickstart, train, predict, evaluate, compare, calibrate, export, serve, push, convert, check):
+for verb in (quickstart, train, predict, evaluate, compare, calibrate, export, serve, push, suggest, convert, check):
     app.command()(verb)
 encoder.command()(pretrain)
 app.add_typer(encoder, name="encoder")

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 _INTERRUPTED = 130
 
 #: Verbs that train or tag for minutes and more.
-_COMPUTING_VERBS = {"train", "quickstart", "predict", "pretrain"}
+_COMPUTING_VERBS = {"train", "quickstart", "predict", "pretrain", "suggest"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -78,6 +78,17 @@ class TokenClassifier(nn.Module):
             return output.logits, None
         return output.logits, self.proclitic_head(output.hidden_states[-1])
 
+    def forward_with_embeddings(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """Compute the logits as :meth:`forward` does, and the embeddings of the pieces, (windows, pieces, hidden size).
+
+        The embeddings are the hidden states before the first layer.
+        """
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        states = output.hidden_states
+        return output.logits, None if self.proclitic_head is None else self.proclitic_head(states[-1]), states[0]
+
     def activation_checkpointing_enable(
         self,
         activation_checkpointing_kwargs: dict[str, Any] | None = None,

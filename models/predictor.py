@@ -16,7 +16,7 @@ from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer, TokenizedDocument, Window
 from musamma.models.calibration import Calibration, WordLogits
 from musamma.models.decoding import PROCLITIC_CLASSES, decode
-from musamma.models.runtimes.runtime import Batch, BatchLogits, Runtime
+from musamma.models.runtimes.runtime import Batch, BatchLogits, Runtime, VectorRuntime
 
 # Lengths are padded to a multiple of this: the CPU's matrix library compiles and caches a kernel for each new shape.
 _LENGTH_MULTIPLE = 8
@@ -94,6 +94,36 @@ class Predictor:
         """Yield the documents with the logits of their words, in order."""
         for group in self._classify_groups(_group_documents(documents)):
             yield from zip(group.tokenized, group.logits, strict=True)
+
+    def classify_groups(
+        self, groups: Iterable[list[Document]], *, vectors: bool = False
+    ) -> Iterator[list[tuple[TokenizedDocument, WordLogits, np.ndarray | None]]]:
+        """Yield groups of documents with the logits of their words and, on request, a vector of each text.
+
+        Args:
+            groups: the documents.
+            vectors: compute the vectors, for which the runtime must be a :class:`VectorRuntime`. The vector of a text is the mean
+                of the embeddings of its pieces; float32, (vector size,). A text without words has zeros.
+        """
+        if not vectors:
+            for group in self._classify_groups(groups):
+                yield [(*item, None) for item in zip(group.tokenized, group.logits, strict=True)]
+            return
+        runtime = self.runtime
+        if not isinstance(runtime, VectorRuntime):
+            raise TypeError(f"{type(runtime).__name__} gives no vectors")
+        for documents in groups:
+            group, batches = self._prepare_group(documents)
+            sums = np.zeros((len(documents), runtime.vector_size), dtype=np.float32)
+            pieces = np.zeros(len(documents), dtype=np.int64)
+            built = (self.build_batch([window for _, window in batch]) for batch in batches)
+            for batch, (logits, means) in zip(batches, runtime.stream_with_vectors(built), strict=True):
+                self._store_logits(group, batch, logits)
+                for mean, (index, window) in zip(means, batch, strict=True):
+                    sums[index] += mean * len(window.input_ids)
+                    pieces[index] += len(window.input_ids)
+            sums /= np.maximum(pieces, 1)[:, None]
+            yield list(zip(group.tokenized, group.logits, sums, strict=True))
 
     def decode(self, tokenized: TokenizedDocument, logits: WordLogits, calibration: Calibration) -> Document:
         """Return a document with the names decoded from its logits, and their calibrated scores."""

@@ -229,6 +229,7 @@ def test_command_verbs() -> None:
         "push",
         "quickstart",
         "serve",
+        "suggest",
         "train",
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -48,6 +48,22 @@ class Runtime(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that influence the logits, under names that users know."""
+
+
+@runtime_checkable
+class VectorRuntime(Runtime, Protocol):
+    """A runtime that also gives vectors of texts. Exported graphs have only logits as outputs."""
+
+    @property
+    def vector_size(self) -> int:
+        """Number of dimensions of a vector, the encoder's hidden size."""
+
+    def stream_with_vectors(self, batches: Iterable[Batch]) -> Generator[tuple[BatchLogits, np.ndarray], None, None]:
+        """Yield the logits of every batch, in order, each with the mean embedding of every row.
+
+        The means are float32, (rows, vector size); padding is left out. Embeddings are the hidden states before the first layer:
+        those of the last one say which tags a text has, and tell near copies of a text from other texts less well.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

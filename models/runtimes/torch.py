@@ -47,6 +47,16 @@ class TorchRuntime:
         while pending:
             yield _fetch(*pending.popleft())
 
+    @property
+    def vector_size(self) -> int:
+        """See :class:`~musamma.models.runtimes.runtime.VectorRuntime`."""
+        return int(self.classifier.config.hidden_size)
+
+    def stream_with_vectors(self, batches: Iterable[Batch]) -> Generator[tuple[BatchLogits, np.ndarray], None, None]:
+        """See :class:`~musamma.models.runtimes.runtime.VectorRuntime`."""
+        for batch in batches:
+            yield self._compute_with_vectors(batch)
+
     def settings(self) -> dict[str, Any]:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         return {"runtime": "torch", "device": str(self.device), "bfloat16": self.autocast is not None}
@@ -66,6 +76,15 @@ class TorchRuntime:
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(self.device))
         return tags, proclitics, done
+
+    @torch.inference_mode()
+    def _compute_with_vectors(self, batch: Batch) -> tuple[BatchLogits, np.ndarray]:
+        ids, mask = (self._to_device(array) for array in (batch.input_ids, batch.attention_mask))
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            tags, proclitics, embeddings = self.classifier.forward_with_embeddings(ids, mask)
+        means = (embeddings.float() * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        logits = tags.float().cpu().numpy(), None if proclitics is None else proclitics.float().cpu().numpy()
+        return logits, means.cpu().numpy()
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(array)

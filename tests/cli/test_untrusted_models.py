@@ -117,6 +117,7 @@ def texts(tmp_path: Path) -> Path:
 COMMANDS = {
     "predict": ["predict", "TEXTS", "--model", "MODEL"],
     "serve": ["serve", "--model", "MODEL"],
+    "suggest": ["suggest", "TEXTS", "--model", "MODEL", "--output", "OUTPUT", "--format", "jsonl"],
     "export": ["export", "--model", "MODEL", "--output", "OUTPUT"],
     "calibrate": ["calibrate", "TEXTS", "--model", "MODEL"],
     "calibrate copy": ["calibrate", "TEXTS", "--model", "MODEL", "--output", "OUTPUT"],
