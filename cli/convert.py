@@ -68,7 +68,8 @@ def convert(
         Literal["error", "O"], typer.Option(help="CoNLL: a token without a tag is an error, or counts as O.")
     ] = "error",
     discontinuous: Annotated[
-        Literal["cover", "drop"], typer.Option(help="brat: cover discontinuous names from end to end, or drop them.")
+        Literal["cover", "drop"],
+        typer.Option(help="brat, WebAnno TSV: cover discontinuous names from end to end, or drop them."),
     ] = "cover",
     offsets: Annotated[
         Literal["auto", "code-points", "utf16", "graphemes"],

@@ -34,7 +34,7 @@ class ReadOptions:
         missing_tags: CoNLL: whether a token without a tag is an error or counts as ``O``.
         sentences: CoNLL: number of sentences per document; 0 for all up to the next ``-DOCSTART-`` or the end of the file.
         rejoin_clitics: CoNLL: join clitics that are tokens to their word.
-        discontinuous: brat: cover a discontinuous name from its first to its last character, or drop it.
+        discontinuous: brat, WebAnno TSV: cover a discontinuous name from its first to its last character, or drop it.
         offsets: brat, doccano, Label Studio: the unit of offsets. ``auto`` takes that of the tool (:data:`TOOL_UNITS`); with
             doccano, which has a setting for it, the unit in which the spans fit the words, for which the file is read twice.
         predictions: Label Studio: ``drop`` reads annotations only, ``fallback`` the predictions of tasks without a finished
