@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musamma.cli.shared_options import Device, MinScores, Thresholds, parse_min_scores
+from musamma.cli.shared_options import Device, MinScores, RulesFile, Thresholds, parse_min_scores
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import resolve_link, stream_kind
 from musamma.data.import_audit import ImportAudit
@@ -71,6 +71,7 @@ def predict(
     batch_tokens: Annotated[int | None, typer.Option("--batch-tokens", min=1, help="Pieces per batch.")] = None,
     min_score: MinScores = None,
     thresholds: Thresholds = False,
+    rules: RulesFile = None,
     text_column: Annotated[
         str | None, typer.Option("--text-column", help="Column or JSON key of the text; text by default.")
     ] = None,
@@ -120,6 +121,7 @@ def predict(
     from musamma.inference.inputs import Inputs, count_input_bytes, find_unread_inputs
     from musamma.inference.output_formats import choose_format
     from musamma.inference.progress_bar import ProgressBar
+    from musamma.inference.rule_file import load_rules
 
     chosen, compression = choose_format(target, format and format.value)
     if target is not None and Path(target).is_symlink() and not stream:
@@ -134,6 +136,7 @@ def predict(
         min_score=minimum,
         label_min_scores=by_label,
         thresholds=thresholds,
+        rules=None if rules is None else load_rules(rules),
         with_settings=target is not None,
     )
     began = time.monotonic()

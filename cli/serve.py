@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from musamma.cli.shared_options import Device, MinScores, Thresholds, parse_min_scores
+from musamma.cli.shared_options import Device, MinScores, RulesFile, Thresholds, parse_min_scores
 
 
 def serve(
@@ -52,6 +52,7 @@ def serve(
     ] = 5.0,
     min_score: MinScores = None,
     thresholds: Thresholds = False,
+    rules: RulesFile = None,
 ) -> None:
     """Tag texts over HTTP, with a web page to try it. Stop it with Ctrl-C or SIGTERM."""
     minimum, by_label = parse_min_scores(min_score or [])
@@ -76,6 +77,7 @@ def serve(
         min_score=minimum,
         label_min_scores=by_label,
         thresholds=thresholds,
+        rules=rules,
     )
 
     limits = Limits(

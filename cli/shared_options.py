@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +25,14 @@ MinScores = Annotated[
 Thresholds = Annotated[
     bool,
     typer.Option("--thresholds", help="Leave out names below the thresholds that musamma calibrate has set."),
+]
+RulesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules",
+        metavar="FILE",
+        help="YAML file of names to mark beside the model, names never to mark, and other labels.",
+    ),
 ]
 
 

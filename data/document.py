@@ -27,13 +27,16 @@ class Span:
         start: offset of the first character, in Unicode code points of the original text.
         end: offset after the last character.
         label: the entity type, e.g. ``PER``.
-        score: confidence in [0, 1]; ``None`` for annotated spans.
+        score: confidence in [0, 1]; ``None`` for annotated spans and for names that only a rule found.
+        rule: what a rule did to the name: ``added``, ``confirmed`` or ``relabelled``; ``None`` without a rule. JSON lines hold it
+            under the document's ``meta``, see :mod:`musamma.inference.rule_matching`.
     """
 
     start: int
     end: int
     label: str
     score: float | None = None
+    rule: str | None = None
 
     @property
     def key(self) -> tuple[int, int, str]:
@@ -41,10 +44,12 @@ class Span:
         return self.start, self.end, self.label
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to a JSON object; ``score`` only if there is one."""
+        """Convert to a JSON object; ``score`` and ``rule`` only if there is one."""
         record: dict[str, Any] = {"start": self.start, "end": self.end, "label": self.label}
         if self.score is not None:
             record["score"] = self.score
+        if self.rule is not None:
+            record["rule"] = self.rule
         return record
 
 
@@ -116,14 +121,10 @@ class Document:
         return replace(self, spans=tuple(spans), nested=())
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to a JSON object; ``nested`` only if there are any."""
-        record: dict[str, Any] = {
-            "id": self.id,
-            "text": self.text,
-            "spans": [s.to_dict() for s in self.spans],
-        }
+        """Convert to a JSON object; ``nested`` only if there are any. Its spans have no keys beyond :data:`SPAN_KEYS`."""
+        record: dict[str, Any] = {"id": self.id, "text": self.text, "spans": _span_records(self.spans)}
         if self.nested:
-            record["nested"] = [s.to_dict() for s in self.nested]
+            record["nested"] = _span_records(self.nested)
         record["meta"] = dict(self.meta)
         return record
 
@@ -171,6 +172,10 @@ class Document:
             if error.where == where:
                 raise
             raise error.replace(where=f"{where}, {error.where}") from None
+
+
+def _span_records(spans: Iterable[Span]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in span.to_dict().items() if key in SPAN_KEYS} for span in spans]
 
 
 def parse_spans(value: Any, key: str, where: str, *, label_with_spaces: bool = False) -> tuple[Span, ...]:

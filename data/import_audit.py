@@ -55,6 +55,7 @@ FINDING_KINDS: dict[str, str] = {
     "lost_score": "note",
     "lost_meta": "note",
     "lost_id": "note",
+    "lost_rule": "note",
 }
 #: Categories that count as a loss.
 LOSS_CATEGORIES = ("dropped", "snapped", "doubtful")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -232,7 +232,7 @@ def _map_spans(document: Document, spans: tuple[Span, ...], labels: LabelMap, au
         if new is None:
             audit.add("unmapped", document=document.id, detail=f"{document.describe(span)}: dropped by {labels.name}")
         else:
-            mapped.setdefault((span.start, span.end, new), Span(span.start, span.end, new, span.score))
+            mapped.setdefault((span.start, span.end, new), replace(span, label=new))
     return list(mapped.values())
 
 

@@ -19,6 +19,7 @@ from musamma.inference.inputs import Inputs, Record, find_input_files, read_extr
 from musamma.inference.output_formats import OutputFormat, build_output_format, check_brat_folder
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.resumable_file import CHOOSE_OUTPUT, Output, ResumableFile, StreamOutput
+from musamma.inference.rule_file import Rules
 from musamma.inference.run_state import START_OVER, RunStats, update_digest
 
 #: Maximum number of records in a group. A group is tagged, written and recorded as one step.
@@ -58,12 +59,13 @@ def load_tagger(
     min_score: float = 0.0,
     label_min_scores: Mapping[str, float] | None = None,
     thresholds: bool = False,
+    rules: Rules | None = None,
     with_settings: bool = True,
 ) -> LoadedTagger:
     """Load a :class:`musamma.inference.Tagger` for a batch run.
 
     Args:
-        model, device, batch_tokens, min_score, label_min_scores, thresholds: see :class:`musamma.inference.Tagger`.
+        model, device, batch_tokens, min_score, label_min_scores, thresholds, rules: see :class:`musamma.inference.Tagger`.
         with_settings: include its settings, for which all files of the model are read once more.
     """
     # Imported here so that errors in inputs and outputs are reported before torch is loaded, which takes seconds.
@@ -76,6 +78,7 @@ def load_tagger(
         min_score=min_score,
         label_min_scores=label_min_scores,
         thresholds=thresholds,
+        rules=rules,
     )
     return LoadedTagger(tagger=tagger, settings=tagger.settings() if with_settings else {})
 

@@ -101,6 +101,10 @@ def build_output_format(
     def encode_conll(documents: list[Document]) -> bytes:
         return "".join(_format_conll(document, audit) for document in documents).encode()
 
+    def encode_brat(documents: list[Document]) -> bytes:
+        audit.add("lost_rule", count=sum(span.rule is not None for document in documents for span in document.spans))
+        return _encode_json_lines(documents)
+
     match format:
         case "jsonl":
             encode = _compressing_encoder(_encode_json_lines, compression)
@@ -111,7 +115,7 @@ def build_output_format(
         case "html":
             return OutputFormat(head=HEAD.encode(), encode=_encode_articles, tail=TAIL.encode(), finish=_rename)
         case "brat":
-            return OutputFormat(head=b"", encode=_encode_json_lines, tail=b"", finish=_write_brat_folder)
+            return OutputFormat(head=b"", encode=encode_brat, tail=b"", finish=_write_brat_folder)
         case "parquet":
             return _build_parquet(table)
         case _:
@@ -146,6 +150,7 @@ def _format_conll(document: Document, audit: ImportAudit) -> str:
     audit.add("lost_id")
     audit.add("lost_meta", count=len(document.meta))
     audit.add("lost_score", count=sum(span.score is not None for span in document.spans))
+    audit.add("lost_rule", count=sum(span.rule is not None for span in document.spans))
     return to_conll(document, options=_CONLL, audit=audit)
 
 
@@ -289,6 +294,10 @@ def _text_parts(document: Document) -> Iterator[str]:
     yield _escape_text(document.text[position:])
 
 
+# "relabelled" holds the model's score, and "added" none.
+_RULES_IN_WORDS = {"added": "rule", "confirmed": "rule and model", "relabelled": "label by rule"}
+
+
 def _escape_text(text: str) -> str:
     # A browser turns a carriage return into a line feed unless it is written as a number.
     return escape(text).replace("\r", "&#13;")
@@ -299,4 +308,6 @@ def _format_name(document: Document, span: Span) -> str:
     name = "".join(c for c in span.label if c.isalnum())
     title = "" if span.score is None else f' title="{span.score:.3f}"'
     surface, label = _escape_text(document.surface(span)), escape(span.label)
+    if span.rule is not None:
+        label += f" · {_RULES_IN_WORDS[span.rule]}"
     return f'<mark class="{escape(name)}"{title}><bdi>{surface}</bdi><small><bdi>{label}</bdi></small></mark>'

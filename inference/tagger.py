@@ -13,6 +13,8 @@ from huggingface_hub import try_to_load_from_cache
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
+from musamma.inference.rule_file import Rules, load_rules
+from musamma.inference.rule_matching import RuleTagger, drop_log
 from musamma.models.calibration import Calibration
 from musamma.models.loading import load_predictor, resolve_model
 
@@ -41,14 +43,16 @@ class Tagger:
         label_min_scores: minimum score by label, instead of ``min_score`` and of a stored threshold.
         thresholds: leave out names below the threshold stored in the checkpoint for their label, and all names of a label
             without a threshold. If ``min_score`` is higher than a threshold, it applies instead.
+        rules: rules beside the model, or the file that holds them, see :func:`musamma.inference.rule_file.load_rules`. They apply to the
+            names that the minimum scores leave.
 
     Attributes:
         model: the argument.
-        labels: the labels that the model knows.
+        labels: the labels that the model knows, then those of the rules.
 
     Raises:
         InputError: the model or device does not exist, the model has no tokenizer or is not an entity recogniser, a minimum score
-            or its label is invalid, or the checkpoint has no thresholds.
+            or its label is invalid, the checkpoint has no thresholds, or the rules cannot be read.
     """
 
     def __init__(
@@ -61,7 +65,11 @@ class Tagger:
         min_score: float = 0.0,
         label_min_scores: Mapping[str, float] | None = None,
         thresholds: bool = False,
+        rules: Rules | str | Path | None = None,
     ) -> None:
+        if isinstance(rules, str | Path):
+            rules = load_rules(rules)
+        self._rules = None if rules is None else RuleTagger(rules)
         self._arguments: dict[str, Any] = {
             "device": device,
             "batch_tokens": batch_tokens,
@@ -69,11 +77,13 @@ class Tagger:
             "min_score": min_score,
             "label_min_scores": dict(label_min_scores or {}),
             "thresholds": thresholds,
+            **({"rules": rules} if rules is not None else {}),
         }
         self._predictor = load_predictor(model, device=device, batch_tokens=batch_tokens, bfloat16=bfloat16)
-        self.model, self.labels = model, self._predictor.tag_set.labels
+        labels = self._predictor.tag_set.labels
+        self.model, self.labels = model, tuple(dict.fromkeys((*labels, *(rules.new_labels if rules else ()))))
         self._min_scores = _combine_min_scores(
-            self.labels,
+            labels,
             min_score,
             label_min_scores or {},
             _stored_thresholds(self._predictor.calibration, model) if thresholds else None,
@@ -97,7 +107,7 @@ class Tagger:
 
         Reads a few hundred documents ahead of the one it yields.
         """
-        return (self._drop_low_scores(document) for document in self._predictor.predict(documents))
+        return (self._finish(document) for document in self._predictor.predict(documents))
 
     def tag_groups(self, groups: Iterable[list[Document]]) -> Iterator[tuple[list[Document], int]]:
         """Yield groups of documents with the names found in them, in order, and the number of names left out for their score.
@@ -106,11 +116,9 @@ class Tagger:
         of the one it yields.
         """
         for group in self._predictor.predict_groups(groups):
-            tagged = [self._drop_low_scores(document) for document in group]
-            yield (
-                tagged,
-                sum(len(document.spans) for document in group) - sum(len(document.spans) for document in tagged),
-            )
+            scored = [self._drop_low_scores(document) for document in group]
+            left_out = sum(len(document.spans) for document in group) - sum(len(document.spans) for document in scored)
+            yield [self._apply_rules(document) for document in scored], left_out
 
     def tag_in_steps(self, documents: Sequence[Document]) -> Generator[float, None, list[Document]]:
         """Tag documents in steps of one batch, between which the caller may do other work, such as tag other documents.
@@ -124,7 +132,7 @@ class Tagger:
             The documents with the names found in them, in order.
         """
         tagged = yield from self._predictor.predict_in_steps(documents)
-        return [self._drop_low_scores(document) for document in tagged]
+        return [self._finish(document) for document in tagged]
 
     @property
     def batch_tokens(self) -> int:
@@ -143,7 +151,15 @@ class Tagger:
             **self._predictor.runtime.settings(),
             "batch tokens": self.batch_tokens,
             "least scores": self._min_scores,
+            **({"rules": self._rules.rules.digest()} if self._rules is not None else {}),
         }
+
+    def _finish(self, document: Document) -> Document:
+        return self._apply_rules(self._drop_low_scores(document))
+
+    def _apply_rules(self, document: Document) -> Document:
+        document = drop_log(document)
+        return document if self._rules is None else self._rules.apply(document)
 
     def _drop_low_scores(self, document: Document) -> Document:
         if not any(self._min_scores.values()):

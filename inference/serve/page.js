@@ -29,7 +29,10 @@ function showStatus(arabic, english, detail) {
   }
 }
 
-const shownSpans = () => tagged.spans.filter((span) => span.score >= Number(minScore.value));
+// Names that are in a list of rules have no minimum score.
+const isListed = (span) => ["added", "confirmed"].includes(span.rule);
+const shownSpans = () => tagged.spans.filter((span) => isListed(span) || span.score >= Number(minScore.value));
+const describeScore = (span, digits) => (span.score === undefined ? "rule" : span.score.toFixed(digits));
 
 function drawLegend(spans) {
   const counts = new Map();
@@ -48,12 +51,12 @@ function drawText(spans) {
   spans.forEach((span, index) => {
     nodes.push(text.slice(position, span.start));
     const mark = createElement("mark", classOf(span.label), text.slice(span.start, span.end));
-    mark.title = `${span.label} ${span.score.toFixed(3)}`;
+    mark.title = `${span.label} ${describeScore(span, 3)}`;
     nodes.push(mark);
     // The label follows the word in which the name ends, so that it does not separate the letters of the word.
     const nextStart = index + 1 < spans.length ? spans[index + 1].start : text.length;
     const restOfWord = text.slice(span.end, nextStart).match(/^[\p{L}\p{M}\p{N}\u0640\u200c\u200d]*/u)[0];
-    const label = createElement("small", classOf(span.label), `${span.label} ${span.score.toFixed(2)}`);
+    const label = createElement("small", classOf(span.label), `${span.label} ${describeScore(span, 2)}`);
     label.dir = "auto";
     nodes.push(restOfWord, label);
     position = span.end + restOfWord.length;

@@ -87,7 +87,10 @@ class Name(BaseModel):
     start: int
     end: int
     label: str
-    score: float
+    score: float | None = Field(None, description="Absent if only a rule found the name.")
+    rule: Literal["added", "confirmed", "relabelled"] | None = Field(
+        None, description="What a rule of the service did to the name; absent without a rule."
+    )
     text: str
 
 
@@ -263,10 +266,10 @@ def _names(document: Document, min_score: float, *, utf16: bool) -> list[dict[st
         {
             "start": span.start + bisect_left(two_units, span.start),
             "end": span.end + bisect_left(two_units, span.end),
-            "label": span.label,
-            "score": span.score,
+            **{key: value for key, value in span.to_dict().items() if key not in ("start", "end")},
             "text": document.surface(span),
         }
         for span in document.spans
-        if (span.score or 0.0) >= min_score
+        # A minimum score is one of the model; a name in a list of rules stays.
+        if span.rule in ("added", "confirmed") or (span.score or 0.0) >= min_score
     ]
