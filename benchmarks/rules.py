@@ -5,8 +5,8 @@
 The texts are those of Khabar. The names are made up of their words, from a fixed seed: three quarters of two or three words, a
 quarter of one word that is put together of two halves, and 300 words as they are, so that some names are found. Rules are timed
 alone, on documents without names, and, with `--model`, within `Tagger`. There the systems take turns, round after round; ratios to the
-tagger without rules are taken within each round, and the table shows the median. Processor time is measured, because rules run in one thread;
-for the tagger, time by the clock.
+tagger without rules are taken within each round, and the table shows the median. All times are processor time of all threads, so that other
+processes on the machine matter little.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ def measure_tagger(
     for _ in range(rounds):
         for count, rules in rule_taggers.items():
             tagger._rules = rules  # One model in memory serves all.
-            began = time.perf_counter()
+            began = time.process_time()
             for _ in tagger.tag_documents(documents):
                 pass
-            rates[count].append(words / (time.perf_counter() - began))
+            rates[count].append(words / (time.process_time() - began))
     base = rates[counts[0]]
     return {
         count: {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -14,7 +14,7 @@ import regex
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from musamma.data.errors import InputError, not_readable
+from musamma.data.errors import InputError, not_one_of, not_readable
 from musamma.data.labels import check_label
 from musamma.data.records import (
     RawRecord,
@@ -94,6 +94,17 @@ class Rules:
         """The labels that the rules give, in the order of the rules."""
         listed = (label for names in self.lists for _, label in names.entries)
         return tuple(dict.fromkeys([*listed, *(rule.label for rule in self.labels)]))
+
+    def check_labels(self, known: Sequence[str], *, where: str) -> None:
+        """Check that the labels to replace are labels of the model, ``where``.
+
+        Raises:
+            InputError: one is not.
+        """
+        for rule in self.labels:
+            for label in rule.only:
+                if label not in known:
+                    raise not_one_of("`rules` replace the label", label, known, where=where)
 
     def digest(self) -> str:
         """Compute a digest of the rules, the names included."""

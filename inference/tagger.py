@@ -52,7 +52,7 @@ class Tagger:
 
     Raises:
         InputError: the model or device does not exist, the model has no tokenizer or is not an entity recogniser, a minimum score
-            or its label is invalid, the checkpoint has no thresholds, or the rules cannot be read.
+            or its label is invalid, the checkpoint has no thresholds, or the rules cannot be read or do not fit the model.
     """
 
     def __init__(
@@ -81,6 +81,8 @@ class Tagger:
         }
         self._predictor = load_predictor(model, device=device, batch_tokens=batch_tokens, bfloat16=bfloat16)
         labels = self._predictor.tag_set.labels
+        if rules is not None:
+            rules.check_labels(labels, where=model)
         self.model, self.labels = model, tuple(dict.fromkeys((*labels, *(rules.new_labels if rules else ()))))
         self._min_scores = _combine_min_scores(
             labels,

@@ -146,7 +146,7 @@ def texts_and_names(draw: st.DrawFn) -> tuple[str, list[str]]:
     return "".join(piece + separator for piece, separator in parts), names
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(texts_and_names())
 def test_all_names_are_found_and_nothing_else(case):
     text, names = case
@@ -157,7 +157,7 @@ def test_all_names_are_found_and_nothing_else(case):
     assert found == search_everywhere(text, names)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(texts_and_names(), st.sampled_from(["any", "certain", "none"]), st.sampled_from([Spelling(), STRICT]))
 def test_names_are_whole_words_behind_their_proclitics(case, proclitics, spelling):
     text, names = case
@@ -324,7 +324,7 @@ def test_readers_without_rules_read_the_json():
     assert tagged.spans[0].to_dict() == {"start": 6, "end": 12, "label": "GPE", "rule": "added"}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(texts_and_names(), st.data())
 def test_names_never_overlap_and_every_change_is_in_the_log(case, data):
     text, names = case
