@@ -17,6 +17,10 @@ from musamma.data.records import raise_first_error, read_file, read_json_lines
 
 DOCUMENT_KEYS = ("id", "text", "spans", "nested", "meta")
 SPAN_KEYS = ("start", "end", "label", "score")
+#: The key of ``meta`` that says what rules did to the names: a list of objects with ``start``, ``end`` and ``rule``, which is
+#: ``added``, ``confirmed``, ``relabelled`` or ``removed``. The last two have the ``label`` that the model gave, and a removed name its
+#: ``score``. Spans have no key for it, because readers refuse unknown keys of spans.
+RULES_KEY = "musamma_rules"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,7 +33,7 @@ class Span:
         label: the entity type, e.g. ``PER``.
         score: confidence in [0, 1]; ``None`` for annotated spans and for names that only a rule found.
         rule: what a rule did to the name: ``added``, ``confirmed`` or ``relabelled``; ``None`` without a rule. JSON lines hold it
-            under the document's ``meta``, see :mod:`musamma.inference.rule_matching`.
+            under the document's ``meta``, see :data:`RULES_KEY`.
     """
 
     start: int

@@ -19,15 +19,10 @@ from itertools import accumulate
 from typing import Any
 
 from musamma.data.arabic import clitic_borders, is_letter, proclitic_offsets, word_offsets
-from musamma.data.document import Document, Span
+from musamma.data.document import RULES_KEY, Document, Span
 from musamma.data.errors import not_installed
 from musamma.data.spelling import WORD_SEPARATOR, Spelling
 from musamma.inference.rule_file import NameList, Rules, fold_pattern, fold_surface
-
-#: The key of a document's ``meta`` that says what rules did: a list of objects with ``start``, ``end`` and ``rule``, which is
-#: ``added``, ``confirmed``, ``relabelled`` or ``removed``. The last two have the ``label`` that the model gave, and a removed name its
-#: ``score``. Earlier versions of the reader keep it as they keep other keys of ``meta``.
-META_KEY = "musamma_rules"
 
 # A name does not reach from one paragraph into the next.
 _BLANK_LINE = re.compile(r"\n\s*\n")
@@ -200,7 +195,7 @@ class RuleTagger:
         ]
 
     def apply(self, document: Document) -> Document:
-        """Return a document with the names that the rules leave, and with what they did under :data:`META_KEY` of ``meta``."""
+        """Return a document with the names that the rules leave, and with what they did under :data:`RULES_KEY` of ``meta``."""
         never: set[tuple[int, int]] = set()
         listed: dict[str, list[Match]] = {"rules": [], "model": []}
         new_labels: dict[int, set[tuple[int, int]]] = defaultdict(set)
@@ -245,14 +240,14 @@ def _with_log(document: Document, spans: list[Span], log: list[dict[str, Any]]) 
     if not log:
         return document
     log.sort(key=lambda entry: (entry["start"], entry["end"]))
-    return replace(document, spans=tuple(spans), meta={**document.meta, META_KEY: log})
+    return replace(document, spans=tuple(spans), meta={**document.meta, RULES_KEY: log})
 
 
 def drop_log(document: Document) -> Document:
     """Remove what rules did to names that are being replaced."""
-    if META_KEY not in document.meta:
+    if RULES_KEY not in document.meta:
         return document
-    return replace(document, meta={key: value for key, value in document.meta.items() if key != META_KEY})
+    return replace(document, meta={key: value for key, value in document.meta.items() if key != RULES_KEY})
 
 
 def _all_lists(rules: Rules) -> Iterator[tuple[str, int, NameList]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from musamma.data.document import Document, Span, parse_id, parse_label, parse_offset
+from musamma.data.document import RULES_KEY, Document, Span, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
 from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, TOOL_UNITS, ReadOptions, WriteOptions
 from musamma.data.formats.unread import count_annotations, count_unread, report_unread
@@ -128,7 +128,9 @@ def _choose_kinds(documents: Iterable[Document], options: WriteOptions) -> Itera
     undecided: list[Document] = []
     for document in documents:
         if options.tasks_as == "auto" and (names := document.all_spans):
-            kind = "predictions" if any(name.score is not None for name in names) else "annotations"
+            # Names that only a rule found have no score.
+            is_tagged = RULES_KEY in document.meta or any(name.score is not None for name in names)
+            kind = "predictions" if is_tagged else "annotations"
         if kind is None:  # Documents without names before the first with names.
             undecided.append(document)
             continue

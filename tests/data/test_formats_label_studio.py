@@ -5,7 +5,7 @@ import json
 import pytest
 
 from musamma.data.corpus_files import ReadOptions, WriteOptions, read_documents, write_documents
-from musamma.data.document import Document, Span
+from musamma.data.document import RULES_KEY, Document, Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
 from tests.support import labelled_surfaces, read_content
@@ -133,6 +133,15 @@ def test_only_predictions_where_there_is_none(tmp_path):
         tmp_path, [{"data": {"text": TEXT}, "annotations": [ANNOTATION]}], "l.json", predictions="only"
     )
     assert (document.spans, audit.kinds) == ((), {"no_annotation": 1})
+
+
+def test_names_that_only_rules_found_are_predictions(tmp_path):
+    meta = {RULES_KEY: [{"start": 6, "end": 12, "rule": "added"}]}
+    write_documents([Document("a", TEXT, (Span(6, 12, "PER"),), meta=meta)], tmp_path / "l.json")
+    [task] = json.loads((tmp_path / "l.json").read_text("utf-8"))
+    assert "annotations" not in task
+    [read] = read_documents(tmp_path / "l.json", options=ReadOptions(predictions="fallback"), audit=ImportAudit())
+    assert read.meta[RULES_KEY] == meta[RULES_KEY]
 
 
 def test_names_with_scores_are_written_as_predictions(tmp_path):

@@ -11,7 +11,7 @@ import cloudpickle
 import pytest
 
 from musamma.cli.main import run
-from musamma.data.document import Document, Span, format_json_line
+from musamma.data.document import RULES_KEY, Document, Span, format_json_line
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
 from musamma.data.spelling import Spelling
@@ -19,7 +19,6 @@ from musamma.inference import Tagger
 from musamma.inference.batch_run import load_tagger
 from musamma.inference.output_formats import build_output_format, format_article
 from musamma.inference.rule_file import NameList, load_rules
-from musamma.inference.rule_matching import META_KEY
 from musamma.inference.run_state import RunState, RunStats
 from musamma.inference.serve.request_limits import Limits
 from musamma.inference.serve.schemas import format_response, parse_request
@@ -194,7 +193,7 @@ def test_every_way_of_tagging_applies_the_rules(ruled, plain, known):
 
 def test_what_rules_did_to_earlier_names_is_dropped(ruled, plain, known):
     tagged = next(ruled.tag_documents(known[:1]))
-    assert META_KEY in tagged.meta
+    assert RULES_KEY in tagged.meta
     assert next(plain.tag_documents([tagged])) == next(plain.tag_documents(known[:1]))
     assert next(ruled.tag_documents([tagged])) == tagged
 
@@ -246,7 +245,7 @@ def test_the_command_applies_rules(checkpoint, tmp_path, capsys):
     assert run([*call, "--rules", str(tmp_path / "rules.yaml")]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["spans"] == [{"start": 0, "end": 3, "label": "A"}]
-    assert record["meta"] == {META_KEY: [{"start": 0, "end": 3, "rule": "added"}]}
+    assert record["meta"] == {RULES_KEY: [{"start": 0, "end": 3, "rule": "added"}]}
 
 
 # Output formats
@@ -257,7 +256,7 @@ RULED = Document(
     "d",
     TEXT,
     (Span(4, 8, "PER", None, "added"), Span(12, 17, "GPE", 0.9, "confirmed"), Span(22, 27, "GPE", 0.8, "relabelled")),
-    meta={META_KEY: LOG},
+    meta={RULES_KEY: LOG},
 )
 
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musamma.data.arabic import clitic_borders, is_proclitic, proclitic_offsets, word_offsets
-from musamma.data.document import Document, Span
+from musamma.data.document import RULES_KEY, Document, Span
 from musamma.data.spelling import Spelling
 from musamma.inference.rule_file import LabelRule, NameList, Rules
-from musamma.inference.rule_matching import META_KEY, NameMatcher, RuleTagger, drop_log
+from musamma.inference.rule_matching import NameMatcher, RuleTagger, drop_log
 from tests.support import SHORT_WORDS, make_document
 
 STRICT = Spelling(
@@ -298,7 +298,7 @@ def test_meta_says_what_rules_did():
     ]
     assert tagged.meta == {
         "page": 1,
-        META_KEY: [
+        RULES_KEY: [
             {"start": 0, "end": 12, "rule": "removed", "label": "ORG", "score": 0.9},
             {"start": 6, "end": 12, "rule": "added"},
             {"start": 16, "end": 22, "rule": "added"},
@@ -339,7 +339,7 @@ def test_names_never_overlap_and_every_change_is_in_the_log(case, data):
     never = (name_list(*data.draw(choose), label=""),)
     after = RuleTagger(Rules(lists=lists, never=never)).apply(before)
     assert all(one.end <= other.start for one, other in pairwise(after.spans))
-    log = after.meta.get(META_KEY, [])
+    log = after.meta.get(RULES_KEY, [])
     logged = {
         kind: {(entry["start"], entry["end"]) for entry in log if entry["rule"] == kind}
         for kind in ("added", "confirmed", "removed")
