@@ -218,12 +218,15 @@ def _find_results(
     # Versions before 1.0 called annotations completions.
     annotations = [a for key in ("annotations", "completions") for a in _check_list(task.get(key), where)]
     valid = [a for a in annotations if isinstance(a, dict) and not a.get("was_cancelled")]
-    predicted = [p for p in _check_list(task.get("predictions"), where) if isinstance(p, dict)]
+    predictions = _check_list(task.get("predictions"), where)
+    predicted = [p for p in predictions if isinstance(p, dict)]
     if predicted and (options.predictions == "only" or (options.predictions == "fallback" and not valid)):
         detail = f"the last of {len(predicted)} predictions" if len(predicted) > 1 else "a prediction"
         audit.add("prediction_taken", document=id, where=where, detail=detail)
         return _check_list(predicted[-1].get("result"), where), predicted[-1]
     if not valid or options.predictions == "only":
+        if predictions and not predicted:
+            _report_numbers(predictions, id, where, options, audit)
         missing = "prediction" if options.predictions == "only" else "finished annotation"
         audit.add("no_annotation", document=id, where=where, detail=f"the task has no {missing}")
         names = max((len(_names_of(p, where)) for p in predicted), default=0)
@@ -235,6 +238,23 @@ def _find_results(
         names = len({name for a in further for name in _names_of(a, where)} - {*_names_of(valid[0], where)})
         report_unread(names, "further annotations of the task", document=id, where=where, audit=audit)
     return _check_list(valid[0].get("result"), where), None
+
+
+def _report_numbers(predictions: list[Any], id: str, where: str, options: ReadOptions, audit: ImportAudit) -> None:
+    """Report predictions of which the file holds only the numbers, as in Label Studio's simple export.
+
+    Raises:
+        InputError: they are to be read.
+    """
+    found = f"{len(predictions)} predictions, by their numbers only"
+    if options.predictions != "drop":
+        raise InputError(
+            found,
+            where=where,
+            expected="predictions with their results",
+            remedy="export a snapshot with complete predictions",
+        )
+    audit.add("ignored_annotation", document=id, where=where, detail=found, count=len(predictions))
 
 
 def _find_score(result: Mapping[str, Any], value: Mapping[str, Any]) -> float | None:

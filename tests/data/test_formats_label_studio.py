@@ -186,3 +186,17 @@ def test_a_document_without_names_follows_the_others(tmp_path):
     write_documents([tagged], tmp_path / "l.json", options=options, audit=audit)
     assert audit.kinds == {"lost_score": 1}
     assert '"score"' not in (tmp_path / "l.json").read_text("utf-8")
+
+
+def test_predictions_by_number_cannot_be_read(tmp_path):
+    # As Label Studio's simple export writes them.
+    tasks = [{"data": {"text": TEXT}, "annotations": [], "predictions": [1, 2]}]
+    [_], audit = read_content(tmp_path, tasks, "l.json")
+    assert audit.kinds == {"no_annotation": 1, "ignored_annotation": 2}
+    for option in ("fallback", "only"):
+        with pytest.raises(InputError, match=r"task 1: 2 predictions, by their numbers only; .*; export a snapshot"):
+            read_content(tmp_path, tasks, "l.json", predictions=option)
+    [document], _ = read_content(
+        tmp_path, [{**tasks[0], "annotations": [ANNOTATION]}], "l.json", predictions="fallback"
+    )
+    assert document.surface(document.spans[0]) == "بغداد"
