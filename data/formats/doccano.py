@@ -49,6 +49,8 @@ def read_doccano(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterat
             _parse_span(item, f"{key}[{i}]", where, offsets) for key in keys for i, item in enumerate(record[key])
         )
         extra = {key: value for key, value in record.items() if key not in ("id", "text", "meta", *keys)}
+        if extra.get("Comments") == []:  # doccano exports the key with every document.
+            del extra["Comments"]
         if isinstance(relations := record.get("relations"), list):
             audit.add("ignored_annotation", where=where, detail=f"{len(relations)} relations", count=len(relations))
             del extra["relations"]

@@ -60,3 +60,17 @@ def test_relations_of_another_type_go_to_meta(tmp_path, relations):
     record = {"text": TEXT, "label": [[6, 12, "PER"]], "relations": relations}
     [document], audit = read_content(tmp_path, record, "d.jsonl")
     assert (document.meta, audit.exact) == ({"relations": relations}, 1)
+
+
+def test_a_line_that_doccano_exported(tmp_path):
+    # doccano 1.8.4, a project that counts grapheme clusters.
+    line = (
+        '{"id":"difficult-NFC","text":"😀 زار مُحَمَّد 👨\u200d👩\u200d👧 الرباط\\r\\nثم café 🇲🇦 القاهرة، آخر\\n<b>دمشق<\\/b> & بيروت",'
+        '"meta":{"form":"NFC"},"label":[[6,10,"PERSON"],[13,19,"CITY"],[23,27,"ORG"],[30,37,"CITY"],[46,50,"CITY"],'
+        '[57,62,"CITY"]],"Comments":[]}\n'
+    )
+    [document], audit = read_content(tmp_path, line, "d.jsonl")
+    names = ["مُحَمَّد", "الرباط", "café", "القاهرة", "دمشق", "بيروت"]
+    assert [document.surface(span) for span in document.spans] == names
+    assert (document.id, document.meta) == ("difficult-NFC", {"form": "NFC"})
+    assert (audit.offset_unit, audit.lost, audit.kinds) == ("graphemes", 0, {})
