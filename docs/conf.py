@@ -1,9 +1,9 @@
 """Configuration of the documentation site: ``make docs`` builds it into build/docs.
 
 Why Sphinx: MkDocs 1.x has had no release since 2024 and MkDocs 2 drops its plugins; Material for MkDocs received its last fixes
-in November 2026; their successor Zensical is at 0.0.x, cannot show notebooks yet, and would print the cross-references in the
-docstrings (``:meth:``, ``:func:``) as they stand. Sphinx is maintained, reads these docstrings with napoleon and the pages and
-the notebook with MyST-NB, and fails on a page outside the navigation, a broken link or an unknown anchor (``-W``).
+in November 2026; their successor Zensical is at 0.0.x, and mkdocstrings prints the cross-references in the docstrings (``:meth:``,
+``:func:``) as they stand. Sphinx is maintained, reads these docstrings with napoleon and the pages and the notebook with MyST-NB,
+and fails on a page outside the navigation, a broken link or an unknown anchor (``-W``).
 
 The pages stay plain Markdown that reads well on a code host; only api.md and the list of pages in index.md need Sphinx.
 """
