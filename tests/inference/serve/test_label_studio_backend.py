@@ -127,7 +127,7 @@ def test_the_limits_of_the_service_apply(client: TestClient) -> None:
     with TestClient(create_app(Tagger(), limits=Limits(max_waiting=0))) as full:
         response = full.post("/label-studio/predict", json=request("محمد"))
         assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
-    assert 'musamma_requests_total{path="/label-studio/predict",status="413"}' in client.get("/metrics").text
+    assert 'musamma_requests_total{path="/label-studio/predict",status="415"}' in client.get("/metrics").text
 
 
 def test_the_protocol_is_no_part_of_the_description(client: TestClient) -> None:
