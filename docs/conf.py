@@ -2,8 +2,8 @@
 
 Why Sphinx: MkDocs 1.x has had no release since 2024 and MkDocs 2 drops its plugins; Material for MkDocs received its last fixes
 in November 2026; their successor Zensical is at 0.0.x, and mkdocstrings prints the cross-references in the docstrings (``:meth:``,
-``:func:``) as they stand. Sphinx is maintained, reads these docstrings with napoleon and the pages and the notebook with MyST-NB,
-and fails on a page outside the navigation, a broken link or an unknown anchor (``-W``).
+``:func:``) as they stand. Sphinx is maintained, reads these docstrings with napoleon and the pages with MyST-NB, and fails on a
+page outside the navigation, a broken link or an unknown anchor (``-W``).
 
 The pages stay plain Markdown that reads well on a code host; only api.md and the list of pages in index.md need Sphinx.
 """
@@ -29,7 +29,7 @@ highlight_language = "none"  # blocks without a language are commands and files
 myst_heading_anchors = 3
 # Pages use the Markdown of code hosts only. Without this, MyST-NB reads $ as the start of a formula.
 myst_enable_extensions: list[str] = []
-# The notebook is executed by benchmarks/notebook.py, and its outputs are stored.
+# Nothing is executed during the build.
 nb_execution_mode = "off"
 
 autodoc_member_order = "bysource"

@@ -1,8 +1,7 @@
-"""The documents as a site and as files: every page is in the navigation, every link and anchor resolves, the notebook ran."""
+"""The documents as a site and as files: every page is in the navigation, every link and anchor resolves."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,14 +14,13 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")), *NOTEBOOKS]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
     trees = re.findall(r"^```\{toctree\}\n(.*?)^```$", (DOCS / "index.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     listed = [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
-    pages = [path.stem for path in DOCS.iterdir() if path.suffix in (".md", ".ipynb") and path.stem != "index"]
+    pages = [path.stem for path in DOCS.iterdir() if path.suffix == ".md" and path.stem != "index"]
     assert sorted(listed) == sorted(pages), "list every page of docs/ in a toctree of docs/index.md"
 
 
@@ -40,18 +38,6 @@ def test_broken_links_and_anchors_are_found(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert list(broken_links(page)) == ["other.md#three", "#there", "gone.png", "gone.md#one"]
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_notebooks_are_stored_as_they_ran(path: Path) -> None:
-    cells = [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
-    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-    outputs = [output for cell in cells for output in cell["outputs"]]
-    assert outputs
-    assert {output["output_type"] for output in outputs} <= {"stream", "display_data", "execute_result"}
-    # No warnings, progress bars or folders of the machine that ran it.
-    assert [output for output in outputs if output.get("name") == "stderr"] == []
-    assert re.findall(r"/(?:root|tmp|home|usr)/\S*", json.dumps(outputs)) == []
 
 
 def broken_links(path: Path) -> Iterator[str]:
@@ -90,9 +76,5 @@ def anchors(path: Path) -> set[str]:
 
 
 def tokens(path: Path) -> list[Token]:
-    """Parse a Markdown file, or the Markdown cells of a notebook."""
-    text = path.read_text("utf-8")
-    if path.suffix == ".ipynb":
-        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
-        text = "\n\n".join("".join(cell["source"]) for cell in cells)
-    return MarkdownIt("commonmark").enable("table").parse(text)
+    """Parse a Markdown file."""
+    return MarkdownIt("commonmark").enable("table").parse(path.read_text("utf-8"))
