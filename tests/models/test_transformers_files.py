@@ -33,6 +33,7 @@ def test_no_other_module_loads_with_transformers_pickle_or_torch():
         ("models/transformers_files.py", ".from_pretrained("),
         ("data/formats/hub.py", "load_dataset("),  # runs no scripts from version 4 on
         ("data/formats/markup.py", "yaml.load("),  # with a subclass of SafeLoader
+        ("inference/rule_file.py", "yaml.load("),  # with a subclass of SafeLoader
         ("inference/ray/cluster.py", "pickle.load"),  # what the same process pickled for its workers
     }
 
