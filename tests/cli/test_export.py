@@ -122,7 +122,7 @@ def test_an_int8_model_that_lost_too_much_f1_is_not_written(call, checkpoint, go
     record = (tmp_path / "out" / "export.json").read_bytes()
     worse, _ = load_classifier(str(checkpoint))
     with torch.no_grad():
-        worse.backbone.classifier.weight += 0.5 * torch.randn_like(worse.backbone.classifier.weight)
+        worse.backbone.classifier.weight.neg_()
     damaged = export_module.convert_openvino(export_module.TraceableClassifier(worse))
     monkeypatch.setattr(export_module, "quantize_openvino", lambda model, samples, float_layers: damaged)
     answer = call("--quantize", "int8", "--dev", gold, "--overwrite")
