@@ -95,7 +95,8 @@ def measure_plain(options: argparse.Namespace, rows: str, bfloat16: bool) -> flo
     )
 
     from musamma.data.input_files import read_lines
-    from musamma.models.loading import load_tokenizer, resolve_model
+    from musamma.models.checkpoint import load_tokenizer
+    from musamma.models.model_names import resolve_model
 
     name = resolve_model(options.encoder)
     tokenizer = load_tokenizer(name)

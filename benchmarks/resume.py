@@ -51,8 +51,9 @@ def make_model(folder: Path) -> str:
     import torch
 
     from musamma.data.tags import TagSet
-    from musamma.models.classifier import WindowOptions
-    from musamma.models.loading import build_classifier, load_tokenizer, packaged_models
+    from musamma.models.checkpoint import build_classifier, load_tokenizer
+    from musamma.models.model_names import packaged_models
+    from musamma.models.window_options import WindowOptions
 
     name = str(packaged_models()["nawah"])
     torch.manual_seed(1)

@@ -314,7 +314,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     import torch
     from transformers.utils import logging
 
-    from musamma.models.loading import resolve_model
+    from musamma.models.model_names import resolve_model
     from musamma.models.runtimes.torch import supports_bfloat16
 
     torch.set_num_threads(options.threads)

@@ -40,7 +40,8 @@ from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document
 from musamma.data.tags import TagSet
 from musamma.evaluation.word_boundaries import iob2_tags
-from musamma.models.loading import load_tokenizer, resolve_model
+from musamma.models.checkpoint import load_tokenizer
+from musamma.models.model_names import resolve_model
 from musamma.models.runtimes.torch import supports_bfloat16
 from musamma.training import finetune as finetune_script
 from musamma.training.config import RunConfig

@@ -10,9 +10,6 @@ from rich.console import Console
 
 from musamma.cli.shared_options import Device
 from musamma.data.errors import InputError, output_exists
-from musamma.evaluation.development_set import check_known_labels, read_development_set
-from musamma.evaluation.score_tables import build_table
-from musamma.evaluation.thresholds import check_precision
 
 if TYPE_CHECKING:
     from musamma.models.calibration import CalibrationFit
@@ -45,6 +42,10 @@ def calibrate(
     The model finds the same names as before. A score becomes the share of names with that score that are correct, and
     musamma predict --thresholds leaves out names below the precision.
     """
+    # Imported here, as in the other verbs: `musamma --help` must not wait for libraries.
+    from musamma.evaluation.development_set import check_known_labels, read_development_set
+    from musamma.evaluation.thresholds import check_precision
+
     check_precision(precision)
     documents = read_development_set(dev, labels=labels)
 
@@ -77,7 +78,7 @@ def _find_checkpoint(model: str, output: Path | None) -> Path:
     Raises:
         InputError: there is no such model, the output exists, or the model itself must not be changed and no output is given.
     """
-    from musamma.models.loading import packaged_models, resolve_model
+    from musamma.models.model_names import packaged_models, resolve_model
 
     name = resolve_model(model)
     folder = Path(model).expanduser()
@@ -101,6 +102,8 @@ def _find_checkpoint(model: str, output: Path | None) -> Path:
 
 
 def _print_fit(fit: CalibrationFit, precision: float, console: Console) -> None:
+    from musamma.evaluation.score_tables import build_table
+
     calibration = fit.calibration
     scores = build_table("scores", "T tags", "T borders", "mean score", "right", "ECE", "ACE", "Brier")
     for title, temperatures, reliability in (

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
 from musamma.cli.convert import with_progress
-from musamma.data.consistency import NORMAL_BORDERS, CorpusReport, check_corpus
-from musamma.data.corpus_files import FORMATS, ReadOptions, read_documents
-from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.files import check_outputs, write_json
+from musamma.data.formats.options import FORMATS, ReadOptions
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import SCHEMAS, load_schema
-from musamma.evaluation.agreement import Agreement, measure_agreement
+
+if TYPE_CHECKING:
+    from musamma.data.consistency import CorpusReport
+    from musamma.data.document import Document
+    from musamma.evaluation.agreement import Agreement
 
 _EXAMPLES = 5
 _IMPORT_EXAMPLES = 2
@@ -52,6 +54,9 @@ def check(
 
     Fails (exit status 1) on labels outside the schema, ids that occur twice, and spans that cannot be kept unchanged.
     """
+    from musamma.data.consistency import check_corpus
+    from musamma.data.corpus_files import read_documents
+
     check_outputs([("json", json_file)], [*corpora, second or ""])
     labels = None if schema is None else load_schema(schema)
     options = ReadOptions(overlaps="nested", repeated_ids="count", missing_tags="O")
@@ -74,6 +79,9 @@ def check(
 
 
 def _compare(documents: Sequence[Document], second: str, format: str | None, options: ReadOptions) -> Agreement:
+    from musamma.data.corpus_files import read_documents
+    from musamma.evaluation.agreement import measure_agreement
+
     try:
         return measure_agreement(documents, read_documents(second, format=format, options=options))
     except InputError as error:
@@ -82,6 +90,8 @@ def _compare(documents: Sequence[Document], second: str, format: str | None, opt
 
 
 def _print_report(report: CorpusReport, console: Console) -> None:
+    from musamma.data.consistency import NORMAL_BORDERS
+
     nested = report.count_nested_labels()
     labels = Table("label", "spans", "nested", title=f"{len(report.documents)} documents")
     for label, count in report.count_labels().most_common():

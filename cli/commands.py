@@ -25,8 +25,8 @@ from musamma.cli.quickstart import quickstart
 from musamma.cli.serve import serve
 from musamma.cli.suggest import suggest
 from musamma.cli.train import train
-from musamma.data.corpus_files import ReadOptions
-from musamma.data.errors import InputError, RunError, ThresholdError
+from musamma.data.errors import InputError, RunError, ThresholdError, not_installed
+from musamma.data.formats.options import ReadOptions
 
 app = typer.Typer(
     name="musamma",
@@ -44,6 +44,9 @@ app.add_typer(encoder, name="encoder")
 
 # Typer does not export the base class of its errors for wrong calls.
 _UsageError: Any = typer.BadParameter.__mro__[1]
+
+# The packages of the extra `train`, as they are imported.
+_TRAINING_PACKAGES = {"accelerate", "datasets", "safetensors", "tensorboard", "torch", "transformers"}
 
 #: A parameter of the library in a message.
 _PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
@@ -65,6 +68,9 @@ def print_exception(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, (RunError, ThresholdError)):
         print_error(name_flags(str(error), arguments))
         return 1
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _TRAINING_PACKAGES:
+        print_error(str(not_installed(str(error.name), extra="train", purpose="this command needs")))
+        return 2
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         # A file or folder that the system refuses, for instance to a user without permission.
         print_error(

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from musamma.data.corpus_files import ReadOptions
 from musamma.data.files import check_outputs, write_json
-from musamma.evaluation.counts import CountTable
-from musamma.evaluation.evaluation_inputs import (
-    LabelRenaming,
-    count_evaluation_pair,
-    naming_source,
-    read_evaluation_pair,
-)
+from musamma.data.formats.options import ReadOptions
 from musamma.evaluation.matching import MODES, STRICT
-from musamma.evaluation.score_tables import build_table, print_table
-from musamma.evaluation.significance import Comparison, adjust_label_p_values, compare_systems, resampling_warning
+
+if TYPE_CHECKING:
+    from musamma.evaluation.counts import CountTable
+    from musamma.evaluation.significance import Comparison
 
 _LEVEL = 0.95
 _COLUMNS = ("first", "second", "difference", "95% interval", "p")
@@ -65,6 +60,14 @@ def compare(
 
     Whole documents are resampled, since names of one document are not independent.
     """
+    from musamma.evaluation.evaluation_inputs import (
+        LabelRenaming,
+        count_evaluation_pair,
+        naming_source,
+        read_evaluation_pair,
+    )
+    from musamma.evaluation.significance import adjust_label_p_values, compare_systems, resampling_warning
+
     check_outputs([("json", json_file)], [gold, first, second])
     options = ReadOptions(sentences=sentences)
     tables: list[CountTable] = []
@@ -108,6 +111,8 @@ def compare(
 def _print_comparisons(
     comparisons: Sequence[Comparison], adjusted: dict[str, float], shown_modes: Sequence[str]
 ) -> None:
+    from musamma.evaluation.score_tables import build_table, print_table
+
     console = Console()
     modes = build_table("mode", *_COLUMNS)
     for comparison in sorted((c for c in comparisons if c.label is None), key=lambda c: (MODES.index(c.mode), c.row)):

@@ -6,28 +6,19 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
-from musamma.data.corpus_files import (
-    FOLDER_FORMATS,
-    FORMATS,
-    ReadOptions,
-    WriteOptions,
-    choose_write_format,
-    guess_format,
-    read_documents,
-    write_documents,
-)
-from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import check_outputs, write_json
-from musamma.data.formats.options import TOOL_UNITS
+from musamma.data.formats.options import FOLDER_FORMATS, FORMATS, TOOL_UNITS, ReadOptions, WriteOptions
 from musamma.data.import_audit import FINDING_KINDS, ImportAudit
 from musamma.data.labels import LABEL_MAPS, load_label_map
+
+if TYPE_CHECKING:
+    from musamma.data.document import Document
 
 
 def convert(
@@ -115,6 +106,8 @@ def convert(
     ] = False,
 ) -> None:
     """Convert annotation from one format to another. All changes are counted on stderr."""
+    from musamma.data.corpus_files import read_documents, write_documents
+
     read_options = ReadOptions(
         overlaps=overlaps,
         labels=None if labels is None else load_label_map(labels),
@@ -164,6 +157,8 @@ def _check_offsets(
     write_options: WriteOptions,
 ) -> None:
     """Check that a unit of offsets is given only for formats that leave a choice."""
+    from musamma.data.corpus_files import choose_write_format, guess_format
+
     expected = f"one of {', '.join(TOOL_UNITS)}"
     if read_options.offsets != "auto" and (format := from_format or guess_format(source)) not in TOOL_UNITS:
         remedy = "for the unit of OUTPUT use --write-offsets"
@@ -174,6 +169,8 @@ def _check_offsets(
 
 def _check_paths(source: str, output: str, to_format: str | None, audit_file: Path | None) -> None:
     """Check before anything is read that no output is an input, the other output, or in a folder that is being read."""
+    from musamma.data.corpus_files import choose_write_format
+
     source_path, output_path = Path(os.path.realpath(source)), Path(os.path.realpath(output))
     if Path(source).exists() and source_path == output_path:
         raise InputError("INPUT and OUTPUT are the same", where=output, remedy="choose another OUTPUT")
@@ -193,6 +190,8 @@ def with_progress(documents: Iterable[Document], description: str) -> Iterable[D
     """Pass documents through and show their number on stderr, if that is a terminal."""
     if not sys.stderr.isatty():
         return documents
+    from rich.progress import track
+
     return track(documents, description, console=Console(stderr=True), transient=True)
 
 

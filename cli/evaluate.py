@@ -6,18 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from musamma.cli.shared_options import Device
-from musamma.data.corpus_files import ReadOptions
 from musamma.data.document import Document
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import FOLDER, check_outputs, path_kind, write_json
-from musamma.evaluation import MODES, print_runs, print_scores, spread
-from musamma.evaluation.system_evaluation import SystemEvaluation, evaluate_system
+from musamma.data.formats.options import ReadOptions
+from musamma.evaluation.matching import MODES
+
+if TYPE_CHECKING:
+    from musamma.evaluation.system_evaluation import SystemEvaluation
 
 _COMMAND = "musamma evaluate"
 
@@ -83,6 +85,9 @@ def evaluate(
 
     The main score is strict: a name is correct if its first character, last character and label are correct.
     """
+    from musamma.evaluation import print_runs, print_scores, spread
+    from musamma.evaluation.system_evaluation import evaluate_system
+
     kind, systems = _check_systems(model, predictions)
     _check_options(report=report, training=training, intervals=intervals, resamples=resamples)
     reports = _report_folders(report, systems)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from musamma.evaluation.score_tables import build_table, print_table
-
 if TYPE_CHECKING:
     from musamma.models.export.export_record import ExportRecord
 
@@ -66,6 +64,8 @@ def export(
 
 
 def _print_record(record: ExportRecord, console: Console) -> None:
+    from musamma.evaluation.score_tables import build_table, print_table
+
     quality, parity = record.quality, record.parity
     table = build_table("", "strict F1", "weights, MB", "words/s, about")
     scores = ("", "") if quality is None else (f"{100 * quality.before:.2f}", f"{100 * quality.after:.2f}")

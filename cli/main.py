@@ -160,7 +160,7 @@ def _configure_libraries(*, progress: bool, messages: bool) -> None:
             os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
     # Without this, tokenizers warns when a process forks after its threads started.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    if "transformers" in sys.modules:
+    if sys.modules.get("transformers") is not None:
         import huggingface_hub
         import transformers
 
@@ -169,7 +169,7 @@ def _configure_libraries(*, progress: bool, messages: bool) -> None:
             huggingface_hub.logging.set_verbosity_error()
         if not progress:
             transformers.logging.disable_progress_bar()
-    if "datasets" in sys.modules:
+    if sys.modules.get("datasets") is not None:
         import datasets
 
         if not messages:

@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from musamma.data.errors import InputError
-from musamma.evaluation.score_tables import build_table, print_table
 
 
 def push(
@@ -37,6 +36,8 @@ def push(
         else hub_upload.collect_checkpoint(folder, repository, exports=export or ())
     )
     if dry_run:
+        from musamma.evaluation.score_tables import build_table, print_table
+
         console = Console()
         table = build_table("file", "bytes")
         for file in upload.files:

@@ -31,7 +31,14 @@ from musamma.data.formats import (
     ubiai,
     webanno,
 )
-from musamma.data.formats.options import DEFAULT_READ_OPTIONS, DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions
+from musamma.data.formats.options import (
+    DEFAULT_READ_OPTIONS,
+    DEFAULT_WRITE_OPTIONS,
+    FOLDER_FORMATS,
+    FORMATS,
+    ReadOptions,
+    WriteOptions,
+)
 from musamma.data.import_audit import ImportAudit
 from musamma.data.input_files import InputFile
 from musamma.data.labels import apply_labels, check_label
@@ -60,12 +67,6 @@ __all__ = [
     "write_documents",
 ]
 
-#: Formats that are written as a folder.
-FOLDER_FORMATS = ("brat", "khabar", "webanno")
-FORMATS = (
-    *("jsonl", "conll", "brat", "doccano", "labelstudio", "csv", "parquet", "khabar", "datasets"),
-    *("prodigy", "webanno", "spacy", "gliner", "lighttag", "ubiai"),
-)
 #: Formats that are read from a folder, and those of them that are read from a file, too.
 _READ_FROM_FOLDER = ("brat", "khabar", "webanno")
 _READ_FROM_BOTH = ("khabar", "webanno")

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import yaml
-
 from musamma.data.arabic import strip_marks
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
@@ -237,6 +235,8 @@ def _map_spans(document: Document, spans: tuple[Span, ...], labels: LabelMap, au
 
 
 def _load_yaml(name: str | Path, kind: str, known: Mapping[str, object]) -> object:
+    import yaml  # here, because only label maps and schemas in files need it
+
     path = Path(name)
     if not path.is_file():
         raise InputError(

@@ -8,12 +8,15 @@ pieces still refer to the original characters, training and inference cannot dif
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from musamma.data.arabic import FOLDED_LETTERS, REMOVED_MARKS
 from musamma.data.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Word borders as in musamma.data.arabic: a number with its separators is one word, every other sign is one by itself.
 _SEPARATE = r"\p{N}+(?:[.,٫٬]\p{N}+)+|[^\p{L}\p{M}\p{N}\s]"
@@ -42,6 +45,8 @@ def install_normalizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenize
     Raises:
         InputError: the tokenizer is slow and therefore has no offsets.
     """
+    from transformers import PreTrainedTokenizerFast
+
     backend = fast_backend(tokenizer)
     if not has_normalizer(tokenizer):
         original = backend.normalizer

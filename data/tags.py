@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OUTSIDE = "O"
 
@@ -52,6 +54,8 @@ class TagSet:
                 expected="IOB2 tags: O, and B-X and I-X for every entity type",
                 remedy="fine-tune the encoder with musamma train",
             )
+        import numpy as np  # here, because formats and scoring do without it
+
         return tag_set, np.array([ids[tag] for tag in tag_set.tags])
 
     def __len__(self) -> int:
@@ -94,6 +98,8 @@ class TagSet:
         Returns:
             Bool, (tags + 1, tags): ``[a, b]`` is true if tag ``b`` may follow tag ``a``; the last row is the start of a text.
         """
+        import numpy as np
+
         count = len(self)
         allowed = np.ones((count + 1, count), dtype=bool)
         for label in self.labels:

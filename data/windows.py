@@ -13,15 +13,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
 
 from musamma.data.arabic import WORD_PATTERN, proclitic_offsets
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.normalization import fast_backend
 from musamma.data.tags import TagSet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: The target that PyTorch's cross entropy ignores by default.
 IGNORE_INDEX = -100
@@ -127,18 +131,30 @@ class DocumentTokenizer:
     """Splits documents into windows of a tokenizer's pieces. Threads may share an instance.
 
     Args:
-        tokenizer: a fast tokenizer.
+        tokenizer: a fast tokenizer of transformers, or a tokenizer of `tokenizers`.
         max_length: longest window in pieces, special tokens included.
         overlap: number of pieces that two neighbouring windows share.
+        padding_id: the id that fills up short windows; by default that of the tokenizer of transformers, else 0.
+
+    Attributes:
+        backend: the tokenizer of `tokenizers`.
+        max_length, overlap, padding_id: the arguments.
 
     Raises:
         InputError: the tokenizer is slow, or the lengths are impossible.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 256, overlap: int = 64) -> None:
-        fast_backend(tokenizer)
-        self.tokenizer = tokenizer
-        self._prefix, self._suffix = _special_tokens(tokenizer)
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase | Tokenizer,
+        *,
+        max_length: int = 256,
+        overlap: int = 64,
+        padding_id: int | None = None,
+    ) -> None:
+        self.backend = tokenizer if isinstance(tokenizer, Tokenizer) else fast_backend(tokenizer)
+        self.padding_id: int = (getattr(tokenizer, "pad_token_id", None) if padding_id is None else padding_id) or 0
+        self._prefix, self._suffix = _special_tokens(self.backend)
         self.capacity = max_length - len(self._prefix) - len(self._suffix)
         if not 0 <= overlap < self.capacity:
             raise InputError(
@@ -167,7 +183,7 @@ class DocumentTokenizer:
 
     def _tokenize_batch(self, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
         with self._lock:
-            return tokenize_batch(self.tokenizer, texts)
+            return tokenize_batch(self.backend, texts)
 
     def _cut_windows(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[Window]:
         """Yield the windows over words; the pieces of a word are ``ids[start:end]``, with its start and end."""
@@ -232,23 +248,19 @@ def build_targets(tokenized: TokenizedDocument, tag_set: TagSet, *, proclitics: 
     return WordTargets(tags, proclitic_counts, tuple(misalignments))
 
 
-def tokenize_batch(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str]
-) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+def tokenize_batch(backend: Tokenizer, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
     """Tokenize texts in one call, without special tokens. Return the piece ids of each, and their start and end in it."""
-    encoding = tokenizer(
-        texts,
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        # In a text, "[SEP]" is five characters and not a special token.
-        split_special_tokens=True,
-        verbose=False,
-    )
-    return zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
+    _configure(backend)
+    encodings = backend.encode_batch(texts, add_special_tokens=False)
+    return ((encoding.ids, encoding.offsets) for encoding in encodings)
+
+
+def _configure(backend: Tokenizer) -> None:
+    """Let a tokenizer return all pieces of a text and no others. Other users of the same object may have changed that."""
+    backend.no_truncation()
+    backend.no_padding()
+    # In a text, "[SEP]" is five characters and not a special token.
+    backend.encode_special_tokens = True
 
 
 def tokenize_texts(
@@ -357,10 +369,11 @@ def _choose_window_bounds(lengths: np.ndarray, capacity: int, overlap: int) -> l
     return bounds
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
+def _special_tokens(backend: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids that the tokenizer adds before and after a text."""
-    without = tokenizer("ا", add_special_tokens=False)["input_ids"]
-    complete = tokenizer("ا", add_special_tokens=True)["input_ids"]
+    _configure(backend)
+    without = backend.encode("ا", add_special_tokens=False).ids
+    complete = backend.encode("ا").ids
     for start in range(len(complete) - len(without) + 1):
         if complete[start : start + len(without)] == without:
             return np.array(complete[:start], dtype=np.int64), np.array(
@@ -368,6 +381,5 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.
             )
     raise InputError(
         f"the tokenizer turns 'ا' into {complete} with special tokens and {without} without",
-        where=str(tokenizer.name_or_path),
         expected="special tokens around the text",
     )

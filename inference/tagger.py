@@ -9,14 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
-
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.inference.rule_file import Rules, load_rules
 from musamma.inference.rule_matching import RuleTagger, drop_log
 from musamma.models.calibration import Calibration
-from musamma.models.loading import load_predictor, resolve_model
+from musamma.models.loading import load_predictor
+from musamma.models.model_names import resolve_model
 
 # Minimum score of labels without a threshold; no score reaches it.
 _NEVER = 1.01
@@ -145,6 +144,8 @@ class Tagger:
         """Return everything that decides the result, down to the last digit of a score; the model's files as a digest."""
         folder = Path(resolve_model(self.model))
         if not folder.is_dir():  # A hub id. Loading has put its files into the cache.
+            from huggingface_hub import try_to_load_from_cache
+
             folder = Path(str(try_to_load_from_cache(str(folder), "config.json"))).parent
         return {
             "musamma": version("musamma"),

@@ -9,34 +9,21 @@ are stored next to it in ``proclitic_head.safetensors``, window options and cali
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from musamma.data.errors import InputError
 from musamma.data.files import apply_default_mode
 from musamma.models.calibration import Calibration
 from musamma.models.decoding import PROCLITIC_CLASSES
+from musamma.models.window_options import WindowOptions
 
 HEAD_FILE = "proclitic_head.safetensors"
-
-
-@dataclass(frozen=True)
-class WindowOptions:
-    """Options for cutting documents into windows, stored in a checkpoint's ``config.json``.
-
-    Args:
-        max_length: length of the longest window in pieces, special tokens included.
-        overlap: number of pieces that neighbouring windows share.
-    """
-
-    max_length: int = 256
-    overlap: int = 64
 
 
 class TokenClassifier(nn.Module):
@@ -127,32 +114,3 @@ def max_positions(model: PreTrainedModel) -> int | None:
         if name.endswith(".position_embeddings") and getattr(module, "padding_idx", None) is not None and limit:
             return int(limit - module.padding_idx - 1)
     return limit
-
-
-def read_window_options(config: PreTrainedConfig, where: str, *, limit: int | None = None) -> WindowOptions:
-    """Read the window options from a checkpoint's configuration; the defaults if it has none.
-
-    Args:
-        config: the configuration.
-        where: the checkpoint, for errors.
-        limit: the maximum number of pieces of the encoder.
-
-    Raises:
-        InputError: the stored options are malformed.
-    """
-    options = WindowOptions()
-    if (stored := getattr(config, "musamma", None)) is not None:
-        try:
-            # A checkpoint of another tool that was calibrated here has no window options.
-            if (encoding := stored.get("encoding")) is not None:
-                options = WindowOptions(max_length=int(encoding["max_length"]), overlap=int(encoding["overlap"]))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"'musamma' in config.json is {stored!r}",
-                where=where,
-                expected="'encoding' with 'max_length' and 'overlap'",
-                remedy="copy the checkpoint anew, or delete the key to use the defaults",
-            ) from error
-    if limit is not None and options.max_length > limit:
-        options = WindowOptions(max_length=limit, overlap=min(options.overlap, limit // 4))
-    return options

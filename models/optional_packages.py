@@ -10,25 +10,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 
-from transformers import logging as transformers_logging
-
 from musamma.data.errors import not_installed
 
 
-def require_packages(*packages: str, extra: str, purpose: str) -> None:
+def require_packages(
+    *packages: str, extra: str, purpose: str, where: str | None = None, remedy: str | None = None
+) -> None:
     """Check that optional packages are installed.
 
     Args:
         packages: names as they are imported.
         extra: the extra of this package that installs them.
         purpose: what they do here, to follow "which".
+        where: the model or option that needs them.
+        remedy: an alternative to installing them.
 
     Raises:
         InputError: a package is not installed.
     """
     for name in packages:
         if find_spec(name) is None:
-            raise not_installed(name, extra=extra, purpose=purpose)
+            raise not_installed(name, extra=extra, purpose=purpose, where=where, remedy=remedy)
 
 
 def disable_telemetry() -> None:
@@ -43,6 +45,8 @@ def disable_telemetry() -> None:
 @contextmanager
 def silence_libraries() -> Iterator[None]:
     """Show the output, log messages and warnings of libraries only on a terminal, and there on stderr."""
+    from transformers import logging as transformers_logging
+
     sink = sys.stderr if sys.stderr.isatty() else io.StringIO()
     verbosity, disabled = transformers_logging.get_verbosity(), logging.root.manager.disable
     with warnings.catch_warnings(), redirect_stdout(sink), redirect_stderr(sink):

@@ -146,7 +146,7 @@ class Predictor:
 
     def build_batch(self, windows: Sequence[Window]) -> Batch:
         """Pad windows to one batch."""
-        padding, limit = self.document_tokenizer.tokenizer.pad_token_id or 0, self.document_tokenizer.max_length
+        padding, limit = self.document_tokenizer.padding_id, self.document_tokenizer.max_length
         ids = [window.input_ids for window in windows]
         return Batch(pad_rows(ids, padding, limit=limit), pad_rows([np.ones_like(row) for row in ids], 0, limit=limit))
 

@@ -16,7 +16,8 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, Pr
 
 from musamma.data.errors import InputError, not_one_of
 from musamma.data.files import apply_default_mode, write_json
-from musamma.models.loading import load_tokenizer, resolve_model
+from musamma.models.checkpoint import load_tokenizer
+from musamma.models.model_names import resolve_model
 from musamma.models.transformers_files import load_weights
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -20,7 +20,8 @@ from transformers import dynamic_module_utils as own_code
 from transformers import logging as transformers_logging
 from transformers.models.auto.tokenization_auto import get_tokenizer_config, tokenizer_class_from_name
 
-from musamma.data.errors import InputError, not_found, not_readable
+from musamma.data.errors import InputError
+from musamma.models.model_names import is_path, missing_folder, unreadable_file
 
 # Loading changes global settings of transformers and PyTorch.
 _LOCK = threading.RLock()
@@ -122,27 +123,6 @@ def loading_error(name: str, error: Exception) -> InputError:
         expected="a local folder, a packaged model (nawah), or a hub id that can be reached",
         remedy="check the name and the connection, or download it elsewhere and give the folder",
     )
-
-
-def unreadable_file(folder: Path) -> InputError | None:
-    """Return the error for the first file of a folder that may not be read: libraries report it as missing or broken."""
-    try:
-        for path in sorted(folder.iterdir()):
-            if path.is_file():
-                path.open("rb").close()
-    except PermissionError as error:
-        return not_readable(error.filename or folder, error)
-    return None
-
-
-def is_path(name: str) -> bool:
-    """True if a name can only be meant as a path, not as a hub id."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
-def missing_folder(name: str) -> InputError:
-    """Return the error for a name that can only be a folder, but does not exist."""
-    return not_found(name, kind="folder", remedy="check the path, or give a hub id such as owner/name")
 
 
 @contextmanager

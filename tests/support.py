@@ -156,8 +156,8 @@ def write_random_checkpoint(
 
     from musamma.data.normalization import install_normalizer
     from musamma.data.tags import TagSet
-    from musamma.models.classifier import WindowOptions
-    from musamma.models.loading import build_classifier, load_tokenizer
+    from musamma.models.checkpoint import build_classifier, load_tokenizer
+    from musamma.models.window_options import WindowOptions
 
     torch.manual_seed(seed)
     classifier = build_classifier(str(encoder), TagSet.from_labels(labels))

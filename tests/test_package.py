@@ -42,7 +42,8 @@ import json, sys
 from pathlib import Path
 import musamma.cli.commands
 from musamma.data.corpora import load_khabar
-from musamma.models.loading import load_tokenizer, packaged_models
+from musamma.models.checkpoint import load_tokenizer
+from musamma.models.model_names import packaged_models
 from musamma.training.config import load_config, packaged_configs
 from musamma.training.pretraining.pretrain_config import load_pretrain_config
 

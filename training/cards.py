@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from musamma.models.loading import packaged_models
+from musamma.models.model_names import packaged_models
 from musamma.training.config import RunConfig
 from musamma.training.dataset import Corpus
 from musamma.training.pretraining.pretrain_config import PretrainConfig

@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
+from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, PrinterCallback, set_seed
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import write_json, write_lines
-from musamma.data.normalization import fast_backend, install_normalizer
+from musamma.data.normalization import install_normalizer
 from musamma.data.windows import DocumentTokenizer, Misalignment
-from musamma.models.classifier import TokenClassifier, WindowOptions, max_positions
-from musamma.models.loading import build_classifier, load_tokenizer, resolve_model
+from musamma.models.checkpoint import build_classifier, load_tokenizer
+from musamma.models.classifier import TokenClassifier, max_positions
+from musamma.models.model_names import resolve_model
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
+from musamma.models.window_options import WindowOptions
 from musamma.training.arguments import finetune_arguments
 from musamma.training.cards import format_finetuned_card
 from musamma.training.config import RunConfig
@@ -79,7 +81,7 @@ def _finetune(config: RunConfig, output: Path, *, overwrite: bool) -> list[SeedR
     corpus = load_corpus(config)
     # Report all mistakes before anything is written and before an earlier run is deleted.
     finetune_arguments(config, seed=config.seeds[0], output_dir=output)
-    document_tokenizer, classifier = _load_encoder(config, corpus)
+    _, document_tokenizer, classifier = _load_encoder(config, corpus)
     inputs = _digest_inputs(corpus, document_tokenizer, classifier)
     if config.lora is not None:
         add_adapters(classifier, config.lora)
@@ -101,7 +103,7 @@ def _digest_inputs(
 ) -> dict[str, str]:
     """Return digests of the data and of the encoder without its new heads, by name."""
     parts = {"training data": corpus.train, "development data": corpus.dev, "test data": corpus.test}
-    tokenizer = fast_backend(document_tokenizer.tokenizer).to_str()
+    tokenizer = document_tokenizer.backend.to_str()
     return {name: digest_documents(documents) for name, documents in parts.items()} | {
         "encoder": digest_weights(classifier.backbone.base_model),
         "tokenizer": blake2b(tokenizer.encode(), digest_size=16).hexdigest(),
@@ -115,7 +117,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     arguments = finetune_arguments(config, seed=seed, output_dir=checkpoint_folder)
     # Set before any weight is drawn, so that the heads are the same in each run with this seed.
     set_seed(seed)
-    document_tokenizer, classifier = _load_encoder(config, corpus)
+    tokenizer, document_tokenizer, classifier = _load_encoder(config, corpus)
     if config.lora is not None:
         add_adapters(classifier, config.lora)
     if arguments.device.type == "cpu":
@@ -149,9 +151,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
             "args": arguments,
             "train_dataset": windows,
             "eval_dataset": windows.select([]),
-            "data_collator": WindowCollator(
-                document_tokenizer.tokenizer.pad_token_id or 0, document_tokenizer.max_length
-            ),
+            "data_collator": WindowCollator(document_tokenizer.padding_id, document_tokenizer.max_length),
             "compute_loss_func": joint_loss,
             "callbacks": callbacks,
         },
@@ -171,7 +171,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     result = SeedResult(seed, folder, round(seconds, 1), scores)
     if is_main_process():
         encoding = WindowOptions(max_length=document_tokenizer.max_length, overlap=document_tokenizer.overlap)
-        classifier.save_pretrained(folder, document_tokenizer.tokenizer, encoding)
+        classifier.save_pretrained(folder, tokenizer, encoding)
         (folder / CARD_FILE).write_text(format_finetuned_card(config, corpus, [result]), encoding="utf-8")
         shutil.copyfile(folder.parent / RUN_FILE, folder / RUN_FILE)
         # Written last, because its presence marks the seed as finished.
@@ -187,17 +187,18 @@ def _finish_wandb_run() -> None:
     wandb.finish()
 
 
-def _load_encoder(config: RunConfig, corpus: Corpus) -> tuple[DocumentTokenizer, TokenClassifier]:
-    """Load the document tokenizer and the classifier, with new heads on the encoder.
+def _load_encoder(
+    config: RunConfig, corpus: Corpus
+) -> tuple[PreTrainedTokenizerBase, DocumentTokenizer, TokenClassifier]:
+    """Load the tokenizer, the document tokenizer that uses it, and the classifier, with new heads on the encoder.
 
     Raises:
         InputError: the encoder cannot be loaded, or cannot be used as configured.
     """
     name = resolve_model(config.encoder)
+    tokenizer = install_normalizer(load_tokenizer(name))
     document_tokenizer = DocumentTokenizer(
-        install_normalizer(load_tokenizer(name)),
-        max_length=config.encoding.max_length,
-        overlap=config.encoding.overlap,
+        tokenizer, max_length=config.encoding.max_length, overlap=config.encoding.overlap
     )
     classifier = build_classifier(name, corpus.tag_set, proclitics=config.proclitics, changes=config.encoder_config)
     limit = max_positions(classifier.backbone)
@@ -207,7 +208,7 @@ def _load_encoder(config: RunConfig, corpus: Corpus) -> tuple[DocumentTokenizer,
             where=config.encoder,
             expected=f"at most {limit}, the number of the encoder's positions",
         )
-    return document_tokenizer, classifier
+    return tokenizer, document_tokenizer, classifier
 
 
 def _misalignment_record(document: Document, misalignment: Misalignment) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Options for reading and writing annotation."""
+"""The names of the formats, and the options for reading and writing annotation."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from musamma.data.offset_units import OffsetUnit
 
 #: The unit in which an annotation tool counts offsets.
 TOOL_UNITS: dict[str, OffsetUnit] = {"brat": "code-points", "doccano": "utf16", "labelstudio": "utf16"}
+
+#: Formats that are written as a folder.
+FOLDER_FORMATS = ("brat", "khabar", "webanno")
+FORMATS = (
+    *("jsonl", "conll", "brat", "doccano", "labelstudio", "csv", "parquet", "khabar", "datasets"),
+    *("prodigy", "webanno", "spacy", "gliner", "lighttag", "ubiai"),
+)
 
 
 def _check_choices(options: object) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from musamma.models.classifier import TokenClassifier, WindowOptions, max_positions
+from musamma.models.classifier import TokenClassifier, max_positions
 from musamma.models.export.quantize import (
     GraphInputs,
     quantize_onnx,
@@ -25,6 +25,7 @@ from musamma.models.export.quantize import (
 )
 from musamma.models.optional_packages import disable_telemetry, require_packages, silence_libraries
 from musamma.models.runtimes.runtime import GRAPH_FILES, GraphDescription
+from musamma.models.window_options import WindowOptions
 
 if TYPE_CHECKING:
     import openvino
@@ -63,7 +64,7 @@ def check_packages(runtime: str, *, quantized: bool) -> None:
     Raises:
         InputError: a package is not installed.
     """
-    require_packages(*_PACKAGES[runtime, quantized], extra=runtime, purpose=f"makes {runtime} models")
+    require_packages(*_PACKAGES[runtime, quantized], extra="export", purpose=f"makes {runtime} models")
 
 
 def write_exported(

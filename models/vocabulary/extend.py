@@ -10,7 +10,7 @@ from typing import Any
 from musamma.data.errors import InputError, ThresholdError, not_one_of
 from musamma.data.files import write_json
 from musamma.data.normalization import fast_backend, install_normalizer
-from musamma.models.loading import resolve_model
+from musamma.models.model_names import resolve_model
 from musamma.models.pretrained_encoder import (
     check_dtype,
     count_weight_bytes,

@@ -19,8 +19,10 @@ from musamma.data.document import Document, Span, read_jsonl, write_jsonl
 from musamma.data.errors import InputError
 from musamma.evaluation.reliability import measure_reliability
 from musamma.inference import Tagger
-from musamma.models.classifier import TokenClassifier, WindowOptions
-from musamma.models.loading import load_classifier, load_predictor
+from musamma.models.checkpoint import load_classifier
+from musamma.models.classifier import TokenClassifier
+from musamma.models.loading import load_predictor
+from musamma.models.window_options import WindowOptions
 from tests.support import default_mode, file_modes, write_random_checkpoint
 
 app = typer.Typer()

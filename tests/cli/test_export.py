@@ -15,9 +15,9 @@ from musamma.data.corpora import load_khabar
 from musamma.data.document import Document, Span, write_jsonl
 from musamma.inference import Tagger
 from musamma.models.calibration import Calibration
+from musamma.models.checkpoint import load_classifier
 from musamma.models.classifier import TokenClassifier
 from musamma.models.export import graph as export_module
-from musamma.models.loading import load_classifier
 from musamma.models.optional_packages import disable_telemetry
 from tests.support import default_mode, file_modes, write_random_checkpoint
 
@@ -181,4 +181,4 @@ def test_only_an_earlier_export_is_replaced(call, checkpoint, tmp_path):
 @pytest.mark.parametrize(("package", "runtime"), [("openvino", "openvino"), ("onnxscript", "onnx")])
 def test_a_missing_package_is_named(call, monkeypatch, package, runtime):
     monkeypatch.setitem(sys.modules, package, None)
-    refused(call("--format", runtime), f"{package} is not installed", f"pip install 'musamma[{runtime}]'")
+    refused(call("--format", runtime), f"{package} is not installed", "pip install 'musamma[export]'")

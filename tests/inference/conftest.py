@@ -12,8 +12,8 @@ from musamma.data.formats.markup import parse_markup
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
-from musamma.models.classifier import WindowOptions
-from musamma.models.loading import build_classifier, load_tokenizer
+from musamma.models.checkpoint import build_classifier, load_tokenizer
+from musamma.models.window_options import WindowOptions
 from musamma.training.dataset import WindowCollator, build_window_dataset, joint_loss
 
 TAGS = TagSet.from_labels(["PER", "LOC", "ORG"])

@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+import huggingface_hub
 import huggingface_hub.constants
 import pytest
 import torch
@@ -14,8 +15,9 @@ from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, Rep
 from transformers import AutoTokenizer
 
 from musamma.data.errors import InputError
-from musamma.models import loading
-from musamma.models.loading import load_tokenizer, packaged_models, resolve_model, uses_gpu
+from musamma.models.checkpoint import load_tokenizer
+from musamma.models.loading import uses_gpu
+from musamma.models.model_names import packaged_models, resolve_model
 from musamma.models.runtimes.runtime import GraphDescription
 
 
@@ -23,7 +25,7 @@ from musamma.models.runtimes.runtime import GraphDescription
 def requested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses requested from a hub that has every file."""
     addresses: list[str] = []
-    monkeypatch.setattr(loading, "get_hf_file_metadata", lambda url, timeout: addresses.append(url))
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: addresses.append(url))
     return addresses
 
 
@@ -78,7 +80,7 @@ def test_a_model_the_hub_does_not_provide_is_an_error(monkeypatch, error, messag
     def failing(url, timeout):
         raise error.__new__(error)  # the constructor requires a response, which is not read here
 
-    monkeypatch.setattr(loading, "get_hf_file_metadata", failing)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", failing)
     with pytest.raises(InputError, match=f"^{message}"):
         resolve_model("owner/name")
 
@@ -86,7 +88,7 @@ def test_a_model_the_hub_does_not_provide_is_an_error(monkeypatch, error, messag
 def test_a_hub_that_does_not_answer_is_asked_only_once(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(loading, "hf_hub_url", lambda name, file: f"http://127.0.0.1:9/{name}/{file}")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_url", lambda name, file: f"http://127.0.0.1:9/{name}/{file}")
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)  # between two attempts
     with pytest.raises(InputError, match=r"hub cannot be reached \(ConnectError: .*check the name and the connection"):
@@ -126,7 +128,7 @@ def test_a_tokenizer_is_loaded_or_reported_missing(any_encoder, tmp_path):
 
 
 def test_only_checkpoints_use_a_gpu(wordpiece_encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr("musamma.models.loading.choose_device", lambda name: torch.device(name or "cuda"))
+    monkeypatch.setattr("musamma.models.runtimes.torch.choose_device", lambda name: torch.device(name or "cuda"))
     exported = Path(shutil.copytree(wordpiece_encoder, tmp_path / "exported"))
     config = json.loads((exported / "config.json").read_text(encoding="utf-8"))
     config["musamma"] = {"export": GraphDescription(runtime="onnx", quantization=None, proclitics=True).to_dict()}

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer
 
 from musamma.data.normalization import has_normalizer
-from musamma.models.loading import packaged_models
+from musamma.models.model_names import packaged_models
 from musamma.training.pretraining.pretrain_results import read_result
 
 FOLDER = packaged_models()["nawah"]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from musamma.data.normalization import install_normalizer
-from musamma.models.loading import load_tokenizer
+from musamma.models.checkpoint import load_tokenizer
 from musamma.training.pretraining.packed_text import PackedText, prepare_text
 from musamma.training.pretraining.pretrain_config import PretrainConfig
 

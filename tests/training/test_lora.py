@@ -13,8 +13,8 @@ from musamma.data.document import Document, Span, write_jsonl
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.inference import Tagger
+from musamma.models.checkpoint import build_classifier
 from musamma.models.classifier import TokenClassifier
-from musamma.models.loading import build_classifier
 from musamma.training.config import LoraSection, RunConfig
 from musamma.training.finetune import finetune
 from musamma.training.trainer import LogWriter

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from musamma.data.arabic import clitic_borders, word_offsets
 from musamma.data.normalization import install_normalizer
-from musamma.models.loading import load_tokenizer
+from musamma.models.checkpoint import load_tokenizer
 from musamma.training.pretraining.masking import (
     SpecialTokenCount,
     choose_masks,

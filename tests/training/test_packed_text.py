@@ -12,7 +12,7 @@ import pytest
 
 from musamma.data.errors import InputError
 from musamma.data.normalization import install_normalizer
-from musamma.models.loading import load_tokenizer
+from musamma.models.checkpoint import load_tokenizer
 from musamma.training.pretraining.masking import find_starts
 from musamma.training.pretraining.packed_text import PackedText, ParagraphTokenizer, ShardWriter
 

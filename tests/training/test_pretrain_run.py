@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from musamma.data.errors import InputError, RunError
 from musamma.data.normalization import install_normalizer
-from musamma.models.loading import load_tokenizer
+from musamma.models.checkpoint import load_tokenizer
 from musamma.training.config import RunConfig
 from musamma.training.finetune import finetune
 from musamma.training.pretraining.masked_rows import select_held_out_rows

@@ -262,7 +262,7 @@ class ParagraphTokenizer:
         self.special = SpecialTokenCount(before, length - document_tokenizer.capacity - before)
         self._prefix = window.input_ids[: self.special.before]
         self._suffix = window.input_ids[len(window.input_ids) - self.special.after :]
-        self._tokenizer, self._capacity, self._clitics = tokenizer, document_tokenizer.capacity, clitics
+        self._backend, self._capacity, self._clitics = document_tokenizer.backend, document_tokenizer.capacity, clitics
 
     def encode(self, lines: Iterable[str]) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
         """Yield the segments of each line, in order; none for a line that normalises to nothing.
@@ -275,9 +275,7 @@ class ParagraphTokenizer:
         """
         stream = iter(lines)
         while batch := list(islice(stream, _LINES_PER_BATCH)):
-            for text, pieces in zip(
-                batch, tokenize_texts(batch, partial(tokenize_batch, self._tokenizer)), strict=True
-            ):
+            for text, pieces in zip(batch, tokenize_texts(batch, partial(tokenize_batch, self._backend)), strict=True):
                 yield list(self._segments(text, pieces.ids, pieces.offsets))
 
     def _segments(self, text: str, ids: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -25,12 +25,14 @@ from musamma.data.errors import InputError
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
-from musamma.models.classifier import TokenClassifier, WindowOptions
+from musamma.models.checkpoint import build_classifier, load_tokenizer
+from musamma.models.classifier import TokenClassifier
 from musamma.models.export.graph import TraceableClassifier, convert_openvino, save_openvino, write_exported
 from musamma.models.export.quantize import sample_windows, select_float_layers
 from musamma.models.export.verify import build_excerpts, compare_predictors
-from musamma.models.loading import build_classifier, load_predictor, load_tokenizer
+from musamma.models.loading import load_predictor
 from musamma.models.optional_packages import disable_telemetry, require_packages
+from musamma.models.window_options import WindowOptions
 
 disable_telemetry()
 pytest.importorskip("openvino")

@@ -16,8 +16,9 @@ from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.inference import Tagger
+from musamma.models.checkpoint import load_classifier, load_tokenizer
 from musamma.models.export.graph import write_exported
-from musamma.models.loading import load_classifier, load_predictor, load_tokenizer
+from musamma.models.loading import load_predictor
 from musamma.models.runtimes.runtime import GRAPH_FILES, Batch
 from tests.support import tag_in_turns
 

@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, T5Conf
 from musamma.data.errors import InputError, ThresholdError
 from musamma.data.normalization import fast_backend, has_normalizer
 from musamma.data.tags import TagSet
-from musamma.models.loading import build_classifier
+from musamma.models.checkpoint import build_classifier
 from musamma.models.vocabulary import extend
 from musamma.models.vocabulary.embeddings import INITIALIZATIONS, build_rows, check_single_table
 from musamma.models.vocabulary.encoder_similarity import measure_fertility, measure_similarity

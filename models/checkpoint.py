@@ -1,0 +1,131 @@
+"""Checkpoints: loading of tokenizers and classifiers with transformers, and new classifiers on an encoder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import logging as transformers_logging
+
+from musamma.data.errors import InputError
+from musamma.data.tags import TagSet
+from musamma.models.classifier import HEAD_FILE, TokenClassifier, max_positions
+from musamma.models.model_names import find_model_file, unreadable_file
+from musamma.models.transformers_files import load_weights, read_tokenizer
+from musamma.models.window_options import WindowOptions, read_window_options
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load the fast tokenizer of a folder or hub id.
+
+    Raises:
+        InputError: there is none, or it cannot be loaded.
+    """
+    path = Path(name)
+    if path.is_dir() and not any(
+        (path / file).is_file()
+        for file in (
+            "tokenizer.json",
+            "vocab.txt",
+            "vocab.json",
+            "sentencepiece.bpe.model",
+            "spiece.model",
+            "tokenizer.model",
+        )
+    ):
+        raise InputError(
+            "the checkpoint has no tokenizer",
+            where=name,
+            expected="tokenizer.json beside config.json",
+            remedy="save the encoder's tokenizer into the folder: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+        )
+    return read_tokenizer(name)
+
+
+def build_classifier(
+    encoder: str, tag_set: TagSet, *, proclitics: bool = True, changes: Mapping[str, Any] | None = None
+) -> TokenClassifier:
+    """Build a float32 classifier from an encoder and newly initialised heads, ready for fine-tuning.
+
+    Args:
+        encoder: a local folder or a hub id.
+        tag_set: the tags to learn.
+        proclitics: whether to learn borders after proclitics.
+        changes: values for the encoder's ``config.json``, such as its dropout.
+
+    Raises:
+        InputError: there is no such encoder, it cannot be loaded, or its configuration lacks a key of ``changes``.
+    """
+    backbone = _load_backbone(
+        encoder,
+        changes or {},
+        new_heads=True,
+        num_labels=len(tag_set),
+        id2label=tag_set.id2label,
+        label2id=tag_set.label2id,
+        dtype=torch.float32,
+    )
+    return TokenClassifier(backbone, proclitics=proclitics)
+
+
+def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> tuple[TokenClassifier, WindowOptions]:
+    """Load a fine-tuned classifier, in evaluation mode.
+
+    Args:
+        checkpoint: a local folder or a hub id. A checkpoint that another tool made works too; its names begin where words
+            do.
+        dtype: type of the weights in memory.
+
+    Raises:
+        InputError: there is no such checkpoint, or it cannot be loaded.
+    """
+    backbone = _load_backbone(checkpoint, {}, new_heads=False, dtype=dtype)
+    head = find_model_file(checkpoint, HEAD_FILE)
+    classifier = TokenClassifier(backbone, proclitics=head is not None)
+    if classifier.proclitic_head is not None and head is not None:
+        try:
+            classifier.proclitic_head.load_state_dict(load_file(head))
+        except Exception as error:
+            raise unreadable_file(head.parent) or InputError(
+                f"the proclitic head cannot be read: {error}",
+                where=str(head),
+                remedy="copy the checkpoint anew, or delete the file to tag whole words",
+            ) from error
+    return classifier.eval(), read_window_options(
+        getattr(backbone.config, "musamma", None), checkpoint, limit=max_positions(backbone)
+    )
+
+
+def _load_backbone(name: str, changes: Mapping[str, Any], *, new_heads: bool, **options: Any) -> PreTrainedModel:
+    """Load a Hugging Face token classifier.
+
+    Weights that are missing or have another shape are newly initialised in the heads if ``new_heads``, else refused.
+    """
+    bar = transformers_logging.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+    try:
+        model, info = load_weights(
+            AutoModelForTokenClassification, name, changes=changes, ignore_mismatched_sizes=True, **options
+        )
+        initialized = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+        body = f"{model.base_model_prefix}."
+        if missing := sorted(key for key in initialized if not new_heads or key.startswith(body)):
+            raise InputError(
+                f"the weights lack {missing[0]!r} or have it in another shape"
+                + f", and {len(missing) - 1} more" * (len(missing) > 1),
+                where=name,
+                expected=f"the weights of the {type(model).__name__} that config.json describes",
+                remedy="copy it anew, or write it with save_pretrained"
+                if new_heads
+                else "fine-tune it with musamma train",
+            )
+        return model
+    finally:
+        if bar:
+            transformers_logging.enable_progress_bar()
