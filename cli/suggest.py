@@ -13,7 +13,6 @@ import typer
 
 from musamma.cli.predict import OnError
 from musamma.cli.shared_options import Device
-from musamma.data.corpus_files import WriteOptions, choose_write_format, write_documents
 from musamma.data.errors import InputError
 from musamma.data.files import check_output_file
 from musamma.data.import_audit import ImportAudit
@@ -82,6 +81,7 @@ def suggest(
 ) -> None:
     """Choose the texts from which a model would learn most, and write them with predicted names for annotation."""
     # Imported here: `musamma --help` must not wait for libraries.
+    from musamma.data.corpus_files import WriteOptions, choose_write_format, write_documents
     from musamma.inference.diverse_selection import check_diversity
     from musamma.inference.inputs import Inputs, count_input_bytes, find_unread_inputs, read_inputs
     from musamma.inference.progress_bar import ProgressBar
