@@ -45,7 +45,6 @@ from musamma.training.run_dir import (
     digest_weights,
     find_last_checkpoint,
     is_main_process,
-    lock_output_folder,
     publish_checkpoint,
     read_seed_result,
     remove_checkpoints,
@@ -73,8 +72,7 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
     """
     output = Path(config.output)
     check_output_folder(config, output, resume=resume, overwrite=overwrite)
-    with lock_output_folder(output):
-        return _finetune(config, output, overwrite=overwrite)
+    return _finetune(config, output, overwrite=overwrite)
 
 
 def _finetune(config: RunConfig, output: Path, *, overwrite: bool) -> list[SeedResult]:

@@ -42,7 +42,6 @@ from musamma.training.run_dir import (
     digest_weights,
     find_last_checkpoint,
     is_main_process,
-    lock_output_folder,
     remove_checkpoints,
 )
 from musamma.training.trainer import LogWriter
@@ -60,9 +59,8 @@ def prepare(config: PretrainConfig, *, overwrite: bool = False) -> PackedText:
     output = Path(config.output)
     if not (output / RUN_FILE).is_file():
         check_output_folder(config, output, resume=False, overwrite=False, ignore=TEXT_ENTRIES)
-    with lock_output_folder(output):
-        _, tokenizer = _load_checked_encoder(config)
-        return prepare_text(config, tokenizer, overwrite=overwrite)
+    _, tokenizer = _load_checked_encoder(config)
+    return prepare_text(config, tokenizer, overwrite=overwrite)
 
 
 def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = False) -> PretrainResult:
@@ -79,8 +77,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
     """
     output = Path(config.output)
     check_output_folder(config, output, resume=resume, overwrite=overwrite, ignore=TEXT_ENTRIES)
-    with lock_output_folder(output):
-        return _pretrain(config, output, resume=resume, overwrite=overwrite)
+    return _pretrain(config, output, resume=resume, overwrite=overwrite)
 
 
 def _pretrain(config: PretrainConfig, output: Path, *, resume: bool, overwrite: bool) -> PretrainResult:
