@@ -26,7 +26,7 @@ from seqeval.scheme import IOB2
 from musamma.data.document import Document, Span
 from musamma.evaluation import MODES, Scorer, score_documents, score_tags
 from musamma.evaluation.document_pairing import pair_documents
-from musamma.evaluation.word_boundaries import iob2_tags, whitespace_words
+from musamma.evaluation.word_boundaries import tag_words, whitespace_words
 
 _LABELS = ("PER", "LOC", "ORG", "MISC")
 _TEXT = "أعلن المتحدث باسم الأمم المتحدة ستيفان دوجاريك وبالموصل أن الوفد، وصل إلى «بيروت» من بغداد للجيش العراقي أمس"
@@ -104,7 +104,9 @@ def score_large_corpus(documents: int) -> None:
 def compare_with_seqeval(runs: int) -> None:
     """Print the time of both libraries on a corpus of ANERcorp's size."""
     gold, predicted = sentences(predicted=False), sentences(predicted=True)
-    gold_tags, predicted_tags = ([iob2_tags(d.text, d.spans) for d in side] for side in (gold, predicted))
+    gold_tags, predicted_tags = (
+        [tag_words(whitespace_words(d.text), d.spans) for d in side] for side in (gold, predicted)
+    )
 
     def reports() -> None:
         classification_report(gold_tags, predicted_tags, output_dict=True, zero_division=0)

@@ -39,7 +39,7 @@ from transformers.utils import logging
 from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document
 from musamma.data.tags import TagSet
-from musamma.evaluation.word_boundaries import iob2_tags
+from musamma.evaluation.word_boundaries import tag_words, whitespace_words
 from musamma.models.checkpoint import load_tokenizer
 from musamma.models.model_names import resolve_model
 from musamma.models.runtimes.torch import supports_bfloat16
@@ -81,7 +81,7 @@ class Curve(TrainerCallback):
 
 
 def words_and_tags(document: Document) -> tuple[list[str], list[str]]:
-    return document.text.split(), list(iob2_tags(document.text, document.spans))
+    return document.text.split(), tag_words(whitespace_words(document.text), document.spans)
 
 
 def whole_word_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:

@@ -1,3 +1,0 @@
-"""The memorised checkpoints of the inference tests."""
-
-from tests.inference.conftest import checkpoint, known  # noqa: F401
