@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -210,11 +211,6 @@ def read_content(tmp_path: Path, content: Any, name: str, **options: Any) -> tup
     return list(read_documents(path, options=ReadOptions(**options), audit=audit)), audit
 
 
-def labelled_surfaces(document: Document) -> list[tuple[str, str]]:
-    """Return the surface and label of each outermost name."""
-    return [(document.surface(span), span.label) for span in document.spans]
-
-
 def tag_in_turns(tagger: Any, requests: Sequence[Sequence[Document]]) -> list[list[Document]]:
     """Take a step of each request in turn, until all are done; return the documents of each as tagged."""
     steps = dict(enumerate(map(tagger.tag_in_steps, requests)))
@@ -229,3 +225,15 @@ def tag_in_turns(tagger: Any, requests: Sequence[Sequence[Document]]) -> list[li
             except StopIteration as stop:
                 tagged[number] = stop.value
     return [tagged[number] for number in steps]
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, with the package of this checkout."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "PYTHONWARNINGS": "default"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.fuzzing import Unaccounted, change_structure, check_inputs, targets
 from musamma.data.errors import InputError
+from musamma.inference import inputs
 
 TARGETS = targets()
 
@@ -58,8 +59,6 @@ def test_a_record_that_is_lost_is_noticed(tmp_path, monkeypatch):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"id": "a", "text": "x"}\n{"id": "b", "text": "y"}\n')
     check_inputs(path)
-    import musamma.inference.inputs as inputs
-
     read_all = inputs.read_inputs
     monkeypatch.setattr(inputs, "read_inputs", lambda given: list(read_all(given))[1:])
     with pytest.raises(Unaccounted, match="1 records of 2 lines"):

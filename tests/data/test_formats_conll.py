@@ -9,6 +9,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats.conll import to_conll
 from musamma.data.import_audit import ImportAudit
+from tests.support import surfaces
 
 
 def read(tmp_path, content, name="sample.conll", **options):
@@ -19,15 +20,11 @@ def read(tmp_path, content, name="sample.conll", **options):
     return documents, audit
 
 
-def names(document):
-    return [(document.surface(span), span.label) for span in document.spans]
-
-
 def test_sentences_become_documents(tmp_path):
     documents, audit = read(tmp_path, "وقال O\nبرند B-PERS\nجوتشولك I-PERS\n. O\n\n\nفي O\nألمانيا B-LOC\n")
     assert [d.id for d in documents] == ["sample-00000", "sample-00001"]
     assert documents[0].text == "وقال برند جوتشولك ."
-    assert [names(d) for d in documents] == [[("برند جوتشولك", "PERS")], [("ألمانيا", "LOC")]]
+    assert [surfaces(d) for d in documents] == [[("برند جوتشولك", "PERS")], [("ألمانيا", "LOC")]]
     assert (audit.documents, audit.spans, audit.exact, audit.lost) == (2, 2, 2, 0)
 
 
@@ -35,13 +32,13 @@ def test_marks_tabs_carriage_returns_and_blank_lines_with_tabs(tmp_path):
     content = "\ufeff\u200eجمهورية\tB-Nation\r\n\u200eمصر\u200f\tI-Nation\r\n\t\r\n،\tO\r\n"
     documents, audit = read(tmp_path, content)
     assert [d.text for d in documents] == ["جمهورية مصر", "،"]
-    assert names(documents[0]) == [("جمهورية مصر", "Nation")]
+    assert surfaces(documents[0]) == [("جمهورية مصر", "Nation")]
     assert audit.kinds["direction_mark"] == 3
 
 
 def test_only_line_feeds_end_a_line(tmp_path):
     documents, _ = read(tmp_path, "أ\u2028ب\tB-ORG\nج\u0085د\tI-ORG\nنيو يورك\tB-LOC\n")
-    assert names(documents[0]) == [("أ\u2028ب ج\u0085د", "ORG"), ("نيو يورك", "LOC")]
+    assert surfaces(documents[0]) == [("أ\u2028ب ج\u0085د", "ORG"), ("نيو يورك", "LOC")]
 
 
 def test_a_token_of_marks_only_is_counted(tmp_path):
@@ -54,7 +51,7 @@ def test_a_token_of_marks_only_is_counted(tmp_path):
 def test_an_invalid_tag_is_repaired_and_counted_or_an_error(tmp_path):
     content = "في O\nبلنسية I-LOC\nكين I-PERS\n\nفي O\nباريس B-LOC\n"
     documents, audit = read(tmp_path, content)
-    assert names(documents[0]) == [("بلنسية", "LOC"), ("كين", "PERS")]
+    assert surfaces(documents[0]) == [("بلنسية", "LOC"), ("كين", "PERS")]
     assert audit.kinds["repaired_tag"] == 2
     first = audit.findings[0]
     assert (first.document, first.detail) == ("sample-00000", "I-LOC continues no LOC, at 'بلنسية'")
@@ -65,7 +62,7 @@ def test_an_invalid_tag_is_repaired_and_counted_or_an_error(tmp_path):
 
 def test_iob1_is_detected_and_not_repaired(tmp_path):
     documents, audit = read(tmp_path, "برند I-PER\nجوتشولك I-PER\nأحمد B-PER\n")
-    assert names(documents[0]) == [("برند جوتشولك", "PER"), ("أحمد", "PER")]
+    assert surfaces(documents[0]) == [("برند جوتشولك", "PER"), ("أحمد", "PER")]
     assert not audit.kinds
 
 
@@ -73,7 +70,7 @@ def test_the_scheme_can_be_given(tmp_path):
     with pytest.raises(InputError, match=r"sample\.conll:1: 'S-LOC' is not a tag of IOB2"):
         read(tmp_path, "بغداد S-LOC\n", scheme="iob2")
     documents, _ = read(tmp_path, "بغداد S-LOC\n")
-    assert names(documents[0]) == [("بغداد", "LOC")]
+    assert surfaces(documents[0]) == [("بغداد", "LOC")]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +93,7 @@ def test_errors_name_file_and_line(tmp_path, content, message):
 
 def test_missing_tags_may_count_as_outside(tmp_path):
     documents, audit = read(tmp_path, "في\nبغداد B-LOC\nاليوم\n", missing_tags="O")
-    assert (documents[0].text, names(documents[0])) == ("في بغداد اليوم", [("بغداد", "LOC")])
+    assert (documents[0].text, surfaces(documents[0])) == ("في بغداد اليوم", [("بغداد", "LOC")])
     assert audit.kinds["missing_tag"] == 2
 
 
@@ -109,7 +106,7 @@ def test_names_inside_names(tmp_path):
         lines.replace(" B-OCC", "\tB-OCC").replace(" I-OCC", "\tI-OCC").replace(" O", "\tO"),
     ):
         [document], audit = read(tmp_path, content)
-        assert names(document) == [("سكرتير اللجنة القومية في نابلس", "OCC")]
+        assert surfaces(document) == [("سكرتير اللجنة القومية في نابلس", "OCC")]
         assert [(document.surface(s), s.label) for s in document.nested] == [
             ("اللجنة القومية", "ORG"),
             ("نابلس", "GPE"),
@@ -122,13 +119,13 @@ def test_crossing_names_follow_the_overlap_policy(tmp_path):
     with pytest.raises(InputError, match=r"sample\.conll:1, document 'sample-00000': spans .* overlap"):
         read(tmp_path, content)
     [document], audit = read(tmp_path, content, overlaps="nested")
-    assert names(document) == [("الأمن الأسد", "PERS")]  # the longer one
+    assert surfaces(document) == [("الأمن الأسد", "PERS")]  # the longer one
     assert audit.kinds == {"crossing": 1}
 
 
 def test_a_column_of_parts_of_speech_is_ignored(tmp_path):
     documents, audit = read(tmp_path, "-DOCSTART- -X- O O\n\nفي IN B-PP O\nبغداد NNP B-NP B-LOC\n")
-    assert names(documents[0]) == [("بغداد", "LOC")]
+    assert surfaces(documents[0]) == [("بغداد", "LOC")]
     assert audit.kinds["ignored_column"] == 4
 
 
@@ -145,7 +142,7 @@ def test_sentences_can_be_grouped(tmp_path, sentences, texts):
     content = "-DOCSTART- O\n\nأ O\n\nب B-ORG\n\nج O\n\n-DOCSTART- O\nد B-LOC\n"
     documents, _ = read(tmp_path, content, sentences=sentences)
     assert [d.text for d in documents] == texts
-    assert [name for d in documents for name in names(d)] == [("ب", "ORG"), ("د", "LOC")]
+    assert [name for d in documents for name in surfaces(d)] == [("ب", "ORG"), ("د", "LOC")]
 
 
 def test_clitics_are_rejoined(tmp_path):
@@ -153,8 +150,8 @@ def test_clitics_are_rejoined(tmp_path):
     content += "اوروبا\tB-Land\n\n" * 3 + "ان\tO\nالشماليين\tB-Group\nهم\tO\nتجار\tO\n"
     documents, audit = read(tmp_path, content, rejoin_clitics=True)
     assert documents[0].text == "وتعتبر مدينة جوبا عاصمة للسودان"
-    assert names(documents[0]) == [("جوبا", "City"), ("لسودان", "Nation")]
-    assert names(documents[1]) == [("اوروبا", "Land")]
+    assert surfaces(documents[0]) == [("جوبا", "City"), ("لسودان", "Nation")]
+    assert surfaces(documents[1]) == [("اوروبا", "Land")]
     assert {
         kind: audit.kinds[kind] for kind in ("clitic_joined", "clitic_respelt", "clitic_apart", "proclitic_outside")
     } == {

@@ -11,7 +11,7 @@ from musamma.data.corpus_files import ReadOptions, guess_format, read_documents,
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
-from tests.support import labelled_surfaces
+from tests.support import surfaces
 
 
 def read(path):
@@ -26,7 +26,7 @@ def test_a_file_of_spacy(tmp_path):
     (first, second), audit = read(path)
     assert (first.id, second.id) == ("a-00000", "a-00001")
     assert first.text == "قال سامي إن جامعة الموصل قريبة.\n😀 عاد"
-    assert labelled_surfaces(first) == [("سامي", "PER"), ("جامعة الموصل", "ORG")]
+    assert surfaces(first) == [("سامي", "PER"), ("جامعة الموصل", "ORG")]
     assert [(first.surface(span), span.label) for span in first.nested] == [("الموصل", "GPE")]
     assert (second.text, second.spans) == ("نص بلا أسماء", ())
     # One link and one category; the second document has no entities set.
@@ -41,7 +41,7 @@ def test_spans_without_label_crossing_spans_and_texts_without_spaces(tmp_path):
     doc.spans["b"] = [doc.char_span(9, 15)]
     DocBin(docs=[doc]).to_disk(tmp_path / "a.spacy")
     [document], audit = read(tmp_path / "a.spacy")
-    assert labelled_surfaces(document) == [("جامعة", "ORG")]
+    assert surfaces(document) == [("جامعة", "ORG")]
     assert audit.kinds == {"duplicate": 1, "crossing": 1, "no_label": 1}
 
 

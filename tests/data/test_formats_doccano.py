@@ -3,7 +3,7 @@
 import pytest
 
 from musamma.data.errors import InputError
-from tests.support import labelled_surfaces, read_content
+from tests.support import read_content, surfaces
 
 TEXT = "😀 زار السيسي بغداد"
 
@@ -26,7 +26,7 @@ TEXT = "😀 زار السيسي بغداد"
 def test_offsets_count_code_points(tmp_path, spans):
     [document], audit = read_content(tmp_path, {"id": 7, "text": TEXT, "source": "AFP", **spans}, "d.jsonl")
     assert document.id == "7"
-    assert labelled_surfaces(document) == [("السيسي", "PER"), ("بغداد", "LOC")]
+    assert surfaces(document) == [("السيسي", "PER"), ("بغداد", "LOC")]
     assert document.meta == {"source": "AFP"}
     assert audit.exact == 2
     assert audit.kinds["ignored_annotation"] == ("relations" in spans)

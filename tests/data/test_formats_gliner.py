@@ -8,7 +8,7 @@ from musamma.data.corpus_files import guess_format, write_documents
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
-from tests.support import labelled_surfaces, read_content
+from tests.support import read_content, surfaces
 
 # In the form of https://urchade.github.io/GLiNER/training.html.
 EXAMPLE = {"tokenized_text": ["في", "جامعة", "الموصل", "."], "ner": [[1, 2, "ORG"], [2, 2, "GPE"]]}
@@ -20,7 +20,7 @@ def test_token_ends_are_inclusive(tmp_path, name):
     [document], audit = read_content(tmp_path, content, name, overlaps="nested")
     assert guess_format(tmp_path / name) == "gliner"
     assert (document.id, document.text) == ("g-00000", "في جامعة الموصل .")
-    assert labelled_surfaces(document) == [("جامعة الموصل", "ORG")]
+    assert surfaces(document) == [("جامعة الموصل", "ORG")]
     assert [(document.surface(span), span.label) for span in document.nested] == [("الموصل", "GPE")]
     assert (audit.exact, audit.kinds) == (2, {"nested": 1})
 
@@ -31,7 +31,7 @@ def test_the_original_text_is_kept_where_the_tokens_are_those_of_it(tmp_path):
         {**EXAMPLE, "text": "نص آخر", "uid": 3, "relations": [[0, 1, "in"]]},
     ]
     (first, second), audit = read_content(tmp_path, examples, "g.json", overlaps="nested")
-    assert labelled_surfaces(first) == [("جامعة  الموصل", "ORG")]
+    assert surfaces(first) == [("جامعة  الموصل", "ORG")]
     assert (second.text, second.meta) == ("في جامعة الموصل .", {"text": "نص آخر", "uid": 3})
     assert audit.kinds["ignored_annotation"] == 1
 

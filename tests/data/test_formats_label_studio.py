@@ -8,7 +8,7 @@ from musamma.data.corpus_files import ReadOptions, WriteOptions, read_documents,
 from musamma.data.document import RULES_KEY, Document, Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
-from tests.support import labelled_surfaces, read_content
+from tests.support import read_content, surfaces
 
 TEXT = "😀 زار السيسي بغداد"
 
@@ -22,7 +22,7 @@ def test_offsets_count_utf16_units(tmp_path):
     # The emoji is two units, so everything after it is one later than in code points.
     value = {"start": 7, "end": 13, "text": "السيسي", "labels": ["PER"]}
     [document], audit = read_content(tmp_path, [task(value)], "l.json")
-    assert labelled_surfaces(document) == [("السيسي", "PER")]
+    assert surfaces(document) == [("السيسي", "PER")]
     assert (document.id, document.meta, audit.exact) == ("3", {"source": "AFP"}, 1)
 
 
@@ -33,7 +33,7 @@ def test_invalid_offsets(tmp_path):
         {"start": 6, "end": 12, "text": "السيسي", "labels": ["PER"]},  # counted in code points
     ]
     [document], audit = read_content(tmp_path, [task(*values)], "l.json")
-    assert labelled_surfaces(document) == [("السيس", "PER")]
+    assert surfaces(document) == [("السيس", "PER")]
     assert audit.kinds == {"split_character": 1, "outside": 1, "surface_mismatch": 1}
     assert audit.loss == 1.0
 
@@ -44,7 +44,7 @@ def test_results_that_are_not_names_are_counted(tmp_path):
     done["annotations"].append({"result": []})
     skipped = task() | {"id": 4, "annotations": [{"was_cancelled": True, "result": [{"value": {"labels": ["X"]}}]}]}
     documents, audit = read_content(tmp_path, [done, skipped], "l.json")
-    assert [labelled_surfaces(d) for d in documents] == [[("السيسي", "PER")], []]
+    assert [surfaces(d) for d in documents] == [[("السيسي", "PER")], []]
     assert audit.kinds == {"ignored_annotation": 2, "no_annotation": 1}
 
 
@@ -56,7 +56,7 @@ def test_the_short_export(tmp_path):
         "label": [{"start": 14, "end": 19, "text": "بغداد", "labels": ["LOC"]}],
     }
     [document], audit = read_content(tmp_path, [short], "l.json")
-    assert labelled_surfaces(document) == [("بغداد", "LOC")]
+    assert surfaces(document) == [("بغداد", "LOC")]
     assert (document.meta, audit.exact) == ({"annotator": 1}, 1)
 
 
@@ -83,7 +83,7 @@ def test_a_region_whose_id_or_text_is_no_string_is_read(tmp_path, broken):
     without_labels = {"type": "labels", "value": {"start": 14, "end": 19}, **broken}
     tasks = [{"data": {"text": TEXT}, "annotations": [{"result": [region, without_labels]}]}]
     [document], audit = read_content(tmp_path, tasks, "l.json")
-    assert labelled_surfaces(document) == [("السيسي", "PER")]
+    assert surfaces(document) == [("السيسي", "PER")]
     assert audit.kinds == {"ignored_annotation" if "id" in broken else "no_label": 1}
 
 

@@ -1,10 +1,12 @@
 """LightTag and UBIAI: exports in the form of those published, offsets told from the surfaces, and errors."""
 
+import json
+
 import pytest
 
 from musamma.data.corpus_files import guess_format
 from musamma.data.errors import InputError
-from tests.support import labelled_surfaces, read_content
+from tests.support import read_content, surfaces
 
 TEXT = "😀 زار السيسي بغداد"
 
@@ -43,7 +45,7 @@ def test_the_surfaces_show_the_unit_of_offsets(tmp_path, export, shift):
     [document], audit = read_content(tmp_path, content, "a.json")
     assert guess_format(tmp_path / "a.json") == export.__name__
     assert document.id in ("6bc2919b", "a.txt")
-    assert labelled_surfaces(document) == [("السيسي", "PER"), ("بغداد", "LOC")]
+    assert surfaces(document) == [("السيسي", "PER"), ("بغداد", "LOC")]
     assert audit.exact == 2
     assert audit.kinds["converted_offsets"] == shift
     assert audit.kinds["ignored_annotation"] == 1
@@ -57,13 +59,11 @@ def test_a_surface_that_is_not_there_is_doubtful(tmp_path, export):
 
 
 def test_an_export_over_several_lines_and_one_reviewed_as_wrong(tmp_path):
-    import json
-
     job = lighttag((6, 12, "PER", "السيسي"), (13, 18, "PER", "بغداد"))
     job["examples"][0]["annotations"][1]["correct"] = False
     content = json.dumps(job, ensure_ascii=False, indent=2)
     [document], audit = read_content(tmp_path, content, "a.json")
-    assert labelled_surfaces(document) == [("السيسي", "PER")]
+    assert surfaces(document) == [("السيسي", "PER")]
     assert audit.kinds["not_accepted"] == 1
 
 

@@ -7,7 +7,7 @@ import pytest
 from musamma.data.corpus_files import guess_format, write_documents
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
-from tests.support import labelled_surfaces, read_content
+from tests.support import read_content, surfaces
 
 TEXT = "😀 زار السيسي بغداد"
 # An example of `ner.manual` as `prodigy db-out` writes it; Prodigy is not free, so the keys are those of published data sets.
@@ -42,7 +42,7 @@ def test_accepted_examples_are_read(tmp_path):
     documents, audit = read_content(tmp_path, lines(*examples), "p.jsonl")
     assert guess_format(tmp_path / "p.jsonl") == "prodigy"
     assert [document.id for document in documents] == ["p-00000", "p-00003"]
-    assert labelled_surfaces(documents[0]) == [("السيسي", "PER"), ("بغداد", "LOC")]
+    assert surfaces(documents[0]) == [("السيسي", "PER"), ("بغداد", "LOC")]
     assert [span.score for span in documents[0].spans] == [None, 0.5]
     assert documents[0].meta["source"] == "AFP"
     assert documents[0].meta["_task_hash"] == -1310891334
@@ -58,7 +58,7 @@ def test_spans_by_tokens_and_examples_of_other_recipes(tmp_path):
     }
     example["spans"] = [{"token_start": 2, "token_end": 3, "label": "PER"}]
     [document], audit = read_content(tmp_path, lines(example), "p.jsonl")
-    assert labelled_surfaces(document) == [("السيسي بغداد", "PER")]
+    assert surfaces(document) == [("السيسي بغداد", "PER")]
     assert audit.kinds == {"partial_annotation": 1, "ignored_annotation": 2}
 
 

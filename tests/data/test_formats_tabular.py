@@ -11,6 +11,7 @@ from musamma.data.corpus_files import ReadOptions, read_documents, write_documen
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
+from tests.support import surfaces
 
 DOCUMENT = Document("a", 'قال، "نعم"\nفي بغداد', (Span(14, 19, "LOC"),), (), {"topic": "سياسة"})
 TAGGED = {
@@ -20,15 +21,11 @@ TAGGED = {
 NAMES = ["O", "B-ORG", "I-ORG"]
 
 
-def names(document):
-    return [(document.surface(span), span.label) for span in document.spans]
-
-
 def test_csv_written_by_hand(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text('\ufeffid,text,spans,source\n,"قال\nفي بغداد","[[7, 12, ""LOC""]]",AFP\nb,نص,,\n', "utf-8")
     first, second = read_documents(path)
-    assert (first.id, names(first), first.meta) == ("t-00000", [("بغداد", "LOC")], {"source": "AFP"})
+    assert (first.id, surfaces(first), first.meta) == ("t-00000", [("بغداد", "LOC")], {"source": "AFP"})
     assert (second.id, second.spans, second.meta) == ("b", (), {})
 
 
@@ -67,7 +64,7 @@ def test_parquet_with_tags(tmp_path):
     tags = [[NAMES[tag] for tag in row] for row in TAGGED["ner_tags"]]
     pq.write_table(pa.table({"tokens": TAGGED["tokens"], "ner_tags": tags}), tmp_path / "t.parquet")
     first, second = read_documents(tmp_path / "t.parquet")
-    assert (first.id, first.text, names(first)) == ("t-00000", "في الأمم المتحدة", [("الأمم المتحدة", "ORG")])
+    assert (first.id, first.text, surfaces(first)) == ("t-00000", "في الأمم المتحدة", [("الأمم المتحدة", "ORG")])
     assert second.spans == ()
 
 
@@ -90,7 +87,7 @@ def test_parquet_with_stored_label_names(tmp_path):
     )
     datasets.Dataset.from_dict(TAGGED, features=features).to_parquet(tmp_path / "t.parquet")
     first, second = read_documents(tmp_path / "t.parquet")
-    assert (first.text, names(first), second.spans) == ("في الأمم المتحدة", [("الأمم المتحدة", "ORG")], ())
+    assert (first.text, surfaces(first), second.spans) == ("في الأمم المتحدة", [("الأمم المتحدة", "ORG")], ())
     span = {
         "start": datasets.Value("int32"),
         "end": datasets.Value("int32"),
@@ -100,7 +97,7 @@ def test_parquet_with_stored_label_names(tmp_path):
     rows = {"text": ["زار سامي"], "spans": [[{"start": 4, "end": 8, "label": 0}]]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "t.parquet")
     [document] = read_documents(tmp_path / "t.parquet")
-    assert names(document) == [("سامي", "PER")]
+    assert surfaces(document) == [("سامي", "PER")]
 
 
 def test_a_column_name_that_is_not_utf8_is_an_error(tmp_path):
@@ -138,7 +135,7 @@ def folder(tmp_path):
 def test_dataset_with_label_numbers(folder):
     documents = list(read_documents(f"hf:{folder}"))
     assert [d.id for d in documents] == ["wikiner-train-00000", "wikiner-train-00001", "wikiner-test-00000"]
-    assert names(documents[0]) == names(documents[2]) == [("الأمم المتحدة", "ORG")]
+    assert surfaces(documents[0]) == surfaces(documents[2]) == [("الأمم المتحدة", "ORG")]
     assert [d.id for d in read_documents(f"hf:{folder}:test")] == ["wikiner-test-00000"]
 
 
@@ -181,7 +178,7 @@ def test_tags_of_tables_are_audited_like_conll(tmp_path):
     audit = ImportAudit()
     options = ReadOptions(rejoin_clitics=True, scheme="iob2")
     [document] = read_documents(tmp_path / "t.parquet", options=options, audit=audit)
-    assert (document.id, document.text, names(document)) == ("x", "للسودان", [("لسودان", "GPE")])
+    assert (document.id, document.text, surfaces(document)) == ("x", "للسودان", [("لسودان", "GPE")])
     assert audit.kinds == {"repaired_tag": 1, "clitic_joined": 1, "clitic_respelt": 1}
 
 

@@ -9,7 +9,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.formats.webanno import read_webanno
 from musamma.data.import_audit import ImportAudit
-from tests.support import labelled_surfaces, read_content
+from tests.support import read_content, surfaces
 
 LAYER = "#FORMAT=WebAnno TSV 3.3\n#T_SP=de.tudarmstadt.ukp.dkpro.core.api.ner.type.NamedEntity|identifier|value\n\n\n"
 
@@ -92,19 +92,19 @@ def test_stacked_names_on_parts_of_tokens(tmp_path):
 def test_names_over_sentences_and_the_text_between_them(tmp_path):
     [document], _ = read_content(tmp_path, CROSS_SENTENCE, "a.tsv")
     assert document.text == "He loves her .\nShe loves him not ."
-    assert labelled_surfaces(document) == [("He loves her .\nShe", "X")]
+    assert surfaces(document) == [("He loves her .\nShe", "X")]
 
 
 def test_values_are_unescaped(tmp_path):
     [document], audit = read_content(tmp_path, SPECIAL_SYMBOLS, "a.tsv")
-    assert labelled_surfaces(document) == [("This", "#*'\"`´:;{}|[]()\\§$%?=&_->")]
+    assert surfaces(document) == [("This", "#*'\"`´:;{}|[]()\\§$%?=&_->")]
     assert audit.kinds == {"no_label": 1}
 
 
 def test_offsets_are_utf16_units_and_names_may_be_nested(tmp_path):
     [document], audit = read_content(tmp_path, EMOJI, "a.tsv", overlaps="nested")
     assert document.text == "😀 وزار سامي\n\tجامعة الموصل\n  للجيش"
-    assert labelled_surfaces(document) == [("سامي", "PER"), ("جامعة الموصل", "ORG"), ("لجيش", "ORG")]
+    assert surfaces(document) == [("سامي", "PER"), ("جامعة الموصل", "ORG"), ("لجيش", "ORG")]
     assert [(document.surface(span), span.label) for span in document.nested] == [("الموصل", "GPE")]
     assert audit.kinds == {"nested": 1, "ignored_annotation": 1}  # the identifier Q5
     assert audit.lost == 0
@@ -123,7 +123,7 @@ def test_other_layers_are_counted(tmp_path):
     )
     rows = "1-1\t0-3\tزار\tVERB\tV\t_\t*\t_\t_\t\n1-2\t4-8\tسامي\tPROPN\tN\tPER\t_\tsubject\t1-1\t\n"
     [document], audit = read_content(tmp_path, header + rows, "a.tsv")
-    assert labelled_surfaces(document) == [("سامي", "PER")]
+    assert surfaces(document) == [("سامي", "PER")]
     assert audit.kinds == {"ignored_annotation": 2 + 1, "unread_annotation": 1}
 
 

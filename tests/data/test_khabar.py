@@ -92,29 +92,33 @@ def unclosed(surface: str) -> str:
 
 def border_faults(document: Document) -> list[str]:
     """Names that start or end with white space, punctuation or a part of a word."""
-    faults = []
-    words = word_offsets(document.text)
-    starts = {offset for start, end in words for offset in proclitic_offsets(document.text, start, end)}
-    ends = {end for _, end in words}
-    for span in names(document):
-        surface = unclosed(document.surface(span))
-        if surface != surface.strip(_SIGNS):
-            faults.append(f"sign at the border of {document.describe(span)}")
-        elif span.start not in starts or span.start + len(surface) not in ends:
-            faults.append(f"cuts a word: {document.describe(span)}")
-    return faults
+    signs = [span for span in names(document) if has_sign_at_border(document, span)]
+    cut = [span for span in names_that_cut_words(document) if span not in signs]
+    return [f"sign at the border of {document.describe(span)}" for span in signs] + [
+        f"cuts a word: {document.describe(span)}" for span in cut
+    ]
 
 
-def cut_words(document: Document) -> set[tuple[str, str]]:
+def has_sign_at_border(document: Document, span: Span) -> bool:
+    surface = unclosed(document.surface(span))
+    return surface != surface.strip(_SIGNS)
+
+
+def names_that_cut_words(document: Document) -> list[Span]:
     """Names that start or end inside a word, proclitics aside."""
     words = word_offsets(document.text)
     starts = {offset for start, end in words for offset in proclitic_offsets(document.text, start, end)}
     ends = {end for _, end in words}
-    return {
-        (document.id, document.surface(span))
+    return [
+        span
         for span in names(document)
         if span.start not in starts or span.start + len(unclosed(document.surface(span))) not in ends
-    }
+    ]
+
+
+def cut_words(document: Document) -> set[tuple[str, str]]:
+    """Article and surface of the names that cut words, as decided.yaml lists them."""
+    return {(document.id, document.surface(span)) for span in names_that_cut_words(document)}
 
 
 def proclitic_faults(document: Document, forms: Container[str]) -> list[str]:

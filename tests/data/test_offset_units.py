@@ -12,7 +12,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
 from musamma.data.offset_units import OFFSET_UNITS, TextOffsets, UnitEvidence, fits_words
-from tests.support import labelled_surfaces, make_document, read_content
+from tests.support import make_document, read_content, surfaces
 
 FAMILY = "👨\u200d👩\u200d👧"
 WORDS = st.sampled_from(
@@ -133,7 +133,7 @@ def test_the_example_of_the_emoji(tmp_path):
     # As doccano exports it: the emoji counts twice.
     record = {"id": 1, "text": "😀 في الرباط", "label": [[6, 12, "LOC"]]}
     [document], audit = read_content(tmp_path, record, "d.jsonl")
-    assert labelled_surfaces(document) == [("الرباط", "LOC")]
+    assert surfaces(document) == [("الرباط", "LOC")]
     assert audit.offset_unit == "utf16"
     assert audit.offset_reason == (
         "of 1 spans that depend on the unit, those that do not fit the words: 1 in code points, 0 in UTF-16 units,"
@@ -144,7 +144,7 @@ def test_the_example_of_the_emoji(tmp_path):
 def test_without_evidence_the_unit_is_the_tools_own(tmp_path):
     record = {"text": "في الرباط", "label": [[3, 9, "LOC"]]}
     [document], audit = read_content(tmp_path, record, "d.jsonl")
-    assert labelled_surfaces(document) == [("الرباط", "LOC")]
+    assert surfaces(document) == [("الرباط", "LOC")]
     assert (audit.offset_unit, audit.offset_reason) == ("utf16", "every unit gives the same spans")
 
 
@@ -152,13 +152,13 @@ def test_spans_that_fit_in_two_units_are_doubtful_until_the_unit_is_given(tmp_pa
     # In code points and clusters the span is ب, in UTF-16 units ا.
     record = {"text": "😀😀 ا ب ج", "label": [[5, 6, "X"]]}
     [document], audit = read_content(tmp_path, record, "d.jsonl")
-    assert labelled_surfaces(document) == [("ا", "X")]
+    assert surfaces(document) == [("ا", "X")]
     assert (audit.offset_unit, audit.kinds, audit.lost) == ("utf16", {"doubtful_offsets": 1}, 1)
     with pytest.raises(InputError, match="fit the words as well in another unit than"):
         list(read_documents(tmp_path / "d.jsonl"))
     audit = ImportAudit()
     [document] = read_documents(tmp_path / "d.jsonl", options=ReadOptions(offsets="code-points"), audit=audit)
-    assert labelled_surfaces(document) == [("ب", "X")]
+    assert surfaces(document) == [("ب", "X")]
     assert (audit.offset_reason, audit.lost) == ("as given", 0)
 
 
@@ -184,7 +184,7 @@ def test_a_border_inside_a_cluster_is_moved_and_counted(tmp_path):
         assert audit.kinds == {"split_cluster": 1}
         assert audit.count_category("snapped") == 1
     [read] = read_documents(tmp_path / "d.jsonl", format="doccano", options=ReadOptions(offsets="graphemes"))
-    assert labelled_surfaces(read) == [("دمشقُ", "LOC")]
+    assert surfaces(read) == [("دمشقُ", "LOC")]
 
 
 @pytest.mark.parametrize(("format", "name"), [("labelstudio", "l.json"), ("brat", "b")])

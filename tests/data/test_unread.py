@@ -1,7 +1,5 @@
 """Annotation in forms or places that differ from a reader's own: it is read where the form is unambiguous, else dropped and counted."""
 
-import json
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,25 +7,12 @@ import pytest
 from musamma.data.corpus_files import read_documents
 from musamma.data.errors import InputError
 from musamma.data.formats.unread import count_annotations
-from musamma.data.import_audit import ImportAudit
+from tests.support import read_content, surfaces
 
 TEXT = "زار سامي"  # "Sami visited": the name is [4, 8).
 SPAN = {"start": 4, "end": 8, "label": "PER"}
 REGION = {"start": 4, "end": 8, "labels": ["PER"]}
 HYPERTEXT = {"start": "/p[1]/text()[1]", "end": "/p[1]/text()[1]", "text": "سامي", "hypertextlabels": ["PER"]}
-
-
-def read(tmp_path, content, name):
-    path = tmp_path / name
-    if not isinstance(content, str):
-        content = json.dumps(content, ensure_ascii=False)
-    path.write_text(content, "utf-8")
-    audit = ImportAudit()
-    return list(read_documents(path, audit=audit)), audit
-
-
-def names(document):
-    return [(document.surface(span), span.label) for span in document.spans]
 
 
 def task(*results, **data):
@@ -55,8 +40,8 @@ def task(*results, **data):
     ],
 )
 def test_unambiguous_forms_are_read(tmp_path, name, content, label):
-    documents, audit = read(tmp_path, content, name)
-    assert names(documents[-1]) == [("سامي", label)]
+    documents, audit = read_content(tmp_path, content, name)
+    assert surfaces(documents[-1]) == [("سامي", label)]
     assert (audit.spans, audit.exact, audit.lost) == (1, 1, 0)
 
 
@@ -102,7 +87,7 @@ def test_unambiguous_forms_are_read(tmp_path, name, content, label):
     ],
 )
 def test_other_annotation_is_dropped_and_counted(tmp_path, name, content, kind):
-    documents, audit = read(tmp_path, content, name)
+    documents, audit = read_content(tmp_path, content, name)
     assert [span for document in documents for span in document.spans] == []
     assert (audit.spans, audit.count_category("dropped"), audit.loss) == (1, 1, 1.0)
     assert audit.kinds[kind or "unread_annotation"] == 1
@@ -113,34 +98,36 @@ def test_other_annotation_is_dropped_and_counted(tmp_path, name, content, kind):
 
 def test_regions_of_the_other_text_are_dropped(tmp_path):
     title = {"to_name": "title", "value": {"start": 0, "end": 3, "text": "غزة", "labels": ["GPE"]}}
-    [document], audit = read(tmp_path, [task(title, {"to_name": "text", "value": REGION}, title="غزة")], "t.json")
-    assert names(document) == [("سامي", "PER")]
+    [document], audit = read_content(
+        tmp_path, [task(title, {"to_name": "text", "value": REGION}, title="غزة")], "t.json"
+    )
+    assert surfaces(document) == [("سامي", "PER")]
     assert (audit.spans, audit.exact, audit.kinds) == (2, 1, {"other_text": 1})
     assert audit.findings[0].detail == "a region of 'title', where the text taken is 'text': 'غزة'"
     with pytest.raises(InputError, match=r"t\.json, task 1: regions of the texts 'a', 'b'; expected regions of 'text'"):
-        read(tmp_path, [task({"to_name": "a", "value": REGION}, {"to_name": "b", "value": REGION})], "t.json")
+        read_content(tmp_path, [task({"to_name": "a", "value": REGION}, {"to_name": "b", "value": REGION})], "t.json")
 
 
 def test_attributes_of_a_region_are_notes(tmp_path):
     choice = {"id": "r", "type": "choices", "value": {"start": 4, "end": 8, "choices": ["نعم"]}}
-    [document], audit = read(tmp_path, [task({"id": "r", "value": REGION}, choice)], "c.json")
-    assert names(document) == [("سامي", "PER")]
+    [document], audit = read_content(tmp_path, [task({"id": "r", "value": REGION}, choice)], "c.json")
+    assert surfaces(document) == [("سامي", "PER")]
     assert (audit.lost, audit.kinds) == (0, {"ignored_annotation": 1})
 
 
 def test_a_mark_inside_a_name_loses_no_name(tmp_path):
-    [document], audit = read(tmp_path, "سامي B-PER\n\u200f I-PER\nحداد I-PER\n\u200f O\n", "m.conll")
-    assert names(document) == [("سامي حداد", "PER")]
+    [document], audit = read_content(tmp_path, "سامي B-PER\n\u200f I-PER\nحداد I-PER\n\u200f O\n", "m.conll")
+    assert surfaces(document) == [("سامي حداد", "PER")]
     assert (audit.exact, audit.lost, audit.kinds["empty_token"]) == (1, 0, 2)
 
 
 def test_a_line_without_token_number_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"n\.conll:3: '2-3' in the column of token numbers; expected a number"):
-        read(tmp_path, "1 زار VBD O\n2 سامي NNP B-PER\n2-3 سامي _ O\n", "n.conll")
+        read_content(tmp_path, "1 زار VBD O\n2 سامي NNP B-PER\n2-3 سامي _ O\n", "n.conll")
 
 
 def test_numbers_among_tokens_stay_tokens(tmp_path):
-    [document], _ = read(tmp_path, "1 CD O\nيناير NN B-DATE\n", "n.conll")
+    [document], _ = read_content(tmp_path, "1 CD O\nيناير NN B-DATE\n", "n.conll")
     assert document.text == "1 يناير"
 
 
@@ -154,7 +141,7 @@ def test_columns_beside_tags(tmp_path):
     }
     pq.write_table(pa.table(table), path)
     [document] = read_documents(path)
-    assert names(document) == [("سامي", "PER")]
+    assert surfaces(document) == [("سامي", "PER")]
     pq.write_table(pa.table(table | {"nested": [["B-X", "B-X"]]}), path)
     with pytest.raises(InputError, match=r"what looks like 1 annotated name under 'nested' is not read"):
         list(read_documents(path))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -16,11 +13,13 @@ from musamma.data.document import Span
 from musamma.data.errors import InputError
 from musamma.inference import Tagger
 
-spacy = pytest.importorskip("spacy")
+pytest.importorskip("spacy")
 
-from spacy.tokens import Doc, DocBin  # noqa: E402
+import spacy
+from spacy.tokens import Doc, DocBin
 
-from musamma.inference.spacy_component import NameComponent, create_name_component  # noqa: E402
+from musamma.inference.spacy_component import NameComponent, create_name_component
+from tests.support import run_python
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["", " \n\t ", "قال 😀 محمد  السعيد في \u202bبيروت\u202c\r\n(والموصل)، «القاهرة».", "\ufeffبالإسكندرية\u200f"]
@@ -67,9 +66,8 @@ def test_the_entry_point_names_the_factory() -> None:
 
 def test_pipelines_without_the_component_do_not_load_transformers() -> None:
     script = "import sys, musamma.inference.spacy_component; print('transformers' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip() == "False"
+    done = run_python("-c", script)
+    assert (done.returncode, done.stdout.strip()) == (0, "False")
 
 
 def test_names_are_those_of_the_tagger_one_by_one_and_in_a_stream(pipeline, tagger, known):

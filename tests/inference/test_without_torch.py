@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from musamma.inference import Tagger
 from musamma.models.checkpoint import load_classifier, load_tokenizer
 from musamma.models.export.graph import write_exported
 from musamma.models.runtimes import processor
+from tests.support import run_python
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
@@ -48,17 +47,6 @@ with TestClient(create_app(Tagger(sys.argv[1]))) as client:
 """
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": "default"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
@@ -70,9 +58,11 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_predict_writes_the_same_bytes_without_them(exported: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(TEXT, encoding="utf-8")
-    done = python("-c", BLOCKED, "predict", str(text), "--model", str(exported), "--output", str(tmp_path / "a.jsonl"))
+    done = run_python(
+        "-c", BLOCKED, "predict", str(text), "--model", str(exported), "--output", str(tmp_path / "a.jsonl")
+    )
     assert done.returncode == 0, done.stderr
-    done = python(
+    done = run_python(
         "-m", "musamma", "predict", str(text), "--model", str(exported), "--output", str(tmp_path / "b.jsonl")
     )
     assert done.returncode == 0, done.stderr
@@ -81,7 +71,7 @@ def test_predict_writes_the_same_bytes_without_them(exported: Path, tmp_path: Pa
 
 
 def test_the_service_answers_without_them(exported: Path) -> None:
-    done = python("-W", "ignore", "-c", SERVED % TRAINING, str(exported), TEXT)
+    done = run_python("-W", "ignore", "-c", SERVED % TRAINING, str(exported), TEXT)
     assert done.returncode == 0, done.stderr
     expected = [span.to_dict() for span in Tagger(str(exported)).tag(TEXT)]
     assert expected
@@ -92,7 +82,7 @@ def test_the_service_answers_without_them(exported: Path) -> None:
 def test_a_checkpoint_names_the_extra(checkpoint: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(TEXT, encoding="utf-8")
-    done = python("-c", BLOCKED, "predict", str(text), "--model", str(checkpoint))
+    done = run_python("-c", BLOCKED, "predict", str(text), "--model", str(checkpoint))
     assert done.returncode == 2
     assert (
         f"musamma: {checkpoint}: torch is not installed, which runs checkpoints; pip install 'musamma[train]', or give a model "
@@ -101,7 +91,7 @@ def test_a_checkpoint_names_the_extra(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_a_verb_that_trains_names_the_extra() -> None:
-    done = python("-c", BLOCKED, "train", "quickstart", "--output", "nowhere")
+    done = run_python("-c", BLOCKED, "train", "quickstart", "--output", "nowhere")
     assert done.returncode == 2
     assert done.stderr.startswith("musamma: ")
     assert "is not installed, which this command needs; pip install 'musamma[train]'\n" in done.stderr
@@ -115,7 +105,7 @@ from musamma.cli.main import run
 status = run(sys.argv[1:])
 print([name for name in {large} if name in sys.modules], file=sys.stderr)
 """
-    done = python("-c", code, "--help")
+    done = run_python("-c", code, "--help")
     assert "quickstart" in done.stdout
     assert done.stderr.strip() == "[]"
 

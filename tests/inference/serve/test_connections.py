@@ -74,12 +74,14 @@ def send_for_ever(connection: socket.socket) -> None:
 
 
 @contextmanager
-def serving(*, tagger: Tagger | None = None, requests: Limits | None = None, **limits: float) -> Iterator[Service]:
+def serving(
+    *, tagger: Tagger | None = None, requests: Limits | None = None, head_seconds: float = 1.0
+) -> Iterator[Service]:
     """Start a service with short limits of time, unless others are given."""
     app = create_app(tagger or Tagger(), limits=requests or Limits(batch_wait=0, read_timeout=SECONDS))
-    options = {"head_seconds": 0.2, "response_seconds": 0.2, **limits}
+    limits = ConnectionLimits(max_connections=MAX_CONNECTIONS, head_seconds=head_seconds, response_seconds=0.2)
     with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(configure_server(app, ConnectionLimits(max_connections=MAX_CONNECTIONS, **options)))  # type: ignore[arg-type]
+        server = uvicorn.Server(configure_server(app, limits))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -106,7 +108,7 @@ def test_a_connection_without_a_request_is_closed(start: bytes) -> None:
 
 
 def test_bytes_of_a_head_do_not_extend_its_time() -> None:
-    with serving(head_seconds=0.5) as service, service.connect(b"GET / HTTP/1.1\r\nX-Slow: ") as connection:
+    with serving() as service, service.connect(b"GET / HTTP/1.1\r\nX-Slow: ") as connection:
         connection.settimeout(0.02)
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -41,7 +42,7 @@ def read(client: TestClient) -> dict[str, float]:
 
 def test_what_was_tagged_is_counted(client: TestClient) -> None:
     before = read(client)
-    assert before["musamma_model_info GPE,ORG,PER runs/<known> " + client.app.version] == 1  # type: ignore[attr-defined]
+    assert before["musamma_model_info GPE,ORG,PER runs/<known> " + version("musamma")] == 1
     assert before["musamma_words_total"] == before["musamma_batches_total step"] == 0
     assert client.post("/predict", json={"texts": ["زار محمد بيروت", "بغداد\n"]}).status_code == 200
     assert client.post("/predict", json={"text": "كلمة " * 30}).status_code == 200
