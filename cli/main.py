@@ -1,6 +1,6 @@
 """The process of the ``musamma`` command: its streams, signals and environment, and its exit status.
 
-The verbs are imported only after Ctrl-C is handled: they take a second and more to load.
+The verbs are imported only after Ctrl-C is handled.
 """
 
 from __future__ import annotations

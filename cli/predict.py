@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musamma.cli.shared_options import Device, MinScores, RulesFile, Thresholds, parse_min_scores
+from musamma.cli.shared_options import (
+    BatchTokens,
+    Device,
+    IdColumn,
+    MinScores,
+    OnError,
+    RulesFile,
+    TextColumn,
+    Thresholds,
+    parse_min_scores,
+    report_lost,
+    report_unread_files,
+)
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import resolve_link, stream_kind
 from musamma.data.import_audit import ImportAudit
-from musamma.data.input_files import printable_path
 
 if TYPE_CHECKING:
     from musamma.inference.batch_run import LoadedTagger
@@ -41,13 +52,6 @@ class Engine(StrEnum):
     ray = "ray"
 
 
-class OnError(StrEnum):
-    """Treatment of a line or row that is not a document."""
-
-    fail = "fail"
-    skip = "skip"
-
-
 def predict(
     inputs: Annotated[
         list[str],
@@ -68,16 +72,12 @@ def predict(
         typer.Option("--format", "-f", help="By default chosen by the output's suffix; jsonl without one."),
     ] = None,
     device: Device = None,
-    batch_tokens: Annotated[int | None, typer.Option("--batch-tokens", min=1, help="Pieces per batch.")] = None,
+    batch_tokens: BatchTokens = None,
     min_score: MinScores = None,
     thresholds: Thresholds = False,
     rules: RulesFile = None,
-    text_column: Annotated[
-        str | None, typer.Option("--text-column", help="Column or JSON key of the text; text by default.")
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option("--id-column", help="Column or JSON key of the id; id by default.")
-    ] = None,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
     on_error: Annotated[
         OnError,
         typer.Option("--on-error", help="At a line that is not a document: stop, or move it to OUTPUT.rejects.jsonl."),
@@ -118,7 +118,7 @@ def predict(
 
     # Imported here, as elsewhere in this module: `musamma --help` must not wait for libraries.
     from musamma.inference.batch_run import load_tagger, tag_inputs
-    from musamma.inference.inputs import Inputs, count_input_bytes, find_unread_inputs
+    from musamma.inference.inputs import Inputs, count_input_bytes
     from musamma.inference.output_formats import choose_format
     from musamma.inference.progress_bar import ProgressBar
     from musamma.inference.rule_file import load_rules
@@ -185,9 +185,7 @@ def predict(
                 )
             rejects = f"{target}.rejects.jsonl"
     _report(stats, earlier_stats, seconds=time.monotonic() - began, rejects=rejects, audit=audit, format=chosen)
-    if unread := find_unread_inputs(source):
-        example = printable_path(unread[0])
-        typer.echo(f"{len(unread):,} files of other types in the input folders were not read, e.g. {example}", err=True)
+    report_unread_files(source)
 
 
 def _check_options(
@@ -270,5 +268,4 @@ def _report(
     typer.echo(f"{stats.documents:,} documents, {stats.names:,} names, {rejected}, {rate:,.0f} words/s", err=True)
     if stats.left_out:
         typer.echo(f"{stats.left_out} names below their threshold left out", err=True)
-    if lost := ", ".join(f"{count} {kind}" for kind, count in sorted(audit.kinds.items()) if count):
-        typer.echo(f"{audit.source}: {format} cannot hold all: {lost}; jsonl can", err=True)
+    report_lost(audit, format)

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from musamma.data.errors import InputError
+from musamma.data.import_audit import ImportAudit
 
+if TYPE_CHECKING:
+    from musamma.inference.inputs import Inputs
+
+
+class OnError(StrEnum):
+    """Treatment of a line or row that is not a document."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+TextColumn = Annotated[
+    str | None, typer.Option("--text-column", help="Column or JSON key of the text; text by default.")
+]
+IdColumn = Annotated[str | None, typer.Option("--id-column", help="Column or JSON key of the id; id by default.")]
+BatchTokens = Annotated[int | None, typer.Option("--batch-tokens", min=1, help="Pieces per batch.")]
 Device = Annotated[
     str | None,
     typer.Option("--device", help="Device for the model: cpu, cuda, cuda:1 ...; by default a GPU if there is one."),
@@ -64,3 +82,19 @@ def parse_min_scores(values: Iterable[str]) -> tuple[float, dict[str, float]]:
         else:
             minimum = score
     return minimum, by_label
+
+
+def report_lost(audit: ImportAudit, format: str) -> None:
+    """Print on stderr what the output format could not hold, if anything."""
+    if lost := ", ".join(f"{count} {kind}" for kind, count in sorted(audit.kinds.items()) if count):
+        typer.echo(f"{audit.source}: {format} cannot hold all: {lost}; jsonl can", err=True)
+
+
+def report_unread_files(inputs: Inputs) -> None:
+    """Print on stderr how many files of the input folders were passed over, if any."""
+    from musamma.data.input_files import printable_path
+    from musamma.inference.inputs import find_unread_inputs
+
+    if unread := find_unread_inputs(inputs):
+        example = printable_path(unread[0])
+        typer.echo(f"{len(unread):,} files of other types in the input folders were not read, e.g. {example}", err=True)

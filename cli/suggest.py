@@ -11,12 +11,18 @@ from typing import Annotated
 
 import typer
 
-from musamma.cli.predict import OnError
-from musamma.cli.shared_options import Device
+from musamma.cli.shared_options import (
+    BatchTokens,
+    Device,
+    IdColumn,
+    OnError,
+    TextColumn,
+    report_lost,
+    report_unread_files,
+)
 from musamma.data.errors import InputError
 from musamma.data.files import check_output_file
 from musamma.data.import_audit import ImportAudit
-from musamma.data.input_files import printable_path
 
 
 class TaskFormat(StrEnum):
@@ -67,23 +73,19 @@ def suggest(
             "--annotated", metavar="FILE", help="Annotated documents, to choose other texts than these; repeatable."
         ),
     ] = None,
-    text_column: Annotated[
-        str | None, typer.Option("--text-column", help="Column or JSON key of the text; text by default.")
-    ] = None,
-    id_column: Annotated[
-        str | None, typer.Option("--id-column", help="Column or JSON key of the id; id by default.")
-    ] = None,
+    text_column: TextColumn = None,
+    id_column: IdColumn = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="At a line that is not a document: stop, or count it and go on.")
     ] = OnError.fail,
     device: Device = None,
-    batch_tokens: Annotated[int | None, typer.Option("--batch-tokens", min=1, help="Pieces per batch.")] = None,
+    batch_tokens: BatchTokens = None,
 ) -> None:
     """Choose the texts from which a model would learn most, and write them with predicted names for annotation."""
     # Imported here: `musamma --help` must not wait for libraries.
     from musamma.data.corpus_files import WriteOptions, choose_write_format, write_documents
     from musamma.inference.diverse_selection import check_diversity
-    from musamma.inference.inputs import Inputs, count_input_bytes, find_unread_inputs, read_inputs
+    from musamma.inference.inputs import Inputs, count_input_bytes, read_inputs
     from musamma.inference.progress_bar import ProgressBar
     from musamma.inference.suggestions import load_scorer, read_annotated
     from musamma.inference.suggestions import suggest as choose_texts
@@ -141,8 +143,5 @@ def suggest(
         typer.echo(f"{suggestions.short:,} texts of fewer than {min_words} words left out", err=True)
     if suggestions.rejected:
         typer.echo(f"{suggestions.rejected:,} records are not documents, e.g. {suggestions.first_reject}", err=True)
-    if lost := ", ".join(f"{number} {kind}" for kind, number in sorted(audit.kinds.items()) if number):
-        typer.echo(f"{audit.source}: {chosen} cannot hold all: {lost}; jsonl can", err=True)
-    if unread := find_unread_inputs(source):
-        example = printable_path(unread[0])
-        typer.echo(f"{len(unread):,} files of other types in the input folders were not read, e.g. {example}", err=True)
+    report_lost(audit, chosen)
+    report_unread_files(source)
