@@ -14,8 +14,8 @@ from transformers import logging as transformers_logging
 
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
-from musamma.models.classifier import HEAD_FILE, TokenClassifier, max_positions
-from musamma.models.model_names import find_model_file, unreadable_file
+from musamma.models.classifier import TokenClassifier, max_positions
+from musamma.models.model_names import HEAD_FILE, find_model_file, unreadable_file
 from musamma.models.transformers_files import load_weights, read_tokenizer
 from musamma.models.window_options import WindowOptions, read_window_options
 

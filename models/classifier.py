@@ -21,9 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from musamma.data.files import apply_default_mode
 from musamma.models.calibration import Calibration
 from musamma.models.decoding import PROCLITIC_CLASSES
+from musamma.models.model_names import HEAD_FILE
 from musamma.models.window_options import WindowOptions
-
-HEAD_FILE = "proclitic_head.safetensors"
 
 
 class TokenClassifier(nn.Module):

@@ -15,8 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import validate_repo_id
 
 from musamma.data.errors import InputError, RunError, not_found, not_readable
-from musamma.models.classifier import HEAD_FILE
-from musamma.models.export.export_record import RECORD_FILE
+from musamma.models.model_names import HEAD_FILE, RECORD_FILE
 
 _CARD_FILE = "README.md"
 _REQUIRED = ("config.json", "tokenizer.json", _CARD_FILE)
@@ -147,14 +146,13 @@ def collect_corpus(folder: Path, repository: str) -> HubUpload:
         raise not_readable(card_file, error) from error
     if not card.data.get("license"):
         raise InputError("no licence", where=str(card_file), expected="`license:` in the metadata at its top")
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    names = [path.relative_to(folder) for path in paths]
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     return HubUpload(
         repository,
         "dataset",
         _sort(
             HubFile(name.as_posix(), path)
-            for name, path in zip(names, paths, strict=True)
+            for name, path in files.items()
             if not any(part.startswith(".") or part == "__pycache__" for part in name.parts)
         ),
     )

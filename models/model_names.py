@@ -7,6 +7,9 @@ from pathlib import Path
 
 from musamma.data.errors import InputError, not_found, not_readable
 
+#: Files that Musamma adds to a model: the second head of a checkpoint, and the record of an export.
+HEAD_FILE, RECORD_FILE = "proclitic_head.safetensors", "export.json"
+
 _MODEL_FOLDER = "a folder with config.json, model.safetensors and tokenizer.json"
 # Seconds the hub has to answer.
 _HUB_TIMEOUT = 10.0

@@ -82,10 +82,9 @@ class Predictor:
         for documents_of_group in _group_documents(documents):
             group, batches = self._prepare_group(documents_of_group)
             yield len(predicted) / len(documents)
-            built = (self.build_batch([window for _, window in batch]) for batch in batches)
-            with closing(self.runtime.stream(built)) as computed:
+            with closing(self.runtime.stream(map(self.build_batch, batches))) as computed:
                 for done, (batch, logits) in enumerate(zip(batches, computed, strict=True), start=1):
-                    self._store_logits(group, batch, logits)
+                    self.store_logits(group.logits, batch, logits)
                     yield (len(predicted) + len(documents_of_group) * done / len(batches)) / len(documents)
             predicted += self._decode_group(group)
         return predicted
@@ -116,9 +115,9 @@ class Predictor:
             group, batches = self._prepare_group(documents)
             sums = np.zeros((len(documents), runtime.vector_size), dtype=np.float32)
             pieces = np.zeros(len(documents), dtype=np.int64)
-            built = (self.build_batch([window for _, window in batch]) for batch in batches)
-            for batch, (logits, means) in zip(batches, runtime.stream_with_vectors(built), strict=True):
-                self._store_logits(group, batch, logits)
+            computed = runtime.stream_with_vectors(map(self.build_batch, batches))
+            for batch, (logits, means) in zip(batches, computed, strict=True):
+                self.store_logits(group.logits, batch, logits)
                 for mean, (index, window) in zip(means, batch, strict=True):
                     sums[index] += mean * len(window.input_ids)
                     pieces[index] += len(window.input_ids)
@@ -144,10 +143,10 @@ class Predictor:
             np.zeros((words, PROCLITIC_CLASSES), dtype=np.float32) if self.runtime.proclitics else None,
         )
 
-    def build_batch(self, windows: Sequence[Window]) -> Batch:
-        """Pad windows to one batch."""
+    def build_batch(self, windows: _WindowBatch) -> Batch:
+        """Pad windows to one batch. Each comes with the index of its document, which is not used here."""
         padding, limit = self.document_tokenizer.padding_id, self.document_tokenizer.max_length
-        ids = [window.input_ids for window in windows]
+        ids = [window.input_ids for _, window in windows]
         return Batch(pad_rows(ids, padding, limit=limit), pad_rows([np.ones_like(row) for row in ids], 0, limit=limit))
 
     def _classify_groups(self, groups: Iterable[list[Document]]) -> Iterator[_Group]:
@@ -161,10 +160,12 @@ class Predictor:
                 pending.append(group)
                 for batch in window_batches:
                     sent_batches.append((group, batch))
-                    yield self.build_batch([window for _, window in batch])
+                    yield self.build_batch(batch)
 
         for logits in self.runtime.stream(batches()):
-            self._store_logits(*sent_batches.popleft(), logits)
+            group, batch = sent_batches.popleft()
+            self.store_logits(group.logits, batch, logits)
+            group.pending_batches -= 1
             while pending and not pending[0].pending_batches:
                 yield pending.popleft()
         yield from pending  # groups at the end whose texts have no words, and so no batches
@@ -177,17 +178,22 @@ class Predictor:
         batches = [[windows[index] for index in batch] for batch in batch_by_length(lengths, tokens=self.batch_tokens)]
         return _Group(tokenized, [self.allocate_logits(item) for item in tokenized], len(batches)), batches
 
-    def _store_logits(self, group: _Group, batch: _WindowBatch, logits: BatchLogits) -> None:
-        """Store the logits of a batch's words, each from the window that owns the word."""
+    def store_logits(self, results: Sequence[WordLogits], batch: _WindowBatch, logits: BatchLogits) -> None:
+        """Store the logits of a batch's words, each from the window that owns the word.
+
+        Args:
+            results: the logits of each document's words, as :meth:`allocate_logits` returns them; changed in place.
+            batch: the windows, each with the index of its document in ``results``.
+            logits: the logits of the batch.
+        """
         tag_logits, proclitic_logits = logits
         tag_rows = tag_logits[..., self.columns]
         for row, (index, window) in enumerate(batch):
             words, positions = window.words[window.owned], window.positions[window.owned]
-            tag_result, proclitic_result = group.logits[index]
+            tag_result, proclitic_result = results[index]
             tag_result[words] = tag_rows[row, positions]
             if proclitic_result is not None and proclitic_logits is not None:
                 proclitic_result[words] = proclitic_logits[row, positions]
-        group.pending_batches -= 1
 
     def _decode_group(self, group: _Group) -> list[Document]:
         return [self.decode(*item, self.calibration) for item in zip(group.tokenized, group.logits, strict=True)]

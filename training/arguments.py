@@ -84,11 +84,11 @@ def check_trackers(report_to: str | list[str] | None) -> None:
         InputError: a package is missing.
     """
     for name in [report_to] if isinstance(report_to, str) else report_to or ():
-        if name in TRACKERS and find_spec(TRACKERS[name]) is None:
+        if name in TRACKERS and find_spec(name) is None:
             raise InputError(
-                f"{name}, but the package {TRACKERS[name]} is not installed",
+                f"{name}, but the package {name} is not installed",
                 where="trainer.report_to",
-                remedy=f"pip install {TRACKERS[name]}, or leave it out",
+                remedy=f"pip install {name}, or leave it out",
             )
 
 

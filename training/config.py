@@ -43,8 +43,8 @@ RESERVED_ARGUMENTS: dict[str, str | None] = {
 }
 
 
-#: Values of `trainer.report_to`, each with the package it needs.
-TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+#: Values of `trainer.report_to`, each also the name of the package it needs.
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 # Trainer arguments that are numbers, with the values they may have. transformers checks few of them: it trains on a batch
 # size of 0 as well as on a learning rate of infinity, and calls the result a success.

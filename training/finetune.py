@@ -72,10 +72,6 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
     """
     output = Path(config.output)
     check_output_folder(config, output, resume=resume, overwrite=overwrite)
-    return _finetune(config, output, overwrite=overwrite)
-
-
-def _finetune(config: RunConfig, output: Path, *, overwrite: bool) -> list[SeedResult]:
     corpus = load_corpus(config)
     # Report all mistakes before anything is written and before an earlier run is deleted.
     finetune_arguments(config, seed=config.seeds[0], output_dir=output)

@@ -13,8 +13,6 @@ from musamma.models.export.quality_gate import QualityMeasurement
 from musamma.models.export.verify import ParityReport
 from musamma.models.pretrained_encoder import count_weight_bytes
 
-RECORD_FILE = "export.json"
-
 _PACKAGES = ("musamma", "torch", "transformers")
 _RUNTIME_PACKAGES = {"openvino": ("openvino", "nncf"), "onnx": ("onnx", "onnxruntime", "onnxscript")}
 _RUNTIME_TITLES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}

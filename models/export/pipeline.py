@@ -13,14 +13,14 @@ from musamma.data.errors import InputError, output_exists
 from musamma.data.files import atomic_folder, write_json
 from musamma.evaluation.development_set import check_known_labels, read_development_set
 from musamma.models.checkpoint import load_tokenizer
-from musamma.models.export.export_record import RECORD_FILE, ExportRecord, count_checkpoint_bytes, read_versions
+from musamma.models.export.export_record import ExportRecord, count_checkpoint_bytes, read_versions
 from musamma.models.export.graph import check_packages, write_exported
 from musamma.models.export.quality_gate import check_gate_options, check_quality, few_names_warning, measure_quality
 from musamma.models.export.quantize import GraphInputs, sample_windows, select_float_layers
 from musamma.models.export.verify import build_excerpts, check_parity, compare_predictors, measure_speeds
 from musamma.models.exported_model import read_exported
 from musamma.models.loading import load_predictor
-from musamma.models.model_names import find_model_file, resolve_model
+from musamma.models.model_names import RECORD_FILE, find_model_file, resolve_model
 from musamma.models.optional_packages import disable_telemetry
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.runtime import GRAPH_FILES

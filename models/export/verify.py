@@ -15,7 +15,6 @@ from musamma.data.windows import TokenizedDocument
 from musamma.models.calibration import WordLogits
 from musamma.models.decoding import log_softmax
 from musamma.models.predictor import Predictor
-from musamma.models.runtimes.runtime import Batch
 
 #: Minimum number of windows for a comparison.
 MIN_WINDOWS = 200
@@ -156,18 +155,8 @@ def compute_logits(
     count = -(-len(windows) // rows)
     groups = [windows[index::count] for index in range(count)]
     results = [predictor.allocate_logits(item) for item in documents]
-
-    def batches() -> Iterator[Batch]:
-        for group in groups:
-            yield predictor.build_batch([window for _, window in group])
-
-    for group, (tags, proclitics) in zip(groups, predictor.runtime.stream(batches()), strict=True):
-        for row, (index, window) in enumerate(group):
-            words, positions = window.words[window.owned], window.positions[window.owned]
-            tag_result, proclitic_result = results[index]
-            tag_result[words] = tags[row][positions][:, predictor.columns]
-            if proclitic_result is not None and proclitics is not None:
-                proclitic_result[words] = proclitics[row, positions]
+    for group, logits in zip(groups, predictor.runtime.stream(map(predictor.build_batch, groups)), strict=True):
+        predictor.store_logits(results, group, logits)
     return results
 
 

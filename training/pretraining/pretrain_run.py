@@ -77,10 +77,6 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
     """
     output = Path(config.output)
     check_output_folder(config, output, resume=resume, overwrite=overwrite, ignore=TEXT_ENTRIES)
-    return _pretrain(config, output, resume=resume, overwrite=overwrite)
-
-
-def _pretrain(config: PretrainConfig, output: Path, *, resume: bool, overwrite: bool) -> PretrainResult:
     if (output / RESULT_FILE).is_file() and resume and not overwrite:
         if is_main_process():
             check_text_files(config)
