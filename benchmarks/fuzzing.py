@@ -35,6 +35,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -468,8 +469,6 @@ def main() -> int:
     print(
         "| target | executions | seconds | branches | inputs kept | failures |\n| --- | ---: | ---: | ---: | ---: | --- |"
     )
-    from concurrent.futures import ThreadPoolExecutor
-
     failed = False
     with ThreadPoolExecutor(options.jobs) as pool:
         for row in pool.map(run, names, (options.corpus / name for name in names), itertools.repeat(options.seconds)):

@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -77,8 +78,7 @@ def measure_build(count: int, limit: int | None) -> dict[str, float]:
 
 
 def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096 / 1e6
+    return psutil.Process().memory_info().rss / 1e6
 
 
 def measure_tagger(

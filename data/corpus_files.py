@@ -68,7 +68,6 @@ __all__ = [
 ]
 
 #: Formats that are read from a folder, and those of them that are read from a file, too.
-_READ_FROM_FOLDER = ("brat", "khabar", "webanno")
 _READ_FROM_BOTH = ("khabar", "webanno")
 _SUFFIXES = {
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
@@ -316,7 +315,7 @@ def _read_raw(path: str | Path, format: str, options: ReadOptions, audit: Import
         raise not_found(path, kind="file or folder")
     if problem := None if path.is_dir() else InputFile(path, path.name).find_problem():
         raise problem
-    if path.is_dir() != (format in _READ_FROM_FOLDER) and not (path.is_file() and format in _READ_FROM_BOTH):
+    if path.is_dir() != (format in FOLDER_FORMATS) and not (path.is_file() and format in _READ_FROM_BOTH):
         kind = "folder" if path.is_dir() else "file"
         raise InputError(
             f"a {kind}", where=str(path), expected=f"a {'folder' if kind == 'file' else 'file'} for {format}"

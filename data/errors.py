@@ -93,6 +93,13 @@ def not_utf8(error: UnicodeDecodeError, *, where: str, column: bool = True) -> I
     )
 
 
+def not_yaml(path: str | Path, error: Exception) -> InputError:
+    """A file that cannot be read as YAML; the message names the line, if the parser does."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}:{mark.line + 1}" if mark else str(path)
+    return InputError(f"not readable as YAML: {getattr(error, 'problem', error)}", where=where)
+
+
 def duplicate_id(id: str, *, first: str, where: str, remedy: str | None = None) -> InputError:
     """A document id that was used before; ``first`` is the place of its first use."""
     return InputError(f"id {id!r} is taken by {first}", where=where, expected="unique ids", remedy=remedy)

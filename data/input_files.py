@@ -133,8 +133,7 @@ def find_unread_files(folder: Path, *, ignored_suffix: str) -> Iterator[Path]:
     """Find the files below a folder that :func:`find_files` passes over: other types, pipes and devices; hidden files aside."""
     for file in _walk(folder, special=True):
         known = file_suffix(file) in SUFFIXES and (file.is_file() or file.is_symlink())
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not (known or hidden or file.name.endswith(ignored_suffix) or file.is_dir()):
+        if not (known or file.name.endswith(ignored_suffix) or file.is_dir()):
             yield file
 
 
@@ -144,7 +143,8 @@ def _is_unread_folder(path: Path, root: Path) -> bool:
 
 
 def _walk(folder: Path, *, special: bool = False) -> Iterator[Path]:
-    """Yield the files and links below a folder, and the folders that cannot be read; pipes and devices if ``special`` is set."""
+    """Yield the files and links below a folder, and the folders that cannot be read; with ``special``
+    pipes and devices too, but nothing hidden."""
     # Only one folder's names are in memory at a time.
     try:
         with os.scandir(folder) as scan:
@@ -153,6 +153,8 @@ def _walk(folder: Path, *, special: bool = False) -> Iterator[Path]:
         yield folder
         return
     for entry in entries:
+        if special and entry.name.startswith("."):
+            continue
         if entry.is_dir(follow_symlinks=False):  # A link may lead to a parent folder.
             yield from _walk(folder / entry.name, special=special)
         elif special or entry.is_symlink() or entry.is_file():

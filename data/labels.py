@@ -8,7 +8,7 @@ from pathlib import Path
 
 from musamma.data.arabic import strip_marks
 from musamma.data.document import Document, Span
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, not_yaml
 from musamma.data.import_audit import ImportAudit
 from musamma.data.span_repair import split_nested
 
@@ -247,6 +247,4 @@ def _load_yaml(name: str | Path, kind: str, known: Mapping[str, object]) -> obje
     try:
         return yaml.safe_load(path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise InputError(f"not readable as YAML: {getattr(error, 'problem', error)}", where=where) from None
+        raise not_yaml(path, error) from None

@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal, get_args
 
@@ -103,10 +104,14 @@ class TextOffsets:
         return index < len(borders) and borders[index] == offset
 
 
+# A file in the wrong unit asks for every span of a text.
+_cached_offsets = lru_cache(maxsize=len(OFFSET_UNITS))(TextOffsets)
+
+
 def describe_fitting_unit(text: str, start: int, end: int, surface: str) -> str:
     """Describe the unit in which the offsets of a span are those of its surface; empty if there is none."""
     for unit in OFFSET_UNITS:
-        offsets = TextOffsets(text, unit)
+        offsets = _cached_offsets(text, unit)
         first, last = offsets.to_code_points(start), offsets.to_code_points(end)
         if first is not None and last is not None and 0 <= first <= last and text[first:last] == surface:
             return f", which fits offsets in {_UNIT_NAMES[unit]}"

@@ -1,7 +1,8 @@
 """Records of input files: texts and JSON lines, each with file, line, raw bytes and parsed value.
 
-All commands read their input through this module and :mod:`musamma.data.tables`: :mod:`musamma.data.corpus_files` makes annotated documents from the values,
-and :mod:`musamma.inference.inputs` makes documents to tag. Files ending in ``.gz`` or ``.zst`` are decompressed while they are read.
+All commands read their input through this module and :mod:`musamma.data.tables`: :mod:`musamma.data.corpus_files` makes annotated
+documents from the values, and :mod:`musamma.inference.inputs` makes documents to tag. Files ending in ``.gz`` or ``.zst`` are
+decompressed while they are read.
 A record that cannot be parsed has an error; the caller raises the error or goes on with the next record.
 """
 
@@ -18,15 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import orjson
 
 from musamma.data.errors import InputError, not_readable, not_utf8
 from musamma.data.file_content import COMPRESSIONS, HEAD_SIZE, check_compression, check_content
-
-if TYPE_CHECKING:
-    pass
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = BYTE_ORDER_MARK + b" \t\r\n"
@@ -34,7 +32,8 @@ _BLANK = BYTE_ORDER_MARK + b" \t\r\n"
 _LONGEST_INTEGER = 20
 _LONG_INTEGER = re.compile(rb"[0-9]{19}")
 #: Keys of which a second one in an object is an error. They seldom occur twice in a line, so most lines are parsed only once.
-_KEYS_GIVEN_ONCE = (b'"id"', b'"text"', b'"spans"')
+_KEYS_GIVEN_ONCE = ("id", "text", "spans")
+_QUOTED_KEYS = tuple(f'"{key}"'.encode() for key in _KEYS_GIVEN_ONCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,7 +307,7 @@ def load_json(content: bytes | str) -> Any:
     """
     value = orjson.loads(content)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    if _LONG_INTEGER.search(data) is None and not any(data.count(key) > 1 for key in _KEYS_GIVEN_ONCE):
+    if _LONG_INTEGER.search(data) is None and not any(data.count(key) > 1 for key in _QUOTED_KEYS):
         return value
     text = data.decode("utf-8")
 
@@ -321,12 +320,13 @@ def load_json(content: bytes | str) -> Any:
         return number
 
     def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if repeated := next(
-            (key for key in keys if keys.count(key) > 1 and f'"{key}"'.encode() in _KEYS_GIVEN_ONCE), None
-        ):
-            raise orjson.JSONDecodeError(f"the key {repeated!r} twice in one object", text, text.rfind(f'"{repeated}"'))
-        return dict(pairs)
+        built = dict(pairs)
+        if len(built) < len(pairs):
+            keys = [key for key, _ in pairs]
+            if repeated := next((key for key in _KEYS_GIVEN_ONCE if keys.count(key) > 1), None):
+                at = text.rfind(f'"{repeated}"')
+                raise orjson.JSONDecodeError(f"the key {repeated!r} twice in one object", text, at)
+        return built
 
     try:
         # The value of orjson is the same, if nothing is raised.

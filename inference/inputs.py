@@ -171,12 +171,13 @@ def find_input_files(name: str, output: str | None) -> Iterator[InputFile]:
 
 def find_unread_inputs(inputs: Inputs) -> list[Path]:
     """Return the files in the input folders that are not read: other types, pipes and devices. The run's own files are not listed."""
+    own = None if inputs.output is None else str(Path(inputs.output).absolute())
     return [
         file
         for name in inputs.names
         if name != "-" and (folder := Path(name)).is_dir()
         for file in find_unread_files(folder, ignored_suffix=REJECTS_SUFFIX)
-        if inputs.output is None or not str(file.absolute()).startswith(str(Path(inputs.output).absolute()))
+        if own is None or not str(file.absolute()).startswith(own)
     ]
 
 

@@ -14,7 +14,8 @@ import regex
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from musamma.data.errors import InputError, not_one_of, not_readable
+from musamma.data.errors import InputError, not_one_of, not_yaml
+from musamma.data.input_files import CSV_SUFFIXES
 from musamma.data.labels import check_label
 from musamma.data.records import (
     RawRecord,
@@ -30,7 +31,6 @@ from musamma.data.tables import read_csv
 Precedence = Literal["rules", "model"]
 Proclitics = Literal["any", "certain", "none"]
 
-_CSV_SUFFIXES = (".csv", ".tsv")
 _SHOWN_PROBLEMS = 5
 
 
@@ -211,12 +211,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise InputError("a folder", where=str(path), expected="a YAML file of rules")
     try:
         content = yaml.load(read_text(path).removeprefix("\ufeff"), _UniqueKeysLoader)
-    except OSError as error:
-        raise not_readable(path, error) from error
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise InputError(f"not readable as YAML: {getattr(error, 'problem', error)}", where=where) from None
+        raise not_yaml(path, error) from None
     if not isinstance(content, dict):
         kind = "an empty file" if content is None else f"a YAML {type(content).__name__}"
         raise InputError(kind, where=str(path), expected="the keys 'lists', 'never' or 'labels'")
@@ -313,7 +309,7 @@ def _read_names(
         found = "neither 'names' nor 'file'" if item.names is None else "'names' and 'file'"
         raise InputError(found, where=where, expected="one of them")
     file = path.parent / (item.file or "")
-    is_table = item.file is not None and file_suffix(file) in _CSV_SUFFIXES
+    is_table = item.file is not None and file_suffix(file) in CSV_SUFFIXES
     if not is_table and (item.column is not None or label_column is not None):
         raise InputError("a column without a table", where=where, expected="a 'file' that is a .csv or .tsv")
     if item.names is not None:

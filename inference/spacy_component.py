@@ -13,7 +13,7 @@ from spacy.tokens import Span as TokenSpan
 from spacy.util import filter_spans
 
 from musamma.data.document import Span
-from musamma.data.errors import InputError
+from musamma.data.errors import not_one_of
 
 if TYPE_CHECKING:
     from musamma.inference.tagger import Tagger
@@ -54,9 +54,7 @@ class NameComponent:
 
     def __init__(self, tagger: Tagger, *, alignment_mode: str = "expand") -> None:
         if alignment_mode not in ALIGNMENT_MODES:
-            raise InputError(
-                f"`alignment_mode` {alignment_mode!r}", expected=f"one of {', '.join(map(repr, ALIGNMENT_MODES))}"
-            )
+            raise not_one_of("`alignment_mode`", alignment_mode, map(repr, ALIGNMENT_MODES))
         self.tagger, self.alignment_mode = tagger, alignment_mode
         _register_attribute()
 
@@ -92,12 +90,12 @@ class NameComponent:
 
     def _store_names(self, doc: Doc, names: list[Span]) -> Doc:
         doc._.set(SPANS_KEY, [name.to_dict() for name in names])
-        doc.spans[SPANS_KEY] = _align(doc, names, "expand")
+        expanded = _align(doc, names, "expand")
+        doc.spans[SPANS_KEY] = expanded
         doc.spans[SPANS_KEY].attrs["scores"] = np.array([name.score for name in names], dtype="float32")
         taken = {token.i for entity in doc.ents for token in entity}
-        free = [
-            span for span in _align(doc, names, self.alignment_mode) if taken.isdisjoint(range(span.start, span.end))
-        ]
+        aligned = expanded if self.alignment_mode == "expand" else _align(doc, names, self.alignment_mode)
+        free = [span for span in aligned if taken.isdisjoint(range(span.start, span.end))]
         doc.ents = (*doc.ents, *filter_spans(free))
         return doc
 

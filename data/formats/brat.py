@@ -14,7 +14,7 @@ from pathlib import Path
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.files import document_path, write_lines
-from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, TOOL_UNITS, ReadOptions, WriteOptions
+from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions, offset_unit
 from musamma.data.import_audit import ImportAudit
 from musamma.data.input_files import find_folder_files
 from musamma.data.offset_units import TextOffsets, describe_fitting_unit
@@ -31,7 +31,7 @@ def read_brat(folder: Path, options: ReadOptions, audit: ImportAudit) -> Iterato
     Raises:
         InputError: an ``.ann`` has no ``.txt``, or a line of it is not an annotation; names file and line.
     """
-    unit = TOOL_UNITS["brat"] if options.offsets == "auto" else options.offsets
+    unit = offset_unit(options, "brat")
     audit.offset_unit, audit.offset_reason = unit, "brat's own" if options.offsets == "auto" else "as given"
     for path in find_folder_files(folder, ".ann"):
         if not path.with_suffix(".txt").is_file():
@@ -79,7 +79,7 @@ def write(
         options: the unit of offsets.
         audit: counts the borders that the unit cannot express, which are moved.
     """
-    unit = TOOL_UNITS["brat"] if options.offsets == "auto" else options.offsets
+    unit = offset_unit(options, "brat")
     count = 0
     for document in documents:
         path = document_path(folder, document.id)

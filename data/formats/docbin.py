@@ -48,24 +48,17 @@ def read_docbin(path: Path, audit: ImportAudit) -> Iterator[RawDocument]:
 
 
 def _read_docs(spacy: Any, content: bytes, path: Path) -> Iterator[Any]:
-    docs = None
-    while True:
-        try:
-            if docs is None:
-                docs = spacy.tokens.DocBin().from_bytes(content).get_docs(spacy.vocab.Vocab())
-            doc = next(docs, None)
-        # A damaged file raises errors of zlib, msgpack, numpy and spaCy, of many classes.
-        except Exception as error:
-            reason = str(error).split("\n")[0] or type(error).__name__
-            raise InputError(
-                f"not readable as a DocBin: {reason[:200]}",
-                where=str(path),
-                expected="a file that DocBin.to_disk wrote",
-                remedy="write it again",
-            ) from error
-        if doc is None:
-            return
-        yield doc
+    try:
+        yield from spacy.tokens.DocBin().from_bytes(content).get_docs(spacy.vocab.Vocab())
+    # A damaged file raises errors of zlib, msgpack, numpy and spaCy, of many classes.
+    except Exception as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"not readable as a DocBin: {reason[:200]}",
+            where=str(path),
+            expected="a file that DocBin.to_disk wrote",
+            remedy="write it again",
+        ) from error
 
 
 def _convert_doc(doc: Any, default_id: str, where: str, audit: ImportAudit) -> RawDocument:

@@ -17,7 +17,7 @@ import orjson
 
 from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
-from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, TOOL_UNITS, ReadOptions, WriteOptions
+from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, TOOL_UNITS, ReadOptions, WriteOptions, offset_unit
 from musamma.data.formats.unread import count_unread
 from musamma.data.import_audit import ImportAudit
 from musamma.data.offset_units import OffsetUnit, TextOffsets, UnitEvidence
@@ -34,8 +34,11 @@ def read_doccano(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterat
         InputError: a line is not JSON, has no text, or has labels that are not spans; names file and line.
     """
     stem = file_stem(Path(path.name))
-    unit = _find_unit(path, audit) if options.offsets == "auto" else options.offsets
-    audit.offset_unit, audit.offset_reason = unit, audit.offset_reason if options.offsets == "auto" else "as given"
+    if options.offsets == "auto":
+        unit = _find_unit(path, audit)
+    else:
+        unit, audit.offset_reason = options.offsets, "as given"
+    audit.offset_unit = unit
     for number, (where, record) in enumerate(read_json_records(path)):
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
             raise InputError(
@@ -74,7 +77,7 @@ def format_lines(
         options: the unit of offsets.
         audit: counts the borders that the unit cannot express, which are moved.
     """
-    unit = TOOL_UNITS["doccano"] if options.offsets == "auto" else options.offsets
+    unit = offset_unit(options, "doccano")
     for document in documents:
         offsets = TextOffsets(document.text, unit)
         names = document.spans_by_start()

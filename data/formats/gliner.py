@@ -14,8 +14,8 @@ import orjson
 
 from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
-from musamma.data.formats.tokens import cut_tokens, trim_names
-from musamma.data.formats.unread import count_unread
+from musamma.data.formats.tokens import cut_tokens, join_offsets, locate_names, trim_names
+from musamma.data.formats.unread import collect_meta
 from musamma.data.import_audit import ImportAudit
 from musamma.data.records import file_stem, read_json_records
 from musamma.data.span_repair import CandidateSpan, RawDocument
@@ -46,7 +46,7 @@ def read_gliner(path: Path, audit: ImportAudit) -> Iterator[RawDocument]:
             raise InputError(f"ner is {names!r:.60}", where=where, expected=_EXAMPLE)
         id = parse_id(record.get("id"), f"{stem}-{number:05d}", where)
         used = ["id", "tokenized_text", "ner", "meta", "relations"]
-        text, offsets = " ".join(tokens), _join_offsets(tokens)
+        text, offsets = " ".join(tokens), join_offsets(tokens)
         if isinstance(record.get("text"), str) and (found := _find_tokens(record["text"], tokens)) is not None:
             text, offsets = record["text"], found
             used.append("text")
@@ -54,11 +54,8 @@ def read_gliner(path: Path, audit: ImportAudit) -> Iterator[RawDocument]:
         if isinstance(relations := record.get("relations"), list) and relations:
             detail = f"{len(relations)} relations"
             audit.add("ignored_annotation", document=id, where=where, detail=detail, count=len(relations))
-        extra = {key: value for key, value in record.items() if key not in used}
-        count_unread(extra, text=text, document=id, where=where, audit=audit)
-        meta = record.get("meta")
-        extra = {**meta, **extra} if isinstance(meta, dict) else extra if meta is None else {"meta": meta, **extra}
-        yield RawDocument(id, text, spans, meta=extra, where=where)
+        meta = collect_meta(record, used, text=text, document=id, where=where, audit=audit)
+        yield RawDocument(id, text, spans, meta=meta, where=where)
 
 
 def format_lines(documents: Iterable[Document], audit: ImportAudit) -> Iterator[str]:
@@ -70,11 +67,9 @@ def format_lines(documents: Iterable[Document], audit: ImportAudit) -> Iterator[
     for document in documents:
         tokens = cut_tokens(document)
         names = trim_names(document, document.spans_by_start(), tokens, audit)
-        first = {start: index for index, (start, _) in enumerate(tokens)}
-        last = {end: index for index, (_, end) in enumerate(tokens)}
         record: dict[str, Any] = {
             "tokenized_text": [document.text[start:end] for start, end in tokens],
-            "ner": [[first[name.start], last[name.end], name.label] for name in names],
+            "ner": [[*place, name.label] for name, place in zip(names, locate_names(names, tokens), strict=True)],
             "id": document.id,
             "text": document.text,
         }
@@ -83,15 +78,6 @@ def format_lines(documents: Iterable[Document], audit: ImportAudit) -> Iterator[
         yield separator + orjson.dumps(record).decode()
         separator = ",\n"
     yield ("[" if separator == "[\n" else "\n") + "]\n"
-
-
-def _join_offsets(tokens: Sequence[str]) -> list[tuple[int, int]]:
-    offsets = []
-    position = 0
-    for token in tokens:
-        offsets.append((position, position + len(token)))
-        position += len(token) + 1
-    return offsets
 
 
 def _find_tokens(text: str, tokens: Sequence[str]) -> list[tuple[int, int]] | None:

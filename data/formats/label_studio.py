@@ -19,7 +19,7 @@ import orjson
 
 from musamma.data.document import RULES_KEY, Document, Span, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
-from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, TOOL_UNITS, ReadOptions, WriteOptions
+from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, ReadOptions, WriteOptions, offset_unit
 from musamma.data.formats.unread import count_annotations, count_unread, report_unread
 from musamma.data.import_audit import ImportAudit
 from musamma.data.offset_units import TextOffsets, describe_fitting_unit
@@ -40,9 +40,8 @@ def read_label_studio(path: Path, options: ReadOptions, audit: ImportAudit) -> I
     """
     tasks = read_json_array(path, expected="a list of tasks")
     stem = file_stem(Path(path.name))
-    is_own = options.offsets == "auto"
-    audit.offset_unit = TOOL_UNITS["labelstudio"] if options.offsets == "auto" else options.offsets
-    audit.offset_reason = "Label Studio's own" if is_own else "as given"
+    audit.offset_unit = offset_unit(options, "labelstudio")
+    audit.offset_reason = "Label Studio's own" if options.offsets == "auto" else "as given"
     for number, task in enumerate(tasks):
         yield _parse_task(task, f"{path}, task {number + 1}", f"{stem}-{number:05d}", options, audit)
 
@@ -143,7 +142,7 @@ def _choose_kinds(documents: Iterable[Document], options: WriteOptions) -> Itera
 
 
 def _offsets_of(text: str, options: ReadOptions | WriteOptions) -> TextOffsets:
-    return TextOffsets(text, TOOL_UNITS["labelstudio"] if options.offsets == "auto" else options.offsets)
+    return TextOffsets(text, offset_unit(options, "labelstudio"))
 
 
 def has_regions(value: Any) -> bool:

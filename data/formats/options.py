@@ -93,3 +93,8 @@ class WriteOptions:
 
 DEFAULT_READ_OPTIONS = ReadOptions()
 DEFAULT_WRITE_OPTIONS = WriteOptions()
+
+
+def offset_unit(options: ReadOptions | WriteOptions, format: str) -> OffsetUnit:
+    """Return the unit of offsets of a tool's format: that of the options, or with ``auto`` the tool's own."""
+    return TOOL_UNITS[format] if options.offsets == "auto" else options.offsets

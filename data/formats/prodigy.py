@@ -15,8 +15,8 @@ import orjson
 
 from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
-from musamma.data.formats.tokens import add_space_tokens, cut_tokens, trim_names
-from musamma.data.formats.unread import count_unread
+from musamma.data.formats.tokens import add_space_tokens, cut_tokens, locate_names, trim_names
+from musamma.data.formats.unread import collect_meta
 from musamma.data.import_audit import ImportAudit
 from musamma.data.records import file_stem, read_json_records
 from musamma.data.span_repair import CandidateSpan, RawDocument
@@ -65,11 +65,8 @@ def read_prodigy(path: Path, audit: ImportAudit) -> Iterator[RawDocument]:
         for key in ("relations", "versions"):
             if isinstance(record.get(key), list) and (count := len(record[key])):
                 audit.add("ignored_annotation", document=id, where=where, detail=f"{count} {key}", count=count)
-        extra = {key: value for key, value in record.items() if key not in _USED_KEYS}
-        count_unread(extra, text=text, document=id, where=where, audit=audit)
-        meta = record.get("meta")
-        extra = {**meta, **extra} if isinstance(meta, dict) else extra if meta is None else {"meta": meta, **extra}
-        yield RawDocument(id, text, spans, meta=extra, where=where)
+        meta = collect_meta(record, _USED_KEYS, text=text, document=id, where=where, audit=audit)
+        yield RawDocument(id, text, spans, meta=meta, where=where)
 
 
 def format_lines(documents: Iterable[Document], audit: ImportAudit) -> Iterator[str]:
@@ -81,8 +78,6 @@ def format_lines(documents: Iterable[Document], audit: ImportAudit) -> Iterator[
         tokens = cut_tokens(document)
         names = trim_names(document, document.spans_by_start(), tokens, audit)
         spaced = add_space_tokens(document.text, tokens)
-        first = {start: index for index, (start, _, _) in enumerate(spaced)}
-        last = {end: index for index, (_, end, _) in enumerate(spaced)}
         record: dict[str, Any] = {
             "id": document.id,
             "text": document.text,
@@ -91,7 +86,8 @@ def format_lines(documents: Iterable[Document], audit: ImportAudit) -> Iterator[
                 for index, (start, end, space) in enumerate(spaced)
             ],
             "spans": [
-                {**name.to_dict(), "token_start": first[name.start], "token_end": last[name.end]} for name in names
+                {**name.to_dict(), "token_start": first, "token_end": last}
+                for name, (first, last) in zip(names, locate_names(names, spaced), strict=True)
             ],
         }
         if document.meta:

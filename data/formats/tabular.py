@@ -348,10 +348,11 @@ def write_parquet(documents: Iterable[Document], path: Path) -> None:
 
 
 def _row_of(document: Document) -> dict[str, Any]:
+    record = document.to_dict()
     return {
         "id": document.id,
         "text": document.text,
-        "spans": [span.to_dict() for span in document.spans],
-        "nested": [span.to_dict() for span in document.nested],
+        "spans": record["spans"],
+        "nested": record.get("nested", []),
         "meta": orjson.dumps(dict(document.meta)).decode(),
     }

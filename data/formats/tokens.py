@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -140,19 +140,49 @@ def trim_names(
 
     A name that loses white space is counted, and one of white space only is dropped and counted.
     """
-    starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
     trimmed = []
-    for span in names:
-        first, last = bisect_right(ends, span.start), bisect_left(starts, span.end)
-        if first >= last:
-            audit.add("no_token", document=document.id, detail=f"{document.describe(span)}: covers no token")
-            continue
-        name = replace(span, start=starts[first], end=ends[last - 1])
+    for span, first, last in _covered_tokens(document, names, tokens, audit):
+        name = replace(span, start=tokens[first][0], end=tokens[last - 1][1])
         if name != span:
             detail = f"{document.describe(span)}: white space at its borders is left out"
             audit.add("whitespace", document=document.id, detail=detail)
         trimmed.append(name)
     return trimmed
+
+
+def locate_names(names: Iterable[Span], tokens: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Return the index of the first and of the last token of each name that :func:`trim_names` returned.
+
+    Args:
+        names: the names.
+        tokens: start and end of each token, in code points, and further items that are not used.
+    """
+    first = {token[0]: index for index, token in enumerate(tokens)}
+    last = {token[1]: index for index, token in enumerate(tokens)}
+    return [(first[name.start], last[name.end]) for name in names]
+
+
+def join_offsets(tokens: Iterable[str]) -> list[tuple[int, int]]:
+    """Return start and end of each token in the text of all tokens with a space between any two."""
+    offsets = []
+    position = 0
+    for token in tokens:
+        offsets.append((position, position + len(token)))
+        position += len(token) + 1
+    return offsets
+
+
+def _covered_tokens(
+    document: Document, spans: Iterable[Span], tokens: Sequence[tuple[int, int]], audit: ImportAudit
+) -> Iterator[tuple[Span, int, int]]:
+    """Yield each span with the index of its first token and that after its last one; count a span that covers none."""
+    starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
+    for span in spans:
+        first, last = bisect_right(ends, span.start), bisect_left(starts, span.end)
+        if first < last:
+            yield span, first, last
+        else:
+            audit.add("no_token", document=document.id, detail=f"{document.describe(span)}: covers no token")
 
 
 def add_space_tokens(text: str, tokens: Sequence[tuple[int, int]]) -> list[tuple[int, int, bool]]:
@@ -180,12 +210,7 @@ def _join_tokens(
 ) -> tuple[str, Sequence[tuple[int, int]]]:
     """Text of a sentence, and start and end of each token in it."""
     if not options.rejoin_clitics:
-        offsets = []
-        end = -1
-        for token in sentence.tokens:
-            offsets.append((end + 1, end + 1 + len(token)))
-            end += 1 + len(token)
-        return " ".join(sentence.tokens), offsets
+        return " ".join(sentence.tokens), join_offsets(sentence.tokens)
     name_of_token: list[int | None] = [None] * len(sentence.tokens)
     # In reverse, since outer names come first and must overwrite inner ones.
     for index, name in reversed(list(enumerate(names))):
@@ -219,14 +244,9 @@ def _align_to_tokens(
     document: Document, spans: Iterable[Span], tokens: list[tuple[int, int]], audit: ImportAudit
 ) -> list[TokenSpan]:
     """Convert spans to token indices; names that cannot be represented are dropped and counted."""
-    starts, ends = [start for start, _ in tokens], [end for _, end in tokens]
     names: list[TokenSpan] = []
     next_free = 0
-    for span in sorted(spans, key=lambda s: s.start):
-        first, last = bisect_right(ends, span.start), bisect_left(starts, span.end)
-        if first >= last:
-            audit.add("no_token", document=document.id, detail=f"{document.describe(span)}: covers no token")
-            continue
+    for span, first, last in _covered_tokens(document, sorted(spans, key=lambda s: s.start), tokens, audit):
         if first < next_free:
             detail = f"{document.describe(span)}: its first token belongs to another name"
             audit.add("token_taken", document=document.id, detail=detail)

@@ -8,7 +8,7 @@ offsets or names without offsets.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import orjson
@@ -75,6 +75,24 @@ def count_unread(values: Mapping[str, Any], *, text: str, document: str, where: 
         report_unread(
             count_annotations(value, key, length=length), f"{key!r}", document=document, where=where, audit=audit
         )
+
+
+def collect_meta(
+    record: Mapping[str, Any], used: Container[str], *, text: str, document: str, where: str, audit: ImportAudit
+) -> dict[str, Any]:
+    """Return the ``meta`` of a record: the entries of its own ``meta``, and the keys that were not used.
+
+    A ``meta`` that is not an object is kept under that name. Annotation among the keys is counted as dropped.
+
+    Args:
+        record: the record.
+        used: the keys that the reader understands, ``meta`` among them.
+        text, document, where, audit: as for :func:`count_unread`.
+    """
+    extra = {key: value for key, value in record.items() if key not in used}
+    count_unread(extra, text=text, document=document, where=where, audit=audit)
+    meta = record.get("meta")
+    return {**meta, **extra} if isinstance(meta, dict) else extra if meta is None else {"meta": meta, **extra}
 
 
 def report_unread(count: int, place: str, *, document: str, where: str, audit: ImportAudit) -> None:

@@ -19,7 +19,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.files import document_path, write_lines
 from musamma.data.formats.options import ReadOptions
-from musamma.data.formats.tokens import cut_tokens, trim_names
+from musamma.data.formats.tokens import cut_tokens, locate_names, trim_names
 from musamma.data.formats.unread import report_unread
 from musamma.data.import_audit import ImportAudit
 from musamma.data.input_files import find_folder_files
@@ -374,9 +374,7 @@ def format_lines(document: Document, audit: ImportAudit) -> Iterator[str]:
 
 def _format_values(names: Sequence[Span], tokens: Sequence[tuple[int, int]]) -> list[str]:
     """The value of each token: the names on it, with a number where they are several or a name has several tokens."""
-    first = {start: index for index, (start, _) in enumerate(tokens)}
-    last = {end: index for index, (_, end) in enumerate(tokens)}
-    ranges = [range(first[name.start], last[name.end] + 1) for name in names]
+    ranges = [range(first, last + 1) for first, last in locate_names(names, tokens)]
     stacks: list[list[int]] = [[] for _ in tokens]
     for index, covered in enumerate(ranges):
         for token in covered:
