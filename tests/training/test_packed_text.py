@@ -43,6 +43,29 @@ def test_long_paragraphs_are_cut_before_words_and_nothing_is_lost(any_encoder: P
     assert list(paragraph_tokenizer.encode(["\u200f"])) == [[]]
 
 
+def test_running_text_fills_rows_and_only_its_end_is_left_out(any_encoder: Path, paragraphs: list[str]) -> None:
+    tokenizer = install_normalizer(load_tokenizer(str(any_encoder)))
+    lines = ["\u200f", *paragraphs] * 3
+    paragraph_tokenizer = ParagraphTokenizer(tokenizer, length=24, clitics=True)
+    rows = list(paragraph_tokenizer.encode_continuously(lines))
+    assert {(len(ids), len(unit_starts)) for ids, unit_starts in rows} == {(24, 24)}
+    pieces = [tokenizer(line, add_special_tokens=False)["input_ids"] for line in lines]
+    expected = [piece for line in pieces for piece in line]
+    found = np.concatenate([ids[1:-1] for ids, _ in rows]).tolist()
+    assert found == expected[: len(found)]
+    assert 0 <= len(expected) - len(found) < 22
+    # Units start where those of the lines start, and with each row.
+    expected_starts = np.zeros(len(expected), dtype=bool)
+    line_start = 0
+    for line, ids in zip(lines, pieces, strict=True):
+        offsets = np.array(tokenizer(line, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"])
+        expected_starts[line_start : line_start + len(ids)] = find_starts(line, offsets.reshape(-1, 2), clitics=True)[1]
+        line_start += len(ids)
+    expected_starts[::22] = True
+    starts = np.concatenate([unit_starts[1:-1] for _, unit_starts in rows])
+    assert starts.tolist() == expected_starts[: len(starts)].tolist()
+
+
 def test_the_text_is_split_by_position_and_complete(
     any_encoder: Path, news: Path, prepared: Prepare, tmp_path: Path
 ) -> None:

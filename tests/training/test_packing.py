@@ -20,6 +20,7 @@ from musamma.training.pretraining.packing import (
     packed_positions,
     position_offset,
 )
+from musamma.training.pretraining.pretrain_config import Packing
 
 
 def split_paragraphs(row: PackedRow) -> list[list[int]]:
@@ -60,7 +61,7 @@ def test_packed_paragraphs_are_read_as_if_alone(any_encoder: Path, attention: st
     paragraph_ids = torch.tensor([[1] * 9 + [2] * 14 + [3] * 4 + [0] * 3])
 
     @torch.no_grad()
-    def hidden_states(ids: torch.Tensor, paragraph_ids: torch.Tensor, *, packing: bool) -> torch.Tensor:
+    def hidden_states(ids: torch.Tensor, paragraph_ids: torch.Tensor, *, packing: Packing) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             return encode_rows(model, ids, paragraph_ids, packing=packing)[0].float()
 
@@ -73,6 +74,8 @@ def test_packed_paragraphs_are_read_as_if_alone(any_encoder: Path, attention: st
     assert not torch.equal(packed[9:23], changed[9:23])
     for start, end in ((0, 9), (9, 23), (23, 27)):
         alone = hidden_states(ids[:, start:end], torch.ones(1, end - start), packing=False)
+        full = hidden_states(ids[:, start:end], torch.ones(1, end - start), packing="continuous")
+        assert torch.equal(full, alone)
         tolerance = 5e-2 if bfloat16 else 1e-5
         torch.testing.assert_close(packed[start:end], alone, rtol=tolerance, atol=tolerance)
 

@@ -25,7 +25,7 @@ from musamma.training.finetune import finetune
 from musamma.training.pretraining.masked_rows import select_held_out_rows
 from musamma.training.pretraining.masking import MaskingConfig
 from musamma.training.pretraining.packed_text import prepare_text
-from musamma.training.pretraining.pretrain_config import PretrainConfig
+from musamma.training.pretraining.pretrain_config import PretrainConfig, load_pretrain_config
 from musamma.training.pretraining.pretrain_results import PretrainResult
 from musamma.training.pretraining.pretrain_run import prepare, pretrain
 
@@ -398,6 +398,16 @@ def test_prepared_text_with_other_settings_is_refused(wordpiece_encoder: Path, s
     with pytest.raises(InputError, match="another content of"):
         prepare(changed)
     assert prepare(changed, overwrite=True).counts["paragraphs"] == 73
+
+
+def test_running_text_can_be_trained_on(unigram_encoder: Path, sentences: Path, tmp_path: Path) -> None:
+    config = settings(unigram_encoder, sentences, tmp_path / "run", packing="continuous", trainer={"max_steps": 4})
+    result = pretrain(config)
+    counts = result.text
+    assert counts["train_pieces"] == 64 * counts["train_rows"]
+    assert counts["held_out_pieces"] == 64 * counts["held_out_rows"]
+    assert result.tokens == 4 * 4 * 64
+    assert load_pretrain_config(tmp_path / "run/run.yaml").packing == "continuous"
 
 
 def test_rows_without_packing_can_be_trained_on(unigram_encoder: Path, sentences: Path, tmp_path: Path) -> None:

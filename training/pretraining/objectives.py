@@ -17,6 +17,7 @@ from musamma.data.errors import InputError
 from musamma.data.windows import IGNORE_INDEX
 from musamma.models.vocabulary.embeddings import word_embedding
 from musamma.training.pretraining.packing import encode_rows
+from musamma.training.pretraining.pretrain_config import Packing
 
 #: Losses and counts, summed over targets, by name; scalars.
 Sums = dict[str, torch.Tensor]
@@ -53,10 +54,10 @@ class MaskedLanguageModel(nn.Module):
 
     Args:
         encoder: the encoder.
-        packing: whether rows hold several paragraphs.
+        packing: how the rows were filled.
     """
 
-    def __init__(self, encoder: PreTrainedModel, *, packing: bool) -> None:
+    def __init__(self, encoder: PreTrainedModel, *, packing: Packing) -> None:
         super().__init__()
         self.encoder, self.packing = encoder, packing
         #: Whether only the head is trained.
@@ -102,14 +103,14 @@ class ReplacedTokenDetector(nn.Module):
 
     Args:
         encoder: the detector.
-        packing: whether rows hold several paragraphs.
+        packing: how the rows were filled.
         layers: number of layers of the generator.
 
     Raises:
         InputError: the encoder has fewer layers, or its layers cannot be removed.
     """
 
-    def __init__(self, encoder: PreTrainedModel, *, packing: bool, layers: int) -> None:
+    def __init__(self, encoder: PreTrainedModel, *, packing: Packing, layers: int) -> None:
         super().__init__()
         self.generator = MaskedLanguageModel(copy_lower_layers(encoder, layers), packing=packing)
         self.encoder, self.packing = encoder, packing
@@ -162,7 +163,7 @@ class ReplacedTokenDetector(nn.Module):
 
 
 def _encode(
-    encoder: PreTrainedModel, input_ids: torch.Tensor, paragraph_ids: torch.Tensor, *, packing: bool, frozen: bool
+    encoder: PreTrainedModel, input_ids: torch.Tensor, paragraph_ids: torch.Tensor, *, packing: Packing, frozen: bool
 ) -> torch.Tensor:
     """Compute hidden states, (rows, pieces, hidden); without gradient if the encoder is frozen."""
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):

@@ -109,20 +109,28 @@ def _write_text(
     """Tokenize, pack and write both parts, and return the counts."""
     counts = {"paragraphs": 0, "held_out_paragraphs": 0, "paragraphs_without_pieces": 0, "paragraphs_cut": 0}
     held_out: list[tuple[np.ndarray, np.ndarray]] = []
+    every = config.held_out.every
+
+    def read_paragraphs() -> Iterator[str]:
+        paragraphs = read_lines(config.text)
+        for paragraph in tqdm(
+            paragraphs, desc="text", unit=" paragraphs", unit_scale=True, disable=not sys.stderr.isatty()
+        ):
+            counts["paragraphs"] += 1
+            yield paragraph
+
+    def training_rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for number, row in enumerate(paragraph_tokenizer.encode_continuously(read_paragraphs()), 1):
+            if number % every == 0:
+                held_out.append(row)
+            else:
+                yield row
 
     def training_segments() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        lines = tqdm(
-            read_lines(config.text),
-            desc="text",
-            unit=" paragraphs",
-            unit_scale=True,
-            disable=not sys.stderr.isatty(),
-        )
-        for number, segments in enumerate(paragraph_tokenizer.encode(lines), 1):
-            counts["paragraphs"] += 1
+        for number, segments in enumerate(paragraph_tokenizer.encode(read_paragraphs()), 1):
             counts["paragraphs_without_pieces"] += not segments
             counts["paragraphs_cut"] += len(segments) > 1
-            if number % config.held_out.every == 0:
+            if number % every == 0:
                 counts["held_out_paragraphs"] += 1
                 held_out.extend(segments)
             else:
@@ -130,7 +138,8 @@ def _write_text(
 
     id_type = np.uint16 if vocabulary <= 2**16 else np.int32
     # The training part comes first, because reading it fills the held-out part.
-    for name, segments in (("train", training_segments()), ("held_out", held_out)):
+    train = training_rows() if config.packing == "continuous" else training_segments()
+    for name, segments in (("train", train), ("held_out", held_out)):
         writer = ShardWriter(folder, name.replace("_", "-"), length=config.length, id_type=id_type)
         for row in pack_rows(segments, length=config.length, packing=config.packing):
             writer.add(row)
@@ -278,22 +287,45 @@ class ParagraphTokenizer:
             for text, pieces in zip(batch, tokenize_texts(batch, partial(tokenize_batch, self._backend)), strict=True):
                 yield list(self._segments(text, pieces.ids, pieces.offsets))
 
+    def encode_continuously(self, lines: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Cut the text of all lines into rows of as many pieces as fit. The end that does not fill a row is left out.
+
+        Yields:
+            The ids of a row, special tokens included, and whether each piece starts a unit; both (``length``,).
+        """
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
+        size = 0
+        stream = iter(lines)
+        while batch := list(islice(stream, _LINES_PER_BATCH)):
+            for text, pieces in zip(batch, tokenize_texts(batch, partial(tokenize_batch, self._backend)), strict=True):
+                parts.append((pieces.ids, find_starts(text, pieces.offsets, clitics=self._clitics)[1]))
+                size += len(pieces.ids)
+            if size < self._capacity:
+                continue
+            ids, unit_starts = (np.concatenate(column) for column in zip(*parts, strict=True))
+            end = size - size % self._capacity
+            for first in range(0, end, self._capacity):
+                yield self._add_special_tokens(ids, unit_starts, first, first + self._capacity)
+            parts, size = [(ids[end:], unit_starts[end:])], size - end
+
+    def _add_special_tokens(
+        self, ids: np.ndarray, unit_starts: np.ndarray, first: int, stop: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        prefix, suffix = (np.ones(len(special), dtype=bool) for special in (self._prefix, self._suffix))
+        starts = unit_starts[first:stop].copy()
+        starts[0] = True
+        return np.concatenate([self._prefix, ids[first:stop], self._suffix]), np.concatenate([prefix, starts, suffix])
+
     def _segments(self, text: str, ids: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         is_word_start, is_unit_start = find_starts(text, offsets, clitics=self._clitics)
         word_starts = np.flatnonzero(is_word_start)
-        prefix, suffix = (np.ones(len(special), dtype=bool) for special in (self._prefix, self._suffix))
         first = 0
         while first < len(ids):
             stop = min(first + self._capacity, len(ids))
             if stop < len(ids):
                 cuts = word_starts[(word_starts > first) & (word_starts <= stop)]
                 stop = int(cuts[-1]) if len(cuts) else stop
-            unit_starts = is_unit_start[first:stop].copy()
-            unit_starts[0] = True
-            yield (
-                np.concatenate([self._prefix, ids[first:stop], self._suffix]),
-                np.concatenate([prefix, unit_starts, suffix]),
-            )
+            yield self._add_special_tokens(ids, is_unit_start, first, stop)
             first = stop
 
 

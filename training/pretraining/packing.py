@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from musamma.data.errors import InputError
+from musamma.training.pretraining.pretrain_config import Packing
 
 #: Number of rows that are filled at the same time.
 _OPEN_ROWS = 64
@@ -31,7 +32,7 @@ class PackedRow:
 
 
 def pack_rows(
-    paragraphs: Iterable[tuple[np.ndarray, np.ndarray]], *, length: int, packing: bool
+    paragraphs: Iterable[tuple[np.ndarray, np.ndarray]], *, length: int, packing: Packing
 ) -> Iterator[PackedRow]:
     """Pack paragraphs into rows, first-fit: each goes into the first of up to 64 open rows that has room for it.
 
@@ -41,8 +42,9 @@ def pack_rows(
     Args:
         paragraphs: ids and unit starts of each paragraph, at most ``length`` pieces.
         length: maximum number of pieces in a row.
-        packing: pack several paragraphs into a row; otherwise each paragraph is a row.
+        packing: whether to pack several paragraphs into a row. With ``False`` and ``"continuous"``, each paragraph is a row.
     """
+    packing = packing is True
     rows: list[list[tuple[np.ndarray, np.ndarray]]] = []
     room: list[int] = []
     for ids, unit_starts in paragraphs:
@@ -69,19 +71,21 @@ def _join_paragraphs(paragraphs: list[tuple[np.ndarray, np.ndarray]]) -> PackedR
 
 
 def encode_rows(
-    encoder: PreTrainedModel, input_ids: torch.Tensor, paragraph_ids: torch.Tensor, *, packing: bool
+    encoder: PreTrainedModel, input_ids: torch.Tensor, paragraph_ids: torch.Tensor, *, packing: Packing
 ) -> torch.Tensor:
-    """Compute the encoder's last hidden states of packed or padded rows.
+    """Compute the encoder's last hidden states of packed, padded or full rows.
 
     Args:
         encoder: the encoder.
         input_ids: (rows, pieces).
         paragraph_ids: number of each piece's paragraph in its row, from 1; 0 for padding; (rows, pieces).
-        packing: whether rows hold several paragraphs; otherwise the encoder makes its own mask and positions.
+        packing: how the rows were filled. Rows of one paragraph need only a mask for padding, full rows need none.
 
     Returns:
         (rows, pieces, hidden).
     """
+    if packing == "continuous":
+        return encoder(input_ids=input_ids).last_hidden_state
     if not packing:
         return encoder(input_ids=input_ids, attention_mask=paragraph_ids.ne(0).long()).last_hidden_state
     return encoder(

@@ -38,11 +38,17 @@ _RESERVED_ARGUMENTS: dict[str, str | None] = {
 }
 
 
+#: How rows are filled: ``True`` packs several paragraphs into a row, each read on its own; ``False`` makes each paragraph a
+#: padded row; ``"continuous"`` cuts the running text into full rows.
+Packing = bool | Literal["continuous"]
+
+
 class HeldOutConfig(ConfigSection):
     """The held-out text, which is never trained on.
 
     Args:
-        every: hold out each paragraph whose number, counted over all files, is a multiple of this.
+        every: hold out each paragraph whose number, counted over all files, is a multiple of this; with
+            ``packing: continuous`` each such row.
         rows: maximum number of held-out rows to evaluate on, evenly spaced.
     """
 
@@ -60,7 +66,9 @@ class PretrainConfig(BaseConfig):
         held_out: the held-out text.
         objective: ``mlm`` (masked language modelling) or ``rtd`` (replaced token detection).
         length: number of pieces in a row, special tokens included.
-        packing: pack several paragraphs into a row, each read on its own; otherwise one padded paragraph a row.
+        packing: pack several paragraphs into a row, each read on its own; with ``false``, one padded paragraph a row; with
+            ``continuous``, cut the running text into rows without padding. Such rows need no attention mask and hold
+            the sentences around a name, if the text is in document order.
         mask_share: share of the pieces that are masked.
         clitics: mask words without their proclitics, if the text alone decides where these end.
         generator_layers: number of the encoder's layers that make the generator (``rtd``).
@@ -83,7 +91,7 @@ class PretrainConfig(BaseConfig):
     held_out: HeldOutConfig = HeldOutConfig()
     objective: Literal["mlm", "rtd"] = "mlm"
     length: Annotated[Integer, Field(ge=16, le=65_535)] = 256
-    packing: bool = True
+    packing: Packing = True
     mask_share: Annotated[Number, Field(gt=0, le=0.8)] = 0.2
     clitics: bool = True
     generator_layers: Annotated[Integer, Field(ge=1)] = 4

@@ -136,7 +136,7 @@ def _load_checked_encoder(config: PretrainConfig) -> tuple[PreTrainedModel, PreT
             expected="an embedding for every piece",
             remedy="use the tokenizer of this model, without pieces that were added later",
         )
-    if config.packing:
+    if config.packing is True:
         for attention in ("eager", "sdpa"):
             encoder.set_attn_implementation(attention)
             check_packing(encoder, config.encoder, length=config.length)
