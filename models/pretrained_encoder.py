@@ -78,9 +78,16 @@ def save_encoder(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, f
     cast.save_pretrained(folder)
     apply_default_mode(*folder.glob("*.safetensors"))
     tokenizer.save_pretrained(folder)
+    _remove_load_options(folder / "tokenizer_config.json")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # Half precision is for storage only: otherwise transformers would compute and train in it.
     write_json({**config, "dtype": "float32"}, folder / "config.json")
+
+
+def _remove_load_options(path: Path) -> None:
+    """Remove what `save_pretrained` records of how the tokenizer was loaded: it says nothing about the new folder."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    write_json({key: value for key, value in content.items() if key not in {"is_local", "local_files_only"}}, path)
 
 
 def check_dtype(dtype: str, *, where: str) -> None:
