@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -266,7 +267,7 @@ def atomic_folder(folder: Path, *, merge: bool = False, remedy: str = CHOOSE_WRI
             if target.exists():
                 target.replace(old)
             partial.replace(target)
-            os.close(lock)
+            unlock(lock)
             lock = None  # Another run may make its own FOLDER.part from now on.
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
@@ -278,14 +279,14 @@ def atomic_folder(folder: Path, *, merge: bool = False, remedy: str = CHOOSE_WRI
     finally:
         if lock is not None:
             shutil.rmtree(partial or "", ignore_errors=True)
-            os.close(lock)
+            unlock(lock)
 
 
 def _delete_leftover(partial: Path) -> None:
     if partial.is_dir() and not partial.is_symlink():
         lock = lock_path(partial)
         shutil.rmtree(partial, ignore_errors=True)
-        os.close(lock)
+        unlock(lock)
 
 
 def _move_files(source: Path, target: Path) -> None:
@@ -299,20 +300,52 @@ def _move_files(source: Path, target: Path) -> None:
         path.replace(place)
 
 
+#: Descriptors of :func:`lock_path`.
+_LOCKS: set[int] = set()
+
+
 def lock_path(path: Path) -> int:
-    """Open a file or folder and lock it until the descriptor is closed or the process ends.
+    """Open a file or folder and lock it, until :func:`unlock` or the end of this process.
+
+    Processes that are forked meanwhile, such as the workers of a data loader, do not hold the lock: they may outlive this one.
+    Does nothing on systems other than POSIX, where folders cannot be opened.
+
+    Returns:
+        The handle to unlock.
 
     Raises:
         InputError: another process has locked it.
         OSError: it cannot be opened.
     """
+    if os.name != "posix":
+        return -1
+    _close_locks_in_children()
     handle = os.open(path, os.O_RDONLY)
+    _LOCKS.add(handle)
     try:
         lock_descriptor(handle, path)
     except InputError:
-        os.close(handle)
+        unlock(handle)
         raise
     return handle
+
+
+def unlock(handle: int) -> None:
+    """Release a lock of :func:`lock_path`. Does nothing in a process that was forked while this one held it."""
+    if handle in _LOCKS:
+        _LOCKS.remove(handle)
+        os.close(handle)
+
+
+@cache
+def _close_locks_in_children() -> None:
+    """Let forked processes close the descriptors of locks; otherwise a lock would last as long as the last of them."""
+    os.register_at_fork(after_in_child=_close_locks)
+
+
+def _close_locks() -> None:
+    while _LOCKS:
+        os.close(_LOCKS.pop())
 
 
 def lock_descriptor(handle: int, path: Path) -> None:

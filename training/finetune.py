@@ -45,6 +45,7 @@ from musamma.training.run_dir import (
     digest_weights,
     find_last_checkpoint,
     is_main_process,
+    lock_output_folder,
     publish_checkpoint,
     read_seed_result,
     remove_checkpoints,
@@ -72,6 +73,12 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
     """
     output = Path(config.output)
     check_output_folder(config, output, resume=resume, overwrite=overwrite)
+    with lock_output_folder(output):
+        return _finetune(config, output, overwrite=overwrite)
+
+
+def _finetune(config: RunConfig, output: Path, *, overwrite: bool) -> list[SeedResult]:
+    """Fine-tune with every seed, in an output folder that is checked and locked."""
     corpus = load_corpus(config)
     # Report all mistakes before anything is written and before an earlier run is deleted.
     finetune_arguments(config, seed=config.seeds[0], output_dir=output)

@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError, not_writable
-from musamma.data.files import write_json
+from musamma.data.files import lock_path, unlock, write_json
 from musamma.training.config import BaseConfig
 
 RUN_FILE, SCORES_FILE, CARD_FILE, LOG_FILE = "run.yaml", "scores.json", "README.md", "log.jsonl"
@@ -68,6 +69,32 @@ def check_output_folder(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise not_writable(output, error, remedy=CHOOSE_OUTPUT) from error
+
+
+@contextmanager
+def lock_output_folder(output: Path) -> Iterator[None]:
+    """Lock the output folder, so that no other run trains into it at the same time.
+
+    The lock ends with this process at the latest, also if it is killed and a worker of its data loader outlives it. Of the
+    processes that torchrun starts, the main one holds it.
+
+    Args:
+        output: the folder, which exists.
+
+    Raises:
+        InputError: another run has locked it.
+    """
+    if not is_main_process():
+        yield
+        return
+    try:
+        handle = lock_path(output)
+    except OSError as error:
+        raise not_writable(output, error, remedy=CHOOSE_OUTPUT) from error
+    try:
+        yield
+    finally:
+        unlock(handle)
 
 
 def check_inputs(inputs: Mapping[str, str], output: Path) -> None:

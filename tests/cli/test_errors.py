@@ -19,6 +19,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from musamma.cli.main import run
+from musamma.training.run_dir import lock_output_folder
 from tests.support import ordinary_user, refused_command, write_random_checkpoint
 
 
@@ -376,6 +377,20 @@ def test_permission_denied(fails, model, call):
         assert re.match(rf"({output}[.\w/]*|locked): Permission denied; (choose|check)", message), message
     assert not list(Path("locked").iterdir())
     assert not Path("b.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["train quickstart", "encoder pretrain nawah-pretrain", "encoder pretrain nawah-pretrain --prepare"],
+)
+def test_an_output_folder_that_another_run_writes(fails, call):
+    Path("out").mkdir()
+    with lock_output_folder(Path("out")):
+        message = fails(*call.split(), "-o", "out")
+    assert message == (
+        "out: another run is writing it; expected one run at a time; wait until it has ended, or choose another --output"
+    )
+    assert list(Path("out").iterdir()) == []
 
 
 def test_outputs_that_are_streams(fails, model, capsys):

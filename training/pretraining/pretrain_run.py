@@ -42,6 +42,7 @@ from musamma.training.run_dir import (
     digest_weights,
     find_last_checkpoint,
     is_main_process,
+    lock_output_folder,
     remove_checkpoints,
 )
 from musamma.training.trainer import LogWriter
@@ -59,8 +60,9 @@ def prepare(config: PretrainConfig, *, overwrite: bool = False) -> PackedText:
     output = Path(config.output)
     if not (output / RUN_FILE).is_file():
         check_output_folder(config, output, resume=False, overwrite=False, ignore=TEXT_ENTRIES)
-    _, tokenizer = _load_checked_encoder(config)
-    return prepare_text(config, tokenizer, overwrite=overwrite)
+    with lock_output_folder(output):
+        _, tokenizer = _load_checked_encoder(config)
+        return prepare_text(config, tokenizer, overwrite=overwrite)
 
 
 def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = False) -> PretrainResult:
@@ -77,6 +79,12 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
     """
     output = Path(config.output)
     check_output_folder(config, output, resume=resume, overwrite=overwrite, ignore=TEXT_ENTRIES)
+    with lock_output_folder(output):
+        return _pretrain(config, output, resume=resume, overwrite=overwrite)
+
+
+def _pretrain(config: PretrainConfig, output: Path, *, resume: bool, overwrite: bool) -> PretrainResult:
+    """Run a configuration, in an output folder that is checked and locked."""
     if (output / RESULT_FILE).is_file() and resume and not overwrite:
         if is_main_process():
             check_text_files(config)
