@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
@@ -48,6 +49,9 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 # The packages of the extra `train`, as they are imported.
 _TRAINING_PACKAGES = {"accelerate", "datasets", "safetensors", "tensorboard", "torch", "transformers"}
 
+#: Seconds in which the main process of torchrun meets the same error as another one.
+_MAIN_PROCESS_SECONDS = 15.0
+
 #: A parameter of the library in a message.
 _PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
 _QUOTES = "'\""
@@ -55,9 +59,10 @@ _QUOTES = "'\""
 
 def print_exception(error: Exception, arguments: Sequence[str]) -> int:
     """Print an error as one line and return its exit status."""
-    if isinstance(error, InputError):
+    _let_main_process_report()
+    if isinstance(error, (InputError, RunError, ThresholdError)):
         print_error(name_flags(str(error), arguments))
-        return 2
+        return 2 if isinstance(error, InputError) else 1
     if isinstance(error, _UsageError):
         # The message is empty if the help was printed because the call had no arguments.
         if message := error.format_message():
@@ -65,9 +70,6 @@ def print_exception(error: Exception, arguments: Sequence[str]) -> int:
             # The arguments may hold any character; InputError makes one line of them.
             print_error(str(InputError(f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help")))
         return 2
-    if isinstance(error, (RunError, ThresholdError)):
-        print_error(name_flags(str(error), arguments))
-        return 1
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _TRAINING_PACKAGES:
         print_error(str(not_installed(str(error.name), extra="train", purpose="this command needs")))
         return 2
@@ -79,6 +81,15 @@ def print_exception(error: Exception, arguments: Sequence[str]) -> int:
         return 2
     print_error(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows the traceback")
     return 1
+
+
+def _let_main_process_report() -> None:
+    """Let the main process of torchrun report an error that all its processes meet; torchrun then ends this one.
+
+    An error of this process alone, such as a file that its machine lacks, is reported after the delay.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(_MAIN_PROCESS_SECONDS)
 
 
 def _check_permissions(error: OSError) -> str:

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         debug = "--debug" in arguments
         if not debug and not sys.warnoptions:
             warnings.simplefilter("ignore")
-        _replace_closed_streams()
+        _replace_streams()
         for stream in (sys.stdout, sys.stderr):
             # Arabic names in a table must not end a run in an error if the terminal uses Latin-1.
             if hasattr(stream, "reconfigure"):
@@ -129,8 +129,39 @@ class _ClosedStream(io.TextIOBase):
         raise InputError("closed", where=self._name, remedy=self._remedy)
 
 
-def _replace_closed_streams() -> None:
-    """Replace the standard streams that the caller has closed."""
+class _MessageFile(io.RawIOBase):
+    """Standard error. Messages that cannot be written, for instance to a full disk, are dropped: they do not end the work.
+
+    Args:
+        file: the file that is written.
+    """
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        """It can be written."""
+        return True
+
+    def fileno(self) -> int:
+        """The number of its descriptor."""
+        return self._file.fileno()
+
+    def isatty(self) -> bool:
+        """Tell whether it is a terminal."""
+        return self._file.isatty()
+
+    def write(self, data: Any, /) -> int:
+        """Write as many bytes as possible."""
+        try:
+            written = self._file.write(data)
+        except OSError:
+            written = None
+        return len(data) if written is None else written
+
+
+def _replace_streams() -> None:
+    """Replace the standard streams that the caller has closed, and standard error, whose errors would end the command."""
     # A file that is opened later would get the number of the closed stream, and with it the messages of libraries.
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
@@ -142,6 +173,10 @@ def _replace_closed_streams() -> None:
         streams.stdout = _ClosedStream("standard output", "redirect it to a file")
     if sys.stderr is None:
         streams.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  open until the process ends
+    elif sys.stderr is sys.__stderr__:
+        buffer: Any = sys.stderr.buffer
+        file = _MessageFile(getattr(buffer, "raw", buffer))
+        streams.stderr = io.TextIOWrapper(io.BufferedWriter(file), sys.stderr.encoding, line_buffering=True)
 
 
 def _configure_libraries(*, progress: bool, messages: bool) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from musamma.cli import main
+from musamma.cli import commands, main
 from musamma.cli.commands import name_flags
 
 
@@ -76,6 +80,38 @@ def test_closed_streams_are_one_line(call: str, status: int, message: str) -> No
     assert done.stderr == (f"musamma: {message}\n" if message else "")
 
 
+def test_the_main_process_of_torchrun_reports_an_error_first(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(commands, "time", SimpleNamespace(sleep=waits.append))
+    for rank, count in (("0", 0), ("1", 1)):
+        monkeypatch.setenv("RANK", rank)
+        assert refused("check", "none.jsonl").startswith("none.jsonl: no such file")
+        assert len(waits) == count
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    ("call", "status", "out"),
+    [
+        ("convert a.jsonl b.csv 2>/dev/full", 0, ""),
+        ("check none.jsonl 2>/dev/full", 2, ""),
+        ("check a.jsonl --debug --json /dev/full 2>/dev/full", 2, ""),
+        ("convert a.jsonl b.csv 2>&-", 0, ""),
+    ],
+)
+def test_messages_that_cannot_be_written_do_not_end_the_work(
+    call: str, status: int, out: str, tmp_path: Path
+) -> None:
+    record = {"id": "a", "text": "وصل بغداد", "spans": [{"start": 4, "end": 9, "label": "LOC"}]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    command = ["sh", "-c", f"exec {sys.executable} -m musamma {call}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (status, "")
+    assert (tmp_path / "b.csv").exists() == call.startswith("convert")
+
+
 @pytest.mark.parametrize(
     ("call", "before", "expected"),
     [
@@ -95,7 +131,7 @@ def test_threads_wait_as_the_user_says(
     )
     monkeypatch.setattr(main.os, "environ", dict(before))
     monkeypatch.setattr(main, "_watch_interrupts", lambda: lambda: False)
-    monkeypatch.setattr(main, "_replace_closed_streams", lambda: None)
+    monkeypatch.setattr(main, "_replace_streams", lambda: None)
     with pytest.raises(SystemExit):
         main.main(call)
     assert seen == [expected]
