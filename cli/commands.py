@@ -26,7 +26,7 @@ from musamma.cli.quickstart import quickstart
 from musamma.cli.serve import serve
 from musamma.cli.suggest import suggest
 from musamma.cli.train import train
-from musamma.data.errors import InputError, RunError, ThresholdError, not_installed
+from musamma.data.errors import InputError, RunError, ThresholdError, not_installed, one_line
 from musamma.data.formats.options import ReadOptions
 
 app = typer.Typer(
@@ -79,7 +79,7 @@ def print_exception(error: Exception, arguments: Sequence[str]) -> int:
             str(InputError(str(error.strerror), where=os.fsdecode(error.filename), remedy=_check_permissions(error)))
         )
         return 2
-    print_error(f"{type(error).__name__}: {' '.join(str(error).split())}; --debug shows the traceback")
+    print_error(f"{type(error).__name__}: {one_line(error)}; --debug shows the traceback")
     return 1
 
 

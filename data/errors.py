@@ -50,6 +50,16 @@ class RunError(RuntimeError):
     """A run that failed although its input can be used. The command exits with status 1."""
 
 
+def one_line(message: object, *, limit: int | None = None) -> str:
+    """Put the message of another library on one line.
+
+    Args:
+        message: the message, or the error that has it.
+        limit: maximum number of characters; the rest is cut off.
+    """
+    return " ".join(str(message).split())[:limit]
+
+
 # Errors that occur in several places.
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from musamma.data.errors import InputError, not_installed, not_readable
+from musamma.data.errors import InputError, not_installed, not_readable, one_line
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.model_names import find_model_file, unreadable_file
 from musamma.models.runtimes.onnx import OnnxRuntime
@@ -57,7 +57,7 @@ def load_exported_tokenizer(model: str, options: WindowOptions) -> DocumentToken
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # `tokenizers` has no exception of its own
         raise unreadable_file(path.parent) or InputError(
-            f"cannot be loaded: {' '.join(str(error).split())[:200]}", where=str(path), remedy=_EXPORT_AGAIN
+            f"cannot be loaded: {one_line(error, limit=200)}", where=str(path), remedy=_EXPORT_AGAIN
         ) from error
     padding = _read_json(model, "tokenizer_config.json").get("pad_token")
     if isinstance(padding, dict):
@@ -107,7 +107,7 @@ def load_graph(model: str, graph: GraphDescription, *, device: str | None, bfloa
         ) from error
     except Exception as error:  # each runtime has exceptions of its own
         raise unreadable_file(files[0].parent) or InputError(
-            f"the graph cannot be loaded: {' '.join(str(error).split())[:200]}",
+            f"the graph cannot be loaded: {one_line(error, limit=200)}",
             where=str(files[0]),
             remedy="export the checkpoint again with musamma export",
         ) from error

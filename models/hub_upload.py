@@ -14,7 +14,7 @@ from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi, ModelCard, g
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
-from musamma.data.errors import InputError, RunError, not_found, not_readable
+from musamma.data.errors import InputError, RunError, not_found, not_readable, one_line
 from musamma.models.model_names import HEAD_FILE, RECORD_FILE
 
 _CARD_FILE = "README.md"
@@ -198,10 +198,10 @@ def push(upload: HubUpload, *, private: bool = False, endpoint: str | None = Non
             "the hub is switched off", where=upload.repository, remedy="unset the environment variable HF_HUB_OFFLINE"
         ) from error
     except ValueError as error:  # The hub does not accept the card's metadata.
-        raise InputError(" ".join(str(error).split()), where=upload.repository) from error
+        raise InputError(one_line(error), where=upload.repository) from error
     except (HTTPError, OSError) as error:
         raise RunError(
-            f"{upload.repository}: the hub at {api.endpoint} cannot be reached: {' '.join(str(error).split())}"
+            f"{upload.repository}: the hub at {api.endpoint} cannot be reached: {one_line(error)}"
         ) from error
     return commit.commit_url
 
@@ -218,8 +218,7 @@ def _refusal(error: HfHubHTTPError, repository: str) -> Exception:
             where=repository,
             remedy="use a token with write access, and an owner that you may write to",
         )
-    reason = error.server_message or " ".join(str(error).split())
-    return RunError(f"{repository}: the hub answers {status}: {reason}")
+    return RunError(f"{repository}: the hub answers {status}: {one_line(error.server_message or error)}")
 
 
 def _check_repository(repository: str) -> None:

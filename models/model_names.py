@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from musamma.data.errors import InputError, not_found, not_readable
+from musamma.data.errors import InputError, not_found, not_readable, one_line
 
 #: Files that Musamma adds to a model: the second head of a checkpoint, and the record of an export.
 HEAD_FILE, RECORD_FILE = "proclitic_head.safetensors", "export.json"
@@ -141,7 +141,7 @@ def _resolve_hub_id(name: str) -> str:
             return str(Path(cached).parent)
         reason = "HF_HUB_OFFLINE is set" if is_offline_mode() else f"{type(error).__name__}: {error}"
         raise InputError(
-            f"no folder of that name, and the Hugging Face hub cannot be reached ({' '.join(reason.split())[:160]})",
+            f"no folder of that name, and the Hugging Face hub cannot be reached ({one_line(reason, limit=160)})",
             where=name,
             expected=_known_models(),
             remedy="check the name and the connection, or download the model elsewhere and give its folder",

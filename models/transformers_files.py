@@ -20,7 +20,7 @@ from transformers import dynamic_module_utils as own_code
 from transformers import logging as transformers_logging
 from transformers.models.auto.tokenization_auto import get_tokenizer_config, tokenizer_class_from_name
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, one_line
 from musamma.models.model_names import is_path, missing_folder, unreadable_file
 
 # Loading changes global settings of transformers and PyTorch.
@@ -108,9 +108,8 @@ def loading_error(name: str, error: Exception) -> InputError:
     if path.exists():
         if (unreadable := unreadable_file(path)) is not None:
             return unreadable
-        reason = " ".join(str(error).split())
         return InputError(
-            f"cannot be loaded: {reason[:300]}",
+            f"cannot be loaded: {one_line(error, limit=300)}",
             where=name,
             expected="a Hugging Face model folder: config.json, model.safetensors, tokenizer.json",
             remedy="copy it anew, or write it with save_pretrained",

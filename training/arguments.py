@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, one_line
 from musamma.models.runtimes.torch import supports_bfloat16
 from musamma.training.config import TRACKERS, RunConfig
 from musamma.training.pretraining.pretrain_config import PretrainConfig
@@ -131,7 +131,7 @@ def _build_arguments(
         return TrainingArguments(**{**settings, **fixed})
     except (ValueError, TypeError, ImportError) as error:
         raise InputError(
-            " ".join(str(error).split()),
+            one_line(error),
             where="trainer",
             expected="arguments that transformers.TrainingArguments accepts",
         ) from error

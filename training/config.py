@@ -23,7 +23,7 @@ from pydantic import (
 )
 from transformers import TrainingArguments
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, one_line
 
 #: Trainer arguments that the run sets itself, each with the configuration key to use instead, if there is one.
 RESERVED_ARGUMENTS: dict[str, str | None] = {
@@ -375,7 +375,7 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
             expected=f"a YAML file, or one of {', '.join(packaged_configs())}",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"not YAML: {' '.join(str(error).split())}", where=str(path)) from error
+        raise InputError(f"not YAML: {one_line(error)}", where=str(path)) from error
     if not isinstance(content, dict):
         raise InputError(f"a YAML {type(content).__name__}", where=str(path), expected="keys and values")
     return content

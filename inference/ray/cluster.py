@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from musamma.data.errors import InputError, not_installed, not_one_of
+from musamma.data.errors import InputError, not_installed, not_one_of, one_line
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.batch_run import LoadedTagger, run_settings, tag_records
 from musamma.inference.inputs import Inputs, Record, read_extra_columns
@@ -400,7 +400,7 @@ def _connect(ray: Any, parameter: str | None, address: str | None, *, where: str
             ray.init(address=parameter, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise InputError(
-            f"no Ray cluster: {' '.join(str(error).split())}",
+            f"no Ray cluster: {one_line(error)}",
             where=where,
             expected="host:port of a running cluster",
             remedy="start one with ray start --head, or leave out `address` to run on this machine",

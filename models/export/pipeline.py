@@ -9,7 +9,7 @@ from pathlib import Path
 from musamma.data.corpora import load_khabar
 from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document
-from musamma.data.errors import InputError, output_exists
+from musamma.data.errors import InputError, one_line, output_exists
 from musamma.data.files import atomic_folder, write_json
 from musamma.evaluation.development_set import check_known_labels, read_development_set
 from musamma.models.checkpoint import load_tokenizer
@@ -198,7 +198,7 @@ def _convert(
         raise
     except Exception as error:  # converters have more ways to fail than can be named
         raise InputError(
-            f"its {type(classifier.backbone).__name__} cannot be converted: {' '.join(str(error).split())[:200]}",
+            f"its {type(classifier.backbone).__name__} cannot be converted: {one_line(error, limit=200)}",
             where=model,
             remedy=f"try `runtime={('onnx' if runtime == 'openvino' else 'openvino')!r}`",
         ) from error

@@ -101,9 +101,7 @@ def test_the_main_process_of_torchrun_reports_an_error_first(
         ("convert a.jsonl b.csv 2>&-", 0, ""),
     ],
 )
-def test_messages_that_cannot_be_written_do_not_end_the_work(
-    call: str, status: int, out: str, tmp_path: Path
-) -> None:
+def test_messages_that_cannot_be_written_do_not_end_the_work(call: str, status: int, out: str, tmp_path: Path) -> None:
     record = {"id": "a", "text": "وصل بغداد", "spans": [{"start": 4, "end": 9, "label": "LOC"}]}
     (tmp_path / "a.jsonl").write_text(json.dumps(record), encoding="utf-8")
     command = ["sh", "-c", f"exec {sys.executable} -m musamma {call}"]

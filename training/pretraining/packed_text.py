@@ -23,7 +23,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from musamma.data.document import Document
-from musamma.data.errors import InputError, not_found
+from musamma.data.errors import InputError, not_found, one_line
 from musamma.data.files import atomic_folder, write_json
 from musamma.data.input_files import read_lines
 from musamma.data.normalization import fast_backend
@@ -236,7 +236,7 @@ def _open_text(folder: Path, record: dict[str, Any], special: SpecialTokenCount)
 
 def _incomplete(folder: Path, found: str) -> InputError:
     return InputError(
-        " ".join(found.split()),
+        one_line(found),
         where=str(folder),
         expected="all files of the prepared text",
         remedy="copy the folder again, or delete it",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, one_line
 from musamma.training.pretraining.pretrain_config import Packing
 
 #: Number of rows that are filled at the same time.
@@ -165,7 +165,7 @@ def check_packing(encoder: PreTrainedModel, where: str, *, length: int) -> None:
         )
         reason = "" if correct else ": paragraphs in a row affect each other"
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-        correct, reason = False, f": {' '.join(str(error).split())[:200]}"
+        correct, reason = False, f": {one_line(error, limit=200)}"
     finally:
         encoder.train(training)
     if not correct:

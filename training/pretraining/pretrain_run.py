@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainingArguments, set_seed
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, one_line
 from musamma.data.files import apply_default_mode, atomic_folder, write_json
 from musamma.data.normalization import install_normalizer
 from musamma.models.classifier import max_positions
@@ -163,7 +163,7 @@ def _check_compiler(device: torch.device) -> None:
         torch.compile(torch.exp)(torch.ones(8, device=device))
     except Exception as error:  # a missing tool is reported by many types of exceptions from PyTorch's internals
         raise InputError(
-            f"compiled: true, and torch.compile does not work on this machine ({' '.join(str(error).split())[:160]})",
+            f"compiled: true, and torch.compile does not work on this machine ({one_line(error, limit=160)})",
             where="the configuration",
             expected="its requirements: on a CPU a C++ compiler and Python's headers, on a GPU Triton",
             remedy="install them, or set compiled: false",
