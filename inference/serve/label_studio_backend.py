@@ -21,13 +21,11 @@ from fastapi import APIRouter, Request, Response
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats.label_studio import format_regions, format_score
-from musamma.data.records import parse_json
-from musamma.inference.serve.request_limits import Limits, Refusal
+from musamma.inference.serve.request_limits import BODY, Limits, Refusal, parse_body
 
 PREFIX = "/label-studio"
 #: The paths of the protocol.
 BACKEND_PATHS = (f"{PREFIX}/health", f"{PREFIX}/setup", f"{PREFIX}/predict")
-_BODY = "request body"
 _CONFIGURATION = "labelling configuration"
 _EXAMPLE = '<Labels name="label" toName="text"><Label value="PER"/></Labels><Text name="text" value="$text"/>'
 
@@ -106,12 +104,9 @@ def create_backend_router(
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = parse_json(body, _BODY)
-    except InputError as error:
-        raise Refusal(400, InputError(error.found, where=_BODY, expected=error.expected)) from None
+    value = parse_body(body)
     if not isinstance(value, dict):
-        raise Refusal(422, InputError(f"a JSON {type(value).__name__}", where=_BODY, expected="a JSON object"))
+        raise Refusal(422, InputError(f"a JSON {type(value).__name__}", where=BODY, expected="a JSON object"))
     return value
 
 
@@ -123,7 +118,7 @@ def parse_tasks(tasks: Any, texts: Sequence[LabelledText], limits: Limits) -> li
     """
     if not isinstance(tasks, list):
         found = f"tasks is {'missing' if tasks is None else f'a {type(tasks).__name__}'}"
-        raise Refusal(422, InputError(found, where=_BODY, expected='"tasks": [{"id": 1, "data": {...}}]'))
+        raise Refusal(422, InputError(found, where=BODY, expected='"tasks": [{"id": 1, "data": {...}}]'))
     if len(tasks) * len(texts) > limits.max_texts:
         raise _over_limit(f"{len(tasks) * len(texts):,} texts", f"{limits.max_texts:,} per request")
     documents, characters = [], 0
@@ -147,7 +142,7 @@ def parse_tasks(tasks: Any, texts: Sequence[LabelledText], limits: Limits) -> li
 
 def _over_limit(found: str, limit: str) -> Refusal:
     return Refusal(
-        413, InputError(found, where=_BODY, expected=f"at most {limit}", remedy="predict fewer tasks at a time")
+        413, InputError(found, where=BODY, expected=f"at most {limit}", remedy="predict fewer tasks at a time")
     )
 
 
@@ -220,7 +215,7 @@ def find_texts(configuration: Any, labels: Iterable[str]) -> list[LabelledText]:
 
 def _parse_configuration(configuration: Any) -> _Configuration:
     if not isinstance(configuration, str) or not configuration.strip():
-        raise Refusal(422, InputError("no labelling configuration", where=_BODY, expected=_EXAMPLE))
+        raise Refusal(422, InputError("no labelling configuration", where=BODY, expected=_EXAMPLE))
     parsed = _Configuration()
     control: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Limits of requests: bodies are read within the limits, and requests beyond them are refused."""
+"""Limits of requests: bodies are read within the limits, and requests beyond them or without JSON are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from musamma.data.errors import InputError
+from musamma.data.records import parse_json
 
+#: The place that errors of a body name.
+BODY = "request body"
 # The longest spelling of a character in JSON: "\ud83d\ude00".
 _BYTES_PER_CHARACTER = 12
 # Number of bytes allowed in a body in addition to its texts.
@@ -146,6 +149,19 @@ async def read_body(
     return bytes(body)
 
 
+def parse_body(body: bytes) -> Any:
+    """Parse the body of a request as JSON.
+
+    Raises:
+        Refusal: it is not JSON.
+    """
+    try:
+        return parse_json(body, BODY)
+    except InputError as error:
+        # Without the remedy, which is for files.
+        raise Refusal(400, InputError(error.found, where=BODY, expected=error.expected)) from None
+
+
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     """Return the result of a coroutine; cancel it if the client disconnects first.
 
@@ -193,7 +209,7 @@ def _too_long(limits: Limits) -> Refusal:
         413,
         InputError(
             "the body is too long",
-            where="request body",
+            where=BODY,
             expected=f"at most {limits.max_bytes:,} bytes",
             remedy="send fewer or shorter texts per request",
         ),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -14,15 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError, meta_not_json
-from musamma.data.records import parse_json
-from musamma.inference.serve.request_limits import Limits, Refusal
+from musamma.data.offset_units import TextOffsets
+from musamma.inference.serve.request_limits import BODY, Limits, Refusal, parse_body
 
-_BODY = "request body"
 _SHAPES = ("text", "texts", "documents")
 # Pydantic's error types whose message is replaced.
 _EXPECTED = {"model_type": "a JSON object", "string_too_short": "a string that is not empty"}
-# Characters that take two UTF-16 code units.
-_TWO_UNITS = re.compile("[\U00010000-\U0010ffff]")
 
 
 # Models
@@ -156,10 +151,7 @@ def parse_request(body: bytes, limits: Limits) -> ParsedRequest:
     Raises:
         Refusal: the body is not JSON, does not match :class:`PredictRequest`, or exceeds a limit.
     """
-    try:
-        value = parse_json(body, _BODY)
-    except InputError as error:
-        raise Refusal(400, InputError(error.found, where=_BODY, expected=error.expected)) from None
+    value = parse_body(body)
     _check_size(value, limits)
     try:
         request = PredictRequest.model_validate(value)
@@ -168,7 +160,7 @@ def parse_request(body: bytes, limits: Limits) -> ParsedRequest:
     shapes = [shape for shape in _SHAPES if getattr(request, shape) is not None]
     if len(shapes) != 1:
         found = " and ".join(map(repr, shapes)) or "no text"
-        raise Refusal(422, InputError(found, where=_BODY, expected=f"one of {', '.join(map(repr, _SHAPES))}"))
+        raise Refusal(422, InputError(found, where=BODY, expected=f"one of {', '.join(map(repr, _SHAPES))}"))
     items = request.documents
     if items is None:
         texts = [request.text] if request.text is not None else request.texts or []
@@ -192,7 +184,7 @@ def _check_size(value: Any, limits: Limits) -> None:
     """
     if not isinstance(value, dict):
         return
-    _check_keys(value, PredictRequest, _BODY)
+    _check_keys(value, PredictRequest, BODY)
     for shape in ("texts", "documents"):
         if isinstance(items := value.get(shape), list) and len(items) > limits.max_texts:
             raise _over_limit(f"{len(items):,} {shape}", f"{limits.max_texts:,} per request")
@@ -234,11 +226,11 @@ def _first_error(error: ValidationError) -> InputError:
 def _format_location(location: list[int | str]) -> str:
     """Format a location such as ``documents[0].id``."""
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-    return path.removeprefix(".") or _BODY
+    return path.removeprefix(".") or BODY
 
 
 def _over_limit(found: str, limit: str) -> Refusal:
-    return Refusal(413, InputError(found, where=_BODY, expected=f"at most {limit}", remedy="send less at a time"))
+    return Refusal(413, InputError(found, where=BODY, expected=f"at most {limit}", remedy="send less at a time"))
 
 
 # Formatting responses
@@ -260,16 +252,11 @@ def format_response(request: ParsedRequest, tagged: Sequence[Document]) -> bytes
 
 
 def _names(document: Document, min_score: float, *, utf16: bool) -> list[dict[str, Any]]:
-    # The offset in UTF-16 is larger by one for each preceding character of two units.
-    two_units = [match.start() for match in _TWO_UNITS.finditer(document.text)] if utf16 else []
-    return [
-        {
-            "start": span.start + bisect_left(two_units, span.start),
-            "end": span.end + bisect_left(two_units, span.end),
-            **{key: value for key, value in span.to_dict().items() if key not in ("start", "end")},
-            "text": document.surface(span),
-        }
-        for span in document.spans
+    offsets = TextOffsets(document.text, "utf16" if utf16 else "code-points")
+    names = []
+    for span in document.spans:
         # A minimum score is one of the model; a name in a list of rules stays.
-        if span.rule in ("added", "confirmed") or (span.score or 0.0) >= min_score
-    ]
+        if span.rule in ("added", "confirmed") or (span.score or 0.0) >= min_score:
+            start, end = offsets.from_code_points(span.start, span.end)
+            names.append({**span.to_dict(), "start": start, "end": end, "text": document.surface(span)})
+    return names
