@@ -58,7 +58,6 @@ def serve(
     minimum, by_label = parse_min_scores(min_score or [])
 
     from musamma.inference.tagger import Tagger
-    from musamma.models.loading import uses_gpu
     from musamma.models.optional_packages import require_packages
 
     require_packages("fastapi", "prometheus_client", "uvicorn", extra="serve", purpose="runs the service")
@@ -68,12 +67,11 @@ def serve(
     from musamma.inference.serve.request_queue import CPU_BATCH_TOKENS
     from musamma.inference.serve.server import listen, listener_url, run_server
 
-    if batch_tokens is None and not uses_gpu(model, device):
-        batch_tokens = CPU_BATCH_TOKENS
     tagger = Tagger(
         model,
         device=device,
         batch_tokens=batch_tokens,
+        cpu_batch_tokens=CPU_BATCH_TOKENS,
         min_score=minimum,
         label_min_scores=by_label,
         thresholds=thresholds,

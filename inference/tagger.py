@@ -14,7 +14,7 @@ from musamma.data.errors import InputError
 from musamma.inference.rule_file import Rules, load_rules
 from musamma.inference.rule_matching import RuleTagger, drop_log
 from musamma.models.calibration import Calibration
-from musamma.models.loading import load_predictor
+from musamma.models.loading import CPU_BATCH_TOKENS, load_predictor
 from musamma.models.model_names import resolve_model
 
 # Minimum score of labels without a threshold; no score reaches it.
@@ -36,7 +36,8 @@ class Tagger:
     Args:
         model: a folder, the name of a model included in the project, or a hub id.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``...; by default a GPU if there is one.
-        batch_tokens: pieces per batch, padding included; by default 4,096 on a CPU, 32,768 on a GPU.
+        batch_tokens: pieces per batch, padding included; by default ``cpu_batch_tokens`` on a CPU, 32,768 on a GPU.
+        cpu_batch_tokens: the default on a CPU.
         bfloat16: compute in bfloat16; by default if the device supports it in hardware.
         min_score: leave out names with a lower score, in [0, 1].
         label_min_scores: minimum score by label, instead of ``min_score`` and of a stored threshold.
@@ -60,6 +61,7 @@ class Tagger:
         *,
         device: str | None = None,
         batch_tokens: int | None = None,
+        cpu_batch_tokens: int = CPU_BATCH_TOKENS,
         bfloat16: bool | None = None,
         min_score: float = 0.0,
         label_min_scores: Mapping[str, float] | None = None,
@@ -72,13 +74,16 @@ class Tagger:
         self._arguments: dict[str, Any] = {
             "device": device,
             "batch_tokens": batch_tokens,
+            "cpu_batch_tokens": cpu_batch_tokens,
             "bfloat16": bfloat16,
             "min_score": min_score,
             "label_min_scores": dict(label_min_scores or {}),
             "thresholds": thresholds,
             **({"rules": rules} if rules is not None else {}),
         }
-        self._predictor = load_predictor(model, device=device, batch_tokens=batch_tokens, bfloat16=bfloat16)
+        self._predictor = load_predictor(
+            model, device=device, batch_tokens=batch_tokens, cpu_batch_tokens=cpu_batch_tokens, bfloat16=bfloat16
+        )
         labels = self._predictor.tag_set.labels
         if rules is not None:
             rules.check_labels(labels, where=model)

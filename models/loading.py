@@ -16,34 +16,26 @@ from musamma.models.optional_packages import require_packages
 from musamma.models.predictor import Predictor
 from musamma.models.window_options import read_window_options
 
-# Pieces per batch.
-_CPU_BATCH_TOKENS = 4_096
+#: Pieces per batch.
+CPU_BATCH_TOKENS = 4_096
 _GPU_BATCH_TOKENS = 32_768
 
 
-def uses_gpu(model: str, device: str | None) -> bool:
-    """True if :func:`load_predictor` would load the model to a GPU.
-
-    Raises:
-        InputError: there is no such model or device, or the model needs packages that are not installed.
-    """
-    if read_exported(resolve_model(model)) is not None:
-        return False
-    _require_checkpoint_packages(model)
-    from musamma.models.runtimes.torch import choose_device
-
-    return choose_device(device).type == "cuda"
-
-
 def load_predictor(
-    model: str, *, device: str | None = None, batch_tokens: int | None = None, bfloat16: bool | None = None
+    model: str,
+    *,
+    device: str | None = None,
+    batch_tokens: int | None = None,
+    cpu_batch_tokens: int = CPU_BATCH_TOKENS,
+    bfloat16: bool | None = None,
 ) -> Predictor:
     """Load a checkpoint or an exported model with everything that prediction needs.
 
     Args:
         model: a folder, the name of a packaged model, or a hub id.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``...; by default the GPU if there is one.
-        batch_tokens: pieces per batch, padding included; by default 4,096 on a CPU, 32,768 on a GPU.
+        batch_tokens: pieces per batch, padding included; by default ``cpu_batch_tokens`` on a CPU, 32,768 on a GPU.
+        cpu_batch_tokens: the default on a CPU.
         bfloat16: compute in bfloat16; by default where the device does so in hardware.
 
     Raises:
@@ -51,7 +43,14 @@ def load_predictor(
     """
     name = resolve_model(model)
     if (exported := read_exported(name)) is None:
-        return _load_checkpoint(name, model, device=device, batch_tokens=batch_tokens, bfloat16=bfloat16)
+        return _load_checkpoint(
+            name,
+            model,
+            device=device,
+            batch_tokens=batch_tokens,
+            cpu_batch_tokens=cpu_batch_tokens,
+            bfloat16=bfloat16,
+        )
     config, graph = exported
     stored = config.get("musamma")
     options = read_window_options(stored, model)
@@ -61,13 +60,19 @@ def load_predictor(
         load_exported_tokenizer(name, options),
         tag_set,
         columns,
-        batch_tokens=batch_tokens or _CPU_BATCH_TOKENS,
+        batch_tokens=batch_tokens or cpu_batch_tokens,
         calibration=read_calibration(stored, tag_set.labels, where=model),
     )
 
 
 def _load_checkpoint(
-    name: str, model: str, *, device: str | None, batch_tokens: int | None, bfloat16: bool | None
+    name: str,
+    model: str,
+    *,
+    device: str | None,
+    batch_tokens: int | None,
+    cpu_batch_tokens: int,
+    bfloat16: bool | None,
 ) -> Predictor:
     """Load a checkpoint, a folder or hub id ``name``; see :func:`load_predictor`."""
     _require_checkpoint_packages(model)
@@ -87,7 +92,7 @@ def _load_checkpoint(
         DocumentTokenizer(tokenizer, max_length=options.max_length, overlap=options.overlap),
         tag_set,
         columns,
-        batch_tokens=batch_tokens or (_GPU_BATCH_TOKENS if torch_device.type == "cuda" else _CPU_BATCH_TOKENS),
+        batch_tokens=batch_tokens or (_GPU_BATCH_TOKENS if torch_device.type == "cuda" else cpu_batch_tokens),
         calibration=read_calibration(getattr(classifier.config, "musamma", None), tag_set.labels, where=model),
     )
 

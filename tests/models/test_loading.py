@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -16,9 +15,9 @@ from transformers import AutoTokenizer
 
 from musamma.data.errors import InputError
 from musamma.models.checkpoint import load_tokenizer
-from musamma.models.loading import uses_gpu
+from musamma.models.loading import load_predictor
 from musamma.models.model_names import packaged_models, resolve_model
-from musamma.models.runtimes.runtime import GraphDescription
+from tests.support import write_random_checkpoint
 
 
 @pytest.fixture
@@ -127,11 +126,15 @@ def test_a_tokenizer_is_loaded_or_reported_missing(any_encoder, tmp_path):
         load_tokenizer(str(tmp_path))
 
 
-def test_only_checkpoints_use_a_gpu(wordpiece_encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr("musamma.models.runtimes.torch.choose_device", lambda name: torch.device(name or "cuda"))
-    exported = Path(shutil.copytree(wordpiece_encoder, tmp_path / "exported"))
-    config = json.loads((exported / "config.json").read_text(encoding="utf-8"))
-    config["musamma"] = {"export": GraphDescription(runtime="onnx", quantization=None, proclitics=True).to_dict()}
-    (exported / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert [uses_gpu(str(wordpiece_encoder), device) for device in (None, "cuda:1", "cpu")] == [True, True, False]
-    assert not uses_gpu(str(exported), None)
+def test_the_default_batch_is_that_of_the_device(wordpiece_encoder, tmp_path, monkeypatch):
+    checkpoint = write_random_checkpoint(tmp_path, wordpiece_encoder)
+
+    def batch_tokens(device, **options):
+        return load_predictor(str(checkpoint), device=device, bfloat16=False, **options).batch_tokens
+
+    assert [batch_tokens("cpu", **options) for options in ({}, {"cpu_batch_tokens": 512})] == [4_096, 512]
+    assert batch_tokens("cpu", batch_tokens=7, cpu_batch_tokens=512) == 7
+    monkeypatch.setattr("musamma.models.runtimes.torch.choose_device", torch.device)
+    monkeypatch.setattr("musamma.models.classifier.TokenClassifier.to", lambda self, device: self)  # no GPU here
+    assert batch_tokens("cuda", cpu_batch_tokens=512) == 32_768
+    assert batch_tokens("cuda", batch_tokens=7, cpu_batch_tokens=512) == 7

@@ -91,6 +91,10 @@ def test_steps_in_turns_give_the_result_of_the_whole(exported, documents):
     assert tag_in_turns(tagger, requests) == whole
 
 
+def test_the_default_batch_is_that_of_the_cpu(exported):
+    assert load_predictor(str(exported), device="cpu", cpu_batch_tokens=512).batch_tokens == 512
+
+
 def test_an_abandoned_stream_does_not_disturb_another(exported):
     runtime = load_predictor(str(exported), bfloat16=False).runtime
 
