@@ -18,7 +18,7 @@ import orjson
 from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
 from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, TOOL_UNITS, ReadOptions, WriteOptions, offset_unit
-from musamma.data.formats.unread import count_unread
+from musamma.data.formats.unread import count_ignored, count_unread
 from musamma.data.import_audit import ImportAudit
 from musamma.data.offset_units import OffsetUnit, TextOffsets, UnitEvidence
 from musamma.data.records import file_stem, read_json_records
@@ -54,10 +54,9 @@ def read_doccano(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterat
         extra = {key: value for key, value in record.items() if key not in ("id", "text", "meta", *keys)}
         if extra.get("Comments") == []:  # doccano exports the key with every document.
             del extra["Comments"]
-        if isinstance(relations := record.get("relations"), list):
-            audit.add("ignored_annotation", where=where, detail=f"{len(relations)} relations", count=len(relations))
-            del extra["relations"]
         id = parse_id(record.get("id"), f"{stem}-{number:05d}", where)
+        if isinstance(extra.get("relations"), list):
+            count_ignored({"relations": extra.pop("relations")}, ["relations"], document=id, where=where, audit=audit)
         count_unread(extra, text=record["text"], document=id, where=where, audit=audit)
         meta = record.get("meta")
         if isinstance(meta, dict):

@@ -15,7 +15,7 @@ import orjson
 from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
 from musamma.data.formats.tokens import cut_tokens, join_offsets, locate_names, trim_names
-from musamma.data.formats.unread import collect_meta
+from musamma.data.formats.unread import collect_meta, count_ignored
 from musamma.data.import_audit import ImportAudit
 from musamma.data.records import file_stem, read_json_records
 from musamma.data.span_repair import CandidateSpan, RawDocument
@@ -51,9 +51,7 @@ def read_gliner(path: Path, audit: ImportAudit) -> Iterator[RawDocument]:
             text, offsets = record["text"], found
             used.append("text")
         spans = tuple(_parse_name(item, f"ner[{index}]", offsets, where) for index, item in enumerate(names or []))
-        if isinstance(relations := record.get("relations"), list) and relations:
-            detail = f"{len(relations)} relations"
-            audit.add("ignored_annotation", document=id, where=where, detail=detail, count=len(relations))
+        count_ignored(record, ["relations"], document=id, where=where, audit=audit)
         meta = collect_meta(record, used, text=text, document=id, where=where, audit=audit)
         yield RawDocument(id, text, spans, meta=meta, where=where)
 

@@ -16,7 +16,7 @@ import orjson
 from musamma.data.document import parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
 from musamma.data.formats.surfaces import SurfaceSpan, read_surface_spans
-from musamma.data.formats.unread import count_unread
+from musamma.data.formats.unread import count_ignored, count_unread
 from musamma.data.import_audit import ImportAudit
 from musamma.data.records import file_stem, load_json, read_text
 from musamma.data.span_repair import RawDocument
@@ -46,9 +46,7 @@ def read_lighttag(path: Path, audit: ImportAudit) -> Iterator[RawDocument]:
     stem = file_stem(Path(path.name))
     for number, example in enumerate(examples):
         yield _parse_example(example, f"{path}, example {number + 1}", f"{stem}-{number:05d}", audit)
-    if isinstance(relations := job.get("relations"), list) and relations:
-        detail = f"{len(relations)} relations"
-        audit.add("ignored_annotation", where=str(path), detail=detail, count=len(relations))
+    count_ignored(job, ["relations"], where=str(path), audit=audit)
 
 
 def _parse_example(example: Any, where: str, default_id: str, audit: ImportAudit) -> RawDocument:
@@ -71,9 +69,7 @@ def _parse_example(example: Any, where: str, default_id: str, audit: ImportAudit
         label = parse_label(item.get("tag"), f"{name}.tag", where)
         value = item.get("value")
         spans.append(SurfaceSpan(start, end, label, value if isinstance(value, str) else None, where))
-    for key in ("classifications", "relations"):
-        if isinstance(example.get(key), list) and (count := len(example[key])):
-            audit.add("ignored_annotation", document=id, where=where, detail=f"{count} {key}", count=count)
+    count_ignored(example, ["classifications", "relations"], document=id, where=where, audit=audit)
     metadata = example.get("metadata")
     meta = metadata if isinstance(metadata, dict) else {} if metadata is None else {"metadata": metadata}
     count_unread(meta, text=text, document=id, where=where, audit=audit)

@@ -16,7 +16,7 @@ import orjson
 from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
 from musamma.data.formats.tokens import add_space_tokens, cut_tokens, locate_names, trim_names
-from musamma.data.formats.unread import collect_meta
+from musamma.data.formats.unread import collect_meta, count_ignored
 from musamma.data.import_audit import ImportAudit
 from musamma.data.records import file_stem, read_json_records
 from musamma.data.span_repair import CandidateSpan, RawDocument
@@ -62,9 +62,7 @@ def read_prodigy(path: Path, audit: ImportAudit) -> Iterator[RawDocument]:
         if items is not None and not isinstance(items, list):
             raise InputError(f"spans is {items!r:.60}", where=where, expected="a list of spans")
         spans = tuple(_parse_span(item, f"spans[{i}]", text, tokens, where) for i, item in enumerate(items or []))
-        for key in ("relations", "versions"):
-            if isinstance(record.get(key), list) and (count := len(record[key])):
-                audit.add("ignored_annotation", document=id, where=where, detail=f"{count} {key}", count=count)
+        count_ignored(record, ["relations", "versions"], document=id, where=where, audit=audit)
         meta = collect_meta(record, _USED_KEYS, text=text, document=id, where=where, audit=audit)
         yield RawDocument(id, text, spans, meta=meta, where=where)
 

@@ -13,7 +13,7 @@ from typing import Any
 from musamma.data.document import parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
 from musamma.data.formats.surfaces import SurfaceSpan, read_surface_spans
-from musamma.data.formats.unread import count_unread
+from musamma.data.formats.unread import count_ignored, count_unread
 from musamma.data.import_audit import ImportAudit
 from musamma.data.records import file_stem, read_json_array
 from musamma.data.span_repair import RawDocument
@@ -46,9 +46,7 @@ def read_ubiai(path: Path, audit: ImportAudit) -> Iterator[RawDocument]:
         if tokens is not None and not isinstance(tokens, list):
             raise InputError(f"tokens is {tokens!r:.60}", where=where, expected=_DOCUMENT)
         spans = [_parse_name(item, f"tokens[{index}]", where) for index, item in enumerate(tokens or [])]
-        if isinstance(relations := record.get("relations"), list) and relations:
-            detail = f"{len(relations)} relations"
-            audit.add("ignored_annotation", document=id, where=where, detail=detail, count=len(relations))
+        count_ignored(record, ["relations"], document=id, where=where, audit=audit)
         used = ("documentName", "document", "tokens", "relations")
         meta = {key: value for key, value in record.items() if key not in used}
         count_unread(meta, text=text, document=id, where=where, audit=audit)

@@ -8,7 +8,7 @@ offsets or names without offsets.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -93,6 +93,23 @@ def collect_meta(
     count_unread(extra, text=text, document=document, where=where, audit=audit)
     meta = record.get("meta")
     return {**meta, **extra} if isinstance(meta, dict) else extra if meta is None else {"meta": meta, **extra}
+
+
+def count_ignored(
+    record: Mapping[str, Any], keys: Iterable[str], *, document: str = "", where: str, audit: ImportAudit
+) -> None:
+    """Count annotation other than names as ignored: the items of lists, and values that are no lists as one each.
+
+    Args:
+        record: the record.
+        keys: its keys for such annotation, e.g. ``relations``.
+        document, where, audit: as for :func:`count_unread`.
+    """
+    for key in keys:
+        if value := record.get(key):
+            count = len(value) if isinstance(value, list) else 1
+            detail = f"{count} {key}" if isinstance(value, list) else f"{key} is {value!r:.60}"
+            audit.add("ignored_annotation", document=document, where=where, detail=detail, count=count)
 
 
 def report_unread(count: int, place: str, *, document: str, where: str, audit: ImportAudit) -> None:

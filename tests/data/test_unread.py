@@ -108,6 +108,24 @@ def test_regions_of_the_other_text_are_dropped(tmp_path):
         read_content(tmp_path, [task({"to_name": "a", "value": REGION}, {"to_name": "b", "value": REGION})], "t.json")
 
 
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("g.json", {"tokenized_text": ["زار", "سامي"], "ner": [[1, 1, "PER"]]}),
+        ("p.jsonl", {"text": "زار سامي", "spans": [{"start": 4, "end": 8, "label": "PER"}], "answer": "accept"}),
+        ("u.json", {"documentName": "a", "document": "زار سامي", "tokens": []}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("relations", "count"), [([[0, 1, "in"], [1, 0, "of"]], 2), ({"in": [0, 1]}, 1), ([], 0), (None, 0)]
+)
+def test_relations_of_any_form_are_counted(tmp_path, name, record, relations, count):
+    content = json.dumps({**record, "relations": relations}, ensure_ascii=False)
+    [document], audit = read_content(tmp_path, content if name.endswith("l") else f"[{content}]", name)
+    assert audit.kinds["ignored_annotation"] == count
+    assert "relations" not in document.meta
+
+
 def test_attributes_of_a_region_are_notes(tmp_path):
     choice = {"id": "r", "type": "choices", "value": {"start": 4, "end": 8, "choices": ["نعم"]}}
     [document], audit = read_content(tmp_path, [task({"id": "r", "value": REGION}, choice)], "c.json")
