@@ -126,9 +126,9 @@ class Document:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to a JSON object; ``nested`` only if there are any. Its spans have no keys beyond :data:`SPAN_KEYS`."""
-        record: dict[str, Any] = {"id": self.id, "text": self.text, "spans": _span_records(self.spans)}
+        record: dict[str, Any] = {"id": self.id, "text": self.text, "spans": [*map(span_record, self.spans)]}
         if self.nested:
-            record["nested"] = _span_records(self.nested)
+            record["nested"] = [*map(span_record, self.nested)]
         record["meta"] = dict(self.meta)
         return record
 
@@ -178,8 +178,9 @@ class Document:
             raise error.replace(where=f"{where}, {error.where}") from None
 
 
-def _span_records(spans: Iterable[Span]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in span.to_dict().items() if key in SPAN_KEYS} for span in spans]
+def span_record(span: Span) -> dict[str, Any]:
+    """Convert a name to the JSON object that files hold, whose keys are :data:`SPAN_KEYS`; ``score`` only if there is one."""
+    return {key: value for key, value in span.to_dict().items() if key in SPAN_KEYS}
 
 
 def parse_spans(value: Any, key: str, where: str, *, label_with_spaces: bool = False) -> tuple[Span, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from musamma.data.document import Document, parse_id, parse_label, parse_offset
+from musamma.data.document import Document, parse_id, parse_label, parse_offset, span_record
 from musamma.data.errors import InputError
 from musamma.data.formats.tokens import add_space_tokens, cut_tokens, locate_names, trim_names
 from musamma.data.formats.unread import collect_meta, count_ignored
@@ -84,7 +84,7 @@ def format_lines(documents: Iterable[Document], audit: ImportAudit) -> Iterator[
                 for index, (start, end, space) in enumerate(spaced)
             ],
             "spans": [
-                {**name.to_dict(), "token_start": first, "token_end": last}
+                {**span_record(name), "token_start": first, "token_end": last}
                 for name, (first, last) in zip(names, locate_names(names, spaced), strict=True)
             ],
         }

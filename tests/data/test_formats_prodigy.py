@@ -94,7 +94,7 @@ def test_errors_name_file_and_line(tmp_path, change, message):
 
 def test_tokens_end_at_the_borders_of_names_and_give_the_text(tmp_path):
     text = "قال  للجيش\nغدا"
-    document = Document("a", text, (Span(6, 10, "ORG"),))
+    document = Document("a", text, (Span(6, 10, "ORG", rule="added"),))
     write_documents([document], tmp_path / "p.jsonl", format="prodigy")
     record = json.loads((tmp_path / "p.jsonl").read_text("utf-8"))
     tokens = [(token["text"], token["ws"]) for token in record["tokens"]]

@@ -1,5 +1,7 @@
 """Annotation in forms or places that differ from a reader's own: it is read where the form is unambiguous, else dropped and counted."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
