@@ -46,6 +46,8 @@ from typing import Any, Literal
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from service_process import start_service
+
 from musamma.data.corpus_files import ReadOptions, WriteOptions, read_documents, write_documents
 from musamma.data.document import Document, Span
 from musamma.data.import_audit import ImportAudit
@@ -316,23 +318,7 @@ def _count_differences(sent: Sequence[Document], read: Sequence[Document], *, id
 def _pre_annotate(studio: LabelStudio, documents: Sequence[Document], folder: Path, model: str) -> int:
     """Connect the service as ML backend and let Label Studio retrieve predictions; returns the number of differences."""
     print("pre-annotation by the service:")
-    port = 8091
-    command = [
-        sys.executable,
-        "-m",
-        "musamma",
-        "serve",
-        "--model",
-        model,
-        "--port",
-        str(port),
-        "--max-characters",
-        "1000000",
-    ]
-    process = subprocess.Popen(command)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_for(f"{url}/health", process)
+    with start_service(model, ["--max-characters", "1000000"]) as (_, url):
         labels = post_json("GET", f"{url}/health")["labels"]
         tasks = [{"data": {"id": document.id, "text": document.text}} for document in documents]
         project = studio.create_project(labels, tasks)
@@ -352,9 +338,6 @@ def _pre_annotate(studio: LabelStudio, documents: Sequence[Document], folder: Pa
         names = sum(len(document.spans) for document in tagged)
         print(f"  {audit.documents} documents, {audit.spans} of {names} names, {audit.lost} lost, {count} differences")
         return count + audit.lost
-    finally:
-        process.terminate()
-        process.wait()
 
 
 if __name__ == "__main__":

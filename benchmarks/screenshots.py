@@ -11,13 +11,11 @@ package playwright.
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
+from service_process import start_service
 
 # Minutes on a busy machine.
 TIMEOUT_MS = 600_000
@@ -47,18 +45,12 @@ def main() -> None:
 
 
 def _picture_service(page: Page, model: str, picture: Path) -> None:
-    command = [sys.executable, "-m", "musamma", "serve", "--model", model, "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
-        assert service.stderr is not None
-        try:
-            address = next(found[0] for line in service.stderr if (found := re.search(r"http://[\d.]+:\d+", line)))
-            page.goto(address)
-            page.click("#example")
-            page.press("#text", "Control+Enter")
-            page.wait_for_selector("#result:not([hidden])")
-            page.locator("body").screenshot(path=picture)
-        finally:
-            service.terminate()
+    with start_service(model) as (_, url):
+        page.goto(url)
+        page.click("#example")
+        page.press("#text", "Control+Enter")
+        page.wait_for_selector("#result:not([hidden])")
+        page.locator("body").screenshot(path=picture)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,6 @@ import argparse
 import asyncio
 import csv
 import json
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +38,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
+from service_process import start_service
 
 from musamma.data.corpora import load_khabar
 from musamma.data.errors import InputError
@@ -73,35 +72,6 @@ class Load:
     p50: float
     p99: float
     longest: float
-
-
-@contextmanager
-def start_service(model: str, source: Path | None, options: Sequence[str]) -> Iterator[tuple[psutil.Process, str]]:
-    """Start the service; yield its process and its URL."""
-    environment = dict(os.environ)
-    if source is not None:
-        environment["PYTHONPATH"] = str(source.resolve() / "src")
-    command = [sys.executable, "-m", "musamma.cli.main", "serve", "--model", model, "--port", "0", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    try:
-        assert process.stderr is not None
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if found := re.search(r"(http://\S+), until Ctrl-C$", line.strip()):
-                break
-        else:
-            raise InputError(f"the service did not start: {''.join(said).strip()}", where=model)
-        # A full pipe would stop the service.
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield psutil.Process(process.pid), found[1]
-    finally:
-        process.terminate()
-        try:
-            process.wait(90)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 class Generator:
@@ -274,7 +244,8 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
     passed = True
     text = build_long_text(options.characters)
     service_options = ["--max-waiting", str(options.max_waiting), "--max-characters", str(options.characters)]
-    with start_service(options.model, options.source, [*service_options, *options.service]) as (process, url):
+    with start_service(options.model, [*service_options, *options.service], source=options.source) as (service, url):
+        process = psutil.Process(service.pid)
         generator = Generator(url, folder)
         generator.measure(clients=4, seconds=min(5.0, options.seconds), beside="")  # Loads what is loaded at first use.
         flood_name, slow_name = f"{options.flood} × {options.characters:,} characters", f"{options.slow} slow clients"
