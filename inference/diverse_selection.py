@@ -6,7 +6,7 @@ uncertainty and for its distance to the nearest text chosen before. Near copies 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,10 +89,8 @@ def select_diverse(
         best = np.argsort(-scores, kind="stable")[:count]
         return [Choice(int(index), float(standing[index])) for index in best]
     space = _CentredVectors(vectors)
-    nearest = np.full(texts, -1.0)
-    has_neighbour = annotated is not None and len(annotated) > 0
-    for vector in annotated if annotated is not None else ():
-        np.maximum(nearest, space.cosines(space.centre(vector)), out=nearest)
+    neighbours = [] if annotated is None else [space.centre(vector) for vector in annotated]
+    nearest, has_neighbour = space.highest_cosines(neighbours), bool(neighbours)
     available = np.ones(texts, dtype=bool)
     choices: list[Choice] = []
     for _ in range(min(count, texts)):
@@ -104,7 +102,7 @@ def select_diverse(
         index = int(ties[standing[ties].argmax()])
         choices.append(Choice(index, float(standing[index]), float(nearest[index]) if has_neighbour else None))
         available[index], has_neighbour = False, True
-        np.maximum(nearest, space.cosines(space.centre(vectors[index])), out=nearest)
+        np.maximum(nearest, space.highest_cosines([space.centre(vectors[index])]), out=nearest)
     return choices
 
 
@@ -123,12 +121,14 @@ class _CentredVectors:
         vector = vector.astype(np.float32)[None]
         return ((vector - self._mean) / self._find_lengths(vector)[:, None])[0]
 
-    def cosines(self, unit: np.ndarray) -> np.ndarray:
-        """Return the cosine of every vector to one of :meth:`centre`; float64, (vectors,)."""
-        products = np.empty(len(self._vectors))
-        for part, block in self._blocks():
-            products[part] = block @ unit.astype(np.float32)
-        return (products - self._mean @ unit) / self._lengths
+    def highest_cosines(self, units: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the cosine of every vector to the most similar one of :meth:`centre`; float64, (vectors,). -1 without any."""
+        highest = np.full(len(self._vectors), -1.0)
+        for part, block in self._blocks() if units else ():
+            for unit in units:
+                products = (block @ unit.astype(np.float32)).astype(np.float64)
+                np.maximum(highest[part], (products - self._mean @ unit) / self._lengths[part], out=highest[part])
+        return highest
 
     def _find_lengths(self, block: np.ndarray) -> np.ndarray:
         lengths = np.linalg.norm(block - self._mean, axis=1)

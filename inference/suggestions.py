@@ -112,9 +112,13 @@ class Scorer:
 
     def score(self, documents: Iterable[Document]) -> Iterator[ScoredText]:
         """Yield documents with their scores, in order."""
-        stream = iter(documents)
-        groups = iter(lambda: list(islice(stream, GROUP_SIZE)), [])
-        return chain.from_iterable(self.score_groups(groups))
+        return chain.from_iterable(self.score_groups(_form_groups(documents)))
+
+    def compute_vectors(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
+        """Yield the vectors of documents, in order; float32, (dimensions,). Only the model that gives them is run."""
+        predictor = self._predictors[self._vector_model]
+        for group in predictor.classify_groups(_form_groups(documents), vectors=True):
+            yield from (vector for _, _, vector in group if vector is not None)
 
     def _score(self, classified: Sequence[Any]) -> ScoredText:
         """Score one document, classified by every model."""
@@ -145,6 +149,11 @@ class Scorer:
             temperature = predictor.calibration.tag_temperature
             probabilities.append(tag_probabilities(logits[0][rows], temperature=temperature))
         return words[np.searchsorted(words[:, 0], starts)], np.stack(probabilities)
+
+
+def _form_groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    stream = iter(documents)
+    return iter(lambda: list(islice(stream, GROUP_SIZE)), [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +240,7 @@ def suggest(
         reader = _PoolReader(records, pool, seen, skip=skip)
         first = next(reader.groups, None)
         scorer = load()
-        taken = [scored.vector for scored in scorer.score(known)] if diversity else []
+        taken = list(scorer.compute_vectors(known)) if diversity else []
         groups = chain([] if first is None else [first], reader.groups)
         for scored_texts in scorer.score_groups(groups):
             pool.add(scored_texts)
@@ -251,7 +260,7 @@ def suggest(
             pool.vectors() if diversity else None,
             count,
             diversity=diversity,
-            annotated=np.stack([vector for vector in taken if vector is not None]) if taken else None,
+            annotated=np.stack(taken) if taken else None,
         )
         return Suggestions(
             documents=[

@@ -69,6 +69,9 @@ def test_what_is_like_an_annotated_text_comes_last():
     assert [choice.index for choice in choices] == [1, 2, 0]
     assert choices[2].is_near_copy
     assert choices[0].similarity == pytest.approx(-0.5)
+    for several in ([A, B * 3], [B * 3, A]):
+        choices = select_diverse(np.array(scores), np.array([A, B, C]), 3, annotated=np.array(several))
+        assert [(choice.index, choice.is_near_copy) for choice in choices] == [(2, False), (0, True), (1, True)]
 
 
 def test_equal_texts_are_taken_in_the_order_of_the_pool():
@@ -85,9 +88,11 @@ def test_pools_smaller_than_the_count_and_empty_ones(count):
 def test_blocks_do_not_change_the_choice(monkeypatch):
     rng = np.random.default_rng(2)
     vectors, scores = rng.normal(size=(50, 8)).astype(np.float16), rng.random(50)
-    whole = select_diverse(scores, vectors, 20)
+    annotated = rng.normal(size=(3, 8))
+    whole = select_diverse(scores, vectors, 20, annotated=annotated)
     monkeypatch.setattr(diverse_selection, "_BLOCK", 7)
-    assert [choice.index for choice in select_diverse(scores, vectors, 20)] == [choice.index for choice in whole]
+    again = select_diverse(scores, vectors, 20, annotated=annotated)
+    assert [choice.index for choice in again] == [choice.index for choice in whole]
 
 
 @pytest.mark.parametrize("diversity", [-0.1, 1.5, float("nan")])

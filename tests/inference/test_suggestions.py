@@ -122,6 +122,13 @@ def test_annotated_texts_are_left_out_and_those_like_them_come_last(scorers, tex
     assert ids(suggestions)[-1] == "near"
 
 
+def test_vectors_alone_are_those_of_the_scored_texts(scorers, texts, monkeypatch):
+    scored = [item.vector for item in scorers[3].score(texts)]
+    for predictor in scorers[3]._predictors[1:]:
+        monkeypatch.setattr(predictor, "classify_groups", None)
+    np.testing.assert_array_equal(list(scorers[3].compute_vectors(texts)), scored)
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_models_disagree(scorers, texts, count):
     alone = list(scorers[1].score(texts))
