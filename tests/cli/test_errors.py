@@ -291,6 +291,41 @@ def test_inputs_that_cannot_be_tagged(fails, model, monkeypatch):
     assert fails(*call, "-") == "stdin: no text; expected an article, or one JSON object a line"
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "predict c.txt -m {m}",
+        "predict c.jsonl -m {m}",
+        "predict c.csv -m {m} -o o.jsonl",
+        "predict c.parquet -m {m} -o o.jsonl --on-error fail",
+        "predict a.txt -m {m} --rules c.yaml",
+        "suggest c.jsonl -m {m} -o o.jsonl --format jsonl",
+        "evaluate c.jsonl --predictions a.jsonl",
+        "evaluate a.jsonl --predictions c.jsonl",
+        "compare a.jsonl a.jsonl c.jsonl",
+        "convert c.jsonl o.csv",
+        "convert c.json o.csv",
+        "convert c.conll o.csv",
+        "convert c.csv o.jsonl",
+        "check c.jsonl",
+        "train c.yaml",
+        "train train.yaml -o o",
+        "encoder trim {m} o --text c.txt",
+    ],
+)
+def test_an_input_without_permission(fails, model, call):
+    Path("a.txt").write_text("زار سامي", encoding="utf-8")
+    Path("a.jsonl").write_text(lines(*numbered(2, spans=[span(8, 13)])), encoding="utf-8")
+    Path("train.yaml").write_text(f"encoder: {model}\ndata: {{train: c.jsonl}}", encoding="utf-8")
+    for suffix in ("txt", "jsonl", "json", "csv", "parquet", "conll", "yaml"):
+        Path(f"c.{suffix}").touch(0o000)
+    with ordinary_user():
+        message = fails(*call.format(m=model).split())
+    assert re.fullmatch(r"c\.\w+: Permission denied; check its permissions", message), message
+    assert not Path("o.csv").exists()
+    assert not Path("o.jsonl").exists()
+
+
 def test_a_file_that_ends_a_run_is_closed(fails, model, monkeypatch):
     Path("latin.txt").write_bytes(b"caf\xe9")
     files = []
