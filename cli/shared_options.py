@@ -92,7 +92,7 @@ def report_lost(audit: ImportAudit, format: str) -> None:
 
 def report_unread_files(inputs: Inputs) -> None:
     """Print on stderr how many files of the input folders were passed over, if any."""
-    from musamma.data.input_files import printable_path
+    from musamma.data.errors import printable_path
     from musamma.inference.inputs import find_unread_inputs
 
     if unread := find_unread_inputs(inputs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -60,30 +61,37 @@ def one_line(message: object, *, limit: int | None = None) -> str:
     return " ".join(str(message).split())[:limit]
 
 
+def printable_path(path: str | Path) -> str:
+    """Format a path for messages and JSON: bytes that are not UTF-8 are written like ``\\xc7``."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
 # Errors that occur in several places.
 
 
 def not_found(path: str | Path, *, kind: str = "file", remedy: str = CHECK_PATH) -> InputError:
     """A path that does not exist; ``kind`` is ``file``, ``folder`` or ``file or folder``."""
-    return InputError(f"no such {kind}", where=str(path), remedy=remedy)
+    return InputError(f"no such {kind}", where=printable_path(path), remedy=remedy)
 
 
 def not_readable(path: str | Path, error: Exception, *, line: int | None = None) -> InputError:
     """A file or folder that cannot be opened, or not read to its end; ``line`` is the last line that could be read."""
+    where = printable_path(path)
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     if isinstance(error, PermissionError):
-        return InputError(reason, where=str(path), remedy="check its permissions")
+        return InputError(reason, where=where, remedy="check its permissions")
     if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)) or (
         isinstance(error, OSError) and error.errno == errno.ELOOP
     ):
-        return InputError(reason, where=str(path), remedy=CHECK_PATH)
+        return InputError(reason, where=where, remedy=CHECK_PATH)
     beyond = f" beyond line {line}" if line else ""
-    return InputError(f"cannot be read{beyond}: {reason}", where=str(path), remedy="copy it again")
+    return InputError(f"cannot be read{beyond}: {reason}", where=where, remedy="copy it again")
 
 
 def not_writable(path: str | Path, error: OSError, *, remedy: str = CHOOSE_WRITABLE) -> InputError:
     """A path that cannot be written; the message names the file the system complained about, if any."""
-    return InputError(str(error.strerror or error), where=str(error.filename or path), remedy=remedy)
+    file = path if isinstance(error.filename, int) else error.filename or path
+    return InputError(str(error.strerror or error), where=printable_path(file), remedy=remedy)
 
 
 def not_utf8(error: UnicodeDecodeError, *, where: str, column: bool = True) -> InputError:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from musamma.data.document import read_jsonl
-from musamma.data.errors import InputError, not_found, not_readable
+from musamma.data.errors import InputError, not_found, not_readable, printable_path
 from musamma.data.records import file_stem, file_suffix, read_text_lines
 
 TEXT_SUFFIXES = (".txt", ".text")
@@ -73,11 +73,6 @@ class InputFile:
         except OSError as error:
             return not_readable(self.path, error)
         return None
-
-
-def printable_path(path: str | Path) -> str:
-    """Format a path for messages and JSON: bytes that are not UTF-8 are written like ``\\xc7``."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 def find_folder_files(folder: Path, suffix: str) -> Iterator[Path]:

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
-from musamma.data.errors import InputError, not_readable, not_utf8
+from musamma.data.errors import InputError, not_readable, not_utf8, printable_path
 from musamma.data.file_content import COMPRESSIONS, HEAD_SIZE, check_compression, check_content
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -103,17 +103,17 @@ def open_input(path: Path, *, base: int = 0, max_bytes: int | None = None) -> It
     with path.open("rb") as disk:
         file: BinaryIO = disk
         if compression:
-            check_compression(disk.peek(), compression, where=str(path), suffix=path.suffix)
+            check_compression(disk.peek(), compression, where=printable_path(path), suffix=path.suffix)
             import pyarrow as pa
 
             # Unlike gzip and zstandard bindings, Arrow reads concatenated members and frames and notices truncated ones.
             file = cast(BinaryIO, BufferedReader(cast(RawIOBase, pa.input_stream(disk, compression=compression))))
         head = file.peek(HEAD_SIZE)[:HEAD_SIZE] if isinstance(file, BufferedReader) else b""
         if file_suffix(path) != ".parquet":
-            check_content(head, where=str(path))
+            check_content(head, where=printable_path(path))
         elif not head.startswith(b"PAR1"):
-            check_content(head, where=str(path), expected="a Parquet file")
-        yield InputStream(name=str(path), file=file, disk=disk, base=base, max_bytes=max_bytes)
+            check_content(head, where=printable_path(path), expected="a Parquet file")
+        yield InputStream(name=printable_path(path), file=file, disk=disk, base=base, max_bytes=max_bytes)
 
 
 def file_suffix(path: Path) -> str:
@@ -158,14 +158,14 @@ def read_file(
             try:
                 stream = stack.enter_context(open_input(path, base=base, max_bytes=max_bytes))
             except InputError as error:
-                yield RawRecord(file=str(path), line=None, raw=b"", bytes_read=bytes_read, error=error)
+                yield RawRecord(file=printable_path(path), line=None, raw=b"", bytes_read=bytes_read, error=error)
                 return
             for record in read(stream):
                 line, bytes_read = record.line, record.bytes_read
                 yield record
     except reading_exceptions() as error:
         broken = not_readable(path, error, line=line)
-        yield RawRecord(file=str(path), line=None, raw=b"", bytes_read=bytes_read, error=broken)
+        yield RawRecord(file=printable_path(path), line=None, raw=b"", bytes_read=bytes_read, error=broken)
 
 
 def raise_first_error(records: Generator[RawRecord, None, None]) -> Iterator[RawRecord]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from musamma.data.document import Document
-from musamma.data.errors import InputError, not_writable
+from musamma.data.errors import InputError, not_writable, printable_path
 from musamma.data.files import FOLDER, check_output_file, document_path, path_kind, stream_kind
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.inputs import Inputs, Record, find_input_files, read_extra_columns, read_inputs
@@ -86,7 +86,7 @@ def load_tagger(
 def run_settings(inputs: Inputs, *, format: str, compression: str | None) -> dict[str, Any]:
     """Return the settings of a run apart from those of its tagger. A resuming run must have the same."""
     return {
-        "inputs": list(inputs.names),
+        "inputs": [*map(printable_path, inputs.names)],
         "text column": inputs.text_column,
         "id column": inputs.id_column,
         "format": format,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import orjson
 
 from musamma.data.document import DOCUMENT_KEYS, Document, parse_id
-from musamma.data.errors import InputError, duplicate_id, meta_not_json
+from musamma.data.errors import InputError, duplicate_id, meta_not_json, printable_path
 from musamma.data.input_files import (
     CSV_SUFFIXES,
     FILE_TYPES,
@@ -27,7 +27,6 @@ from musamma.data.input_files import (
     InputFile,
     find_files,
     find_unread_files,
-    printable_path,
 )
 from musamma.data.records import (
     InputStream,
@@ -236,8 +235,9 @@ def read_input_file(
             bytes_read, empty = raw.bytes_read, False
             yield to_record(raw, reader.build_document)
     if empty:
-        error = InputError("the file holds no document", where=str(file.path), expected="a document a line or row")
-        yield Record(file=str(file.path), line=None, raw=b"", bytes_read=bytes_read, error=error)
+        where = printable_path(file.path)
+        error = InputError("the file holds no document", where=where, expected="a document a line or row")
+        yield Record(file=where, line=None, raw=b"", bytes_read=bytes_read, error=error)
 
 
 @dataclass(slots=True)

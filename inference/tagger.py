@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from musamma.data.document import Document, Span
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, printable_path
 from musamma.inference.rule_file import Rules, load_rules
 from musamma.inference.rule_matching import RuleTagger, drop_log
 from musamma.models.calibration import Calibration
@@ -154,7 +154,7 @@ class Tagger:
             folder = Path(str(try_to_load_from_cache(str(folder), "config.json"))).parent
         return {
             "musamma": version("musamma"),
-            "model": self.model,
+            "model": printable_path(self.model),
             "model files": checkpoint_digest(folder),
             **self._predictor.runtime.settings(),
             "batch tokens": self.batch_tokens,

@@ -18,7 +18,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from musamma.data.errors import InputError, not_installed, not_one_of, one_line
+from musamma.data.errors import InputError, not_installed, not_one_of, one_line, printable_path
+from musamma.data.files import format_json
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.batch_run import LoadedTagger, run_settings, tag_records
 from musamma.inference.inputs import Inputs, Record, read_extra_columns
@@ -252,7 +253,7 @@ class ShardWorker:
             result = {"input_error": details}
         except _AbandonedShard as error:
             result = {"abandoned": str(error)}
-        return {"result": orjson.dumps(result)}
+        return {"result": format_json(result)}
 
     def tag(self, shard: Shard) -> RunState:
         """Tag a shard and publish its part.
@@ -268,7 +269,7 @@ class ShardWorker:
         if folder.count_attempts(shard.number) >= MAX_ATTEMPTS:
             first = shard.ranges[0]
             raise _AbandonedShard(
-                f"{name} crashed {MAX_ATTEMPTS} workers: {first.path}, {shard.records:,} records from record "
+                f"{name} crashed {MAX_ATTEMPTS} workers: {printable_path(first.path)}, {shard.records:,} records from record "
                 f"{first.first + 1:,} on; give workers more memory, or tag these records without `engine='ray'`"
             )
         audit = ImportAudit(source=name, limit=1)

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import orjson
-
 from musamma.data.errors import InputError, not_writable
-from musamma.data.files import fsync_folder
+from musamma.data.files import format_json, fsync_folder
 from musamma.inference.inputs import REJECTS_SUFFIX
 from musamma.inference.ray.shards import Shard
 from musamma.inference.run_state import RunState, RunStats, complete_output, read_state, unfinished_output, write_state
@@ -182,7 +180,7 @@ class PartsFolder:
         for key in ("bytes", "digest"):  # These are defined only for single parts.
             del content[key]
         new = self._run_folder / SUCCESS_FILE
-        new.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        new.write_bytes(format_json(content))
         new.replace(self.path / SUCCESS_FILE)
         fsync_folder(self.path)
         self._run_path.unlink()

@@ -20,12 +20,19 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
 from musamma.inference import batch_run
-from musamma.inference.batch_run import LoadedTagger, check_output, reject_bad_file_names, tag_inputs, tag_records
+from musamma.inference.batch_run import (
+    LoadedTagger,
+    check_output,
+    reject_bad_file_names,
+    run_settings,
+    tag_inputs,
+    tag_records,
+)
 from musamma.inference.inputs import Inputs, read_inputs
 from musamma.inference.output_formats import build_output_format
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.resumable_file import ResumableFile
-from musamma.inference.run_state import RunStats, read_state
+from musamma.inference.run_state import RunState, RunStats, read_state, write_state
 
 COUNT = 23
 
@@ -546,3 +553,10 @@ def test_a_group_ends_when_it_is_large(tmp_path, archive, monkeypatch):
         sizes = [len(record.raw) for record in group]
         assert len(group) == 4 or sum(sizes) >= 200 > sum(sizes[:-1])
     assert len({len(group) for group in groups[:-1]}) > 1
+
+
+def test_settings_with_names_that_are_not_utf8_stay_the_same(tmp_path: Path) -> None:
+    inputs = Inputs(names=(os.fsdecode(b"caf\xe9"),))
+    settings = run_settings(inputs, format="jsonl", compression=None)
+    write_state(RunState(settings=settings, stats=RunStats()), tmp_path / "state.json")
+    read_state(tmp_path / "state.json").check_settings(settings, where="state.json")

@@ -102,6 +102,8 @@ def tag(nodes: Nodes, archive: Path, tmp_path: Path) -> Run:
     def run_on_cluster(
         load: Callable[[], LoadedTagger],
         *,
+        source: Path = archive,
+        target: Path = tmp_path / "out",
         format: str = "jsonl",
         workers: int = 2,
         address: str | None = nodes.address,
@@ -109,9 +111,9 @@ def tag(nodes: Nodes, archive: Path, tmp_path: Path) -> Run:
         **options: Any,
     ) -> tuple[RunStats, RunStats]:
         return tag_on_cluster(
-            Inputs(names=(str(archive),), output=str(tmp_path / "out")),
+            Inputs(names=(str(source),), output=str(target)),
             load,
-            PartsFolder(tmp_path / "out", format),
+            PartsFolder(target, format),
             cluster=ClusterOptions(address=address, workers=workers),
             audit=ImportAudit(),
             progress_bar=progress_bar or ProgressBar(None),
@@ -243,6 +245,23 @@ def test_records_that_are_not_documents(tag: Run, archive: Path, tmp_path: Path)
         "part-00004.rejects.jsonl",
     ]
     assert (done.records, done.documents, done.rejected) == (COUNT - 1, COUNT - 3, 2)
+
+
+def test_names_that_are_not_utf8(tag: Run, archive: Path, tmp_path: Path) -> None:
+    folder, target = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9", b"sortie \xe0"))
+    folder.mkdir()
+    archive = archive.rename(folder / "in.jsonl")
+    archive.write_bytes(archive.read_bytes() + b"broken\n")
+    with pytest.raises(InputError, match=r"caf\\xe9/in.jsonl:\d+: broken JSON"):
+        tag(fake_tagger(), source=folder, target=target)
+    assert not target.exists()
+    tag(fake_tagger(), source=folder, target=target, skip=True, shard_size=4 * GROUP_SIZE)
+    tag_locally(fake_tagger(), folder, tmp_path / "local.jsonl")
+    assert join_parts(target) == (tmp_path / "local.jsonl").read_bytes()
+    rejects = join_parts(target, "*.rejects.jsonl")
+    assert rejects == (tmp_path / "local.jsonl.rejects.jsonl").read_bytes()
+    assert json.loads(rejects)["file"] == f"{tmp_path}/caf\\xe9/in.jsonl"
+    assert read_success(target)["settings"]["inputs"] == [f"{tmp_path}/caf\\xe9"]
 
 
 def test_parquet_parts(tag: Run, tmp_path: Path) -> None:

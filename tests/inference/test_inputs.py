@@ -380,3 +380,19 @@ def test_links_and_names_that_cannot_be_read_are_records_of_their_own(tmp_path):
         rejects, ("No such file", "Too many levels", "a link to a folder", "not UTF-8"), strict=True
     ):
         assert reason in reject["reason"]
+
+
+def test_a_folder_whose_name_is_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    document = json.dumps({"id": "a", "text": "نص"})
+    (folder / "a.jsonl").write_text(f"{document}\nbroken\n{document}\n", "utf-8")
+    (folder / "b.jsonl").touch()
+    records = list(read_inputs(Inputs(names=(str(folder),))))
+    assert [record.document.id for record in records if record.document] == ["a"]
+    rejects = [json.loads(record.to_reject()) for record in records if record.error]
+    name = str(tmp_path / "caf\\xe9")
+    assert [reject["file"] for reject in rejects] == [f"{name}/a.jsonl"] * 2 + [f"{name}/b.jsonl"]
+    reasons = ("a.jsonl:2: broken JSON", "a.jsonl:3: id 'a' is taken by line 1", "b.jsonl: the file holds no document")
+    for reject, reason in zip(rejects, reasons, strict=True):
+        assert reject["reason"].startswith(f"{name}/{reason}")
