@@ -23,7 +23,7 @@ from pydantic import (
 )
 from transformers import TrainingArguments
 
-from musamma.data.errors import InputError, one_line
+from musamma.data.errors import InputError, not_readable, one_line
 
 #: Trainer arguments that the run sets itself, each with the configuration key to use instead, if there is one.
 RESERVED_ARGUMENTS: dict[str, str | None] = {
@@ -368,6 +368,8 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
         file = recipes.get(str(path), recipes.get(file.stem, file))
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise not_readable(path, error) from error
     except OSError as error:
         raise InputError(
             str(error.strerror),

@@ -4,6 +4,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +28,9 @@ from musamma.data.files import (
     atomic_write,
     check_outputs,
     document_path,
+    lock_path,
     stream_kind,
+    unlock,
     write_durably,
     write_json,
     write_lines,
@@ -237,6 +241,34 @@ def test_one_run_at_a_time_writes_a_folder(tmp_path):
     with pytest.raises(InputError, match=r"/out: File exists; choose"), atomic_folder(tmp_path / "out"):
         pytest.fail("an unfinished output was deleted")
     assert (tmp_path / "out.part").exists()
+
+
+_RUN_WITH_A_WORKER = """
+import os, sys
+from pathlib import Path
+from musamma.data.files import lock_path
+lock_path(Path(sys.argv[1]))
+if not os.fork():
+    print("worker runs", flush=True)
+    sys.stdin.read()
+    print("worker ends", flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked")
+def test_a_lock_ends_with_its_process_while_a_worker_of_it_lives(tmp_path):
+    command = [sys.executable, "-c", _RUN_WITH_A_WORKER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "worker runs\n"
+        with pytest.raises(InputError, match="another run is writing it"):
+            lock_path(tmp_path)
+        process.kill()
+        process.wait()
+        unlock(lock_path(tmp_path))
+        process.stdin.close()
+        assert process.stdout.read() == "worker ends\n"
 
 
 def test_an_unfinished_output_beside_a_file_stays(tmp_path):

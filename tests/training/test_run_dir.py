@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -148,34 +145,3 @@ def test_an_output_folder_is_locked_while_a_run_writes_it(tmp_path: Path, monkey
         monkeypatch.delenv("RANK")
     with lock_output_folder(tmp_path):
         pass
-
-
-_RUN_WITH_A_WORKER = """
-import os, sys
-from pathlib import Path
-from musamma.training.run_dir import lock_output_folder
-with lock_output_folder(Path(sys.argv[1])):
-    if not os.fork():
-        sys.stdin.read()
-        print("worker ends", flush=True)
-        os._exit(0)
-    print("locked", flush=True)
-    os.wait()
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked")
-def test_a_killed_run_can_be_resumed_while_its_worker_lives(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _RUN_WITH_A_WORKER, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == "locked\n"
-        with pytest.raises(InputError, match="another run is writing it"), lock_output_folder(tmp_path):
-            pass
-        process.kill()
-        process.wait()
-        with lock_output_folder(tmp_path):
-            pass
-        process.stdin.close()
-        assert process.stdout.read() == "worker ends\n"
