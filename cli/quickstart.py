@@ -37,7 +37,9 @@ def quickstart(
     config = load_config("quickstart", changes=changes or [], output=output)
     # Names and paths are not markup, and a command that is wrapped cannot be copied.
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    console.print(f"Fine-tuning {config.encoder} on {', '.join(config.data.train)}: ten to twenty minutes on a CPU.")
+    console.print(
+        f"Fine-tuning {config.encoder} on {', '.join(config.data.train_names)}: ten to twenty minutes on a CPU."
+    )
     results = finetune(config, resume=resume, overwrite=overwrite or (output == _OUTPUT and not resume))
     print_results(results, output, console)
 

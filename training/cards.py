@@ -34,8 +34,8 @@ def format_mean_std(values: Sequence[float]) -> str:
 
 
 def scored_parts(results: Sequence[SeedResult]) -> list[str]:
-    """Return the parts that have scores: ``dev`` and, if there is one, ``test``."""
-    return [part for part in ("dev", "test") if part in results[0].scores]
+    """Return the parts that have scores: ``dev``, or ``dev NAME`` for each source, and, if there is one, ``test``."""
+    return list(results[0].scores)
 
 
 def f1_rows(results: Sequence[SeedResult]) -> list[list[str]]:
@@ -64,7 +64,7 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
     """
     parts = scored_parts(results)
     name = Path(config.output).name
-    data_name = ", ".join(Path(file).name for file in config.data.train)
+    data_name = ", ".join(Path(file).name for file in config.data.train_names)
     card_data = ModelCardData(
         language="ar",
         library_name="transformers",
@@ -87,6 +87,10 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
         ],
     )
     documents = {"training": corpus.train, "dev": corpus.dev, "test": corpus.test}
+    if corpus.sources:
+        by_source = [(s.name, part, getattr(s, part)) for part in ("train", "dev") for s in corpus.sources]
+        titles = {"train": "training", "dev": "dev"}
+        documents = {f"{titles[part]}, {name}": listed for name, part, listed in by_source} | {"test": corpus.test}
     per_label = [result.scores[parts[-1]]["per_label"] for result in results]
     return _render(
         "finetuned",
@@ -99,7 +103,7 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
             for title, part in documents.items()
             if part
         ],
-        files=[Path(file).name for file in [*config.data.train, *config.data.dev, *config.data.test]],
+        files=[Path(file).name for file in config.data.file_names],
         seeds=len(results),
         scored_parts=parts,
         score_rows=f1_rows(results),

@@ -15,7 +15,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -24,6 +26,7 @@ from pydantic import (
 from transformers import TrainingArguments
 
 from musamma.data.errors import InputError, not_readable, one_line
+from musamma.data.records import file_stem
 
 #: Trainer arguments that the run sets itself, each with the configuration key to use instead, if there is one.
 RESERVED_ARGUMENTS: dict[str, str | None] = {
@@ -115,32 +118,161 @@ class BaseConfig(ConfigSection):
         return yaml.safe_dump(self.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
 
 
+def _wrap_single(value: Any) -> Any:
+    return [value] if isinstance(value, str | dict | ConfigSection) else value
+
+
+_Share = Annotated[Number, Field(gt=0, lt=1)]
+_Files = Annotated[list[str], BeforeValidator(_wrap_single)]
+_SomeFiles = Annotated[list[str], Field(min_length=1), BeforeValidator(_wrap_single)]
+_SomeLabels = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), BeforeValidator(_wrap_single)]
+
+
+class SourceConfig(ConfigSection):
+    """One of several corpora of a run.
+
+    Args:
+        name: its name in logs and scores; by default that of its first file, without folder and suffix.
+        files: files, or the name of a packaged corpus.
+        format: format of the files; guessed by default.
+        labels: label map, by name or file.
+        rejoin_clitics: CoNLL: join clitics that are tokens to their word (WikiFANE).
+        group: number of consecutive documents to join into one.
+        sampling_factor: number of passes over the training windows of this source in an epoch: 0.5 takes half of them in one epoch
+            and the other half in the next, 2 takes each twice.
+        dev: development files; ``[]`` for none. A packaged corpus has its own development part.
+        dev_share: share of the training documents, from the end, that becomes the development part.
+        whole_words: names include the proclitics before them; where a name begins in its word is then not learnt from it.
+        allows: the labels of the model that each label allows; see `musamma.data.allowed_labels.AllowedLabels`.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    files: _SomeFiles
+    format: str | None = None
+    labels: str | None = None
+    rejoin_clitics: bool = False
+    group: Annotated[Integer, Field(ge=1)] = 1
+    sampling_factor: Annotated[Number, Field(gt=0)] = 1.0
+    dev: _Files | None = None
+    dev_share: _Share | None = None
+    whole_words: bool = False
+    allows: dict[str, _SomeLabels] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_after_file(cls, value: Any) -> Any:
+        # Without a file, the missing file is the mistake to report, not the name.
+        return {**value, "name": cls.default_name(value) or "source"} if isinstance(value, dict) else value
+
+    @staticmethod
+    def default_name(section: dict[str, Any]) -> Any:
+        """Return the name that a section has, or by default that of its first file; ``None`` without a file."""
+        files = _wrap_single(section.get("files"))
+        named = isinstance(files, list) and files and isinstance(files[0], str)
+        return section.get("name", Path(file_stem(Path(files[0]))).name if named else None)
+
+    @field_validator("allows")
+    @classmethod
+    def _check_allows(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for label, allowed in value.items():
+            if len(set(allowed)) != len(allowed):
+                raise ValueError(f"{label} allows a label twice: {', '.join(allowed)}")
+        return value
+
+    @model_validator(mode="after")
+    def _check_dev(self) -> SourceConfig:
+        if self.dev and self.dev_share is not None:
+            raise ValueError("give dev or dev_share, not both")
+        return self
+
+
+def _kind_of_source(value: Any) -> str:
+    return "file" if isinstance(value, str) else "source"
+
+
+#: An entry of `data.train`: a file, or a source with options of its own.
+_FileOrSource = Annotated[
+    Annotated[str, Tag("file")] | Annotated[SourceConfig, Tag("source")], Discriminator(_kind_of_source)
+]
+_FilesOrSources = Annotated[list[_FileOrSource], BeforeValidator(_wrap_single)]
+
+
 class DataConfig(ConfigSection):
     """The annotated articles of a run.
 
     Args:
-        train: training files, or the name of a packaged corpus (``khabar``).
-        dev: files on which the best epoch is chosen; without them, the last ``dev_share`` of ``train``.
+        train: training files, or the name of a packaged corpus (``khabar``); or sources, each with options of its own.
+        dev: files on which the best epoch is chosen, or sources; without them, the last ``dev_share`` of ``train``, or the
+            development parts of its sources.
         dev_share: share of the training documents, by position, that becomes the development part.
         test: files that are scored once, at the end.
         format: format of the files; guessed by default.
         labels: label map, by name or file, applied to all documents.
         group: number of consecutive documents to join into one, for corpora that are split into sentences; the model
             then reads each sentence with the text around it, in all parts.
+
+    ``dev_share``, ``format``, ``labels`` and ``group`` apply to files, not to sources. If any entry of ``train`` or ``dev`` is a
+    source, a file beside it is a source, too, with these options.
     """
 
-    train: list[str] = Field(min_length=1)
-    dev: list[str] = []
-    dev_share: Annotated[Number, Field(gt=0, lt=1)] = 0.1
-    test: list[str] = []
+    train: Annotated[list[_FileOrSource], Field(min_length=1), BeforeValidator(_wrap_single)]
+    dev: _FilesOrSources = []
+    dev_share: _Share = 0.1
+    test: _Files = []
     format: str | None = None
     labels: str | None = None
     group: Annotated[Integer, Field(ge=1)] = 1
 
-    @field_validator("train", "dev", "test", mode="before")
-    @classmethod
-    def _wrap_single_file(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
+    @property
+    def has_sources(self) -> bool:
+        """True if an entry of ``train`` or ``dev`` is a source and not a file."""
+        return any(isinstance(entry, SourceConfig) for entry in (*self.train, *self.dev))
+
+    @property
+    def train_sources(self) -> list[SourceConfig]:
+        """The entries of ``train`` as sources."""
+        return [self._as_source(entry) for entry in self.train]
+
+    @property
+    def dev_sources(self) -> list[SourceConfig]:
+        """The entries of ``dev`` as sources."""
+        return [self._as_source(entry) for entry in self.dev]
+
+    @property
+    def train_names(self) -> list[str]:
+        """The files of ``train``, and the names of its sources."""
+        return [entry if isinstance(entry, str) else entry.name for entry in self.train]
+
+    @property
+    def file_names(self) -> list[str]:
+        """All files, as given."""
+        sources = [entry for entry in (*self.train, *self.dev) if not isinstance(entry, str)]
+        files = [entry for entry in (*self.train, *self.dev, *self.test) if isinstance(entry, str)]
+        return list(dict.fromkeys([*(f for source in sources for f in (*source.files, *(source.dev or ()))), *files]))
+
+    def _as_source(self, entry: str | SourceConfig) -> SourceConfig:
+        if isinstance(entry, SourceConfig):
+            return entry
+        options = {"format": self.format, "labels": self.labels, "group": self.group}
+        return SourceConfig.model_validate({"files": [entry], **options})
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> DataConfig:
+        if not self.has_sources:
+            return self
+        names = [source.name for source in (*self.train_sources, *self.dev_sources)]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources have the name {repeated[0]!r}; give one of them another with `name`")
+        for source in self.dev:
+            if isinstance(source, SourceConfig):
+                fields = {"dev", "dev_share", "sampling_factor"} & {
+                    name for name, field in SourceConfig.model_fields.items() if getattr(source, name) != field.default
+                }
+                if fields:
+                    raise ValueError(
+                        f"source {source.name!r} of dev has {', '.join(sorted(fields))}, which belong in train"
+                    )
+        return self
 
 
 class EncodingConfig(ConfigSection):
@@ -175,7 +307,7 @@ class RunConfig(BaseConfig):
         data: the articles.
         output: folder for the checkpoint, its card and its scores.
         encoding: the windows.
-        labels: the entity types; by default those of the training documents.
+        labels: the entity types; by default those of the training documents, or those that the sources allow.
         proclitics: learn where a name starts after proclitics; set to false for data labelled by whole words.
         encoder_config: changes to the encoder's ``config.json``, such as its dropout.
         precision: ``auto`` computes in bfloat16 if the hardware supports it.
@@ -388,14 +520,23 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
     if not separator or not key:
         raise InputError(f"`changes` {change!r}", expected="key.key=value, e.g. trainer.num_train_epochs=3")
     *parents, last = key.split(".")
-    section = content
+    section: Any = content
     for parent in parents:
-        section = section.setdefault(parent, {})
-        if not isinstance(section, dict):
+        section = section.setdefault(parent, {}) if isinstance(section, dict) else _find_entry(section, parent)
+        if not isinstance(section, dict | list):
             raise InputError(f"`changes` {change!r}: {parent!r} is not a section", expected="the name of a section")
     try:
-        section[last] = yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise InputError(
             f"`changes` {change!r}: the value is not YAML", expected="e.g. trainer.learning_rate=1.0e-4"
         ) from error
+    if isinstance(section, list):
+        raise InputError(f"`changes` {change!r}: {last!r} is an entry of a list", expected="a key of the entry")
+    section[last] = parsed
+
+
+def _find_entry(entries: list[Any], name: str) -> Any:
+    """Return the entry of a list of sections that has a name, given or by its first file; ``None`` if there is none."""
+    named = (entry for entry in entries if isinstance(entry, dict))
+    return next((entry for entry in named if SourceConfig.default_name(entry) == name), None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,22 @@ import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
 
-from musamma.data.corpora import load_khabar
-from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document, group_documents
 from musamma.data.errors import InputError
-from musamma.data.labels import apply_labels, load_label_map
+from musamma.data.labels import load_label_map
 from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, Misalignment, build_targets
 from musamma.models.predictor import pad_rows
 from musamma.training.arguments import LENGTH_COLUMN
 from musamma.training.config import DataConfig, RunConfig
-
-#: Packaged corpora by name.
-PACKAGED_CORPORA = {"khabar": load_khabar}
+from musamma.training.sources import (
+    PACKAGED_CORPORA,
+    Source,
+    load_sources,
+    read_files,
+    split_by_position,
+    with_source_ids,
+)
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,14 @@ class Corpus:
         dev: development documents.
         test: test documents; may be empty.
         tag_set: the tags to learn.
+        sources: the sources of the training and development documents; empty if these are files without options of their own.
     """
 
     train: list[Document]
     dev: list[Document]
     test: list[Document]
     tag_set: TagSet
+    sources: tuple[Source, ...] = ()
 
 
 def load_corpus(config: RunConfig) -> Corpus:
@@ -51,19 +56,20 @@ def load_corpus(config: RunConfig) -> Corpus:
         InputError: a file cannot be read, a part has no names, an id is used twice, or a label is not one of ``config.labels``.
     """
     data = config.data
-    train = _read_part(data.train, "train", data)
     test = _read_part(data.test, "test", data)
-    if data.dev or any(name in PACKAGED_CORPORA for name in data.train):
-        dev = _read_part(data.dev or [name for name in data.train if name in PACKAGED_CORPORA], "dev", data)
+    if data.has_sources:
+        return _load_mixed_corpus(config, test)
+    train = _read_part(data.train_names, "train", data)
+    if data.dev or any(name in PACKAGED_CORPORA for name in data.train_names):
+        files = [name for name in data.dev if isinstance(name, str)]
+        dev = _read_part(files or [name for name in data.train_names if name in PACKAGED_CORPORA], "dev", data)
     else:
-        # Split by position, not at random: neighbouring documents often cover the same story, and must not be in both parts.
-        cut = len(train) - max(1, round(len(train) * data.dev_share))
-        train, dev = train[:cut], train[cut:]
+        train, dev = split_by_position(train, data.dev_share)
     for part, documents in (("training", train), ("development", dev)):
         if not any(document.spans for document in documents):
             raise InputError(
                 f"the {part} part has {len(documents)} documents and no names",
-                where=", ".join(data.train),
+                where=", ".join(data.train_names),
                 expected="annotated documents in both parts",
                 remedy="give more documents, or a separate development part under data.dev",
             )
@@ -92,17 +98,21 @@ def _check_ids(documents: Iterable[Document]) -> None:
         texts[document.id] = document.text
 
 
+def _load_mixed_corpus(config: RunConfig, test: list[Document]) -> Corpus:
+    sources, tag_set = load_sources(config.data, test, config.labels)
+    if len(sources) > 1:
+        sources = [with_source_ids(source) for source in sources]
+    for document in test:
+        tag_set.check_labels(document)
+    if config.data.group > 1:
+        test = list(group_documents(test, config.data.group))
+    train, dev = ([d for source in sources for d in getattr(source, part)] for part in ("train", "dev"))
+    _check_ids((*train, *dev, *test))
+    return Corpus(train, dev, test, tag_set, tuple(sources))
+
+
 def _read_part(names: Iterable[str], split: str, data: DataConfig) -> list[Document]:
-    documents: list[Document] = []
-    for name in names:
-        if name in PACKAGED_CORPORA and not Path(name).exists():
-            documents += PACKAGED_CORPORA[name](split)
-        else:
-            documents += read_documents(name, format=data.format)
-    if data.labels:
-        label_map = load_label_map(data.labels)
-        documents = [apply_labels(document, label_map) for document in documents]
-    return documents
+    return read_files(names, split, format=data.format, labels=load_label_map(data.labels) if data.labels else None)
 
 
 def build_window_dataset(
@@ -170,6 +180,8 @@ def joint_loss(
     outputs: tuple[torch.Tensor, torch.Tensor | None],
     labels: torch.Tensor,
     num_items_in_batch: torch.Tensor | int | None = None,
+    *,
+    tag_sets: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Compute the joint negative log likelihood of tags and proclitic counts, averaged over targets.
 
@@ -177,12 +189,31 @@ def joint_loss(
         outputs: logits of `TokenClassifier`.
         labels: (windows, 2, pieces); see :class:`WindowCollator`.
         num_items_in_batch: number of targets in the whole accumulated batch; by default in this batch.
+        tag_sets: the sets that tags from the number of tags on stand for; see :class:`musamma.training.mixture.Mixture`.
+            Bool, (sets, tags). The loss of a set is the negative log of its tags' summed probability.
     """
     total = torch.zeros((), device=labels.device)
-    for logits, target in zip(outputs, labels.unbind(dim=1), strict=True):
-        if logits is not None:
+    for head, (logits, target) in enumerate(zip(outputs, labels.unbind(dim=1), strict=True)):
+        if logits is not None and head == 0 and tag_sets is not None:
+            total = total + _marginal_loss(logits.float().flatten(0, 1), target.flatten(), tag_sets)
+        elif logits is not None:
             total = total + cross_entropy(
                 logits.float().flatten(0, 1), target.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
             )
     count = labels.ne(IGNORE_INDEX).sum() if num_items_in_batch is None else num_items_in_batch
     return total / torch.as_tensor(count, device=labels.device).clamp(min=1)
+
+
+def _marginal_loss(logits: torch.Tensor, targets: torch.Tensor, tag_sets: torch.Tensor) -> torch.Tensor:
+    """Compute the summed negative log of the probability of each target's tags.
+
+    Args:
+        logits: (pieces, tags).
+        targets: a tag, or the number of tags plus the row of a set; :data:`IGNORE_INDEX` for no target. (pieces,).
+        tag_sets: bool, (sets, tags).
+    """
+    single = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    allowed = torch.cat([single, tag_sets.to(logits.device)])[targets.clamp(min=0)]
+    # Without a look at the targets on the CPU, which a GPU would have to wait for.
+    losses = logits.logsumexp(dim=-1) - logits.masked_fill(~allowed, -math.inf).logsumexp(dim=-1)
+    return losses.masked_fill(targets.eq(IGNORE_INDEX), 0.0).sum()

@@ -8,13 +8,20 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, PrinterCallback, set_seed
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
@@ -27,11 +34,12 @@ from musamma.models.model_names import resolve_model
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
 from musamma.models.window_options import WindowOptions
-from musamma.training.arguments import finetune_arguments
+from musamma.training.arguments import LENGTH_COLUMN, finetune_arguments
 from musamma.training.cards import format_finetuned_card
 from musamma.training.config import RunConfig
 from musamma.training.dataset import Corpus, WindowCollator, build_window_dataset, joint_loss, load_corpus
 from musamma.training.lora import add_adapters, merge_adapters
+from musamma.training.mixture import Mixture, MixtureSampler, build_mixture
 from musamma.training.run_dir import (
     CARD_FILE,
     LOG_FILE,
@@ -105,10 +113,19 @@ def _digest_inputs(
     """Return digests of the data and of the encoder without its new heads, by name."""
     parts = {"training data": corpus.train, "development data": corpus.dev, "test data": corpus.test}
     tokenizer = document_tokenizer.backend.to_str()
-    return {name: digest_documents(documents) for name, documents in parts.items()} | {
-        "encoder": digest_weights(classifier.backbone.base_model),
-        "tokenizer": blake2b(tokenizer.encode(), digest_size=16).hexdigest(),
-    }
+    sources = [
+        [s.name, len(s.train), len(s.dev), s.sampling_factor, s.allows.whole_words, sorted(s.allows.table.items())]
+        for s in corpus.sources
+    ]
+    digests = {"sources": blake2b(json.dumps(sources).encode(), digest_size=16).hexdigest()} if sources else {}
+    return (
+        {name: digest_documents(documents) for name, documents in parts.items()}
+        | digests
+        | {
+            "encoder": digest_weights(classifier.backbone.base_model),
+            "tokenizer": blake2b(tokenizer.encode(), digest_size=16).hexdigest(),
+        }
+    )
 
 
 def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> SeedResult:
@@ -124,9 +141,18 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     if arguments.device.type == "cpu":
         # The backward pass of PyTorch's fused attention over a padded batch takes longer than the rest of a step.
         classifier.backbone.set_attn_implementation("eager")
-    windows, misalignments = build_window_dataset(
-        corpus.train, document_tokenizer, corpus.tag_set, proclitics=config.proclitics
-    )
+    loss: Any = joint_loss
+    sampler = None
+    if corpus.sources:
+        mixture = build_mixture(corpus.sources, document_tokenizer, corpus.tag_set, proclitics=config.proclitics)
+        windows, misalignments = mixture.windows, mixture.misalignments
+        if len(mixture.tag_sets):
+            loss = partial(joint_loss, tag_sets=torch.from_numpy(mixture.tag_sets).to(arguments.device))
+        sampler = _build_sampler(mixture, corpus, arguments)
+    else:
+        windows, misalignments = build_window_dataset(
+            corpus.train, document_tokenizer, corpus.tag_set, proclitics=config.proclitics
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
         records = (_misalignment_record(document, misalignment) for document, misalignment in misalignments)
@@ -145,6 +171,8 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     trainer = SpanTrainer(
         predictor=predictor,
         dev=corpus.dev,
+        sources=corpus.sources,
+        sampler=sampler,
         layerwise_decay=config.layerwise_decay,
         head_learning_rate=config.head_learning_rate,
         options={
@@ -153,7 +181,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
             "train_dataset": windows,
             "eval_dataset": windows.select([]),
             "data_collator": WindowCollator(document_tokenizer.padding_id, document_tokenizer.max_length),
-            "compute_loss_func": joint_loss,
+            "compute_loss_func": loss,
             "callbacks": callbacks,
         },
     )
@@ -167,8 +195,8 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     trainer.check_weights()
     if config.lora is not None:
         merge_adapters(classifier)
-    parts = {"dev": corpus.dev} | ({"test": corpus.test} if corpus.test else {})
-    scores = {part: trainer.score(documents).to_dict() for part, documents in parts.items()}
+    part_scores = trainer.score_development() | ({"test": trainer.score(corpus.test)} if corpus.test else {})
+    scores = {part: part_score.to_dict() for part, part_score in part_scores.items()}
     result = SeedResult(seed, folder, round(seconds, 1), scores)
     if is_main_process():
         encoding = WindowOptions(max_length=document_tokenizer.max_length, overlap=document_tokenizer.overlap)
@@ -179,6 +207,17 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         result.write()
         remove_checkpoints(checkpoint_folder)
     return result
+
+
+def _build_sampler(mixture: Mixture, corpus: Corpus, arguments: TrainingArguments) -> MixtureSampler:
+    by_length = arguments.train_sampling_strategy == "group_by_length"
+    return MixtureSampler(
+        mixture.sizes,
+        [source.sampling_factor for source in corpus.sources],
+        seed=arguments.seed,
+        lengths=list(mixture.windows[LENGTH_COLUMN]) if by_length else None,
+        batch_size=arguments.train_batch_size * arguments.gradient_accumulation_steps,
+    )
 
 
 def _finish_wandb_run() -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -215,7 +216,8 @@ class SeedResult:
         seed: the seed.
         folder: folder of its checkpoint.
         seconds: duration of training, without the part before a resume.
-        scores: the result of `Scores.to_dict` by part: ``dev`` and, if there is one, ``test``.
+        scores: the result of `Scores.to_dict` by part: ``dev``, or ``dev NAME`` for each of several sources, and, if there is
+            one, ``test``.
     """
 
     seed: int
@@ -225,8 +227,12 @@ class SeedResult:
 
     @property
     def dev_f1(self) -> float:
-        """Character-exact micro F1 on the development part."""
-        return float(self.scores["dev"]["micro"]["f1"])
+        """Character-exact micro F1 on the development part; with several sources, the mean of theirs."""
+        return mean(
+            float(scores["micro"]["f1"])
+            for part, scores in self.scores.items()
+            if part == "dev" or part.startswith("dev ")
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON for ``scores.json``."""

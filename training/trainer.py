@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from statistics import mean
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
+from musamma.data.allowed_labels import AllowedLabels
 from musamma.data.document import Document
 from musamma.data.errors import InputError, RunError
 from musamma.data.files import apply_default_mode
 from musamma.evaluation import Scores, score_documents
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
+from musamma.training.sources import Source
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 
@@ -132,6 +136,9 @@ class SpanTrainer(FiniteTrainer):
     Args:
         predictor: tags documents with the model in training.
         dev: annotated documents; ``eval_strict_f1`` is the character-exact micro F1 on them.
+        sources: the sources with development documents, if there are several: ``eval_NAME_strict_f1`` is the F1 of each, and
+            ``eval_strict_f1`` their unweighted mean. A single one sets only how names are compared.
+        sampler: draws the windows of an epoch; by default the Trainer does.
         layerwise_decay: factor on the learning rate from each layer to the one below (Howard and Ruder, 2018).
         head_learning_rate: learning rate of the heads; by default that of the top layer.
         options: arguments of `transformers.Trainer`.
@@ -142,23 +149,36 @@ class SpanTrainer(FiniteTrainer):
         *,
         predictor: Predictor,
         dev: list[Document],
+        sources: Sequence[Source] = (),
+        sampler: Sampler[int] | None = None,
         layerwise_decay: float,
         head_learning_rate: float | None,
         options: dict[str, Any],
     ) -> None:
+        self._sampler = sampler
         super().__init__(**options)
         assert isinstance(predictor.runtime, TorchRuntime), "training needs the PyTorch runtime"
         self._predictor, self._runtime, self._dev = predictor, predictor.runtime, dev
+        self._sources = [source for source in sources if source.dev]
         self._layerwise_decay, self._head_learning_rate = layerwise_decay, head_learning_rate
 
-    def score(self, documents: list[Document]) -> Scores:
-        """Score the current model in all modes."""
+    def score(self, documents: list[Document], allows: AllowedLabels | None = None) -> Scores:
+        """Score the current model in all modes.
+
+        Args:
+            documents: annotated documents.
+            allows: the labels that those of the documents allow; by default each allows itself.
+        """
         self._runtime.device = self.args.device
         classifier = self._runtime.classifier
         training = classifier.training
         classifier.eval()
         try:
-            return score_documents(documents, self._predictor.predict(documents))
+            predictions = self._predictor.predict(documents)
+            if allows is None or allows.is_complete:
+                return score_documents(documents, predictions)
+            pairs = [allows.align(*pair) for pair in zip(documents, predictions, strict=True)]
+            return score_documents((gold for gold, _ in pairs), (predicted for _, predicted in pairs))
         finally:
             classifier.train(training)
 
@@ -166,12 +186,33 @@ class SpanTrainer(FiniteTrainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Compute character-exact precision, recall and F1 on the development documents."""
-        micro = self.score(self._dev).modes["strict"].micro
+        if len(self._sources) > 1:
+            scores = {name: scores.strict.micro.f1 for name, scores in self.score_development().items()}
+            metrics = {f"{metric_key_prefix}_{name.removeprefix('dev ')}_strict_f1": f1 for name, f1 in scores.items()}
+            metrics[f"{metric_key_prefix}_strict_f1"] = mean(scores.values())
+            return self._report_metrics(metrics)
+        micro = self.score_development()["dev"].strict.micro
         metrics = {
             f"{metric_key_prefix}_strict_f1": micro.f1,
             f"{metric_key_prefix}_strict_precision": micro.precision,
             f"{metric_key_prefix}_strict_recall": micro.recall,
         }
+        return self._report_metrics(metrics)
+
+    def score_development(self) -> dict[str, Scores]:
+        """Score the current model on the development documents: under ``dev``, or under ``dev NAME`` for each of several sources."""
+        if not self._sources:
+            return {"dev": self.score(self._dev)}
+        several = len(self._sources) > 1
+        return {
+            f"dev {source.name}" if several else "dev": self.score(source.dev, source.allows)
+            for source in self._sources
+        }
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return super()._get_train_sampler(train_dataset) if self._sampler is None else self._sampler
+
+    def _report_metrics(self, metrics: dict[str, float]) -> dict[str, float]:
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

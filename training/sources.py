@@ -1,0 +1,225 @@
+"""The sources of a run that trains on several corpora: their documents, and what their annotation says about the model's labels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from musamma.data.allowed_labels import AllowedLabels
+from musamma.data.corpora import load_khabar
+from musamma.data.corpus_files import ReadOptions, read_documents
+from musamma.data.document import Document, group_documents
+from musamma.data.errors import InputError
+from musamma.data.labels import LabelMap, apply_labels, load_label_map
+from musamma.data.shared_sentences import drop_shared
+from musamma.data.tags import OUTSIDE, TagSet
+from musamma.training.config import DataConfig, SourceConfig
+
+#: Packaged corpora by name.
+PACKAGED_CORPORA = {"khabar": load_khabar}
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The documents of a source.
+
+    Args:
+        name: its name in logs and scores.
+        train: training documents; empty if it is for development only.
+        dev: development documents; may be empty.
+        allows: the labels of the model that its labels allow.
+        sampling_factor: number of passes over its training windows in an epoch.
+    """
+
+    name: str
+    train: list[Document]
+    dev: list[Document]
+    allows: AllowedLabels = field(default_factory=AllowedLabels)
+    sampling_factor: float = 1.0
+
+    @property
+    def train_labels(self) -> set[str]:
+        """The labels of its training documents."""
+        return {span.label for document in self.train for span in document.spans}
+
+
+def read_files(
+    names: Iterable[str], split: str, *, format: str | None, labels: LabelMap | None, rejoin_clitics: bool = False
+) -> list[Document]:
+    """Read files and parts of packaged corpora.
+
+    Args:
+        names: files, or names of :data:`PACKAGED_CORPORA`.
+        split: the part of a packaged corpus.
+        format: format of the files; guessed by default.
+        labels: a label map.
+        rejoin_clitics: join clitics that are tokens to their word.
+
+    Raises:
+        InputError: a file cannot be read, or a label is not in the map.
+    """
+    documents: list[Document] = []
+    for name in names:
+        if name in PACKAGED_CORPORA and not Path(name).exists():
+            documents += PACKAGED_CORPORA[name](split)
+        else:
+            documents += read_documents(name, format=format, options=ReadOptions(rejoin_clitics=rejoin_clitics))
+    return documents if labels is None else [apply_labels(document, labels) for document in documents]
+
+
+def split_by_position(documents: list[Document], dev_share: float) -> tuple[list[Document], list[Document]]:
+    """Split off the last ``dev_share`` of the documents, at least one.
+
+    They are not drawn at random: neighbouring documents often cover the same story, and must not be in both parts.
+    """
+    cut = len(documents) - max(1, round(len(documents) * dev_share))
+    return documents[:cut], documents[cut:]
+
+
+def load_sources(
+    data: DataConfig, test: Sequence[Document], labels: Sequence[str] | None
+) -> tuple[list[Source], TagSet]:
+    """Read the sources of a run, and determine the tags to learn.
+
+    Training documents that share a sentence with a development or test document are dropped; the number is logged.
+
+    Args:
+        data: the section of the configuration.
+        test: the test documents.
+        labels: the labels of the model; by default those that the training sources allow.
+
+    Raises:
+        InputError: a file cannot be read, a part has no names, an id is used twice in a source, no source has a development part, or
+            a label is unknown.
+    """
+    sources = [
+        *(_read_source(config, for_training=True) for config in data.train_sources),
+        *(_read_source(config, for_training=False) for config in data.dev_sources),
+    ]
+    if not any(source.dev for source in sources):
+        raise InputError(
+            "no source has a development part",
+            where="data",
+            expected="`dev` or `dev_share` in a source, or sources under data.dev",
+            remedy="the epoch is chosen on it",
+        )
+    sources = [_drop_held_out(source, sources, test) for source in sources]
+    tag_set = _build_tag_set(sources, labels)
+    groups = [config.group for config in (*data.train_sources, *data.dev_sources)]
+    return [_group(source, size) for source, size in zip(sources, groups, strict=True)], tag_set
+
+
+def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
+    label_map = load_label_map(config.labels) if config.labels else None
+
+    def read(names: Iterable[str], split: str) -> list[Document]:
+        return read_files(names, split, format=config.format, labels=label_map, rejoin_clitics=config.rejoin_clitics)
+
+    train, dev = (read(config.files, "train"), []) if for_training else ([], read(config.files, "dev"))
+    if for_training and config.dev_share is not None:
+        train, dev = split_by_position(train, config.dev_share)
+    elif for_training:
+        own = [name for name in config.files if name in PACKAGED_CORPORA and not Path(name).exists()]
+        dev = read(own if config.dev is None else config.dev, "dev")
+    allows = AllowedLabels(
+        {label: tuple(allowed) for label, allowed in config.allows.items()}, whole_words=config.whole_words
+    )
+    source = Source(config.name, train, dev, allows, config.sampling_factor)
+    _check_names(source, for_training=for_training, with_dev=bool(dev) or not for_training)
+    annotated = {span.label for document in (*train, *dev) for span in document.spans}
+    known = annotated | ({new for new in label_map.table.values() if new} if label_map else set())
+    if unknown := sorted(set(config.allows) - known - {OUTSIDE}):
+        raise InputError(
+            f"`allows` has the label {unknown[0]!r}",
+            where=f"source {config.name!r}",
+            expected=f"a label of the source, or O: {', '.join(sorted(known))}",
+            remedy="correct the label, or remove it from `allows`",
+        )
+    return source
+
+
+def _check_names(source: Source, *, for_training: bool, with_dev: bool) -> None:
+    """Check that each part has names and that no id occurs twice."""
+    for part, documents, needed in (("training", source.train, for_training), ("development", source.dev, with_dev)):
+        if needed and not any(document.spans for document in documents):
+            raise InputError(
+                f"the {part} part has {len(documents)} documents and no names",
+                where=f"source {source.name!r}",
+                expected="annotated documents",
+                remedy="give annotated documents, or remove the source",
+            )
+    seen: set[str] = set()
+    for document in (*source.train, *source.dev):
+        if document.id in seen:
+            raise InputError(
+                "the id occurs twice",
+                where=f"source {source.name!r}, document {document.id!r}",
+                expected="unique ids within a source",
+                remedy="remove one of them, or give it another id",
+            )
+        seen.add(document.id)
+
+
+def _drop_held_out(source: Source, sources: Sequence[Source], test: Sequence[Document]) -> Source:
+    """Drop the training documents that share a sentence with a held-out document."""
+    if not source.train:
+        return source
+    held_out = [*(document for other in sources for document in other.dev), *test]
+    kept, dropped = drop_shared(source.train, held_out)
+    if not dropped:
+        return source
+    names = sum(len(document.spans) for document in dropped)
+    _LOG.warning(
+        "source %s: %s of %s training documents (%s names) are dropped: they share a sentence with a development or test document",
+        *(source.name, f"{len(dropped):,}", f"{len(source.train):,}", f"{names:,}"),
+    )
+    source = replace(source, train=kept)
+    _check_names(source, for_training=True, with_dev=False)
+    return source
+
+
+def _build_tag_set(sources: Sequence[Source], labels: Sequence[str] | None) -> TagSet:
+    """Determine the labels of the model, and check that the labels of all sources fit."""
+    trained = [source for source in sources if source.train]
+    allowed = {label for source in trained for label in source.allows.model_labels(source.train_labels)}
+    tag_set = TagSet(tuple(labels)) if labels else TagSet.from_labels(allowed)
+    certain = {label for source in trained for label in source.train_labels if label in source.allows.of(label)}
+    for source in sources:
+        annotated = {span.label for document in (*source.train, *source.dev) for span in document.spans}
+        for label in sorted(source.allows.model_labels({*source.allows.table, *annotated} - {OUTSIDE})):
+            in_table = label in {new for row in source.allows.table.values() for new in row}
+            if label not in tag_set.labels:
+                raise InputError(
+                    f"the label {label!r}{' in `allows`' if in_table else ''}",
+                    where=f"source {source.name!r}",
+                    expected=f"a label of the model: {', '.join(tag_set.labels)}",
+                    remedy="add it to `labels`, list it in `allows`, or map it with the `labels` of the source",
+                )
+            if not labels and label not in certain:
+                raise InputError(
+                    f"the label {label!r} in `allows`",
+                    where=f"source {source.name!r}",
+                    expected=f"a label that a source annotates: {', '.join(sorted(certain))}",
+                    remedy="correct it, or list the labels of the model under `labels`",
+                )
+    return tag_set
+
+
+def _group(source: Source, size: int) -> Source:
+    if size == 1:
+        return source
+    train, dev = (list(group_documents(documents, size)) for documents in (source.train, source.dev))
+    return replace(source, train=train, dev=dev)
+
+
+def with_source_ids(source: Source) -> Source:
+    """Put the name of the source before the ids of its documents: ids are unique in a source, not in a run."""
+    train, dev = (
+        [replace(document, id=f"{source.name}/{document.id}") for document in documents]
+        for documents in (source.train, source.dev)
+    )
+    return replace(source, train=train, dev=dev)
