@@ -34,8 +34,18 @@ def export(
     ] = None,
     max_f1_loss: Annotated[
         float,
-        typer.Option(min=0, help="Write nothing if strict micro F1 falls by more than this many points of 100."),
+        typer.Option(
+            min=0,
+            help="Write nothing if strict micro F1 falls by more than this many points of 100, beyond chance: its whole 95% "
+            "interval is worse.",
+        ),
     ] = 0.3,
+    min_agreement: Annotated[
+        float,
+        typer.Option(
+            min=0, max=100, metavar="PERCENT", help="int8: write nothing if fewer names agree with the checkpoint's."
+        ),
+    ] = 97.0,
     sample: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="OpenVINO int8: texts to measure activations on, instead of Khabar's."),
@@ -54,6 +64,7 @@ def export(
         dev=dev,
         labels=labels,
         max_f1_loss=max_f1_loss,
+        min_agreement=min_agreement,
         sample=sample,
         overwrite=overwrite,
         warn=lambda warning: typer.echo(f"musamma: {warning}", err=True),
@@ -83,6 +94,12 @@ def _print_record(record: ExportRecord, console: Console) -> None:
         f"{parity.greatest_difference:.2g} at most",
     ]
     if quality is not None:
-        lines.append(f"F1 on {quality.documents} documents with {quality.names:,} names of {quality.gold}")
+        agreement = quality.agreement
+        lines += [
+            f"F1 on {quality.documents} documents with {quality.names:,} names of {quality.gold}; names compared with the "
+            f"checkpoint's in {agreement.documents:,} texts with {agreement.words:,} words and {agreement.names:,} names: "
+            f"{100 * agreement.agreeing:.2f}% agree",
+            f"passed: {quality.reason}",
+        ]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)

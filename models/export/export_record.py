@@ -29,7 +29,7 @@ class ExportRecord:
         float_layers: linear layers left in floating point; empty without quantisation.
         samples: number of windows that activations were measured on; 0 if none were needed.
         parity: agreement with the checkpoint.
-        quality: F1 before and after; ``None`` if no annotated documents were given.
+        quality: F1 before and after, and agreement of names; ``None`` if no annotated documents were given.
         bytes: size of the weights, before and after.
         words_per_second: one quick measurement on a few texts, before and after.
         versions: versions of the packages involved.
@@ -55,7 +55,7 @@ class ExportRecord:
             "kept_in_floating_point": list(self.float_layers),
             "samples": self.samples,
             "parity": asdict(self.parity),
-            "f1": None if self.quality is None else asdict(self.quality),
+            "f1": None if self.quality is None else self.quality.to_dict(),
             "bytes": dict(zip(("before", "after"), self.bytes, strict=True)),
             "words_a_second_approximately": {
                 side: round(speed) for side, speed in zip(("before", "after"), self.words_per_second, strict=True)
@@ -101,6 +101,14 @@ class ExportRecord:
             "`export.json` has all figures.",
             "",
         ]
+        if self.quality is not None:
+            agreement = self.quality.agreement
+            lines += [
+                f"Written because {self.quality.reason}. On {agreement.documents:,} texts with {agreement.words:,} words and "
+                f"{agreement.names:,} names, the names agree by {100 * agreement.agreeing:.2f}% (strict F1 of the export's names "
+                "against the checkpoint's).",
+                "",
+            ]
         return "\n".join(lines)
 
 

@@ -18,7 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from musamma.models.classifier import TokenClassifier, max_positions
 from musamma.models.export.quantize import (
+    DEFAULT_SETTINGS,
     GraphInputs,
+    QuantizationSettings,
     quantize_onnx,
     quantize_openvino,
     select_float_layers,
@@ -76,6 +78,7 @@ def write_exported(
     runtime: str,
     samples: Sequence[GraphInputs] = (),
     quantize: bool = False,
+    settings: QuantizationSettings = DEFAULT_SETTINGS,
 ) -> None:
     """Write everything that running a classifier elsewhere requires: its graph, configuration and tokenizer.
 
@@ -87,6 +90,7 @@ def write_exported(
         runtime: a key of :data:`GRAPH_FILES`.
         samples: windows on which activations are measured, to quantise for OpenVINO.
         quantize: whether to write 8-bit integers.
+        settings: settings of quantisation for OpenVINO.
 
     Raises:
         InputError: a package is missing.
@@ -98,7 +102,7 @@ def write_exported(
     if runtime == "openvino":
         model = convert_openvino(graph)
         if quantize:
-            model = quantize_openvino(model, samples, float_layers)
+            model = quantize_openvino(model, samples, float_layers, settings=settings)
         save_openvino(model, path)
     elif quantize:
         float_path = folder / "float.onnx"

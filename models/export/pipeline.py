@@ -15,8 +15,14 @@ from musamma.evaluation.development_set import check_known_labels, read_developm
 from musamma.models.checkpoint import load_tokenizer
 from musamma.models.export.export_record import ExportRecord, count_checkpoint_bytes, read_versions
 from musamma.models.export.graph import check_packages, write_exported
-from musamma.models.export.quality_gate import check_gate_options, check_quality, few_names_warning, measure_quality
-from musamma.models.export.quantize import GraphInputs, sample_windows, select_float_layers
+from musamma.models.export.quality_gate import (
+    MAX_F1_LOSS,
+    MIN_AGREEMENT,
+    check_gate_options,
+    check_quality,
+    measure_quality,
+)
+from musamma.models.export.quantize import GraphInputs, sample_windows, select_float_layers, split_samples
 from musamma.models.export.verify import build_excerpts, check_parity, compare_predictors, measure_speeds
 from musamma.models.exported_model import read_exported
 from musamma.models.loading import load_predictor
@@ -36,7 +42,8 @@ def export_model(
     quantize: str | None = None,
     dev: str | None = None,
     labels: str | None = None,
-    max_f1_loss: float = 0.3,
+    max_f1_loss: float = MAX_F1_LOSS,
+    min_agreement: float = MIN_AGREEMENT,
     sample: str | None = None,
     overwrite: bool = False,
     warn: Callable[[str], None] | None = None,
@@ -53,15 +60,18 @@ def export_model(
         quantize: ``"int8"`` to write 8-bit integers, which requires ``dev``.
         dev: annotated documents to measure F1 on, before and after: a path, or the name of a packaged corpus.
         labels: a label map to apply to ``dev``: its name, or a YAML or JSON file.
-        max_f1_loss: maximum loss of strict micro F1, in points of 100.
-        sample: texts on which activations are measured, for int8 with OpenVINO; by default Khabar's training part.
+        max_f1_loss: maximum loss of strict micro F1, in points of 100. An export is refused if the loss exceeds it by more than
+            chance, i.e. if the whole 95% interval of the loss is above it.
+        min_agreement: minimum agreement of an int8 model's names with the checkpoint's, in percent.
+        sample: texts on which activations are measured, for int8 with OpenVINO; by default Khabar's training part. If the texts
+            suffice, a part of them is set apart to measure agreement on.
         overwrite: replace an earlier export.
-        warn: receives warnings.
+        warn: receives a warning if there are too few gold names to compare the loss with the limit.
         progress: wraps the iteration over predicted documents, e.g. in a progress bar.
 
     Raises:
         InputError: an option is invalid, the output is taken, a package is missing, or the model cannot be converted.
-        ThresholdError: the exported model differs from the checkpoint or lost too much F1; nothing is written.
+        ThresholdError: the exported model differs too much from the checkpoint, or lost too much F1; nothing is written.
     """
     check_gate_options(quantize=quantize, dev=dev, labels=labels)
     if sample is not None and not (quantize and runtime == "openvino"):
@@ -73,11 +83,9 @@ def export_model(
         )
     check_export_folder(output, overwrite=overwrite)
     gold = None if dev is None else read_development_set(dev, labels=labels)
-    if gold is not None and dev is not None and warn and (warning := few_names_warning(gold, dev)):
-        warn(warning)
     check_packages(runtime, quantized=quantize is not None)
     disable_telemetry()
-    sample_texts = None if sample is None else list(read_documents(sample))
+    sample_texts, held_texts = (load_khabar("train"), []) if sample is None else split_samples(read_documents(sample))
     source = _find_checkpoint_folder(model)
     reference = load_predictor(model, device="cpu", bfloat16=False)
     if gold is not None and dev is not None:
@@ -96,8 +104,20 @@ def export_model(
             check_parity(parity, where=model)
         quality = None
         if gold is not None and dev is not None:
-            quality = measure_quality(reference, exported, gold, name=dev, limit=max_f1_loss, progress=progress)
+            quality = measure_quality(
+                reference,
+                exported,
+                gold,
+                name=dev,
+                limit=max_f1_loss,
+                # Texts that set no ranges. In floating point the comparison above is stricter.
+                texts=chain(held_texts, load_khabar("test")) if quantize else (),
+                min_agreement=min_agreement if quantize else None,
+                progress=progress,
+            )
             check_quality(quality, quantized=quantize is not None)
+            if warn and not quality.is_within_limit:
+                warn(f"{dev}: {quality.reason}")
         record = ExportRecord(
             source=Path(model).name if Path(model).is_dir() else model,
             runtime=runtime,
@@ -160,7 +180,7 @@ def _convert(
     *,
     runtime: str,
     quantize: bool,
-    sample_texts: Iterable[Document] | None,
+    sample_texts: Iterable[Document],
 ) -> tuple[tuple[str, ...], int]:
     """Write the exported classifier.
 
@@ -170,7 +190,7 @@ def _convert(
         folder: an existing folder.
         runtime: a key of :data:`GRAPH_FILES`.
         quantize: whether to write 8-bit integers.
-        sample_texts: texts on which activations are measured; by default Khabar's training part.
+        sample_texts: texts on which activations are measured.
 
     Returns:
         Paths of the linear layers left in floating point by quantisation, and the number of measured windows.
@@ -182,7 +202,7 @@ def _convert(
     classifier, document_tokenizer = predictor.runtime.classifier, predictor.document_tokenizer
     samples: list[GraphInputs] = []
     if quantize and runtime == "openvino":
-        samples = sample_windows(load_khabar("train") if sample_texts is None else sample_texts, document_tokenizer)
+        samples = sample_windows(sample_texts, document_tokenizer)
     try:
         write_exported(
             classifier,

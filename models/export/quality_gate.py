@@ -1,26 +1,63 @@
-"""Quality gate of an export: F1 on annotated documents is measured before and after, and too great a loss is refused.
+"""Quality gate of an export: the loss of F1 and the agreement with the checkpoint are measured, and too bad an export is refused.
 
-An int8 model is written only after this measurement.
+F1 on a few hundred names moves by several tenths of a point if any prediction changes, for better or worse. So the loss is compared
+with its limit by a paired confidence interval over documents, and where that leaves the question open, agreement decides: how many
+names the checkpoint and its export have in common, on texts that need no annotation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
-from musamma.evaluation.metrics import score_documents
+from musamma.evaluation.counts import count_table
+from musamma.evaluation.document_pairing import pair_documents
+from musamma.evaluation.matching import STRICT
+from musamma.evaluation.significance import compare_systems
 from musamma.models.predictor import Predictor
 
-#: With fewer gold names, a few tenths of a point of F1 are chance.
-MIN_RELIABLE_NAMES = 300
+#: Default maximum loss of strict micro F1, in points of 100.
+MAX_F1_LOSS = 0.3
+#: Default minimum agreement of names, in percent; measured in ``docs/export.md``.
+MIN_AGREEMENT = 97.0
+#: Number of words from which on no more texts are read to measure agreement.
+AGREEMENT_WORDS = 40_000
+
+# The confidence level of the loss.
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Agreement of an export's names with those of its checkpoint.
+
+    Args:
+        documents: number of texts.
+        words: number of words in them.
+        names: number of names that the checkpoint predicts in them.
+        agreeing: strict F1 of the export's names against the checkpoint's, in [0, 1]; 1 if neither predicts a name.
+        minimum: the minimum that is required, in percent; ``None`` if none is.
+    """
+
+    documents: int
+    words: int
+    names: int
+    agreeing: float
+    minimum: float | None
+
+    @property
+    def is_sufficient(self) -> bool:
+        """True unless the names agree less than required."""
+        return self.minimum is None or round(100 * self.agreeing, 9) >= self.minimum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityMeasurement:
-    """The strict micro F1 of a checkpoint and of its export on annotated documents.
+    """The strict micro F1 of a checkpoint and of its export on annotated documents, and the agreement of their names.
 
     Args:
         gold: name of the documents.
@@ -28,7 +65,9 @@ class QualityMeasurement:
         names: number of gold names in them.
         before: F1 of the checkpoint in float32, in [0, 1].
         after: F1 of the exported model with its default settings on the machine that made it.
+        interval: ends of the 95% interval of the loss, in points of 100, from resampled documents.
         limit: maximum loss in points of 100.
+        agreement: agreement on the documents and on further texts.
     """
 
     gold: str
@@ -36,7 +75,9 @@ class QualityMeasurement:
     names: int
     before: float
     after: float
+    interval: tuple[float, float]
     limit: float
+    agreement: Agreement
 
     @property
     def loss(self) -> float:
@@ -45,8 +86,39 @@ class QualityMeasurement:
 
     @property
     def exceeds_limit(self) -> bool:
-        """True if the loss is above the limit."""
-        return round(self.loss, 9) > self.limit
+        """True if the loss is above the limit, by more than chance."""
+        return round(self.interval[0], 9) > self.limit
+
+    @property
+    def is_within_limit(self) -> bool:
+        """True if the whole interval of the loss is within the limit. If it holds the limit, the names are too few to tell."""
+        return round(self.interval[1], 9) <= self.limit
+
+    @property
+    def passed(self) -> bool:
+        """True if the export may be written."""
+        return not self.exceeds_limit and self.agreement.is_sufficient
+
+    @property
+    def reason(self) -> str:
+        """The reason why the export passed, or did not."""
+        low, high = self.interval
+        gold_names = "1 name" if self.names == 1 else f"{self.names:,} names"
+        loss = f"a loss of {self.loss:.2f} (95% interval {low:.2f} to {high:.2f}) on {gold_names}"
+        agreement = self.agreement
+        names = f"{100 * agreement.agreeing:.2f}% of the names agree with the checkpoint's"
+        if self.exceeds_limit:
+            return f"{loss} is above the limit of {self.limit:g}"
+        if not agreement.is_sufficient:
+            return f"{names}, less than {agreement.minimum:g}%, in {agreement.words:,} words"
+        if self.is_within_limit:
+            return f"{loss} is within the limit of {self.limit:g}"
+        required = "" if agreement.minimum is None else f", at least {agreement.minimum:g}% are required"
+        return f"{loss} is too uncertain to compare with the limit of {self.limit:g}, but {names}{required}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measurement as it stands in ``export.json``."""
+        return {**asdict(self), "loss": self.loss, "passed": self.passed, "reason": self.reason}
 
 
 def check_gate_options(*, quantize: str | None, dev: str | None, labels: str | None) -> None:
@@ -66,14 +138,6 @@ def check_gate_options(*, quantize: str | None, dev: str | None, labels: str | N
         raise InputError("`labels` without `dev`", where="export", expected="documents whose labels are renamed")
 
 
-def few_names_warning(gold: Sequence[Document], name: str) -> str | None:
-    """Return a warning if there are too few gold names for a reliable F1."""
-    names = sum(len(document.spans) for document in gold)
-    if names >= MIN_RELIABLE_NAMES:
-        return None
-    return f"{name}: only {names} names; their F1 may miss a loss, or show one by chance"
-
-
 def measure_quality(
     reference: Predictor,
     exported: Predictor,
@@ -81,9 +145,11 @@ def measure_quality(
     *,
     name: str,
     limit: float,
+    texts: Iterable[Document] = (),
+    min_agreement: float | None = None,
     progress: Callable[[Iterable[Document]], Iterable[Document]] = iter,
 ) -> QualityMeasurement:
-    """Score both predictors on annotated documents.
+    """Score both predictors on annotated documents, and compare their names there and in further texts.
 
     Args:
         reference: the checkpoint's predictor.
@@ -91,29 +157,81 @@ def measure_quality(
         gold: the documents.
         name: the name of the documents.
         limit: maximum loss in points of 100.
+        texts: further texts, as many of which are read as give :data:`AGREEMENT_WORDS` words together with the documents.
+        min_agreement: minimum agreement of names in percent; ``None`` requires none.
         progress: wraps the iteration over predicted documents, e.g. in a progress bar.
     """
     unannotated = [document.with_spans(()) for document in gold]
-    before, after = (
-        score_documents(gold, progress(predictor.predict(unannotated)), modes=["strict"]).modes["strict"].micro
-        for predictor in (reference, exported)
-    )
+    words = sum(len(document.text.split()) for document in unannotated)
+    for document in texts:
+        if words >= AGREEMENT_WORDS:
+            break
+        unannotated.append(document.with_spans(()))
+        words += len(document.text.split())
+    before, after = (list(progress(predictor.predict(unannotated))) for predictor in (reference, exported))
+    return compare_predictions(gold, before, after, name=name, limit=limit, min_agreement=min_agreement)
+
+
+def compare_predictions(
+    gold: Sequence[Document],
+    before: Sequence[Document],
+    after: Sequence[Document],
+    *,
+    name: str,
+    limit: float,
+    min_agreement: float | None = None,
+) -> QualityMeasurement:
+    """Compare predictions before and after an export.
+
+    Args:
+        gold: annotated documents.
+        before: the checkpoint's predictions for the annotated documents and any further texts, in this order.
+        after: the exported model's predictions for the same.
+        name: the name of the annotated documents.
+        limit: maximum loss in points of 100.
+        min_agreement: minimum agreement of names in percent; ``None`` requires none.
+    """
+    tables = [
+        count_table(pair_documents(gold, predicted[: len(gold)]), modes=[STRICT]) for predicted in (before, after)
+    ]
+    comparison = compare_systems(*tables, rows=[STRICT], level=_LEVEL)[0]
+    names = [
+        {(index, span.key) for index, document in enumerate(predicted) for span in document.spans}
+        for predicted in (before, after)
+    ]
+    total = len(names[0]) + len(names[1])
     return QualityMeasurement(
-        gold=name, documents=len(gold), names=before.support, before=before.f1, after=after.f1, limit=limit
+        gold=name,
+        documents=len(gold),
+        names=sum(len(document.spans) for document in gold),
+        before=comparison.first,
+        after=comparison.second,
+        interval=(-100 * comparison.interval.high, -100 * comparison.interval.low),
+        limit=limit,
+        agreement=Agreement(
+            documents=len(before),
+            words=sum(len(document.text.split()) for document in before),
+            names=len(names[0]),
+            agreeing=2 * len(names[0] & names[1]) / total if total else 1.0,
+            minimum=min_agreement,
+        ),
     )
 
 
 def check_quality(measured: QualityMeasurement, *, quantized: bool) -> None:
-    """Refuse an export that lost too much F1.
+    """Refuse an export that lost too much F1, or whose names agree too little with the checkpoint's.
 
     Raises:
-        ThresholdError: the loss is above the limit; the message states both scores.
+        ThresholdError: the message states both scores, and what was measured and required.
     """
-    if not measured.exceeds_limit:
+    if measured.passed:
         return
     alternative = "export without `quantize`" if quantized else "keep the checkpoint"
+    if measured.exceeds_limit:
+        option, allowed = "max_f1_loss", f"{math.ceil(100 * measured.interval[0]) / 100:.2f}"
+    else:
+        option, allowed = "min_agreement", f"{math.floor(10_000 * measured.agreement.agreeing) / 100:.2f}"
     raise ThresholdError(
-        f"{measured.gold}: F1 {100 * measured.before:.2f} before and {100 * measured.after:.2f} after on {measured.names} names, "
-        f"a loss of {measured.loss:.2f}, but `max_f1_loss` allows {measured.limit:g}; nothing was written; {alternative}, try "
-        f"the other `runtime`, or allow {math.ceil(100 * measured.loss) / 100:.2f}"
+        f"{measured.gold}: F1 {100 * measured.before:.2f} before and {100 * measured.after:.2f} after: {measured.reason}; "
+        f"nothing was written; {alternative}, try the other `runtime`, or give `{option}` {allowed}"
     )

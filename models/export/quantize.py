@@ -11,8 +11,9 @@ import ast
 import logging
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from torch import nn
@@ -28,11 +29,47 @@ if TYPE_CHECKING:
 
 #: Number of windows on which the ranges of activations are measured.
 SAMPLE_WINDOWS = 200
-# Share of the activations' outliers that moves into the weights (Xiao et al. 2023, "SmoothQuant"); NNCF's default is 0.95.
-_SMOOTHING = 0.8
+
+_ATTENTION = "ScaledDotProductAttention"
 
 #: Inputs of a graph for one window: ``input_ids`` and ``attention_mask``, both int64, (1, pieces).
 GraphInputs: TypeAlias = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationSettings:
+    """Settings of quantisation for OpenVINO. ``docs/export.md`` has the measurements that chose the defaults.
+
+    Args:
+        smoothing: share of the activations' outliers that moves into the weights (Xiao et al. 2023, "SmoothQuant").
+        ranges: the range of an activation: ``"mean"``, the mean over windows of its minimum and maximum in each;
+            ``"extremes"``, from the smallest to the greatest value in any window; ``"histogram"``, the range with the least
+            squared error.
+        attention: quantise queries and keys, too. OpenVINO multiplies them in floating point either way.
+    """
+
+    smoothing: float = 0.8
+    ranges: Literal["mean", "extremes", "histogram"] = "mean"
+    attention: bool = False
+
+
+DEFAULT_SETTINGS = QuantizationSettings()
+
+
+def split_samples(documents: Iterable[Document], *, seed: int = 1) -> tuple[list[Document], list[Document]]:
+    """Split texts at random into those on which activations are measured and those on which the export is checked.
+
+    Args:
+        documents: the texts.
+        seed: random seed.
+
+    Returns:
+        Two halves; of an odd number, the first is larger.
+    """
+    shuffled = list(documents)
+    random.Random(seed).shuffle(shuffled)
+    middle = (len(shuffled) + 1) // 2
+    return shuffled[:middle], shuffled[middle:]
 
 
 def sample_windows(
@@ -80,7 +117,11 @@ def select_float_layers(classifier: TokenClassifier) -> tuple[str, ...]:
 
 
 def quantize_openvino(
-    model: openvino.Model, samples: Sequence[GraphInputs], float_layers: Sequence[str]
+    model: openvino.Model,
+    samples: Sequence[GraphInputs],
+    float_layers: Sequence[str],
+    *,
+    settings: QuantizationSettings = DEFAULT_SETTINGS,
 ) -> openvino.Model:
     """Quantise weights and activations. The ranges of activations are measured on samples.
 
@@ -88,10 +129,12 @@ def quantize_openvino(
         model: the graph, in floating point.
         samples: see :func:`sample_windows`.
         float_layers: paths of modules in the graph's classifier that stay in floating point.
+        settings: the settings.
     """
     with silence_libraries():
         import nncf
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         nncf.set_log_level(logging.ERROR)
         prefixes = tuple(f"__module.{path}/" for path in float_layers)
@@ -105,9 +148,16 @@ def quantize_openvino(
             nncf.Dataset(samples),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(samples),
-            ignored_scope=nncf.IgnoredScope(names=names),
+            ignored_scope=nncf.IgnoredScope(
+                names=names, types=[] if settings.attention else [_ATTENTION], validate=False
+            ),
             advanced_parameters=AdvancedQuantizationParameters(
-                smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=_SMOOTHING)
+                activations_range_estimator_params={
+                    "mean": RangeEstimatorParametersSet.MEAN_MINMAX,
+                    "extremes": RangeEstimatorParametersSet.MINMAX,
+                    "histogram": RangeEstimatorParametersSet.HISTOGRAM,
+                }[settings.ranges],
+                smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=settings.smoothing),
             ),
         )
 
