@@ -28,10 +28,12 @@ class AllowedLabels:
             may be no name there. A label outside the table allows itself. Under ``O`` stand the labels that the corpus does not
             annotate.
         whole_words: whether the corpus annotates whole words, so that its names include the proclitics before them.
+        labels: the labels of the corpus; of two that allow a predicted label, the one of the same name is preferred.
     """
 
     table: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     whole_words: bool = False
+    labels: frozenset[str] = frozenset()
 
     def of(self, label: str) -> tuple[str, ...]:
         """Return the labels that a label of the corpus allows."""
@@ -79,8 +81,8 @@ class AllowedLabels:
 
         A predicted name with the borders of an annotated one whose label allows its label takes that label. Other predicted
         names are left out if the corpus does not annotate their label; the rest take the label of the corpus that allows theirs.
-        An annotated name that may be no name is left out unless it was found. With ``whole_words``, a predicted name that begins
-        after the proclitics of a word begins where the word does. Names inside names are left out.
+        An annotated name that may be no name is left out, and so is a prediction that finds it. With ``whole_words``, a predicted
+        name that begins after the proclitics of a word begins where the word does. Names inside names are left out.
 
         Args:
             gold: a document of the corpus.
@@ -91,19 +93,20 @@ class AllowedLabels:
         spans = _begin_with_words(gold.text, predicted.spans) if self.whole_words else predicted.spans
         by_borders = {(span.start, span.end): span.label for span in gold.spans}
         aligned: list[Span] = []
-        found: set[tuple[int, int]] = set()
         for span in spans:
             label = by_borders.get((span.start, span.end))
             if label is not None and span.label in self.of(label):
-                found.add((span.start, span.end))
-                aligned.append(replace(span, label=label))
+                if OUTSIDE not in self.of(label):
+                    aligned.append(replace(span, label=label))
             elif span.label not in self.unannotated:
                 aligned.append(replace(span, label=self._corpus_label(span.label)))
-        annotated = (s for s in gold.spans if (s.start, s.end) in found or OUTSIDE not in self.of(s.label))
+        annotated = (span for span in gold.spans if OUTSIDE not in self.of(span.label))
         return replace(gold, spans=tuple(annotated), nested=()), replace(predicted, spans=tuple(aligned), nested=())
 
     def _corpus_label(self, label: str) -> str:
-        """Return the first label of the corpus that allows a label of the model; by default the label itself."""
+        """Return the label of the corpus that allows a label of the model, if possible of the same name; by default that label."""
+        if label in self.labels and label in self.of(label):
+            return label
         candidates = (old for old, allowed in self.table.items() if old != OUTSIDE and label in allowed)
         return next(candidates, label)
 

@@ -125,12 +125,11 @@ def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
     elif for_training:
         own = [name for name in config.files if name in PACKAGED_CORPORA and not Path(name).exists()]
         dev = read(own if config.dev is None else config.dev, "dev")
-    allows = AllowedLabels(
-        {label: tuple(allowed) for label, allowed in config.allows.items()}, whole_words=config.whole_words
-    )
+    annotated = {span.label for document in (*train, *dev) for span in document.spans}
+    table = {label: tuple(allowed) for label, allowed in config.allows.items()}
+    allows = AllowedLabels(table, whole_words=config.whole_words, labels=frozenset(annotated))
     source = Source(config.name, train, dev, allows, config.sampling_factor)
     _check_names(source, for_training=for_training, with_dev=bool(dev) or not for_training)
-    annotated = {span.label for document in (*train, *dev) for span in document.spans}
     known = annotated | ({new for new in label_map.table.values() if new} if label_map else set())
     if unknown := sorted(set(config.allows) - known - {OUTSIDE}):
         raise InputError(

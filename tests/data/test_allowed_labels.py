@@ -56,8 +56,9 @@ def annotated(*spans: Span) -> Document:
         (("مطار دمشق", "LOC"), ("مطار دمشق", "FAC"), (1, 0, 0)),
         # A label that is not annotated is neither right nor wrong.
         (("محمد", "PER"), ("كأس آسيا", "EVENT"), (0, 0, 1)),
-        # A name that may be none is right if found, and not missed otherwise.
-        (("كأس آسيا", "MISC"), ("كأس آسيا", "EVENT"), (1, 0, 0)),
+        # A name that may be none is neither right if found nor missed otherwise; another label is wrong.
+        (("كأس آسيا", "MISC"), ("كأس آسيا", "EVENT"), (0, 0, 0)),
+        (("كأس آسيا", "MISC"), ("كأس آسيا", "PER"), (0, 1, 0)),
         (("كأس آسيا", "MISC"), ("بيروت", "GPE"), (0, 1, 0)),
     ],
 )
@@ -72,6 +73,12 @@ def test_only_what_a_corpus_annotates_is_scored(
 def test_a_wrong_name_counts_under_the_label_of_the_corpus() -> None:
     _, predicted = COARSE.align(annotated(), annotated(span(TEXT, "بيروت", "GPE"), span(TEXT, "محمد", "PER")))
     assert names(predicted) == [("محمد", "PER"), ("بيروت", "LOC")]
+
+
+def test_a_wrong_name_counts_under_the_label_of_its_own_name_if_the_corpus_has_it() -> None:
+    allows = AllowedLabels({"MISC": ("PER", "EVENT")}, labels=frozenset({"MISC", "PER"}))
+    _, predicted = allows.align(annotated(), annotated(span(TEXT, "بيروت", "EVENT"), span(TEXT, "محمد", "PER")))
+    assert names(predicted) == [("محمد", "PER"), ("بيروت", "MISC")]
 
 
 def test_names_of_whole_words_begin_where_the_word_does() -> None:
