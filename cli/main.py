@@ -139,6 +139,11 @@ class _MessageFile(io.RawIOBase):
     def __init__(self, file: io.RawIOBase) -> None:
         self._file = file
 
+    @property
+    def name(self) -> Any:
+        """The name of the file."""
+        return getattr(self._file, "name", "<stderr>")
+
     def writable(self) -> bool:
         """It can be written."""
         return True

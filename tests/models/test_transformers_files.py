@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -41,15 +42,15 @@ def test_no_other_module_loads_with_transformers_pickle_or_torch():
 
 
 def test_a_model_nested_in_another_one_is_not_asked_about(monkeypatch):
-    def ask(prompt: str) -> str:
-        raise AssertionError("asked")
-
-    monkeypatch.setattr("builtins.input", ask)
+    # Not an assertion in the function: transformers takes any exception for a refusal.
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or "n")
     seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
     message = "owner/name: needs Python code that comes with the model"
     with pytest.raises(InputError, match=message), transformers_files._loading("owner/name"):
         # So transformers calls it for a configuration inside another one.
         dynamic_module_utils.resolve_trust_remote_code(None, "owner/name", False, True)
+    assert asked == []
     assert seconds > 0
     assert seconds == dynamic_module_utils.TIME_OUT_REMOTE_CODE
 
@@ -69,6 +70,30 @@ def test_pickled_weights_that_cannot_be_read_are_one_line(wordpiece_encoder, tmp
     with pytest.raises(InputError, match=f"^{folder}: {message}") as caught:
         load_weights(AutoModel, str(folder))
     assert "weights_only" not in str(caught.value)
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (str(self.path), "w")
+
+
+def test_a_pickle_is_not_run_to_find_the_type_of_its_tensors(wordpiece_encoder, tmp_path):
+    """Without a type in the configuration, transformers loads the weights twice; the first time, `weights_only` counts."""
+    folder = tmp_path / "model"
+    shutil.copytree(wordpiece_encoder, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    del config["dtype"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "model.safetensors").unlink()
+    torch.save({"payload": Payload(tmp_path / "canary")}, folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"the pickled weights ask for io\.open, which can run code"):
+        load_weights(AutoModel, str(folder), dtype="auto")
+    assert not (tmp_path / "canary").exists()
 
 
 def test_pickled_tensors_are_the_weights(wordpiece_encoder, tmp_path):
