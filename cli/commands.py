@@ -19,6 +19,7 @@ from musamma.cli.convert import convert
 from musamma.cli.encoder import encoder
 from musamma.cli.evaluate import evaluate
 from musamma.cli.export import export
+from musamma.cli.pack import pack, unpack
 from musamma.cli.predict import predict
 from musamma.cli.pretrain import pretrain
 from musamma.cli.push import push
@@ -38,7 +39,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (quickstart, train, predict, evaluate, compare, calibrate, export, serve, push, suggest, convert, check):
+for verb in (
+    *(quickstart, train, predict, evaluate, compare, calibrate, export, serve, push, suggest, convert, check),
+    *(pack, unpack),
+):
     app.command()(verb)
 encoder.command()(pretrain)
 app.add_typer(encoder, name="encoder")
@@ -47,7 +51,7 @@ app.add_typer(encoder, name="encoder")
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
 # The packages of the extra `train`, as they are imported.
-_TRAINING_PACKAGES = {"accelerate", "datasets", "safetensors", "tensorboard", "torch", "transformers"}
+_TRAINING_PACKAGES = {"accelerate", "datasets", "tensorboard", "torch", "transformers"}
 
 #: Seconds in which the main process of torchrun meets the same error as another one.
 _MAIN_PROCESS_SECONDS = 15.0

@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from musamma.models.model_names import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from musamma.models.export.export_record import ExportRecord
 
 
 def export(
-    model: Annotated[str, typer.Option("--model", "-m", help="A checkpoint: a name, a folder or a hub id.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help=f"A checkpoint: a name, a folder or a hub id; by default {DEFAULT_MODEL}.",
+            show_default=False,
+        ),
+    ] = DEFAULT_MODEL,
     runtime: Annotated[
         Literal["openvino", "onnx"],
         typer.Option("--format", help="The runtime to export for; OpenVINO is faster here."),

@@ -18,6 +18,7 @@ from musamma.cli.shared_options import (
     Device,
     IdColumn,
     MinScores,
+    Model,
     OnError,
     RulesFile,
     TextColumn,
@@ -29,6 +30,7 @@ from musamma.cli.shared_options import (
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import resolve_link, stream_kind
 from musamma.data.import_audit import ImportAudit
+from musamma.models.model_names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from musamma.inference.batch_run import LoadedTagger
@@ -60,9 +62,7 @@ def predict(
             help="Texts, JSONL, CSV or TSV (also .gz, .zst), Parquet, folders and patterns of them, or - for stdin.",
         ),
     ],
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A folder, a hub id, or a model included in the project.")
-    ],
+    model: Model = DEFAULT_MODEL,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="File to write, or folder for brat; standard output by default."),

@@ -6,13 +6,12 @@ from typing import Annotated
 
 import typer
 
-from musamma.cli.shared_options import Device, MinScores, RulesFile, Thresholds, parse_min_scores
+from musamma.cli.shared_options import Device, MinScores, Model, RulesFile, Thresholds, parse_min_scores
+from musamma.models.model_names import DEFAULT_MODEL
 
 
 def serve(
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A folder, a hub id, or a model included in the project.")
-    ],
+    model: Model = DEFAULT_MODEL,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 for any free port.")

@@ -11,6 +11,7 @@ import typer
 
 from musamma.data.errors import InputError
 from musamma.data.import_audit import ImportAudit
+from musamma.models.model_names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from musamma.inference.inputs import Inputs
@@ -23,6 +24,16 @@ class OnError(StrEnum):
     skip = "skip"
 
 
+#: For verbs that tag; its default is :data:`musamma.models.model_names.DEFAULT_MODEL`.
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help=f"A folder, a hub id, or a model included in the project; by default {DEFAULT_MODEL}.",
+        show_default=False,
+    ),
+]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", help="Column or JSON key of the text; text by default.")
 ]

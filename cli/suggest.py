@@ -23,6 +23,7 @@ from musamma.cli.shared_options import (
 from musamma.data.errors import InputError
 from musamma.data.files import check_output_file
 from musamma.data.import_audit import ImportAudit
+from musamma.models.model_names import DEFAULT_MODEL
 
 
 class TaskFormat(StrEnum):
@@ -48,13 +49,17 @@ def suggest(
         list[str],
         typer.Argument(metavar="POOL...", help="Texts that are not annotated: all inputs that musamma predict reads."),
     ],
-    model: Annotated[
-        list[str],
-        typer.Option("--model", "-m", help="A folder, hub id or included model; repeat it for several seeds."),
-    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Tasks to write: .json for Label Studio, .jsonl for JSON lines.")
     ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help=f"A folder, hub id or included model; by default {DEFAULT_MODEL}. Repeat it for several seeds.",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of texts to choose.")] = 50,
     format: Annotated[
         TaskFormat | None, typer.Option("--format", "-f", help="By default chosen by the output's suffix.")
@@ -91,6 +96,7 @@ def suggest(
     from musamma.inference.suggestions import suggest as choose_texts
     from musamma.inference.uncertainty import choose_measure
 
+    models = model or [DEFAULT_MODEL]
     chosen = choose_write_format(output, format and format.value)
     if chosen not in {item.value for item in TaskFormat}:
         raise InputError(
@@ -100,7 +106,7 @@ def suggest(
         )
     check_output_file(output)
     check_diversity(diversity)
-    choose_measure(measure and measure.value, len(model))
+    choose_measure(measure and measure.value, len(models))
     source = Inputs(names=tuple(pool), text_column=text_column, id_column=id_column, output=str(output))
     with (
         ProgressBar(count_input_bytes(source) if sys.stderr.isatty() else None) as bar,
@@ -110,7 +116,7 @@ def suggest(
             records,
             partial(
                 load_scorer,
-                model,
+                models,
                 measure=measure and measure.value,
                 vectors=diversity > 0,
                 device=device,
@@ -129,7 +135,7 @@ def suggest(
         output,
         format=chosen,
         # Also tasks in which no name was found.
-        options=WriteOptions(tasks_as="predictions", model_version=model[0]),
+        options=WriteOptions(tasks_as="predictions", model_version=models[0]),
         audit=audit,
     )
     typer.echo(f"{written:,} of {suggestions.pool:,} texts by {suggestions.measure}: {output}", err=True)

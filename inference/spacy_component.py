@@ -14,6 +14,7 @@ from spacy.util import filter_spans
 
 from musamma.data.document import Span
 from musamma.data.errors import not_one_of
+from musamma.models.model_names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from musamma.inference.tagger import Tagger
@@ -24,6 +25,7 @@ SPANS_KEY = "musamma"
 ALIGNMENT_MODES = ("expand", "strict", "contract")
 
 _DEFAULTS: dict[str, Any] = {
+    "model": DEFAULT_MODEL,
     "device": None,
     "batch_tokens": None,
     "min_score": 0.0,

@@ -15,7 +15,7 @@ from musamma.inference.rule_file import Rules, load_rules
 from musamma.inference.rule_matching import RuleTagger, drop_log
 from musamma.models.calibration import Calibration
 from musamma.models.loading import CPU_BATCH_TOKENS, load_predictor
-from musamma.models.model_names import resolve_model
+from musamma.models.model_names import DEFAULT_MODEL, resolve_model
 
 # Minimum score of labels without a threshold; no score reaches it.
 _NEVER = 1.01
@@ -34,7 +34,7 @@ class Tagger:
     [Span(start=14, end=19, label='GPE', score=0.99), Span(start=21, end=26, label='GPE', score=0.98)]
 
     Args:
-        model: a folder, the name of a model included in the project, or a hub id.
+        model: a folder, the name of a model included in the project, or a hub id; by default the tagger included in the project.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``...; by default a GPU if there is one.
         batch_tokens: pieces per batch, padding included; by default ``cpu_batch_tokens`` on a CPU, 32,768 on a GPU.
         cpu_batch_tokens: the default on a CPU.
@@ -57,7 +57,7 @@ class Tagger:
 
     def __init__(
         self,
-        model: str,
+        model: str = DEFAULT_MODEL,
         *,
         device: str | None = None,
         batch_tokens: int | None = None,

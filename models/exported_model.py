@@ -35,7 +35,7 @@ def read_exported(model: str) -> tuple[dict[str, Any], GraphDescription] | None:
     Raises:
         InputError: the configuration may not be read, or its export entry is malformed.
     """
-    config = _read_json(model, "config.json")
+    config = read_model_json(model, "config.json")
     graph = read_graph_description(config.get("musamma"), where=model)
     return None if graph is None else (config, graph)
 
@@ -59,7 +59,7 @@ def load_exported_tokenizer(model: str, options: WindowOptions) -> DocumentToken
         raise unreadable_file(path.parent) or InputError(
             f"cannot be loaded: {one_line(error, limit=200)}", where=str(path), remedy=_EXPORT_AGAIN
         ) from error
-    padding = _read_json(model, "tokenizer_config.json").get("pad_token")
+    padding = read_model_json(model, "tokenizer_config.json").get("pad_token")
     if isinstance(padding, dict):
         padding = padding.get("content")
     return DocumentTokenizer(
@@ -83,13 +83,12 @@ def load_graph(model: str, graph: GraphDescription, *, device: str | None, bfloa
     Raises:
         InputError: another device, no graph or a broken one, or the runtime is not installed.
     """
-    if device not in (None, "cpu"):
-        raise InputError(
-            f"device {device!r} for a classifier that was exported for the CPU",
-            where=model,
-            expected="cpu",
-            remedy="give the checkpoint that it was exported from",
-        )
+    check_cpu(
+        device,
+        "a classifier that was exported for the CPU",
+        where=model,
+        remedy="give the checkpoint that it was exported from",
+    )
     files = [_require_graph_file(model, name) for name in GRAPH_FILES[graph.runtime]]
     half = has_bfloat16() if bfloat16 is None else bfloat16
     threads = count_threads()
@@ -113,6 +112,22 @@ def load_graph(model: str, graph: GraphDescription, *, device: str | None, bfloa
         ) from error
 
 
+def check_cpu(device: str | None, kind: str, *, where: str, remedy: str) -> None:
+    """Check that a model which runs on the CPU only is not to run elsewhere.
+
+    Args:
+        device: ``None`` or ``"cpu"``.
+        kind: the kind of model.
+        where: the model.
+        remedy: an alternative.
+
+    Raises:
+        InputError: another device.
+    """
+    if device not in (None, "cpu"):
+        raise InputError(f"device {device!r} for {kind}", where=where, expected="cpu", remedy=remedy)
+
+
 def _require_graph_file(model: str, name: str) -> Path:
     path = find_model_file(model, name)
     if path is None:
@@ -120,7 +135,7 @@ def _require_graph_file(model: str, name: str) -> Path:
     return path
 
 
-def _read_json(model: str, name: str) -> dict[str, Any]:
+def read_model_json(model: str, name: str) -> dict[str, Any]:
     """Return the content of a JSON file of a model; empty if there is no such file, or it is not a JSON object."""
     path = find_model_file(model, name)
     if path is None:

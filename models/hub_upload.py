@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import validate_repo_id
 
 from musamma.data.errors import InputError, RunError, not_found, not_readable, one_line
-from musamma.models.model_names import HEAD_FILE, RECORD_FILE
+from musamma.models.model_names import HEAD_FILE, PACKED_FILE, RECORD_FILE
 
 _CARD_FILE = "README.md"
 _REQUIRED = ("config.json", "tokenizer.json", _CARD_FILE)
@@ -98,6 +98,13 @@ def collect_checkpoint(folder: Path, repository: str, *, exports: Sequence[Path]
     """
     _check_repository(repository)
     _check_folder(folder)
+    if (folder / PACKED_FILE).is_file():
+        raise InputError(
+            "a packed checkpoint, which only Musamma reads",
+            where=str(folder),
+            expected="a plain checkpoint",
+            remedy="write one with musamma unpack",
+        )
     for name in _REQUIRED:
         if not (folder / name).is_file():
             raise InputError(f"no {name}", where=str(folder), expected="a checkpoint with its tokenizer and model card")

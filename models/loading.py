@@ -1,8 +1,12 @@
-"""Loading of models for prediction, by name, folder or hub id: checkpoints with transformers, exported models without."""
+"""Loading of models for prediction, by name, folder or hub id: checkpoints with transformers, exported models without.
+
+Packed checkpoints of BERT are loaded without transformers where it is not installed, and run in OpenVINO.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -10,19 +14,30 @@ import numpy as np
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.calibration import read_calibration
-from musamma.models.exported_model import load_exported_tokenizer, load_graph, read_exported
-from musamma.models.model_names import resolve_model
+from musamma.models.exported_model import (
+    check_cpu,
+    load_exported_tokenizer,
+    load_graph,
+    read_exported,
+    read_model_json,
+)
+from musamma.models.model_names import DEFAULT_MODEL, HEAD_FILE, resolve_model
 from musamma.models.optional_packages import require_packages
+from musamma.models.packed_weights import is_packed, read_head, read_packed_weights
 from musamma.models.predictor import Predictor
+from musamma.models.runtimes.openvino import OpenVinoRuntime
+from musamma.models.runtimes.processor import count_threads, has_bfloat16
+from musamma.models.runtimes.runtime import Runtime
 from musamma.models.window_options import read_window_options
 
+_CHECKPOINT_PACKAGES = ("torch", "transformers")
 #: Pieces per batch.
 CPU_BATCH_TOKENS = 4_096
 _GPU_BATCH_TOKENS = 32_768
 
 
 def load_predictor(
-    model: str,
+    model: str = DEFAULT_MODEL,
     *,
     device: str | None = None,
     batch_tokens: int | None = None,
@@ -42,7 +57,13 @@ def load_predictor(
         InputError: there is no such model or device, the model cannot be loaded, or it needs packages that are not installed.
     """
     name = resolve_model(model)
-    if (exported := read_exported(name)) is None:
+    if (exported := read_exported(name)) is not None:
+        config, graph = exported
+        runtime = load_graph(name, graph, device=device, bfloat16=bfloat16)
+    elif _runs_without_torch(name):
+        config = read_model_json(name, "config.json")
+        runtime = _load_packed_graph(name, model, config, device=device, bfloat16=bfloat16)
+    else:
         return _load_checkpoint(
             name,
             model,
@@ -51,12 +72,11 @@ def load_predictor(
             cpu_batch_tokens=cpu_batch_tokens,
             bfloat16=bfloat16,
         )
-    config, graph = exported
     stored = config.get("musamma")
     options = read_window_options(stored, model)
     tag_set, columns = _read_tag_set(config.get("id2label"), model)
     return Predictor(
-        load_graph(name, graph, device=device, bfloat16=bfloat16),
+        runtime,
         load_exported_tokenizer(name, options),
         tag_set,
         columns,
@@ -75,7 +95,7 @@ def _load_checkpoint(
     bfloat16: bool | None,
 ) -> Predictor:
     """Load a checkpoint, a folder or hub id ``name``; see :func:`load_predictor`."""
-    _require_checkpoint_packages(model)
+    _require_checkpoint_packages(name, model)
     # Imported here, because both libraries take seconds and hundreds of megabytes, and exported models run without them.
     import torch
 
@@ -97,15 +117,47 @@ def _load_checkpoint(
     )
 
 
-def _require_checkpoint_packages(model: str) -> None:
+def _has_checkpoint_packages() -> bool:
+    return all(find_spec(package) is not None for package in _CHECKPOINT_PACKAGES)
+
+
+def _runs_without_torch(name: str) -> bool:
+    """True if a model is a packed checkpoint that OpenVINO has to run, because PyTorch is not installed."""
+    if _has_checkpoint_packages():
+        return False
+    stored = read_model_json(name, "config.json").get("musamma")
+    return is_packed(stored, where=name) and find_spec("openvino") is not None
+
+
+def _load_packed_graph(
+    name: str, model: str, config: Mapping[str, Any], *, device: str | None, bfloat16: bool | None
+) -> Runtime:
+    """Build the graph of a packed checkpoint, a folder or hub id ``name``; see :func:`load_predictor`."""
+    from musamma.models.runtimes.bert_graph import build_bert_graph
+
+    check_cpu(device, "a checkpoint without PyTorch", where=model, remedy="pip install 'musamma[train]'")
+    head = read_head(name, HEAD_FILE)
+    graph = build_bert_graph(
+        config, read_packed_weights(name), {} if head is None else {"proclitics": head}, where=model
+    )
+    return OpenVinoRuntime(
+        graph,
+        threads=count_threads(),
+        bfloat16=has_bfloat16() if bfloat16 is None else bfloat16,
+        proclitics=head is not None,
+    )
+
+
+def _require_checkpoint_packages(name: str, model: str) -> None:
+    if _has_checkpoint_packages():
+        return
+    packed = is_packed(read_model_json(name, "config.json").get("musamma"), where=model)
     require_packages(
-        "torch",
-        "transformers",
-        "safetensors",
+        *_CHECKPOINT_PACKAGES,
         extra="train",
         purpose="runs checkpoints",
         where=model,
-        remedy="give a model that musamma export wrote",
+        remedy="'musamma[openvino]' for this one" if packed else "give a model that musamma export wrote",
     )
 
 

@@ -7,8 +7,13 @@ from pathlib import Path
 
 from musamma.data.errors import InputError, not_found, not_readable, one_line
 
+#: The model that tags where none is named.
+DEFAULT_MODEL = "nawah-ner"
+
 #: Files that Musamma adds to a model: the second head of a checkpoint, and the record of an export.
 HEAD_FILE, RECORD_FILE = "proclitic_head.safetensors", "export.json"
+#: The weights of a packed checkpoint, see :mod:`musamma.models.packed_weights`.
+PACKED_FILE = "model-int8.safetensors"
 
 _MODEL_FOLDER = "a folder with config.json, model.safetensors and tokenizer.json"
 # Seconds the hub has to answer.
@@ -17,8 +22,12 @@ _HUB_TIMEOUT = 10.0
 
 def packaged_models() -> dict[str, Path]:
     """Return the names and folders of the packaged models, from a checkout or an installed wheel alike."""
-    root = Path(str(resources.files("musamma.models")))
-    return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
+    return {path.parent.name: path.parent for path in sorted(packaged_folder().glob("*/config.json"))}
+
+
+def packaged_folder() -> Path:
+    """Return the folder that holds the folders of the packaged models."""
+    return Path(str(resources.files("musamma.models")))
 
 
 def resolve_model(name: str) -> str:
@@ -42,6 +51,13 @@ def resolve_model(name: str) -> str:
         raise not_readable(error.filename or name, error) from error
     if (packaged := packaged_models().get(name)) is not None:
         return str(packaged)
+    if name == DEFAULT_MODEL:
+        raise InputError(
+            "this installation does not include the model",
+            where=name,
+            expected=f"its folder {packaged_folder() / name}",
+            remedy="give another `model`: a folder that musamma train wrote, or a hub id",
+        )
     if path.is_file():
         raise InputError("a file", where=name, expected=_MODEL_FOLDER, remedy="give the folder that holds the file")
     if is_path(name):

@@ -2,7 +2,7 @@
 
 Every ``from_pretrained`` of an auto class is called here. By default, transformers asks on standard input whether it may run the Python
 files of a model (``auto_map`` in ``config.json`` or ``tokenizer_config.json``), and standard input may be the documents to tag.
-Weights are read from safetensors, or from a pickle (``pytorch_model.bin``) that holds tensors and nothing else.
+Weights are read from safetensors, those of packed checkpoints included, or from a pickle (``pytorch_model.bin``) that holds tensors and nothing else.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import dynamic_module_utils as own_code
 from transformers import logging as transformers_logging
 from transformers.models.auto.tokenization_auto import get_tokenizer_config, tokenizer_class_from_name
 
 from musamma.data.errors import InputError, one_line
-from musamma.models.model_names import is_path, missing_folder, unreadable_file
+from musamma.models.model_names import is_path, missing_folder, packaged_models, unreadable_file
+from musamma.models.packed_weights import is_packed, read_packed_weights, unmark_packed
 
 # Loading changes global settings of transformers and PyTorch.
 _LOCK = threading.RLock()
@@ -90,10 +92,30 @@ def load_weights(
                 where=name,
                 expected=f"a key of its {type(config).__name__}, such as attention_probs_dropout_prob",
             )
+    packed = is_packed(getattr(config, "musamma", None), where=name)
     with _loading(name), quiet_transformers():
+        if packed:
+            return _load_packed(auto_class, name, config, changes or {}, **options)
         return auto_class.from_pretrained(
             name, trust_remote_code=False, weights_only=True, output_loading_info=True, **options, **(changes or {})
         )
+
+
+def _load_packed(
+    auto_class: Any, name: str, config: PreTrainedConfig, changes: Mapping[str, Any], **options: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load a packed checkpoint; see :func:`load_weights`."""
+    config.musamma = unmark_packed(config.musamma)  # so that a copy which is saved says nothing of packed weights
+    for key in ("num_labels", "id2label", "label2id"):
+        if key in options:
+            setattr(config, key, options.pop(key))
+    for key, value in changes.items():
+        setattr(config, key, value)
+    weights = {key: torch.from_numpy(value) for key, value in read_packed_weights(name).items()}
+    # Auto classes take weights from a folder only. On the meta device, the class is found without making any weights.
+    with torch.device("meta"):
+        model_class = type(auto_class.from_config(config, trust_remote_code=False))
+    return model_class.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True, **options)
 
 
 def loading_error(name: str, error: Exception) -> InputError:
@@ -119,7 +141,7 @@ def loading_error(name: str, error: Exception) -> InputError:
     return InputError(
         "no folder of that name, and the Hugging Face hub does not provide it",
         where=name,
-        expected="a local folder, a packaged model (nawah), or a hub id that can be reached",
+        expected=f"a local folder, a packaged model ({', '.join(packaged_models())}), or a hub id that can be reached",
         remedy="check the name and the connection, or download it elsewhere and give the folder",
     )
 

@@ -237,3 +237,17 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=300,
     )
+
+
+def write_packed(checkpoint: Path, folder: Path) -> Path:
+    """Write a checkpoint with 8-bit weights, and return the folder."""
+    from safetensors.numpy import load_file
+
+    from musamma.models.packed_weights import write_packed_checkpoint
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    weights = load_file(checkpoint / "model.safetensors")
+    prefix = "bert." if config["model_type"] == "bert" else "roberta."
+    write_packed_checkpoint(checkpoint, config, weights, folder, prefix=prefix)
+    return folder

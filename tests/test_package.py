@@ -157,7 +157,8 @@ def test_installed_copy_brings_corpus_configs_and_encoder(installed: Path) -> No
     assert found["articles"] == len(list((ROOT / "data/corpora/khabar/articles").glob("*.txt")))
     assert found["seed"] == "أخبار الان"
     assert set(found["configs"]) == {path.stem for path in (ROOT / "configs").glob("*.yaml")}
-    assert found["models"]["nawah"] == str(installed / "musamma/models/nawah")
+    packaged = {path.parent.name for path in (ROOT / "models").glob("*/config.json")}
+    assert found["models"] == {name: str(installed / f"musamma/models/{name}") for name in packaged}
     assert found["covered"] == [0, 8]
 
 
@@ -226,12 +227,14 @@ def test_command_verbs() -> None:
         "encoder unpack",
         "evaluate",
         "export",
+        "pack",
         "predict",
         "push",
         "quickstart",
         "serve",
         "suggest",
         "train",
+        "unpack",
     ]
 
 

@@ -303,7 +303,7 @@ class RunConfig(BaseConfig):
     """A fine-tuning run.
 
     Args:
-        encoder: a folder, a hub id, or the name of a packaged encoder (``nawah``).
+        encoder: a folder, a hub id, or the name of a packaged model (``nawah``; ``nawah-ner`` for the encoder of the packaged tagger).
         data: the articles.
         output: folder for the checkpoint, its card and its scores.
         encoding: the windows.

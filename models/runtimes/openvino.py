@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from musamma.models.optional_packages import disable_telemetry
 from musamma.models.runtimes.runtime import Batch, BatchLogits
+
+if TYPE_CHECKING:
+    import openvino
 
 # Number of compiled kernels, each for one shape, that OpenVINO caches. With the default, 5,000, memory grows for hours, because
 # batches rarely share a shape. Compiling some kernels again takes no measurable time.
@@ -24,13 +27,13 @@ class OpenVinoRuntime:
     continue if another process takes a core.
 
     Args:
-        path: the ``.xml`` file, with the ``.bin`` file next to it.
+        graph: the ``.xml`` file, with the ``.bin`` file next to it, or a graph in memory.
         threads: total number of threads.
         bfloat16: compute in bfloat16 what is not quantised.
         proclitics: whether to read the second output.
     """
 
-    def __init__(self, path: Path, *, threads: int, bfloat16: bool, proclitics: bool) -> None:
+    def __init__(self, graph: Path | openvino.Model, *, threads: int, bfloat16: bool, proclitics: bool) -> None:
         disable_telemetry()
         import openvino
         from openvino import properties
@@ -38,7 +41,7 @@ class OpenVinoRuntime:
         self.proclitics, self._bfloat16 = proclitics, bfloat16
         hint = properties.hint
         self._model = openvino.Core().compile_model(
-            path,
+            graph,
             "CPU",
             {
                 hint.performance_mode(): hint.PerformanceMode.THROUGHPUT,

@@ -48,7 +48,7 @@ def test_wrong_calls(fails):
     assert fails("encoder", "shrink") == "No such command 'shrink'; see musamma encoder --help"
     assert fails("predict", "a.txt", "--modle", "x").startswith("No such option: --modle")
     assert fails("predict", "a.txt", "--modle", "x").endswith("; see musamma predict --help")
-    assert fails("predict", "a.txt") == "Missing option '--model' / '-m'; see musamma predict --help"
+    assert fails("calibrate", "a.txt") == "Missing option '--model' / '-m'; see musamma calibrate --help"
     assert fails("predict", "-m", "x") == "Missing argument 'INPUT...'; see musamma predict --help"
     message = fails("predict", "a.txt", "-m", "x", "-f", "xml")
     assert (
@@ -59,6 +59,18 @@ def test_wrong_calls(fails):
     assert "No such command 'ta\\ng\\x1b'" in fails("ta\ng\x1b")
 
 
+@pytest.mark.parametrize(
+    "call", [["predict", "a.txt"], ["serve"], ["suggest", "a.txt", "-o", "b.jsonl"], ["export", "-o", "out"]]
+)
+def test_a_call_without_a_model_names_the_option_where_the_packaged_one_is_missing(fails, monkeypatch, tmp_path, call):
+    monkeypatch.setattr("musamma.models.model_names.packaged_folder", lambda: tmp_path)
+    Path("a.txt").write_text("وصل الوفد إلى بغداد", encoding="utf-8")
+    assert fails(*call) == (
+        f"nawah-ner: this installation does not include the model; expected its folder {tmp_path / 'nawah-ner'}; "
+        "give another --model: a folder that musamma train wrote, or a hub id"
+    )
+
+
 @pytest.mark.parametrize("arguments", [[], ["encoder"]])
 def test_a_call_without_a_verb_prints_the_help(capsys, arguments):
     assert run(arguments) == 2
@@ -67,7 +79,7 @@ def test_a_call_without_a_verb_prints_the_help(capsys, arguments):
     assert captured.err == ""
 
 
-@pytest.mark.parametrize("verb", ["quickstart", "train", "predict", "evaluate", "convert", "check", "encoder"])
+@pytest.mark.parametrize("verb", ["quickstart", "train", "predict", "evaluate", "convert", "check", "encoder", "pack"])
 def test_every_verb_has_help(capsys, verb):
     assert run([verb, "--help"]) == 0
     assert f"Usage: musamma {verb}" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -68,6 +69,14 @@ def test_pipelines_without_the_component_do_not_load_transformers() -> None:
     script = "import sys, musamma.inference.spacy_component; print('transformers' in sys.modules)"
     done = run_python("-c", script)
     assert (done.returncode, done.stdout.strip()) == (0, "False")
+
+
+def test_without_a_model_the_packaged_tagger_is_loaded(monkeypatch, checkpoint, tmp_path, known) -> None:
+    shutil.copytree(checkpoint, tmp_path / "nawah-ner")
+    monkeypatch.setattr("musamma.models.model_names.packaged_folder", lambda: tmp_path)
+    nlp = spacy.blank("ar")
+    nlp.add_pipe("musamma_ner")
+    assert exact(nlp(known[0].text)) == [span.key for span in known[0].spans]
 
 
 def test_names_are_those_of_the_tagger_one_by_one_and_in_a_stream(pipeline, tagger, known):

@@ -14,7 +14,7 @@ from musamma.inference import Tagger
 from musamma.models.checkpoint import load_classifier, load_tokenizer
 from musamma.models.export.graph import write_exported
 from musamma.models.runtimes import processor
-from tests.support import run_python
+from tests.support import run_python, write_packed
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
@@ -88,6 +88,33 @@ def test_a_checkpoint_names_the_extra(checkpoint: Path, tmp_path: Path) -> None:
         f"musamma: {checkpoint}: torch is not installed, which runs checkpoints; pip install 'musamma[train]', or give a model "
         "that musamma export wrote\n"
     ) in done.stderr
+
+
+def test_a_packed_checkpoint_runs_in_openvino_without_them(checkpoint: Path, tmp_path: Path) -> None:
+    packed = write_packed(checkpoint, tmp_path / "packed")
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    done = run_python("-c", BLOCKED, "predict", str(text), "--model", str(packed))
+    if json.loads((packed / "config.json").read_text(encoding="utf-8"))["model_type"] != "bert":
+        assert done.returncode == 2
+        assert (
+            "model_type 'xlm-roberta', which runs in PyTorch only; expected 'bert'; pip install 'musamma[train]'"
+            in done.stderr
+        )
+        return
+    assert done.returncode == 0, done.stderr
+    found = [(span["start"], span["end"], span["label"]) for span in json.loads(done.stdout)["spans"]]
+    assert found
+    assert found == [span.key for span in Tagger(str(packed), device="cpu", bfloat16=False).tag(TEXT)]
+    done = run_python("-c", BLOCKED, "predict", str(text), "--model", str(packed), "--device", "cuda")
+    assert f"{packed}: device 'cuda' for a checkpoint without PyTorch; expected cpu; pip install" in done.stderr
+    done = run_python(
+        "-c", "import sys; sys.modules['openvino'] = None\n" + BLOCKED, "predict", str(text), "-m", str(packed)
+    )
+    assert (
+        f"{packed}: torch is not installed, which runs checkpoints; pip install 'musamma[train]', or 'musamma[openvino]'"
+        in done.stderr
+    )
 
 
 def test_a_verb_that_trains_names_the_extra() -> None:

@@ -14,10 +14,11 @@ from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, Rep
 from transformers import AutoTokenizer
 
 from musamma.data.errors import InputError
+from musamma.inference import Tagger
 from musamma.models.checkpoint import load_tokenizer
 from musamma.models.loading import load_predictor
 from musamma.models.model_names import packaged_models, resolve_model
-from tests.support import write_random_checkpoint
+from tests.support import write_packed, write_random_checkpoint
 
 
 @pytest.fixture
@@ -40,6 +41,32 @@ def test_a_folder_comes_before_a_name_and_a_name_before_the_hub(wordpiece_encode
     assert requested == []
     assert resolve_model("owner/other") == "owner/other"
     assert [address.split("/", 3)[3] for address in requested] == ["owner/other/resolve/main/config.json"]
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch) -> Path:
+    """An installation that includes no model yet."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    monkeypatch.setattr("musamma.models.model_names.packaged_folder", lambda: folder)
+    return folder
+
+
+def test_the_packaged_tagger_tags_where_no_model_is_named(package, checkpoint, known, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        Tagger()
+    assert str(caught.value) == (
+        f"nawah-ner: this installation does not include the model; expected its folder {package / 'nawah-ner'}; "
+        "give another `model`: a folder that musamma train wrote, or a hub id"
+    )
+    write_packed(checkpoint, package / "nawah-ner")
+    tagger = Tagger(device="cpu")
+    assert tagger.model == "nawah-ner"
+    assert [span.key for span in tagger.tag(known[0].text)] == [span.key for span in known[0].spans]
+    assert resolve_model("nawah-ner") == str(package / "nawah-ner")
+    shutil.copytree(checkpoint, "nawah-ner")  # a folder of that name comes first, as for every packaged model
+    assert resolve_model("nawah-ner") == "nawah-ner"
 
 
 def test_a_tilde_is_the_home_folder(wordpiece_encoder, monkeypatch):

@@ -1,0 +1,230 @@
+"""Packed checkpoints: the matrices of the encoder as 8-bit integers with a scale for each row, about a quarter of the size.
+
+A packed checkpoint is a checkpoint folder with ``model-int8.safetensors`` in place of ``model.safetensors`` and an entry ``packed``
+under ``musamma`` in ``config.json``. A matrix ``NAME`` of the encoder, (rows, columns), is stored as int8 next to ``NAME_scale``,
+float32, (rows, 1); its value is their product in float32. Names and shapes are those of the ``int-quantized`` format of
+``compressed-tensors`` with a scale for each channel. All other tensors, the heads among them, are float32.
+
+Plain transformers does not read the file; :func:`unpack` writes the checkpoint that it reads. Needs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from musamma.data.errors import InputError, not_readable
+from musamma.data.files import apply_default_mode, new_folder, write_json
+from musamma.models.model_names import PACKED_FILE, find_model_file, resolve_model, unreadable_file
+
+#: Name of the entry under ``musamma`` in ``config.json``.
+_KEY = "packed"
+_FORMAT = 1
+_SCALE = "_scale"
+# Greatest magnitude of a value: symmetric, so that 0 is 0.
+_LARGEST = 127
+# Smaller matrices of an encoder, such as the embeddings of segments, stay in float32.
+_FEWEST_WEIGHTS = 1024
+
+_COPY = "copy the model anew"
+
+#: Files that a packed checkpoint has in common with the checkpoint it was made from, apart from ``config.json``.
+SHARED_FILES = (
+    "*_head.safetensors",
+    "token*.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "run.yaml",
+    "scores.json",
+    "LICENSE",
+)
+
+
+def is_packed(stored: object, *, where: str) -> bool:
+    """True if a configuration is that of a packed checkpoint.
+
+    Args:
+        stored: the ``musamma`` entry of ``config.json``, or ``None``.
+        where: the model, for errors.
+
+    Raises:
+        InputError: the checkpoint is packed in another format.
+    """
+    entry = stored.get(_KEY) if isinstance(stored, dict) else None
+    if entry is None:
+        return False
+    if entry != _FORMAT:
+        raise InputError(
+            f"'musamma.{_KEY}' in config.json is {entry!r}",
+            where=where,
+            expected=str(_FORMAT),
+            remedy="copy the model anew, or install a newer musamma",
+        )
+    return True
+
+
+def unmark_packed(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ``musamma`` entry of ``config.json`` for weights that are no longer packed."""
+    return {key: value for key, value in stored.items() if key != _KEY}
+
+
+def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round a matrix to 8-bit integers. The largest magnitude of a row becomes 127.
+
+    Args:
+        matrix: float32, (rows, columns).
+
+    Returns:
+        The integers, int8, (rows, columns), and the scales, float32, (rows, 1); a row of zeros has the scale 1.
+    """
+    scales = np.abs(matrix).max(axis=1, keepdims=True).astype(np.float32) / np.float32(_LARGEST)
+    scales[scales == 0] = 1
+    return np.rint(matrix / scales).clip(-_LARGEST, _LARGEST).astype(np.int8), scales
+
+
+def write_packed_weights(weights: Mapping[str, np.ndarray], path: Path, *, prefix: str) -> None:
+    """Write weights with the matrices of the encoder in 8 bits. The same weights give the same bytes.
+
+    Args:
+        weights: the weights by name; floating point.
+        path: the file.
+        prefix: beginning of the names of the encoder's weights; all others are heads.
+
+    Raises:
+        InputError: a weight is not finite.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for name, value in weights.items():
+        weight = np.ascontiguousarray(value, dtype=np.float32)
+        if not np.isfinite(weight).all():
+            raise InputError(f"the weights {name} are not all finite", where=str(path.parent))
+        if weight.ndim == 2 and weight.size >= _FEWEST_WEIGHTS and name.startswith(prefix):
+            tensors[name], tensors[name + _SCALE] = quantize_rows(weight)
+        else:
+            tensors[name] = weight
+    # One entry: the order of several would differ from run to run.
+    save_file(tensors, path, metadata={"format": f"musamma-int8-{_FORMAT}"})
+    apply_default_mode(path)
+
+
+def write_packed_checkpoint(
+    source: Path, config: Mapping[str, Any], weights: Mapping[str, np.ndarray], folder: Path, *, prefix: str
+) -> None:
+    """Write a packed checkpoint, without a model card.
+
+    Args:
+        source: the checkpoint, of which the tokenizer, the other heads and the records are copied.
+        config: the content of its ``config.json``.
+        weights: its weights by name.
+        folder: an existing folder.
+        prefix: see :func:`write_packed_weights`.
+
+    Raises:
+        InputError: a weight is not finite.
+    """
+    write_packed_weights(weights, folder / PACKED_FILE, prefix=prefix)
+    stored = {**(config.get("musamma") or {"format": 1}), _KEY: _FORMAT}
+    # The weights are used in float32, whatever the checkpoint is stored in.
+    write_json({**config, "dtype": "float32", "musamma": stored}, folder / "config.json")
+    copy_files(str(source), folder, SHARED_FILES)
+
+
+def read_packed_weights(model: str) -> dict[str, np.ndarray]:
+    """Read the weights of a packed checkpoint, in float32.
+
+    Args:
+        model: a folder or a hub id.
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
+    path = find_model_file(model, PACKED_FILE)
+    if path is None:
+        raise InputError(f"no {PACKED_FILE}", where=model, expected="the weights of a packed checkpoint", remedy=_COPY)
+    tensors = _read_tensors(path)
+    weights: dict[str, np.ndarray] = {}
+    for name, value in tensors.items():
+        if value.dtype != np.int8:
+            if not name.endswith(_SCALE):
+                weights[name] = value
+            continue
+        scales = tensors.get(name + _SCALE)
+        if scales is None or scales.shape != (len(value), 1):
+            raise InputError(
+                f"no scales for {name}", where=str(path), expected="one for each of its rows", remedy=_COPY
+            )
+        weights[name] = value.astype(np.float32) * scales
+    return weights
+
+
+def read_head(model: str, file: str) -> dict[str, np.ndarray] | None:
+    """Read the weights of a head from its own file; ``None`` if the model has no such file.
+
+    Args:
+        model: a folder or a hub id.
+        file: the file's name.
+
+    Raises:
+        InputError: the file is broken.
+    """
+    path = find_model_file(model, file)
+    return None if path is None else _read_tensors(path)
+
+
+def unpack(model: str, output: Path) -> None:
+    """Write a packed checkpoint as a plain one, in float32, which transformers reads.
+
+    Args:
+        model: a packed checkpoint: a folder, the name of a packaged model, or a hub id.
+        output: a new or empty folder.
+
+    Raises:
+        InputError: the model is not packed or broken, or the folder cannot be written.
+    """
+    name = resolve_model(model)
+    config_file = find_model_file(name, "config.json")
+    try:
+        config = json.loads(config_file.read_bytes()) if config_file is not None else {}
+    except (OSError, ValueError) as error:
+        raise not_readable(str(config_file), error) from error
+    if not is_packed(config.get("musamma"), where=model):
+        raise InputError("not a packed checkpoint", where=model, expected=f"a folder with {PACKED_FILE}")
+    weights = read_packed_weights(name)
+    with new_folder(output) as folder:
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        write_json({**config, "musamma": unmark_packed(config["musamma"])}, folder / "config.json")
+        copy_files(name, folder, (*SHARED_FILES, "README.md"))
+        apply_default_mode(*folder.glob("*.safetensors"))
+
+
+def copy_files(model: str, folder: Path, patterns: Collection[str]) -> None:
+    """Copy those files of a model that match one of the patterns.
+
+    Args:
+        model: a folder; of a hub id, the files in the local cache are copied.
+        folder: an existing folder.
+        patterns: patterns of file names.
+    """
+    source = Path(model)
+    if not source.is_dir():
+        from huggingface_hub import snapshot_download
+
+        source = Path(snapshot_download(model, allow_patterns=list(patterns)))
+    for path in sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()}):
+        shutil.copyfile(path, folder / path.name)
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise unreadable_file(path.parent) or InputError(
+            f"cannot be read: {' '.join(str(error).split())[:200]}", where=str(path), remedy=_COPY
+        ) from error

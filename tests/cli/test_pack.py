@@ -1,0 +1,164 @@
+"""``musamma pack`` and ``musamma unpack``: the folder and the card of a run, and the check against the run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from musamma.cli.main import run
+from musamma.data.corpus_files import write_documents
+from musamma.data.document import Document
+from musamma.inference import Tagger
+from musamma.models.calibration import Calibration, write_calibration
+from tests.support import refused_command
+
+ABOUT = """
+license: cc-by-4.0
+sources:
+  - {name: News, license: CC BY 4.0, url: "https://news.invalid/", documents: 1200, names: 30000}
+  - {name: Blogs, license: MIT, note: only the first half.}
+training: On one core.
+limits: No dialect was annotated.
+"""
+
+
+@pytest.fixture(scope="module")
+def gold(known: list[Document], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gold") / "gold.jsonl"
+    write_documents(known, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished_run(checkpoint: Path, gold: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with everything that a card may say."""
+    folder = Path(shutil.copytree(checkpoint, tmp_path_factory.mktemp("runs") / "run"))
+    settings = {"encoder": "/home/someone/encoder", "data": {"train": ["khabar", "/home/someone/news.jsonl"]}}
+    (folder / "run.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    (folder / "scores.json").write_text(
+        json.dumps({"best_seed": 2, "seeds": [{"seed": 1, "seconds": 9}, {"seed": 2, "seconds": 90}]}), encoding="utf-8"
+    )
+    (folder / "about.yaml").write_text(ABOUT, encoding="utf-8")
+    (folder / "log.jsonl").write_text("{}", encoding="utf-8")
+    calibration = Calibration(1.5, 1.25, {"PER": 0.5, "LOC": None, "ORG": 0.25}, 0.9, 10, 2000, 0.125, 0.0625)
+    write_calibration(calibration, folder)
+    report = folder / "evaluations/known"
+    assert run(["evaluate", str(gold), "-m", str(folder), "--report", str(report), "--resamples", "40"]) == 0
+    return folder
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Any:
+    return partial(refused_command, capsys)
+
+
+def test_a_packed_run_has_its_files_and_its_card(finished_run, gold, known, tmp_path, capsys) -> None:
+    output = tmp_path / "tagger"
+    capsys.readouterr()
+    assert run(["pack", str(finished_run), str(output), "--gold", str(gold)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    result = f"F1 100.00 before, 100.00 after on 4 documents with 11 names of {gold}; 100.00% of the names found agree"
+    assert shown[0] == result
+    assert {path.name for path in output.iterdir()} >= {
+        *("README.md", "config.json", "model-int8.safetensors", "packing.json", "proclitic_head.safetensors"),
+        *("run.yaml", "scores.json", "tokenizer.json", "tokenizer_config.json"),
+    }
+    assert not {"about.yaml", "log.jsonl", "evaluations", "model.safetensors"} & {
+        path.name for path in output.iterdir()
+    }
+    settings = yaml.safe_load((output / "run.yaml").read_text(encoding="utf-8"))
+    assert settings == {"data": {"train": ["khabar", "news.jsonl"]}, "encoder": "encoder"}
+    assert Tagger(str(output), thresholds=True).tag(known[0].text)
+    record = json.loads((output / "packing.json").read_text(encoding="utf-8"))
+    assert [record[key] for key in ("before", "after", "agreeing", "names", "documents")] == [1, 1, 1, 11, 4]
+    assert record["bytes_after"] < record["bytes_before"]
+
+    text = (output / "README.md").read_text(encoding="utf-8")
+    card = ModelCard(text)
+    assert (card.data.license, card.data.library_name) == ("cc-by-4.0", "musamma")
+    assert [(result.dataset_name, result.metric_value) for result in card.data.eval_results] == [("known", 1.0)]
+    lines = text.splitlines()
+    for line in (
+        "# tagger",
+        'Tagger("tagger").tag("وصل الوفد إلى بيروت وبغداد")',
+        "| [News](https://news.invalid/) | CC BY 4.0 | 1,200 | 30,000 |",
+        "| Blogs | MIT |  |  |",
+        "Blogs: only the first half.",
+        "| label | known |",
+        "| PER | ",
+        "| known | 0 | 0 | 0 | 0 | 0 | 0 |",
+        "| LOC | not reached |",
+        "On one core. Training took 1.5 minutes. The settings are in `run.yaml`.",
+        "No dialect was annotated.",
+    ):
+        assert any(shown.startswith(line) for shown in lines), line
+    assert "The expected calibration error there went from 0.125 to 0.062." in text
+    assert "\n\n\n" not in text
+    for heading in ("Data", "Scores", "Scores of names", "Errors", "Training", "Storage", "Limits"):
+        assert f"\n\n## {heading}\n\n" in text
+    for before, after in pairwise(lines):  # Tables are unbroken.
+        assert not (after.startswith("| ---") and not before.startswith("| "))
+
+
+def test_the_same_run_gives_the_same_bytes(finished_run, gold, tmp_path) -> None:
+    for name in ("a/tagger", "b/tagger"):
+        assert run(["pack", str(finished_run), str(tmp_path / name), "--gold", str(gold)]) == 0
+    for file in (tmp_path / "a/tagger").iterdir():
+        assert (tmp_path / "b/tagger" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_a_bare_checkpoint_has_a_short_card(checkpoint, gold, tmp_path, refused) -> None:
+    output = tmp_path / "tagger"
+    call = ["pack", str(checkpoint), str(output), "--gold", str(gold)]
+    assert run(call) == 0
+    text = (output / "README.md").read_text(encoding="utf-8")
+    assert "\n\n\n" not in text
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == ["## Training", "## Storage", "## Limits"]
+    assert refused(*call).startswith(f"{output}: holds a packed checkpoint; ")
+    assert run([*call, "--overwrite"]) == 0
+    assert refused("pack", output, tmp_path / "twice") == (
+        f"{output}: is packed already; expected the folder that musamma train wrote"
+    )
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/mine").touch()
+    assert "is no packed checkpoint" in refused("pack", checkpoint, tmp_path / "plain", "--overwrite")
+
+
+def test_a_run_whose_scores_change_is_not_packed(checkpoint, gold, tmp_path, refused, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "musamma.models.packed_weights.quantize_rows",
+        lambda matrix: (np.zeros_like(matrix, dtype=np.int8), np.ones((len(matrix), 1), dtype=np.float32)),
+    )
+    message = refused("pack", checkpoint, tmp_path / "tagger", "--gold", gold, status=1)
+    assert message.startswith(f"{gold}: F1 100.00 before and ")
+    assert message.endswith("on 11 names, but --max-f1-change allows 0.1; nothing was written")
+    assert not (tmp_path / "tagger").exists()
+
+
+def test_a_wrong_about_file_is_an_error(checkpoint, gold, tmp_path, refused) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "run"))
+    for content, message in (
+        ("licence: mit", "licence: Extra inputs are not permitted"),
+        ("sources: [{name: A}]", "sources.0.license: Field required"),
+        ("sources: [", "about.yaml"),
+    ):
+        (folder / "about.yaml").write_text(content, encoding="utf-8")
+        assert message in refused("pack", folder, tmp_path / "tagger", "--gold", gold)
+
+
+def test_unpack_writes_a_plain_checkpoint(checkpoint, gold, tmp_path, capsys) -> None:
+    assert run(["pack", str(checkpoint), str(tmp_path / "tagger"), "--gold", str(gold)]) == 0
+    capsys.readouterr()
+    assert run(["unpack", str(tmp_path / "tagger"), str(tmp_path / "plain")]) == 0
+    assert capsys.readouterr().out == f"written to {tmp_path / 'plain'}\n"
+    assert (tmp_path / "plain/model.safetensors").is_file()

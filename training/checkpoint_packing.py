@@ -1,0 +1,268 @@
+"""Packing of a finished run for distribution: 8-bit weights, checked against the run's, with a model card made from its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from musamma.data.corpora import load_khabar
+from musamma.data.document import Document
+from musamma.data.errors import InputError, ThresholdError, not_readable, not_yaml, output_exists
+from musamma.data.files import atomic_folder, write_json
+from musamma.evaluation.development_set import read_development_set
+from musamma.evaluation.metrics import score_documents
+from musamma.models.calibration import read_calibration
+from musamma.models.loading import load_predictor
+from musamma.models.model_names import PACKED_FILE, resolve_model
+from musamma.models.packed_weights import is_packed, write_packed_checkpoint
+from musamma.models.pretrained_encoder import count_weight_bytes
+from musamma.models.runtimes.torch import TorchRuntime
+from musamma.training.cards import PackedCard, format_packed_card
+from musamma.training.run_dir import CARD_FILE, RUN_FILE, SCORES_FILE
+
+#: Files of a run that are read for the card if they exist: what the run's own files do not say, and reports of ``musamma evaluate``.
+ABOUT_FILE, EVALUATIONS = "about.yaml", "evaluations"
+_REPORT_FILE = "report.json"
+_RECORD_FILE = "packing.json"
+
+
+class Source(BaseModel):
+    """A corpus that a model was trained on, in ``about.yaml``.
+
+    Args:
+        name: its name.
+        license: its licence, or the permission to use it.
+        url: where it is found.
+        documents: number of its documents used.
+        names: number of their names.
+        note: what a reader of the card must know.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    license: str
+    url: str | None = None
+    documents: int | None = None
+    names: int | None = None
+    note: str | None = None
+
+
+class About(BaseModel):
+    """The content of ``about.yaml``: facts for the card that no other file of the run has.
+
+    Args:
+        license: identifier of the licence of the weights on the Hugging Face hub, such as ``mit``.
+        sources: the training data.
+        training: a sentence on the machine and the time, in Markdown.
+        limits: further limits, in Markdown.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    license: str | None = None
+    sources: list[Source] = []
+    training: str | None = None
+    limits: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackRecord:
+    """The measurements of a packed checkpoint, on annotated documents.
+
+    Args:
+        gold: name of the documents.
+        documents: number of documents.
+        names: number of gold names in them.
+        before: strict micro F1 of the run's weights, in [0, 1].
+        after: that of the packed ones.
+        agreeing: strict micro F1 of the names found with the packed weights against those found with the run's.
+        bytes_before: size of the run's weights.
+        bytes_after: size of the packed ones.
+    """
+
+    gold: str
+    documents: int
+    names: int
+    before: float
+    after: float
+    agreeing: float
+    bytes_before: int
+    bytes_after: int
+
+
+def pack_checkpoint(
+    run: str,
+    output: Path,
+    *,
+    gold: str | None = None,
+    labels: str | None = None,
+    max_f1_change: float = 0.1,
+    overwrite: bool = False,
+    progress: Callable[[Iterable[Document]], Iterable[Document]] = iter,
+) -> PackRecord:
+    """Write a checkpoint with 8-bit weights and a model card, if it scores as before. The same run gives the same bytes.
+
+    The folder appears under its name only after the check has passed. For the card, the run may have an ``about.yaml`` (see
+    :class:`About`) and reports of ``musamma evaluate --report`` in ``evaluations/NAME/``.
+
+    Args:
+        run: the folder of a checkpoint.
+        output: the folder to write; its name is the model's name in the card.
+        gold: annotated documents to measure F1 on, before and after; by default Khabar's test part.
+        labels: the name or file of a label map to rename the labels of ``gold`` with.
+        max_f1_change: maximum change of strict micro F1, in points of 100.
+        overwrite: replace an earlier packed checkpoint.
+        progress: wraps the iteration over predicted documents, e.g. in a progress bar.
+
+    Raises:
+        InputError: an input cannot be read, or the output is taken.
+        ThresholdError: F1 changes too much; nothing is written.
+    """
+    _check_output(output, overwrite=overwrite)
+    source = Path(resolve_model(run))
+    config = _read_config(source, run)
+    about, evaluations = read_about(source), read_evaluations(source)
+    documents = load_khabar("test") if gold is None else read_development_set(gold, labels=labels)
+    reference = load_predictor(str(source), device="cpu", bfloat16=False)
+    assert isinstance(reference.runtime, TorchRuntime), "checkpoints run in PyTorch"
+    backbone = reference.runtime.classifier.backbone
+    with atomic_folder(output, remedy="choose an `output` that can be written") as folder:
+        weights = {name: tensor.numpy() for name, tensor in backbone.state_dict().items()}
+        write_packed_checkpoint(source, config, weights, folder, prefix=f"{backbone.base_model_prefix}.")
+        settings = _shorten_settings(folder / RUN_FILE)
+        before, after = (
+            list(progress(predictor.predict([document.with_spans(()) for document in documents])))
+            for predictor in (reference, load_predictor(str(folder), device="cpu", bfloat16=False))
+        )
+        record = PackRecord(
+            gold=gold or "khabar (test)",
+            documents=len(documents),
+            names=sum(len(document.spans) for document in documents),
+            before=_micro_f1(documents, before),
+            after=_micro_f1(documents, after),
+            agreeing=_micro_f1(before, after),
+            bytes_before=count_weight_bytes(source) or 0,
+            bytes_after=count_weight_bytes(folder) or 0,
+        )
+        if round(100 * abs(record.after - record.before), 9) > max_f1_change:
+            raise ThresholdError(
+                f"{record.gold}: F1 {100 * record.before:.2f} before and {100 * record.after:.2f} after on {record.names} names, "
+                f"but `max_f1_change` allows {max_f1_change:g}; nothing was written"
+            )
+        write_json(asdict(record), folder / _RECORD_FILE)
+        card = PackedCard(
+            name=output.name,
+            labels=reference.tag_set.labels,
+            encoder=settings.get("encoder"),
+            training=_name_sources(settings.get("data", {}).get("train")),
+            about=about.model_dump(),
+            scores=_read_json(source / SCORES_FILE),
+            evaluations=evaluations,
+            calibration=read_calibration(config.get("musamma"), reference.tag_set.labels, where=run),
+            packing=asdict(record),
+        )
+        (folder / CARD_FILE).write_text(format_packed_card(card), encoding="utf-8")
+    return record
+
+
+def read_about(folder: Path) -> About:
+    """Read ``about.yaml`` of a run; empty if there is none.
+
+    Raises:
+        InputError: the file cannot be read, or has an unknown or wrong entry.
+    """
+    path = folder / ABOUT_FILE
+    if not path.is_file():
+        return About()
+    try:
+        return About.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise InputError("; ".join(problems), where=str(path)) from error
+    except yaml.YAMLError as error:
+        raise not_yaml(path, error) from error
+    except (OSError, ValueError) as error:
+        raise not_readable(path, error) from error
+
+
+def read_evaluations(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the reports in ``evaluations/NAME/report.json`` of a run, by name, in alphabetical order.
+
+    Raises:
+        InputError: a report cannot be read.
+    """
+    return {path.parent.name: _read_json(path) for path in sorted((folder / EVALUATIONS).glob(f"*/{_REPORT_FILE}"))}
+
+
+def _micro_f1(gold: Sequence[Document], predicted: Sequence[Document]) -> float:
+    return score_documents(gold, predicted, modes=["strict"]).strict.micro.f1
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / PACKED_FILE).is_file():
+        raise output_exists(
+            output, found="is there already and is no packed checkpoint", remedy="choose another `output`"
+        )
+    if not overwrite:
+        raise output_exists(
+            output, found="holds a packed checkpoint", remedy="choose another `output`, or add `overwrite=True`"
+        )
+
+
+def _read_config(source: Path, run: str) -> dict[str, Any]:
+    if not source.is_dir():
+        raise InputError("a hub id", where=run, expected="the folder of a checkpoint", remedy="download it first")
+    config = _read_json(source / "config.json")
+    if is_packed(config.get("musamma"), where=run):
+        raise InputError("is packed already", where=run, expected="the folder that musamma train wrote")
+    if "export" in (config.get("musamma") or {}):
+        raise InputError("an exported model", where=run, expected="the checkpoint that it was exported from")
+    return config
+
+
+def _shorten_settings(path: Path) -> dict[str, Any]:
+    """Shorten paths on the machine of the run in ``run.yaml`` to their last part, and return the settings."""
+    if not path.is_file():
+        return {}
+    try:
+        settings = _shorten_paths(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        raise not_readable(path, error) from error
+    path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return settings
+
+
+def _shorten_paths(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _shorten_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shorten_paths(item) for item in value]
+    return Path(value).name if isinstance(value, str) and value.startswith(("/", "~", "..")) else value
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file; empty if there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise not_readable(path, error) from error
+    if not isinstance(content, dict):
+        raise InputError(f"a JSON {type(content).__name__}", where=str(path), expected="an object")
+    return content
+
+
+def _name_sources(train: Any) -> list[str]:
+    """Return the names of the entries of ``data.train``: files, or sections with a name."""
+    entries = train if isinstance(train, list) else [train] if train else []
+    return [str(entry.get("name") if isinstance(entry, Mapping) else entry) for entry in entries]
