@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from musamma.cli.main import run
 from musamma.inference import Tagger
 from musamma.training.config import load_config
+from tests.support import write_random_checkpoint
 
 TEXT = "وصل محمد السعيد إلى بيروت وبغداد"
 
@@ -327,8 +328,11 @@ def test_a_complete_run(recipe, fails, capsys):
 # Quickstart.
 
 
-def test_quickstart_trains_scores_and_tags(recipe, capsys, wordpiece_encoder):
+def test_quickstart_trains_scores_and_tags(recipe, capsys, wordpiece_encoder, tmp_path, monkeypatch):
     """All words but the last are names, so a few steps are enough to find some."""
+    packaged = tmp_path / "packaged"
+    write_random_checkpoint(packaged / "nawah-ner", wordpiece_encoder, labels=["PER", "LOC"])
+    monkeypatch.setattr("musamma.models.model_names.packaged_folder", lambda: packaged)
     words = TEXT.split()
     cuts = [TEXT.index(word) for word in words]
     names = [(cut, cut + len(word), "GPE") for cut, word in zip(cuts, words, strict=True)][:-1]
@@ -351,14 +355,18 @@ def test_quickstart_trains_scores_and_tags(recipe, capsys, wordpiece_encoder):
         "[quick]",
         *(part for key, value in changes.items() for part in ("--set", f"{key}={value}")),
     ]
+    capsys.readouterr()
     assert run(call) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert "micro F1, 1 seed" in captured.out
-    assert "Names found in the article 'seed-mosul' of the test part" in captured.out
-    rows = [line for line in captured.out.splitlines() if line.startswith("│") and " GPE " in line]
+    first, _, trained = captured.out.partition("Fine-tuning ")
+    assert "What the packaged nawah-ner finds in the article 'seed-mosul' of the test part" in first
+    assert " PER " in first
+    assert "micro F1, 1 seed" in trained
+    assert "Names found in the article 'seed-mosul' of the test part" in trained
+    rows = [line for line in trained.splitlines() if line.startswith("│") and " GPE " in line]
     assert len(rows) > 10
-    before, _, rest = captured.out.rpartition(" of the 60 annotated names found exactly, ")
+    before, _, rest = trained.rpartition(" of the 60 annotated names found exactly, ")
     exact = int(before.splitlines()[-1])
     assert exact == sum(" yes " in row for row in rows)
     assert rest.splitlines()[0] == f"{len(rows) - exact} other names found."
