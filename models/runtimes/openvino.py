@@ -27,13 +27,13 @@ class OpenVinoRuntime:
     continue if another process takes a core.
 
     Args:
-        graph: the ``.xml`` file, with the ``.bin`` file next to it, or a graph in memory.
+        model: the ``.xml`` file, with the ``.bin`` file next to it, or the graph in memory.
         threads: total number of threads.
         bfloat16: compute in bfloat16 what is not quantised.
         proclitics: whether to read the second output.
     """
 
-    def __init__(self, graph: Path | openvino.Model, *, threads: int, bfloat16: bool, proclitics: bool) -> None:
+    def __init__(self, model: Path | openvino.Model, *, threads: int, bfloat16: bool, proclitics: bool) -> None:
         disable_telemetry()
         import openvino
         from openvino import properties
@@ -41,7 +41,7 @@ class OpenVinoRuntime:
         self.proclitics, self._bfloat16 = proclitics, bfloat16
         hint = properties.hint
         self._model = openvino.Core().compile_model(
-            graph,
+            model,
             "CPU",
             {
                 hint.performance_mode(): hint.PerformanceMode.THROUGHPUT,
