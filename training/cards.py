@@ -260,6 +260,10 @@ def format_packed_card(card: PackedCard) -> str:
             ["part", "documents", "names", "precision", "recall", "F1", "F1, whole words"],
             [_score_row(part, report) for part, report in reports.items()],
         ),
+        layer_table=_format_table(
+            ["part", "outermost names", "names inside names", "all"],
+            [row for part, report in reports.items() if (row := _layer_row(part, report))],
+        ),
         label_table=_format_table(
             ["label", *reports],
             [[label, *(_label_cell(report, label) for report in reports.values())] for label in labels],
@@ -324,6 +328,15 @@ def _score_row(part: str, report: Mapping[str, Any]) -> list[str]:
     ]
     words = _with_interval(scores["whole_word"]["micro"]["f1"], intervals.get("whole_word", {}).get("f1"))
     return [part, f"{report['documents']:,}", f"{micro['support']:,}", *cells, words]
+
+
+def _layer_row(part: str, report: Mapping[str, Any]) -> list[str]:
+    """Return the F1 of each layer of names with the number of names; empty if neither side has nested names."""
+    layers = report["scores"].get("layers", {})
+    if "nested" not in layers:
+        return []
+    counts = [layers[layer]["micro"] for layer in ("outermost", "nested", "all")]
+    return [part, *(f"{100 * count['f1']:.1f} ({count['support']:,})" for count in counts)]
 
 
 def _label_cell(report: Mapping[str, Any], label: str) -> str:
