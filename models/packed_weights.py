@@ -1,9 +1,10 @@
-"""Packed checkpoints: the matrices of the encoder as 8-bit integers with a scale for each row, about a quarter of the size.
+"""Packed checkpoints: the matrices of the encoder as 8-bit integers with a scale for each block, about a quarter of the size.
 
 A packed checkpoint is a checkpoint folder with ``model-int8.safetensors`` in place of ``model.safetensors`` and an entry ``packed``
 under ``musamma`` in ``config.json``. A matrix ``NAME`` of the encoder, (rows, columns), is stored as int8 next to ``NAME_scale``,
-float32, (rows, 1); its value is their product in float32. Names and shapes are those of the ``int-quantized`` format of
-``compressed-tensors`` with a scale for each channel. All other tensors, the heads among them, are float32.
+float16, (rows, columns / 32): one for each block of 32 columns of a row, or one for a row that has no multiple of 32. Its value is the
+product of both in float32. The blocks are those of Q8_0 in GGML; names and shapes are those of the ``int-quantized`` format of
+``compressed-tensors`` with groups. All other tensors, the heads among them, are float32.
 
 Plain transformers does not read the file; :func:`unpack` writes the checkpoint that it reads. Needs neither torch nor transformers.
 """
@@ -28,6 +29,8 @@ from musamma.models.model_names import PACKED_FILE, find_model_file, resolve_mod
 _KEY = "packed"
 _FORMAT = 1
 _SCALE = "_scale"
+#: Number of weights that share a scale. With one scale for a row, columns of large weights cost the others twice the error.
+BLOCK = 32
 # Greatest magnitude of a value: symmetric, so that 0 is 0.
 _LARGEST = 127
 # Smaller matrices of an encoder, such as the embeddings of segments, stay in float32.
@@ -75,18 +78,31 @@ def unmark_packed(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in stored.items() if key != _KEY}
 
 
-def quantize_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Round a matrix to 8-bit integers. The largest magnitude of a row becomes 127.
+def quantize_blocks(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round a matrix to 8-bit integers, in blocks of a row whose largest magnitude becomes 127.
 
     Args:
         matrix: float32, (rows, columns).
 
     Returns:
-        The integers, int8, (rows, columns), and the scales, float32, (rows, 1); a row of zeros has the scale 1.
+        The integers, int8, (rows, columns), and the scales, float16, (rows, blocks). Scales are rounded up, so that no value is cut off.
     """
-    scales = np.abs(matrix).max(axis=1, keepdims=True).astype(np.float32) / np.float32(_LARGEST)
-    scales[scales == 0] = 1
-    return np.rint(matrix / scales).clip(-_LARGEST, _LARGEST).astype(np.int8), scales
+    rows, columns = matrix.shape
+    blocks = matrix.reshape(rows, -1, BLOCK if columns % BLOCK == 0 else columns)
+    exact = np.abs(blocks).max(axis=2) / np.float32(_LARGEST)
+    with np.errstate(over="ignore"):  # An infinite scale is reported by the caller.
+        scales = exact.astype(np.float16)
+    scales = np.where(scales < exact, np.nextafter(scales, np.float16(np.inf)), scales)
+    scales = np.maximum(scales, np.finfo(np.float16).smallest_subnormal)
+    values = np.rint(blocks / scales[..., None].astype(np.float32)).astype(np.int8)
+    return values.reshape(rows, columns), scales
+
+
+def restore_blocks(values: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Multiply the integers by their scales; the inverse of :func:`quantize_blocks`, in float32."""
+    rows, blocks = scales.shape
+    restored = values.reshape(rows, blocks, -1).astype(np.float32) * scales[..., None].astype(np.float32)
+    return restored.reshape(values.shape)
 
 
 def write_packed_weights(weights: Mapping[str, np.ndarray], path: Path, *, prefix: str) -> None:
@@ -106,7 +122,10 @@ def write_packed_weights(weights: Mapping[str, np.ndarray], path: Path, *, prefi
         if not np.isfinite(weight).all():
             raise InputError(f"the weights {name} are not all finite", where=str(path.parent))
         if weight.ndim == 2 and weight.size >= _FEWEST_WEIGHTS and name.startswith(prefix):
-            tensors[name], tensors[name + _SCALE] = quantize_rows(weight)
+            tensors[name], scales = quantize_blocks(weight)
+            if not np.isfinite(scales).all():
+                raise InputError(f"the weights {name} are too large for float16 scales", where=str(path.parent))
+            tensors[name + _SCALE] = scales
         else:
             tensors[name] = weight
     # One entry: the order of several would differ from run to run.
@@ -156,11 +175,9 @@ def read_packed_weights(model: str) -> dict[str, np.ndarray]:
                 weights[name] = value
             continue
         scales = tensors.get(name + _SCALE)
-        if scales is None or scales.shape != (len(value), 1):
-            raise InputError(
-                f"no scales for {name}", where=str(path), expected="one for each of its rows", remedy=_COPY
-            )
-        weights[name] = value.astype(np.float32) * scales
+        if scales is None or scales.ndim != 2 or len(scales) != len(value) or value.shape[1] % scales.shape[1]:
+            raise InputError(f"no scales for {name}", where=str(path), expected="one for each block", remedy=_COPY)
+        weights[name] = restore_blocks(value, scales)
     return weights
 
 

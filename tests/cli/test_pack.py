@@ -136,8 +136,8 @@ def test_a_bare_checkpoint_has_a_short_card(checkpoint, gold, tmp_path, refused)
 
 def test_a_run_whose_scores_change_is_not_packed(checkpoint, gold, tmp_path, refused, monkeypatch) -> None:
     monkeypatch.setattr(
-        "musamma.models.packed_weights.quantize_rows",
-        lambda matrix: (np.zeros_like(matrix, dtype=np.int8), np.ones((len(matrix), 1), dtype=np.float32)),
+        "musamma.models.packed_weights.quantize_blocks",
+        lambda matrix: (np.zeros_like(matrix, dtype=np.int8), np.ones((len(matrix), 1), dtype=np.float16)),
     )
     message = refused("pack", checkpoint, tmp_path / "tagger", "--gold", gold, status=1)
     assert message.startswith(f"{gold}: F1 100.00 before and ")

@@ -24,7 +24,7 @@ from musamma.inference import Tagger
 from musamma.models.checkpoint import build_classifier, load_classifier
 from musamma.models.hub_upload import collect_checkpoint
 from musamma.models.model_names import HEAD_FILE, PACKED_FILE, packaged_models
-from musamma.models.packed_weights import quantize_rows, read_head, read_packed_weights, unpack
+from musamma.models.packed_weights import quantize_blocks, read_head, read_packed_weights, restore_blocks, unpack
 from musamma.models.pretrained_encoder import load_encoder
 from musamma.models.runtimes.bert_graph import build_bert_graph
 from musamma.models.runtimes.openvino import OpenVinoRuntime
@@ -57,19 +57,24 @@ def found(model: Path, documents: list[Document]) -> list[list[tuple[int, int, s
     return [[span.key for span in document.spans] for document in tagger.tag_documents(documents)]
 
 
-def test_a_row_is_rounded_to_its_largest_magnitude() -> None:
-    values, scales = quantize_rows(np.array([[2.54, -1.27, 0.03], [0, 0, 0]], dtype=np.float32))
-    assert values.tolist() == [[127, -64, 2], [0, 0, 0]]  # in units of 0.02, with 63.5 rounded to even
-    np.testing.assert_allclose(scales, [[0.02], [1]], rtol=1e-6)
-    assert (values.dtype, scales.dtype) == (np.int8, np.float32)
+def test_a_block_is_rounded_to_its_largest_magnitude() -> None:
+    matrix = np.zeros((2, 64), dtype=np.float32)
+    matrix[0, :3] = [127 / 64, -0.5, 0.03]
+    matrix[0, 32] = 127
+    values, scales = quantize_blocks(matrix)
+    assert scales.tolist() == [[1 / 64, 1], [2**-24, 2**-24]]
+    assert values[0, :3].tolist() == [127, -32, 2]
+    assert (values[0, 32], values[1].any()) == (127, False)
+    assert (values.dtype, scales.dtype) == (np.int8, np.float16)
+    assert quantize_blocks(matrix[:, :33])[1].shape == (2, 1)  # not a multiple of 32
 
 
-@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 5)), elements=st.floats(-1e4, 1e4, width=32)))
-def test_no_value_is_off_by_more_than_half_a_step_and_stored_values_are_stored_again(matrix: np.ndarray) -> None:
-    values, scales = quantize_rows(matrix)
-    stored = values.astype(np.float32) * scales
-    assert (np.abs(stored - matrix) <= 0.501 * scales).all()
-    np.testing.assert_array_equal(quantize_rows(stored)[0], values)
+@given(hnp.arrays(np.float32, st.sampled_from([(2, 5), (3, 32), (1, 64)]), elements=st.floats(-1e4, 1e4, width=32)))
+def test_no_value_is_off_by_more_than_half_a_step(matrix: np.ndarray) -> None:
+    values, scales = quantize_blocks(matrix)
+    restored = restore_blocks(values, scales)
+    steps = np.repeat(scales.astype(np.float64), matrix.shape[1] // scales.shape[1], axis=1)
+    assert (np.abs(restored.astype(np.float64) - matrix) <= 0.501 * steps).all()
 
 
 def test_the_matrices_of_the_encoder_are_integers_and_the_heads_are_not(checkpoint, packed, tmp_path) -> None:
