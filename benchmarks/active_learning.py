@@ -128,7 +128,7 @@ class Simulation:
                 for tokenized, logits, vector in classified:
                     document = predictor.decode(tokenized, logits, predictor.calibration)
                     arrays[f"words {document.id}"] = tokenized.words.astype(np.int32)
-                    arrays[f"probabilities {document.id}"] = tag_probabilities(logits[0]).astype(np.float32)
+                    arrays[f"probabilities {document.id}"] = tag_probabilities(logits.tags).astype(np.float32)
                     arrays[f"names {document.id}"] = np.array(
                         [[span.start, span.end, span.score] for span in document.spans]
                     ).reshape(-1, 3)

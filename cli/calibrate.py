@@ -57,7 +57,7 @@ def calibrate(
     predictor = load_predictor(model, device=device)
     check_known_labels(documents, predictor.tag_set.labels, where=dev)
     classified = predictor.classify(show_progress(documents))
-    fit = fit_calibration(classified, predictor.tag_set, precision=precision)
+    fit = fit_calibration(classified, predictor.tag_set, precision=precision, nested=predictor.nested_tag_set)
     if not fit.before.count:
         raise InputError(
             f"the model predicts no name, and the documents have {fit.calibration.names}",
@@ -133,7 +133,8 @@ def _print_fit(fit: CalibrationFit, precision: float, console: Console) -> None:
     console.print()
     console.print(bins)
     thresholds = build_table("label", f"{precision:g} right from", "precision", "recall", "gold names")
-    for label, threshold in fit.thresholds.items():
+    nested = {f"{label} (nested)": threshold for label, threshold in fit.nested_thresholds.items()}
+    for label, threshold in {**fit.thresholds, **nested}.items():
         lowest = "not reached" if threshold.value is None else f"{threshold.value:.4f}"
         thresholds.add_row(
             label, lowest, f"{threshold.precision:.4f}", f"{threshold.recall:.4f}", str(threshold.support)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -176,6 +177,23 @@ class Document:
             if error.where == where:
                 raise
             raise error.replace(where=f"{where}, {error.where}") from None
+
+
+def select_nested(nested: Iterable[Span], outer: Iterable[Span]) -> tuple[Span, ...]:
+    """Return the nested names that are inside one of the outer names, and shorter than it.
+
+    Args:
+        nested: nested names.
+        outer: outer names, sorted and without overlap.
+    """
+    names = list(outer)
+    starts = [name.start for name in names]
+    inside = []
+    for span in nested:
+        index = bisect_right(starts, span.start) - 1
+        if index >= 0 and span.end <= names[index].end and (span.start, span.end) != (starts[index], names[index].end):
+            inside.append(span)
+    return tuple(inside)
 
 
 def span_record(span: Span) -> dict[str, Any]:

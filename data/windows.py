@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from threading import Lock
@@ -88,11 +88,13 @@ class Misalignment:
         span: the name as annotated.
         reason: why it cannot be represented.
         replacement: the span trained on in its place, or ``None``.
+        nested: whether it is a nested name.
     """
 
     span: Span
     reason: str
     replacement: Span | None
+    nested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +105,14 @@ class WordTargets:
         tags: tag ids; int64, (words,).
         proclitics: number of proclitic letters before the name, for a word that starts one; :data:`IGNORE_INDEX` for the
             other words; int64, (words,).
+        nested: ids of the tags of nested names, for the words of names of two words or more; :data:`IGNORE_INDEX` for the
+            other words, and for all words without a nested layer; int64, (words,).
         misalignments: names that the tags do not represent as annotated.
     """
 
     tags: np.ndarray
     proclitics: np.ndarray
+    nested: np.ndarray
     misalignments: tuple[Misalignment, ...]
 
 
@@ -207,13 +212,21 @@ class DocumentTokenizer:
             )
 
 
-def build_targets(tokenized: TokenizedDocument, tag_set: TagSet, *, proclitics: bool = True) -> WordTargets:
-    """Build the targets of a document's words from its spans, and list the spans that tags cannot represent.
+def build_targets(
+    tokenized: TokenizedDocument, tag_set: TagSet, *, proclitics: bool = True, nested: TagSet | None = None
+) -> WordTargets:
+    """Build the targets of a document's words from its names, and list the names that tags cannot represent.
+
+    Nested names have targets only at the words of a gold name of two words or more. They are decoded only there (see
+    :func:`musamma.models.decoding.decode_nested`), and few other words of a text would have a tag other than ``O``. A nested name
+    inside another one has no target: the layer has one level.
 
     Args:
         tokenized: the document.
-        tag_set: the tag set.
+        tag_set: the tag set of the names.
         proclitics: whether the classifier can start a name after proclitics; if not, a name starts where its word does.
+        nested: the tag set of the nested names; ``None`` for a classifier without that layer, and for a document whose nested names
+            are not annotated.
 
     Raises:
         InputError: a span's label is not in ``tag_set``.
@@ -223,12 +236,11 @@ def build_targets(tokenized: TokenizedDocument, tag_set: TagSet, *, proclitics: 
     tags = np.zeros(len(words), dtype=np.int64)
     proclitic_counts = np.full(len(words), IGNORE_INDEX, dtype=np.int64)
     misalignments = []
+    outer: dict[int, _WordRange] = {}
     for span in document.spans:
-        # The words that share a character with the name.
-        first = int(np.searchsorted(words[:, 1], span.start, side="right"))
-        stop = int(np.searchsorted(words[:, 0], span.end, side="left"))
+        first, stop = find_word_range(words, span)
         if first >= stop:
-            misalignments.append(Misalignment(span, "it covers no word that the tokenizer keeps", None))
+            misalignments.append(Misalignment(span, _NO_WORD, None))
             continue
         if tags[first:stop].any():
             misalignments.append(Misalignment(span, "another name is in the same word", None))
@@ -236,16 +248,110 @@ def build_targets(tokenized: TokenizedDocument, tag_set: TagSet, *, proclitics: 
         offsets = proclitic_offsets(document.text, *words[first].tolist()) if proclitics else [int(words[first, 0])]
         count = offsets.index(span.start) if span.start in offsets else 0
         target = Span(offsets[count], int(words[stop - 1, 1]), span.label)
-        if target.start != span.start:
-            before_word = span.start < target.start
-            reason = "it begins before a word" if before_word else "it begins inside a word, not after a proclitic"
-            misalignments.append(Misalignment(span, reason, target))
-        elif target.end != span.end:
-            reason = "it ends inside a word" if span.end < target.end else "it ends after a word"
+        if (reason := _describe_difference(span, target)) is not None:
             misalignments.append(Misalignment(span, reason, target))
         tags[first], tags[first + 1 : stop] = tag_set.begin(span.label), tag_set.inside(span.label)
         proclitic_counts[first] = count
-    return WordTargets(tags, proclitic_counts, tuple(misalignments))
+        outer |= dict.fromkeys(range(first, stop), _WordRange(first, stop, target.start))
+    nested_tags = np.full(len(words), IGNORE_INDEX, dtype=np.int64)
+    if nested is not None:
+        misalignments += _set_nested_targets(
+            tokenized, nested, outer, nested_tags, proclitic_counts if proclitics else None
+        )
+    return WordTargets(tags, proclitic_counts, nested_tags, tuple(misalignments))
+
+
+def find_word_range(words: np.ndarray, span: Span) -> tuple[int, int]:
+    """Return the first word that shares a character with a span, and the word after the last one.
+
+    Args:
+        words: start and end of every word; int64, (words, 2).
+        span: the span.
+    """
+    first = int(np.searchsorted(words[:, 1], span.start, side="right"))
+    return first, int(np.searchsorted(words[:, 0], span.end, side="left"))
+
+
+@dataclass(frozen=True, slots=True)
+class _WordRange:
+    """The words of an outermost name as the tags represent it, and the offset at which it starts."""
+
+    first: int
+    stop: int
+    start: int
+
+
+_NO_WORD = "it covers no word that the tokenizer keeps"
+
+
+def _describe_difference(span: Span, target: Span) -> str | None:
+    """Describe how the span that tags represent differs from the annotated one; ``None`` if it does not."""
+    if span.start != target.start:
+        before_word = span.start < target.start
+        return "it begins before a word" if before_word else "it begins inside a word, not after a proclitic"
+    if span.end != target.end:
+        return "it ends inside a word" if span.end < target.end else "it ends after a word"
+    return None
+
+
+def _set_nested_targets(
+    tokenized: TokenizedDocument,
+    tag_set: TagSet,
+    outer: Mapping[int, _WordRange],
+    tags: np.ndarray,
+    proclitic_counts: np.ndarray | None,
+) -> list[Misalignment]:
+    """Set the targets of nested names, and return the names that the layer cannot represent.
+
+    Args:
+        tokenized: the document.
+        tag_set: the tag set of nested names.
+        outer: the outermost name of each word that belongs to one.
+        tags: the tags of nested names, all :data:`IGNORE_INDEX`; changed in place; int64, (words,).
+        proclitic_counts: the numbers of proclitic letters; receives those of nested names; ``None`` if names start at words.
+            A nested name in the first word of its outer name starts where that name does.
+    """
+    document, words = tokenized.document, tokenized.words
+    for word, outer_name in outer.items():
+        if outer_name.stop - outer_name.first > 1:
+            tags[word] = 0
+    misalignments = []
+    placed: Span | None = None
+    # A name comes before those inside it.
+    for span in sorted(document.nested, key=lambda span: (span.start, -span.end)):
+        first, stop = find_word_range(words, span)
+        name = outer.get(first)
+        reason = None
+        if first >= stop:
+            reason = _NO_WORD
+        elif name is None or stop > name.stop:
+            reason = "it is inside no name that the tags represent"
+        elif (first, stop) == (name.first, name.stop):
+            reason = "it covers all words of its outer name"
+        elif span.label not in tag_set.labels:
+            reason = f"the nested layer has no label {span.label}"
+        elif placed is not None and placed.start <= span.start and span.end <= placed.end:
+            reason = "it is inside another nested name"
+        elif tags[first:stop].any():
+            reason = "another nested name is in the same word"
+        if reason is not None or name is None:
+            misalignments.append(Misalignment(span, reason or "", None, nested=True))
+            continue
+        start, count = int(words[first, 0]), None
+        if first == name.first:
+            start = name.start
+        elif proclitic_counts is not None:
+            offsets = proclitic_offsets(document.text, *words[first].tolist())
+            count = offsets.index(span.start) if span.start in offsets else 0
+            start = offsets[count]
+        target = Span(start, int(words[stop - 1, 1]), span.label)
+        if (reason := _describe_difference(span, target)) is not None:
+            misalignments.append(Misalignment(span, reason, target, nested=True))
+        tags[first], tags[first + 1 : stop] = tag_set.begin(span.label), tag_set.inside(span.label)
+        if count is not None and proclitic_counts is not None:
+            proclitic_counts[first] = count
+        placed = span
+    return misalignments
 
 
 def tokenize_batch(backend: Tokenizer, texts: list[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:

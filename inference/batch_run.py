@@ -45,10 +45,12 @@ class LoadedTagger:
     Args:
         tagger: the tagger.
         settings: all settings that affect its output, by the names that users know. A resuming run must have the same.
+        nested: whether it finds nested names.
     """
 
     tagger: GroupTagger
     settings: Mapping[str, Any]
+    nested: bool = False
 
 
 def load_tagger(
@@ -80,7 +82,9 @@ def load_tagger(
         thresholds=thresholds,
         rules=rules,
     )
-    return LoadedTagger(tagger=tagger, settings=tagger.settings() if with_settings else {})
+    return LoadedTagger(
+        tagger=tagger, settings=tagger.settings() if with_settings else {}, nested=bool(tagger.nested_labels)
+    )
 
 
 def run_settings(inputs: Inputs, *, format: str, compression: str | None) -> dict[str, Any]:
@@ -221,7 +225,7 @@ def tag_records(
         records: all records, from the first one on.
         load: loads the tagger; called once, when the first group of records has been read.
         output: the destination.
-        output_format: the format.
+        output_format: the format; for a tagger that finds nested names, its variant for them.
         audit: receives the counts of what the format cannot hold, including those of the interrupted run.
         progress_bar: shows the progress.
         settings: the settings that a resuming run must share, in addition to those of the tagger.
@@ -242,7 +246,7 @@ def tag_records(
     tagged_groups = loaded.tagger.tag_groups(reader.new_groups()) if loaded else iter(())
     for tagged, left_out in tagged_groups:
         group, digest = reader.pending.popleft()
-        data = output_format.encode(tagged)
+        data = reader.output_format.encode(tagged)
         stats = stats.with_group(group, tagged, digest=digest, left_out=left_out)
         output.append(data, replace(stats, lost={kind: count for kind, count in audit.kinds.items() if count}))
         stats = output.stats
@@ -254,7 +258,7 @@ def tag_records(
         )
     if reader.error is not None:
         raise reader.error
-    output.finish(output_format)
+    output.finish(reader.output_format)
     return stats
 
 
@@ -264,6 +268,7 @@ class _GroupReader:
     Attributes:
         pending: groups being tagged, each with the digest of all records up to the last one of the group.
         error: the error that ended the reading early; raise it after the groups read before it are written.
+        output_format: the format to write; chosen when the tagger is loaded.
     """
 
     def __init__(
@@ -277,7 +282,7 @@ class _GroupReader:
         skip: bool,
     ) -> None:
         self._groups, self._load, self._settings = group_records(records, skip=skip), load, settings
-        self._output, self._output_format = output, output_format
+        self._output, self.output_format = output, output_format
         self._earlier_stats = output.stats
         self._first: list[Record] | None = None
         self.pending: deque[tuple[list[Record], str]] = deque()
@@ -291,7 +296,9 @@ class _GroupReader:
                 raise _input_changed(self._earlier_stats)
             return None
         loaded = self._load()
-        self._output.begin_or_resume({**self._settings, **loaded.settings}, self._output_format)
+        if loaded.nested and self.output_format.for_nested is not None:
+            self.output_format = self.output_format.for_nested
+        self._output.begin_or_resume({**self._settings, **loaded.settings}, self.output_format)
         return loaded
 
     def new_groups(self) -> Iterator[list[Document]]:

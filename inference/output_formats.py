@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from shutil import rmtree
@@ -33,10 +34,11 @@ _BY_SUFFIX = {
 }
 # Formats that can be compressed.
 _COMPRESSIBLE = ("jsonl", "conll")
-# Tokens are the tagger's words, so that both names in "بغداد/الموصل" are written.
-_CONLL = WriteOptions(split_punctuation=True)
+# Tokens are the tagger's words, so that both names in "بغداد/الموصل" are written. Nested names are further tags of their tokens.
+_CONLL = WriteOptions(split_punctuation=True, nested=True)
 _SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string()), ("score", pa.float64())])
 _COLUMNS = (("id", pa.string()), ("text", pa.string()), ("spans", pa.list_(_SPAN)))
+_NESTED = ("nested", pa.list_(_SPAN))
 _META = ("meta", pa.string())
 _ROW_GROUP = 8192
 
@@ -50,12 +52,14 @@ class OutputFormat:
         encode: returns the bytes of some documents. Concatenated in order they form the body of the file.
         tail: the bytes after the last document.
         finish: converts a file of head, body and tail (first argument) to the final file or folder (second argument).
+        for_nested: the format for a model that finds nested names, where it differs.
     """
 
     head: bytes
     encode: Callable[[list[Document]], bytes]
     tail: bytes
     finish: Callable[[Path, Path], None]
+    for_nested: OutputFormat | None = None
 
 
 def choose_format(output: str | None, format: str | None = None) -> tuple[str, str | None]:
@@ -117,7 +121,7 @@ def build_output_format(
         case "brat":
             return OutputFormat(head=b"", encode=encode_brat, tail=b"", finish=_write_brat_folder)
         case "parquet":
-            return _build_parquet(table)
+            return replace(_build_parquet(table), for_nested=_build_parquet(table, nested=True))
         case _:
             raise not_one_of("format", format, ("jsonl", "conll", "html", "parquet", "brat"))
 
@@ -149,7 +153,7 @@ def _encode_json_lines(documents: list[Document]) -> bytes:
 def _format_conll(document: Document, audit: ImportAudit) -> str:
     audit.add("lost_id")
     audit.add("lost_meta", count=len(document.meta))
-    audit.add("lost_score", count=sum(span.score is not None for span in document.spans))
+    audit.add("lost_score", count=sum(span.score is not None for span in document.all_spans))
     audit.add("lost_rule", count=sum(span.rule is not None for span in document.spans))
     return to_conll(document, options=_CONLL, audit=audit)
 
@@ -196,16 +200,17 @@ def _write_brat_folder(part: Path, target: Path) -> None:
 # Parquet
 
 
-def _build_parquet(table: pa.Schema | None) -> OutputFormat:
+def _build_parquet(table: pa.Schema | None, *, nested: bool = False) -> OutputFormat:
     # The unfinished file is in Arrow's stream format, which can be cut after any batch and continued. A Parquet file
     # cannot: its index is at the end.
-    reserved = {name for name, _ in (*_COLUMNS, _META)} | {"nested"}
+    columns = (*_COLUMNS, _NESTED) if nested else _COLUMNS
+    reserved = {name for name, _ in (*_COLUMNS, _NESTED, _META)}
     further = [field.remove_metadata().with_nullable(True) for field in table or () if field.name not in reserved]
-    schema = pa.schema([*map(pa.field, *zip(*_COLUMNS, strict=True)), *further, pa.field(*_META)])
+    schema = pa.schema([*map(pa.field, *zip(*columns, strict=True)), *further, pa.field(*_META)])
     names = {field.name for field in further}
 
     def encode(documents: list[Document]) -> bytes:
-        rows = [_parquet_row(document, names) for document in documents]
+        rows = [_parquet_row(document, names, nested=nested) for document in documents]
         try:
             return pa.RecordBatch.from_pylist(rows, schema=schema).serialize().to_pybytes() if rows else b""
         except pa.ArrowException as error:
@@ -219,7 +224,7 @@ def _build_parquet(table: pa.Schema | None) -> OutputFormat:
     return OutputFormat(head=schema.serialize().to_pybytes(), encode=encode, tail=b"", finish=_write_parquet)
 
 
-def _parquet_row(document: Document, names: set[str]) -> dict[str, Any]:
+def _parquet_row(document: Document, names: set[str], *, nested: bool) -> dict[str, Any]:
     """Return the cells of a document; entries of ``meta`` with one of these names have separate columns."""
     columns = {name: value for name, value in document.meta.items() if name in names}
     rest = {name: value for name, value in document.meta.items() if name not in names}
@@ -227,6 +232,7 @@ def _parquet_row(document: Document, names: set[str]) -> dict[str, Any]:
         "id": document.id,
         "text": document.text,
         "spans": [span.to_dict() for span in document.spans],
+        **({"nested": [span.to_dict() for span in document.nested]} if nested else {}),
         **columns,
         "meta": to_json(rest).decode(),
     }
@@ -286,12 +292,19 @@ def _encode_articles(documents: list[Document]) -> bytes:
 
 
 def _text_parts(document: Document) -> Iterator[str]:
-    position = 0
-    for span in document.spans:
+    yield from _mark_names(document, document.spans, 0, len(document.text))
+
+
+def _mark_names(document: Document, names: Sequence[Span], start: int, end: int) -> Iterator[str]:
+    """Yield ``text[start:end]`` with the names in it marked."""
+    position = start
+    for span in names:
+        if span.start < position:  # It crosses a nested name before it.
+            continue
         yield _escape_text(document.text[position : span.start])
         yield _format_name(document, span)
         position = span.end
-    yield _escape_text(document.text[position:])
+    yield _escape_text(document.text[position:end])
 
 
 # "relabelled" holds the model's score, and "added" none.
@@ -307,7 +320,16 @@ def _format_name(document: Document, span: Span) -> str:
     # A label may hold any character; its class consists of its letters and digits.
     name = "".join(c for c in span.label if c.isalnum())
     title = "" if span.score is None else f' title="{span.score:.3f}"'
-    surface, label = _escape_text(document.surface(span)), escape(span.label)
+    first, stop = (
+        bisect_left(document.nested, offset, key=lambda name: name.start) for offset in (span.start, span.end)
+    )
+    inner = [
+        other
+        for other in document.nested[first:stop]
+        if other.end <= span.end and (other.start, other.end) != (span.start, span.end)
+    ]
+    inner.sort(key=lambda other: (other.start, -other.end))
+    surface, label = "".join(_mark_names(document, inner, span.start, span.end)), escape(span.label)
     if span.rule is not None:
         label += f" · {_RULES_IN_WORDS[span.rule]}"
     return f'<mark class="{escape(name)}"{title}><bdi>{surface}</bdi><small><bdi>{label}</bdi></small></mark>'

@@ -19,7 +19,7 @@ from itertools import accumulate
 from typing import Any
 
 from musamma.data.arabic import clitic_borders, is_letter, proclitic_offsets, word_offsets
-from musamma.data.document import RULES_KEY, Document, Span
+from musamma.data.document import RULES_KEY, Document, Span, select_nested
 from musamma.data.errors import not_installed
 from musamma.data.spelling import WORD_SEPARATOR, Spelling
 from musamma.inference.rule_file import NameList, Rules, fold_pattern, fold_surface
@@ -219,6 +219,8 @@ class RuleTagger:
         for precedence, matches in listed.items():
             allowed = [match for match in matches if (match.start, match.end) not in never]
             spans = _merge(spans, allowed, log, replacing=precedence == "rules")
+        if document.nested:
+            document = replace(document, nested=select_nested(document.nested, spans))
         return _with_log(document, spans, log)
 
     def _relabel(self, document: Document, span: Span, new_labels: dict[int, set[tuple[int, int]]]) -> Span:

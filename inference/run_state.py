@@ -55,7 +55,7 @@ class RunStats:
             records=self.records + len(group),
             documents=self.documents + len(tagged),
             rejected=self.rejected + len(group) - len(tagged),
-            names=self.names + sum(len(document.spans) for document in tagged),
+            names=self.names + sum(len(document.all_spans) for document in tagged),
             words=self.words + sum(len(document.text.split()) for document in tagged),
             left_out=self.left_out + left_out,
             digest=digest,

@@ -147,7 +147,7 @@ class Scorer:
         for predictor, (tokenized, logits, _) in zip(self._predictors, classified, strict=True):
             rows = np.searchsorted(tokenized.words[:, 0], starts)
             temperature = predictor.calibration.tag_temperature
-            probabilities.append(tag_probabilities(logits[0][rows], temperature=temperature))
+            probabilities.append(tag_probabilities(logits.tags[rows], temperature=temperature))
         return words[np.searchsorted(words[:, 0], starts)], np.stack(probabilities)
 
 

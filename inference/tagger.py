@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, select_nested
 from musamma.data.errors import InputError, printable_path
 from musamma.inference.rule_file import Rules, load_rules
 from musamma.inference.rule_matching import RuleTagger, drop_log
@@ -48,7 +49,8 @@ class Tagger:
 
     Attributes:
         model: the argument.
-        labels: the labels that the model knows, then those of the rules.
+        labels: the labels that the model knows, those of nested names after the others, then those of the rules.
+        nested_labels: the labels of the nested names that the model finds; empty if it finds none.
 
     Raises:
         InputError: the model or device does not exist, the model has no tokenizer or is not an entity recogniser, a minimum score
@@ -84,32 +86,39 @@ class Tagger:
         self._predictor = load_predictor(
             model, device=device, batch_tokens=batch_tokens, cpu_batch_tokens=cpu_batch_tokens, bfloat16=bfloat16
         )
-        labels = self._predictor.tag_set.labels
+        labels, nested = self._predictor.tag_set.labels, self._predictor.nested_tag_set
         if rules is not None:
             rules.check_labels(labels, where=model)
-        self.model, self.labels = model, tuple(dict.fromkeys((*labels, *(rules.new_labels if rules else ()))))
-        self._min_scores = _combine_min_scores(
-            labels,
-            min_score,
-            label_min_scores or {},
-            _stored_thresholds(self._predictor.calibration, model) if thresholds else None,
+        self.nested_labels: tuple[str, ...] = nested.labels if nested is not None else ()
+        self.model = model
+        self.labels = tuple(dict.fromkeys((*labels, *self.nested_labels, *(rules.new_labels if rules else ()))))
+        minimums = partial(
+            _combine_min_scores,
+            min_score=min_score,
+            label_min_scores=label_min_scores or {},
+            known=tuple(dict.fromkeys((*labels, *self.nested_labels))),
             where=model,
+        )
+        calibration = self._predictor.calibration
+        self._min_scores = minimums(labels, thresholds=_stored_thresholds(calibration, model) if thresholds else None)
+        self._nested_min_scores = minimums(
+            self.nested_labels, thresholds=calibration.nested_thresholds if thresholds else None
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(Tagger, self.model, **self._arguments), ()
 
     def tag(self, text: str) -> list[Span]:
-        """Find the names in one text, with a score and character-exact offsets."""
+        """Find the outermost names in one text, with a score and character-exact offsets."""
         return list(next(self.tag_documents([Document("text", text)])).spans)
 
     def tag_texts(self, texts: Iterable[str]) -> Iterator[list[Span]]:
-        """Find the names in each of many texts, in order. Memory does not grow with the number of texts."""
+        """Find the outermost names in each of many texts, in order. Memory does not grow with the number of texts."""
         documents = (Document(str(index), text) for index, text in enumerate(texts))
         return (list(document.spans) for document in self.tag_documents(documents))
 
     def tag_documents(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """Yield documents with the names found in them, in order. Their previous spans are replaced.
+        """Yield documents with the names found in them, in order, nested ones too. Their previous spans are replaced.
 
         Reads a few hundred documents ahead of the one it yields.
         """
@@ -123,7 +132,7 @@ class Tagger:
         """
         for group in self._predictor.predict_groups(groups):
             scored = [self._drop_low_scores(document) for document in group]
-            left_out = sum(len(document.spans) for document in group) - sum(len(document.spans) for document in scored)
+            left_out = sum(len(d.all_spans) for d in group) - sum(len(d.all_spans) for d in scored)
             yield [self._apply_rules(document) for document in scored], left_out
 
     def tag_in_steps(self, documents: Sequence[Document]) -> Generator[float, None, list[Document]]:
@@ -159,6 +168,7 @@ class Tagger:
             **self._predictor.runtime.settings(),
             "batch tokens": self.batch_tokens,
             "least scores": self._min_scores,
+            **({"least scores of nested names": self._nested_min_scores} if self.nested_labels else {}),
             **({"rules": self._rules.rules.digest()} if self._rules is not None else {}),
         }
 
@@ -170,11 +180,11 @@ class Tagger:
         return document if self._rules is None else self._rules.apply(document)
 
     def _drop_low_scores(self, document: Document) -> Document:
-        if not any(self._min_scores.values()):
+        if not any((*self._min_scores.values(), *self._nested_min_scores.values())):
             return document
-        return document.with_spans(
-            [span for span in document.spans if (span.score or 0.0) >= self._min_scores[span.label]]
-        )
+        spans = tuple(span for span in document.spans if (span.score or 0.0) >= self._min_scores[span.label])
+        nested = [span for span in document.nested if (span.score or 0.0) >= self._nested_min_scores[span.label]]
+        return replace(document, spans=spans, nested=select_nested(nested, spans))
 
 
 def checkpoint_digest(folder: Path) -> str:
@@ -202,24 +212,25 @@ def _stored_thresholds(calibration: Calibration, model: str) -> Mapping[str, flo
 
 def _combine_min_scores(
     labels: Iterable[str],
+    *,
     min_score: float,
     label_min_scores: Mapping[str, float],
     thresholds: Mapping[str, float | None] | None,
-    *,
+    known: Sequence[str],
     where: str,
 ) -> dict[str, float]:
-    """Return the minimum score of each label."""
+    """Return the minimum score of each label; ``known`` are the labels of both layers."""
     minimums = dict.fromkeys(labels, min_score)
     if thresholds is not None:
         for label in minimums:
             threshold = thresholds.get(label)
             minimums[label] = _NEVER if threshold is None else max(min_score, threshold)
     for label in label_min_scores:
-        if label not in minimums:
+        if label not in known:
             raise InputError(
-                f"a minimum score for {label!r}", where=where, expected=f"one of its labels: {', '.join(minimums)}"
+                f"a minimum score for {label!r}", where=where, expected=f"one of its labels: {', '.join(known)}"
             )
     for score in (min_score, *label_min_scores.values()):
         if not 0.0 <= score <= 1.0:
             raise InputError(f"minimum score {score:g}", where=where, expected="a number from 0 to 1")
-    return minimums | dict(label_min_scores)
+    return minimums | {label: score for label, score in label_min_scores.items() if label in minimums}

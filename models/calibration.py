@@ -13,16 +13,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from musamma.data.arabic import proclitic_offsets
+from musamma.data.document import Span
 from musamma.data.errors import InputError
 from musamma.data.files import atomic_folder, atomic_write
 from musamma.data.tags import TagSet
 from musamma.data.windows import IGNORE_INDEX, TokenizedDocument, build_targets
-from musamma.models.decoding import PROCLITIC_CLASSES, decode, log_softmax
+from musamma.models.decoding import PROCLITIC_CLASSES, decode, decode_nested, log_softmax
 
 if TYPE_CHECKING:
     from musamma.evaluation.reliability import Reliability
@@ -32,11 +33,21 @@ if TYPE_CHECKING:
 #: temperature.
 TEMPERATURE_BOUNDS = (0.1, 10.0)
 
-#: Logits of a document's words: of tags, (words, tags), and of proclitics, (words, proclitic classes), or ``None`` without
-#: that head.
-WordLogits: TypeAlias = tuple[np.ndarray, np.ndarray | None]
-
 _KEY = "calibration"
+
+
+class WordLogits(NamedTuple):
+    """The logits of a document's words.
+
+    Args:
+        tags: logits of the tags; (words, tags).
+        proclitics: logits of the proclitic head; (words, proclitic classes), or ``None`` without that head.
+        nested: logits of the tags of nested names; (words, nested tags), or ``None`` without that head.
+    """
+
+    tags: np.ndarray
+    proclitics: np.ndarray | None = None
+    nested: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,8 @@ class Calibration:
         names: number of gold names in them.
         ece_before: expected calibration error of the names' scores on these documents, with temperatures of 1.
         ece_after: the same with these temperatures.
+        nested_temperature: divisor of the logits of nested names.
+        nested_thresholds: thresholds on the scores of nested names, by label; empty if the documents have no nested names.
     """
 
     tag_temperature: float = 1.0
@@ -62,10 +75,12 @@ class Calibration:
     names: int = 0
     ece_before: float | None = None
     ece_after: float | None = None
+    nested_temperature: float = 1.0
+    nested_thresholds: Mapping[str, float | None] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the calibration as it stands in ``config.json``."""
-        return {
+        """Return the calibration as it stands in ``config.json``; values of nested names only if they were fitted."""
+        record: dict[str, Any] = {
             "tag_temperature": self.tag_temperature,
             "proclitic_temperature": self.proclitic_temperature,
             "thresholds": dict(self.thresholds),
@@ -74,6 +89,10 @@ class Calibration:
             "ece_before": self.ece_before,
             "ece_after": self.ece_after,
         }
+        if self.nested_thresholds:
+            record["nested_temperature"] = self.nested_temperature
+            record["nested_thresholds"] = dict(self.nested_thresholds)
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +104,22 @@ class CalibrationFit:
         before: reliability of the names' scores with temperatures of 1.
         after: reliability of the calibrated scores.
         thresholds: the thresholds by label.
+        nested_thresholds: those of nested names.
     """
 
     calibration: Calibration
     before: Reliability
     after: Reliability
     thresholds: Mapping[str, Threshold]
+    nested_thresholds: Mapping[str, Threshold] = field(default_factory=dict)
 
 
 def fit_calibration(
-    classified: Iterable[tuple[TokenizedDocument, WordLogits]], tag_set: TagSet, *, precision: float
+    classified: Iterable[tuple[TokenizedDocument, WordLogits]],
+    tag_set: TagSet,
+    *,
+    precision: float,
+    nested: TagSet | None = None,
 ) -> CalibrationFit:
     """Fit temperatures and thresholds on annotated documents.
 
@@ -102,6 +127,7 @@ def fit_calibration(
         classified: the annotated documents with the logits of their words, from :meth:`Predictor.classify`.
         tag_set: the tag set.
         precision: the target precision of the names of each label, in (0, 1).
+        nested: the tag set of nested names; ``None`` for a model without them. Their values are fitted if the documents have any.
 
     Raises:
         InputError: a document has a label that is not in ``tag_set``, or ``precision`` is outside (0, 1).
@@ -111,7 +137,25 @@ def fit_calibration(
     from musamma.evaluation.thresholds import find_thresholds
 
     classified = list(classified)
+    if not any(tokenized.document.nested for tokenized, _ in classified):
+        nested = None
     uncalibrated, calibration = Calibration(), Calibration(*fit_temperatures(classified, tag_set))
+    nested_thresholds: Mapping[str, Threshold] = {}
+    if nested is not None:
+        temperature = fit_nested_temperature(classified, tag_set, nested)
+        calibration = replace(calibration, nested_temperature=temperature)
+        nested_support = Counter(dict.fromkeys(nested.labels, 0))
+        nested_support.update(
+            span.label
+            for tokenized, _ in classified
+            for span in tokenized.document.nested
+            if span.label in nested.labels
+        )
+        nested_thresholds = find_thresholds(
+            *_predict_nested_names(classified, tag_set, nested, calibration),
+            precision=precision,
+            support=nested_support,
+        )
     before = measure_reliability(*_predict_names(classified, tag_set, uncalibrated)[:2])
     scores, correct, labels = _predict_names(classified, tag_set, calibration)
     after = measure_reliability(scores, correct)
@@ -126,8 +170,9 @@ def fit_calibration(
         names=sum(support.values()),
         ece_before=round(before.ece, 6),
         ece_after=round(after.ece, 6),
+        nested_thresholds={label: threshold.value for label, threshold in nested_thresholds.items()},
     )
-    return CalibrationFit(calibration, before, after, thresholds)
+    return CalibrationFit(calibration, before, after, thresholds, nested_thresholds)
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
@@ -176,9 +221,10 @@ def fit_temperatures(
     tag_rows, tag_gold = [np.empty((0, len(tag_set)))], [np.empty(0, np.int64)]
     border_rows = [np.empty((0, PROCLITIC_CLASSES))]
     border_gold: list[int] = []
-    for tokenized, (tag_logits, proclitic_logits) in classified:
+    for tokenized, logits in classified:
+        proclitic_logits = logits.proclitics
         targets = build_targets(tokenized, tag_set, proclitics=proclitic_logits is not None)
-        tag_rows.append(tag_logits)
+        tag_rows.append(logits.tags)
         tag_gold.append(targets.tags)
         if proclitic_logits is None:
             continue
@@ -195,13 +241,35 @@ def fit_temperatures(
     )
 
 
-def read_calibration(stored: object, labels: Sequence[str], *, where: str) -> Calibration:
+def fit_nested_temperature(
+    classified: Iterable[tuple[TokenizedDocument, WordLogits]], tag_set: TagSet, nested: TagSet
+) -> float:
+    """Fit the temperature of the head for nested names, on the words of gold names of two words or more.
+
+    Args:
+        classified: as of :func:`fit_temperatures`.
+        tag_set: the tag set.
+        nested: the tag set of nested names.
+    """
+    rows, gold = [np.empty((0, len(nested)))], [np.empty(0, np.int64)]
+    for tokenized, logits in classified:
+        if logits.nested is not None:
+            targets = build_targets(tokenized, tag_set, nested=nested).nested
+            rows.append(logits.nested[targets != IGNORE_INDEX])
+            gold.append(targets[targets != IGNORE_INDEX])
+    return fit_temperature(np.concatenate(rows), np.concatenate(gold))
+
+
+def read_calibration(
+    stored: object, labels: Sequence[str], *, where: str, nested_labels: Sequence[str] = ()
+) -> Calibration:
     """Read the calibration from the ``musamma`` entry of a checkpoint's ``config.json``.
 
     Args:
         stored: the entry, or ``None`` for a checkpoint of another tool.
         labels: the model's labels.
         where: the checkpoint, for errors.
+        nested_labels: the labels of the model's nested names.
 
     Raises:
         InputError: the calibration is malformed.
@@ -218,10 +286,10 @@ def read_calibration(stored: object, labels: Sequence[str], *, where: str) -> Ca
             None if record.get("precision") is None else _read_number(record, "precision", 0.0, 1.0),
             int(fitted_on.get("documents", 0)),
             int(fitted_on.get("names", 0)),
-            *(
-                None if record.get(key) is None else _read_number(record, key, 0.0, 1.0)
-                for key in ("ece_before", "ece_after")
-            ),
+            None if record.get("ece_before") is None else _read_number(record, "ece_before", 0.0, 1.0),
+            None if record.get("ece_after") is None else _read_number(record, "ece_after", 0.0, 1.0),
+            _read_number(record, "nested_temperature", 0.01, 100.0) if "nested_temperature" in record else 1.0,
+            _read_thresholds(record.get("nested_thresholds") or {}, nested_labels),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
@@ -277,11 +345,34 @@ def _predict_names(
     labels: list[str] = []
     for tokenized, logits in classified:
         gold = {span.key for span in tokenized.document.spans}
-        spans = decode(
+        for span in _decode_names(tokenized, logits, tag_set, calibration):
+            scores.append(span.score or 0.0)
+            correct.append(span.key in gold)
+            labels.append(span.label)
+    return scores, correct, labels
+
+
+def _predict_nested_names(
+    classified: Sequence[tuple[TokenizedDocument, WordLogits]],
+    tag_set: TagSet,
+    nested: TagSet,
+    calibration: Calibration,
+) -> tuple[list[float], list[bool], list[str]]:
+    """Return score, strict correctness and label of every predicted nested name."""
+    scores: list[float] = []
+    correct: list[bool] = []
+    labels: list[str] = []
+    for tokenized, logits in classified:
+        if logits.nested is None:
+            continue
+        gold = {span.key for span in tokenized.document.nested}
+        spans = decode_nested(
             tokenized,
-            *logits,
-            tag_set,
-            tag_temperature=calibration.tag_temperature,
+            _decode_names(tokenized, logits, tag_set, calibration),
+            logits.nested,
+            logits.proclitics,
+            nested,
+            nested_temperature=calibration.nested_temperature,
             proclitic_temperature=calibration.proclitic_temperature,
         )
         for span in spans:
@@ -289,6 +380,19 @@ def _predict_names(
             correct.append(span.key in gold)
             labels.append(span.label)
     return scores, correct, labels
+
+
+def _decode_names(
+    tokenized: TokenizedDocument, logits: WordLogits, tag_set: TagSet, calibration: Calibration
+) -> list[Span]:
+    return decode(
+        tokenized,
+        logits.tags,
+        logits.proclitics,
+        tag_set,
+        tag_temperature=calibration.tag_temperature,
+        proclitic_temperature=calibration.proclitic_temperature,
+    )
 
 
 def _read_thresholds(record: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float | None]:

@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.models.classifier import TokenClassifier, max_positions
-from musamma.models.model_names import HEAD_FILE, find_model_file, unreadable_file
+from musamma.models.model_names import HEAD_FILE, NESTED_HEAD_FILE, find_model_file, unreadable_file
+from musamma.models.nested_labels import NESTED_KEY, read_nested_tag_set
 from musamma.models.transformers_files import load_weights, read_tokenizer
 from musamma.models.window_options import WindowOptions, read_window_options
 
@@ -48,7 +50,12 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def build_classifier(
-    encoder: str, tag_set: TagSet, *, proclitics: bool = True, changes: Mapping[str, Any] | None = None
+    encoder: str,
+    tag_set: TagSet,
+    *,
+    proclitics: bool = True,
+    nested: TagSet | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> TokenClassifier:
     """Build a float32 classifier from an encoder and newly initialised heads, ready for fine-tuning.
 
@@ -56,6 +63,7 @@ def build_classifier(
         encoder: a local folder or a hub id.
         tag_set: the tags to learn.
         proclitics: whether to learn borders after proclitics.
+        nested: the tags of nested names, to learn them too.
         changes: values for the encoder's ``config.json``, such as its dropout.
 
     Raises:
@@ -70,7 +78,7 @@ def build_classifier(
         label2id=tag_set.label2id,
         dtype=torch.float32,
     )
-    return TokenClassifier(backbone, proclitics=proclitics)
+    return TokenClassifier(backbone, proclitics=proclitics, nested=nested)
 
 
 def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> tuple[TokenClassifier, WindowOptions]:
@@ -78,27 +86,46 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
 
     Args:
         checkpoint: a local folder or a hub id. A checkpoint that another tool made works too; its names begin where words
-            do.
+            do, and it finds no nested names.
         dtype: type of the weights in memory.
 
     Raises:
         InputError: there is no such checkpoint, or it cannot be loaded.
     """
     backbone = _load_backbone(checkpoint, {}, new_heads=False, dtype=dtype)
+    stored = getattr(backbone.config, "musamma", None)
+    nested = read_nested_tag_set(stored, where=checkpoint)
     head = find_model_file(checkpoint, HEAD_FILE)
-    classifier = TokenClassifier(backbone, proclitics=head is not None)
+    classifier = TokenClassifier(backbone, proclitics=head is not None, nested=nested)
     if classifier.proclitic_head is not None and head is not None:
-        try:
-            classifier.proclitic_head.load_state_dict(load_file(head))
-        except Exception as error:
-            raise unreadable_file(head.parent) or InputError(
-                f"the proclitic head cannot be read: {error}",
-                where=str(head),
-                remedy="copy the checkpoint anew, or delete the file to tag whole words",
-            ) from error
-    return classifier.eval(), read_window_options(
-        getattr(backbone.config, "musamma", None), checkpoint, limit=max_positions(backbone)
-    )
+        _load_head(
+            classifier.proclitic_head,
+            head,
+            title="proclitic head",
+            remedy="copy the checkpoint anew, or delete the file to tag whole words",
+        )
+    if classifier.nested_head is not None:
+        remedy = f"copy the checkpoint anew, or delete 'musamma.{NESTED_KEY}' in config.json to find no nested names"
+        if (head := find_model_file(checkpoint, NESTED_HEAD_FILE)) is None:
+            raise InputError(
+                f"no {NESTED_HEAD_FILE}", where=checkpoint, expected="the head of the nested names", remedy=remedy
+            )
+        _load_head(classifier.nested_head, head, title="head of the nested names", remedy=remedy)
+    return classifier.eval(), read_window_options(stored, checkpoint, limit=max_positions(backbone))
+
+
+def _load_head(head: nn.Linear, file: Path, *, title: str, remedy: str) -> None:
+    """Load the weights of a head, in place.
+
+    Raises:
+        InputError: the file cannot be read, or holds the weights of something else.
+    """
+    try:
+        head.load_state_dict(load_file(file))
+    except Exception as error:
+        raise unreadable_file(file.parent) or InputError(
+            f"the {title} cannot be read: {error}", where=str(file), remedy=remedy
+        ) from error
 
 
 def _load_backbone(name: str, changes: Mapping[str, Any], *, new_heads: bool, **options: Any) -> PreTrainedModel:

@@ -1,10 +1,12 @@
-"""The token classifier: a Hugging Face model for the tags, and a small second head for the proclitics before a name.
+"""The token classifier: a Hugging Face model for the tags, and small heads for the proclitics before a name and for nested names.
 
 A piece of an XLM-R-style vocabulary often holds a proclitic together with the letters after it, so tags on pieces alone cannot
 say where a name begins. At the first piece of a name, the second head says how many leading letters of the word are proclitics.
+The third head gives the tags of the names inside names.
 
-On disk it is a plain Hugging Face checkpoint that `AutoModelForTokenClassification` loads. The two tensors of the proclitic head
-are stored next to it in ``proclitic_head.safetensors``, window options and calibration in ``config.json`` under ``musamma``.
+On disk it is a plain Hugging Face checkpoint that `AutoModelForTokenClassification` loads, for the outermost names. The two tensors
+of each other head are stored next to it in ``proclitic_head.safetensors`` and ``nested_head.safetensors``; the labels of nested
+names, window options and calibration in ``config.json`` under ``musamma``.
 """
 
 from __future__ import annotations
@@ -19,33 +21,36 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from musamma.data.files import apply_default_mode
+from musamma.data.tags import TagSet
 from musamma.models.calibration import Calibration
 from musamma.models.decoding import PROCLITIC_CLASSES
-from musamma.models.model_names import HEAD_FILE
+from musamma.models.model_names import HEAD_FILE, NESTED_HEAD_FILE
+from musamma.models.nested_labels import NESTED_KEY, describe_nested
 from musamma.models.window_options import WindowOptions
 
 
 class TokenClassifier(nn.Module):
-    """A Hugging Face token classifier, which gives the tag logits, with a second head on its last layer for proclitic logits.
+    """A Hugging Face token classifier, which gives the tag logits, with further heads on its last layer.
 
     Args:
         backbone: the Hugging Face model.
         proclitics: whether to add the proclitic head; without it each name begins at the start of a word.
+        nested: the tags of nested names, to add the head for them.
     """
 
-    def __init__(self, backbone: PreTrainedModel, *, proclitics: bool = True) -> None:
+    def __init__(self, backbone: PreTrainedModel, *, proclitics: bool = True, nested: TagSet | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.config = backbone.config
         self.proclitic_head: nn.Linear | None = None
         if proclitics:
-            self.proclitic_head = nn.Linear(backbone.config.hidden_size, PROCLITIC_CLASSES, dtype=backbone.dtype)
-            nn.init.normal_(self.proclitic_head.weight, std=0.02)
-            nn.init.zeros_(self.proclitic_head.bias)
+            self.proclitic_head = _build_head(backbone, PROCLITIC_CLASSES)
+        self.nested_tag_set = nested
+        self.nested_head = None if nested is None else _build_head(backbone, len(nested))
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Compute the logits of every piece; only those of first pieces of words are trained.
 
         Args:
@@ -53,27 +58,31 @@ class TokenClassifier(nn.Module):
             attention_mask: 1 for pieces, 0 for padding; (windows, pieces).
 
         Returns:
-            Tag logits, (windows, pieces, tags), and proclitic logits, (windows, pieces, :data:`PROCLITIC_CLASSES`), or ``None``.
+            Tag logits, (windows, pieces, tags); proclitic logits, (windows, pieces, :data:`PROCLITIC_CLASSES`); and logits of the
+            tags of nested names, (windows, pieces, nested tags). The last two are ``None`` without the head.
         """
-        output = self.backbone(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            output_hidden_states=self.proclitic_head is not None,
-        )
-        if self.proclitic_head is None:
-            return output.logits, None
-        return output.logits, self.proclitic_head(output.hidden_states[-1])
+        has_heads = self.proclitic_head is not None or self.nested_head is not None
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=has_heads)
+        if not has_heads:
+            return output.logits, None, None
+        return output.logits, *self._apply_heads(output.hidden_states[-1])
 
     def forward_with_embeddings(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor]:
         """Compute the logits as :meth:`forward` does, and the embeddings of the pieces, (windows, pieces, hidden size).
 
         The embeddings are the hidden states before the first layer.
         """
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
         states = output.hidden_states
-        return output.logits, None if self.proclitic_head is None else self.proclitic_head(states[-1]), states[0]
+        return output.logits, *self._apply_heads(states[-1]), states[0]
+
+    def _apply_heads(self, states: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        return (
+            None if self.proclitic_head is None else self.proclitic_head(states),
+            None if self.nested_head is None else self.nested_head(states),
+        )
 
     def activation_checkpointing_enable(
         self,
@@ -92,17 +101,27 @@ class TokenClassifier(nn.Module):
         *,
         calibration: Calibration | None = None,
     ) -> None:
-        """Write a checkpoint folder: a plain Hugging Face checkpoint with the proclitic head, window options and calibration."""
+        """Write a checkpoint folder: a plain Hugging Face checkpoint with the other heads, window options and calibration."""
         folder = Path(folder)
         stored: dict[str, Any] = {"format": 1, "encoding": asdict(options)}
+        if self.nested_tag_set is not None:
+            stored[NESTED_KEY] = describe_nested(self.nested_tag_set)
         # A calibration loaded with the weights is dropped: it may no longer fit them.
         self.config.musamma = stored if calibration is None else {**stored, "calibration": calibration.to_dict()}
         self.backbone.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        if self.proclitic_head is not None:
-            state = {name: tensor.contiguous() for name, tensor in self.proclitic_head.state_dict().items()}
-            save_file(state, folder / HEAD_FILE)
+        for head, file in ((self.proclitic_head, HEAD_FILE), (self.nested_head, NESTED_HEAD_FILE)):
+            if head is not None:
+                state = {name: tensor.contiguous() for name, tensor in head.state_dict().items()}
+                save_file(state, folder / file)
         apply_default_mode(*folder.glob("*.safetensors"))
+
+
+def _build_head(backbone: PreTrainedModel, classes: int) -> nn.Linear:
+    head = nn.Linear(backbone.config.hidden_size, classes, dtype=backbone.dtype)
+    nn.init.normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def max_positions(model: PreTrainedModel) -> int | None:

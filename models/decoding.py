@@ -1,6 +1,8 @@
-"""Decoding logits to names: the best tag sequence, the border after a proclitic, and the score of each name."""
+"""Decoding logits to names and nested names: the best tag sequence, the border after a proclitic, and the score of each name."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -74,6 +76,105 @@ def decode(
             )
         )
     return spans
+
+
+def decode_nested(
+    tokenized: TokenizedDocument,
+    outer: Sequence[Span],
+    nested_logits: np.ndarray,
+    proclitic_logits: np.ndarray | None,
+    tag_set: TagSet,
+    *,
+    nested_temperature: float = 1.0,
+    proclitic_temperature: float = 1.0,
+) -> list[Span]:
+    """Decode the names inside names, one level deep.
+
+    A nested name in the first word of its outer name starts where that name does; another one may start after a proclitic of its own.
+
+    Args:
+        tokenized: the document.
+        outer: its outermost names, as :func:`decode` returns them.
+        nested_logits: logits of the tags of nested names at the first piece of every word; (words, nested tags).
+        proclitic_logits: as of :func:`decode`.
+        tag_set: the tag set of nested names.
+        nested_temperature: divisor of the nested logits before they become probabilities.
+        proclitic_temperature: divisor of the proclitic logits.
+
+    Returns:
+        Spans without overlap, in order, each inside an outer name and shorter than it. ``score`` estimates the probability that both
+        the outer name and this one are right, so it is not above the outer name's score.
+    """
+    if not outer:
+        return []
+    words = tokenized.words
+    firsts = np.searchsorted(words[:, 1], [span.start for span in outer], side="right").tolist()
+    stops = np.searchsorted(words[:, 0], [span.end for span in outer], side="left").tolist()
+    marked = np.concatenate([[0], np.cumsum(nested_logits.argmax(axis=1) != 0)])
+    allowed = _transitions_inside_a_name(tag_set)
+    spans = []
+    for name, first, stop in zip(outer, firsts, stops, strict=True):
+        # Most names hold none: if O is the best tag of every word, it is the best sequence.
+        if stop - first < 2 or marked[first] == marked[stop]:
+            continue
+        logits = nested_logits[first:stop]
+        best = find_best_tags_inside_a_name(logits, allowed)
+        scores = log_softmax(logits.astype(np.float64) / nested_temperature)
+        for begin in np.flatnonzero(best % 2 == 1).tolist():
+            end = begin + 1
+            while end < len(best) and best[end] == best[begin] + 1:
+                end += 1
+            score = scores[np.arange(begin, end), best[begin:end]].sum()
+            if end < len(best):
+                score += np.logaddexp.reduce(np.delete(scores[end], best[begin] + 1))
+            start = name.start if begin == 0 else int(words[first + begin, 0])
+            if begin and proclitic_logits is not None:
+                start, border_score = choose_proclitic_border(
+                    tokenized, first + begin, proclitic_logits[first + begin], temperature=proclitic_temperature
+                )
+                score = score + border_score
+            probability = min(1.0, float(np.exp(score))) * (1.0 if name.score is None else name.score)
+            label = tag_set.label_of(int(best[begin])) or ""
+            spans.append(Span(start, int(words[first + end - 1, 1]), label, round(probability, 6)))
+    return spans
+
+
+def find_best_tags_inside_a_name(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Find the best sequence of tags of nested names in which no nested name covers all words of the outer name.
+
+    For each label, a further tag stands for a nested name that has covered every word so far. The last word cannot have it.
+
+    Args:
+        scores: logits of every tag at the words of the outer name, at least two; (words, tags).
+        allowed: the transitions, with the further tags; (tags + labels + 1, tags + labels).
+
+    Returns:
+        Tag ids without the further tags; int64, (words,).
+    """
+    tags = scores.shape[1]
+    extended = np.concatenate([scores, scores[:, 2::2]], axis=1)
+    extended[0, tags:] = scores[0, 1::2]
+    extended[-1, tags:] = -np.inf
+    best = find_best_tags(extended, allowed)
+    covering = best >= tags
+    best[covering] = 2 * (best[covering] - tags) + 2
+    if covering[0]:
+        best[0] -= 1
+    return best
+
+
+def _transitions_inside_a_name(tag_set: TagSet) -> np.ndarray:
+    """Return the transitions for :func:`find_best_tags_inside_a_name`; bool, (tags + labels + 1, tags + labels)."""
+    tags, labels = len(tag_set), len(tag_set.labels)
+    plain = tag_set.allowed_transitions()
+    allowed = np.zeros((tags + labels + 1, tags + labels), dtype=bool)
+    allowed[:tags, :tags] = plain[:tags]
+    # After such a name another one may begin, or none.
+    allowed[tags:-1, :tags] = plain[0]
+    allowed[tags:-1, tags:] = np.eye(labels, dtype=bool)
+    allowed[-1, 0] = True
+    allowed[-1, tags:] = True
+    return allowed
 
 
 def choose_proclitic_border(

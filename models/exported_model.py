@@ -94,8 +94,8 @@ def load_graph(model: str, graph: GraphDescription, *, device: str | None, bfloa
     threads = count_threads()
     try:
         if graph.runtime == "openvino":
-            return OpenVinoRuntime(files[0], threads=threads, bfloat16=half, proclitics=graph.proclitics)
-        return OnnxRuntime(files[0], threads=threads, proclitics=graph.proclitics)
+            return OpenVinoRuntime(files[0], threads=threads, bfloat16=half, graph=graph)
+        return OnnxRuntime(files[0], threads=threads, graph=graph)
     except ImportError as error:
         raise not_installed(
             error.name or str(error),

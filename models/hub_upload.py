@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import validate_repo_id
 
 from musamma.data.errors import InputError, RunError, not_found, not_readable, one_line
-from musamma.models.model_names import HEAD_FILE, PACKED_FILE, RECORD_FILE
+from musamma.models.model_names import HEAD_FILE, NESTED_HEAD_FILE, PACKED_FILE, RECORD_FILE
 
 _CARD_FILE = "README.md"
 _REQUIRED = ("config.json", "tokenizer.json", _CARD_FILE)
@@ -109,7 +109,7 @@ def collect_checkpoint(folder: Path, repository: str, *, exports: Sequence[Path]
         if not (folder / name).is_file():
             raise InputError(f"no {name}", where=str(folder), expected="a checkpoint with its tokenizer and model card")
     files = {file.path: file for file in _matching_files(folder, _CHECKPOINT_FILES, "")}
-    if not any(path.endswith(".safetensors") and path != HEAD_FILE for path in files):
+    if not any(path.endswith(".safetensors") and path not in (HEAD_FILE, NESTED_HEAD_FILE) for path in files):
         raise InputError(
             "no model.safetensors",
             where=str(folder),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.calibration import read_calibration
@@ -21,13 +22,14 @@ from musamma.models.exported_model import (
     read_exported,
     read_model_json,
 )
-from musamma.models.model_names import DEFAULT_MODEL, HEAD_FILE, resolve_model
+from musamma.models.model_names import DEFAULT_MODEL, HEAD_FILE, NESTED_HEAD_FILE, resolve_model
+from musamma.models.nested_labels import read_nested_tag_set
 from musamma.models.optional_packages import require_packages
 from musamma.models.packed_weights import is_packed, read_head, read_packed_weights
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.openvino import OpenVinoRuntime
 from musamma.models.runtimes.processor import count_threads, has_bfloat16
-from musamma.models.runtimes.runtime import Runtime
+from musamma.models.runtimes.runtime import GraphDescription, Runtime
 from musamma.models.window_options import read_window_options
 
 _CHECKPOINT_PACKAGES = ("torch", "transformers")
@@ -75,13 +77,17 @@ def load_predictor(
     stored = config.get("musamma")
     options = read_window_options(stored, model)
     tag_set, columns = _read_tag_set(config.get("id2label"), model)
+    nested = read_nested_tag_set(stored, where=model)
     return Predictor(
         runtime,
         load_exported_tokenizer(name, options),
         tag_set,
         columns,
         batch_tokens=batch_tokens or cpu_batch_tokens,
-        calibration=read_calibration(stored, tag_set.labels, where=model),
+        calibration=read_calibration(
+            stored, tag_set.labels, where=model, nested_labels=nested.labels if nested else ()
+        ),
+        nested_tag_set=nested,
     )
 
 
@@ -113,7 +119,13 @@ def _load_checkpoint(
         tag_set,
         columns,
         batch_tokens=batch_tokens or (_GPU_BATCH_TOKENS if torch_device.type == "cuda" else cpu_batch_tokens),
-        calibration=read_calibration(getattr(classifier.config, "musamma", None), tag_set.labels, where=model),
+        calibration=read_calibration(
+            getattr(classifier.config, "musamma", None),
+            tag_set.labels,
+            where=model,
+            nested_labels=classifier.nested_tag_set.labels if classifier.nested_tag_set else (),
+        ),
+        nested_tag_set=classifier.nested_tag_set,
     )
 
 
@@ -136,15 +148,25 @@ def _load_packed_graph(
     from musamma.models.runtimes.bert_graph import build_bert_graph
 
     check_cpu(device, "a checkpoint without PyTorch", where=model, remedy="pip install 'musamma[train]'")
-    head = read_head(name, HEAD_FILE)
-    graph = build_bert_graph(
-        config, read_packed_weights(name), {} if head is None else {"proclitics": head}, where=model
-    )
+    heads = {"proclitics": read_head(name, HEAD_FILE)}
+    if read_nested_tag_set(config.get("musamma"), where=model) is not None:
+        heads["nested"] = read_head(name, NESTED_HEAD_FILE)
+        if heads["nested"] is None:
+            raise InputError(
+                f"no {NESTED_HEAD_FILE}",
+                where=model,
+                expected="the head of the nested names",
+                remedy="copy the model anew",
+            )
+    present = {output: head for output, head in heads.items() if head is not None}
+    graph = build_bert_graph(config, read_packed_weights(name), present, where=model)
     return OpenVinoRuntime(
         graph,
         threads=count_threads(),
         bfloat16=has_bfloat16() if bfloat16 is None else bfloat16,
-        proclitics=head is not None,
+        graph=GraphDescription(
+            runtime="openvino", quantization=None, proclitics="proclitics" in present, nested="nested" in present
+        ),
     )
 
 

@@ -10,8 +10,8 @@ from musamma.data.errors import InputError, not_found, not_readable, one_line
 #: The model that tags where none is named.
 DEFAULT_MODEL = "nawah-ner"
 
-#: Files that Musamma adds to a model: the second head of a checkpoint, and the record of an export.
-HEAD_FILE, RECORD_FILE = "proclitic_head.safetensors", "export.json"
+#: Files that Musamma adds to a model: the heads of a checkpoint besides the tag head, and the record of an export.
+HEAD_FILE, NESTED_HEAD_FILE, RECORD_FILE = "proclitic_head.safetensors", "nested_head.safetensors", "export.json"
 #: The weights of a packed checkpoint, see :mod:`musamma.models.packed_weights`.
 PACKED_FILE = "model-int8.safetensors"
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TypeAlias
 
 import numpy as np
 
-from musamma.data.document import Document
+from musamma.data.document import Document, Span
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer, TokenizedDocument, Window
 from musamma.models.calibration import Calibration, WordLogits
-from musamma.models.decoding import PROCLITIC_CLASSES, decode
+from musamma.models.decoding import PROCLITIC_CLASSES, decode, decode_nested
 from musamma.models.runtimes.runtime import Batch, BatchLogits, Runtime, VectorRuntime
 
 # Lengths are padded to a multiple of this: the CPU's matrix library compiles and caches a kernel for each new shape.
@@ -37,6 +37,7 @@ class Predictor:
         columns: index of each tag in the runtime's logits, in the tag set's order; int, (tags,).
         batch_tokens: pieces per batch, padding included.
         calibration: the temperatures of the scores.
+        nested_tag_set: the tag set of nested names, in the order of the runtime's logits; ``None`` for a classifier without them.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class Predictor:
         *,
         batch_tokens: int = 4096,
         calibration: Calibration | None = None,
+        nested_tag_set: TagSet | None = None,
     ) -> None:
         self.runtime, self.document_tokenizer = runtime, document_tokenizer
         self.tag_set, self.columns = tag_set, columns
+        self.nested_tag_set = nested_tag_set if runtime.nested else None
         self.batch_tokens = batch_tokens
         self.calibration = calibration or Calibration()
 
@@ -128,19 +131,32 @@ class Predictor:
         """Return a document with the names decoded from its logits, and their calibrated scores."""
         spans = decode(
             tokenized,
-            *logits,
+            logits.tags,
+            logits.proclitics,
             self.tag_set,
             tag_temperature=calibration.tag_temperature,
             proclitic_temperature=calibration.proclitic_temperature,
         )
-        return tokenized.document.with_spans(spans)
+        nested: list[Span] = []
+        if logits.nested is not None and self.nested_tag_set is not None:
+            nested = decode_nested(
+                tokenized,
+                spans,
+                logits.nested,
+                logits.proclitics,
+                self.nested_tag_set,
+                nested_temperature=calibration.nested_temperature,
+                proclitic_temperature=calibration.proclitic_temperature,
+            )
+        return replace(tokenized.document, spans=tuple(spans), nested=tuple(nested))
 
     def allocate_logits(self, tokenized: TokenizedDocument) -> WordLogits:
         """Return zeros for the logits of a document's words."""
         words = len(tokenized.words)
-        return (
+        return WordLogits(
             np.zeros((words, len(self.tag_set)), dtype=np.float32),
             np.zeros((words, PROCLITIC_CLASSES), dtype=np.float32) if self.runtime.proclitics else None,
+            None if self.nested_tag_set is None else np.zeros((words, len(self.nested_tag_set)), dtype=np.float32),
         )
 
     def build_batch(self, windows: _WindowBatch) -> Batch:
@@ -186,14 +202,12 @@ class Predictor:
             batch: the windows, each with the index of its document in ``results``.
             logits: the logits of the batch.
         """
-        tag_logits, proclitic_logits = logits
-        tag_rows = tag_logits[..., self.columns]
+        sources = BatchLogits(logits.tags[..., self.columns], logits.proclitics, logits.nested)
         for row, (index, window) in enumerate(batch):
             words, positions = window.words[window.owned], window.positions[window.owned]
-            tag_result, proclitic_result = results[index]
-            tag_result[words] = tag_rows[row, positions]
-            if proclitic_result is not None and proclitic_logits is not None:
-                proclitic_result[words] = proclitic_logits[row, positions]
+            for result, source in zip(results[index], sources, strict=True):
+                if result is not None and source is not None:
+                    result[words] = source[row, positions]
 
     def _decode_group(self, group: _Group) -> list[Document]:
         return [self.decode(*item, self.calibration) for item in zip(group.tokenized, group.logits, strict=True)]

@@ -135,6 +135,7 @@ def write_random_checkpoint(
     seed: int = 5,
     head_std: float | None = 2.0,
     proclitic_std: float | None = 2.0,
+    nested: Sequence[str] = (),
     adjust: Callable[[TokenClassifier], None] | None = None,
     calibration: Calibration | None = None,
 ) -> Path:
@@ -147,6 +148,8 @@ def write_random_checkpoint(
         seed: PyTorch's seed.
         head_std: standard deviation of the weights of the tag head; ``None`` keeps their usual initial values.
         proclitic_std: the same for the head of proclitic borders.
+        nested: the labels of nested names; without any, the checkpoint has no head for them. Its weights are as wide as those of
+            the tag head.
         adjust: changes the classifier before it is written.
         calibration: stored with the checkpoint.
 
@@ -161,11 +164,15 @@ def write_random_checkpoint(
     from musamma.models.window_options import WindowOptions
 
     torch.manual_seed(seed)
-    classifier = build_classifier(str(encoder), TagSet.from_labels(labels))
+    classifier = build_classifier(
+        str(encoder), TagSet.from_labels(labels), nested=TagSet.from_labels(nested) if nested else None
+    )
     if head_std is not None:
         torch.nn.init.normal_(classifier.backbone.classifier.weight, std=head_std)
     if proclitic_std is not None:
         torch.nn.init.normal_(classifier.proclitic_head.weight, std=proclitic_std)
+    if head_std is not None and classifier.nested_head is not None:
+        torch.nn.init.normal_(classifier.nested_head.weight, std=head_std)
     if adjust is not None:
         with torch.no_grad():
             adjust(classifier)

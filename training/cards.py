@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from musamma.evaluation.metrics import NESTED
 from musamma.models.calibration import Calibration
 from musamma.models.model_names import packaged_models
 from musamma.training.config import RunConfig
@@ -81,14 +82,28 @@ def scored_parts(results: Sequence[SeedResult]) -> list[str]:
 
 
 def f1_rows(results: Sequence[SeedResult]) -> list[list[str]]:
-    """Return a table of micro F1: one row per scoring mode, with its title and one cell per scored part."""
-    return [
-        [
-            title,
-            *(format_mean_std([_micro_f1(result, part, mode) for result in results]) for part in scored_parts(results)),
-        ]
+    """Return a table of micro F1: one row per scoring mode, with its title and one cell per scored part.
+
+    A last row has the character-exact F1 of the nested names, if the model found any.
+    """
+    parts = scored_parts(results)
+    rows = [
+        [title, *(format_mean_std([_micro_f1(result, part, mode) for result in results]) for part in parts)]
         for mode, title in MODE_TITLES.items()
     ]
+    if any(_found_nested(result.scores[part]) for result in results for part in parts):
+        rows.append(["nested names", *(_nested_f1(results, part) for part in parts)])
+    return rows
+
+
+def _found_nested(scores: Mapping[str, Any]) -> bool:
+    losses = scores.get("losses", {}).get("predictions", {})
+    return bool(losses.get("nested"))
+
+
+def _nested_f1(results: Sequence[SeedResult], part: str) -> str:
+    layers = [result.scores[part]["layers"].get(NESTED) for result in results]
+    return "" if None in layers else format_mean_std([float(layer["micro"]["f1"]) for layer in layers])
 
 
 def _micro_f1(result: SeedResult, part: str, mode: str) -> float:
@@ -139,6 +154,7 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
         card_data,
         name=name,
         labels=corpus.tag_set.labels,
+        nested_labels=corpus.nested_tag_set.labels if corpus.nested_tag_set else (),
         encoder=config.encoder,
         parts=[
             {"title": title, "documents": len(part), "names": sum(len(document.spans) for document in part)}

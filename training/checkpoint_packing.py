@@ -17,7 +17,6 @@ from musamma.data.errors import InputError, ThresholdError, not_readable, not_ya
 from musamma.data.files import atomic_folder, write_json
 from musamma.evaluation.development_set import read_development_set
 from musamma.evaluation.metrics import score_documents
-from musamma.models.calibration import read_calibration
 from musamma.models.loading import load_predictor
 from musamma.models.model_names import PACKED_FILE, resolve_model
 from musamma.models.packed_weights import is_packed, write_packed_checkpoint
@@ -165,7 +164,7 @@ def pack_checkpoint(
             about=about.model_dump(),
             scores=_read_json(source / SCORES_FILE),
             evaluations=evaluations,
-            calibration=read_calibration(config.get("musamma"), reference.tag_set.labels, where=run),
+            calibration=reference.calibration,
             packing=asdict(record),
         )
         (folder / CARD_FILE).write_text(format_packed_card(card), encoding="utf-8")

@@ -144,6 +144,7 @@ class SourceConfig(ConfigSection):
         dev_share: share of the training documents, from the end, that becomes the development part.
         whole_words: names include the proclitics before them; where a name begins in its word is then not learnt from it.
         allows: the labels of the model that each label allows; see `musamma.data.allowed_labels.AllowedLabels`.
+        nested: whether names inside names are annotated; by default if a document has any.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -157,6 +158,7 @@ class SourceConfig(ConfigSection):
     dev_share: _Share | None = None
     whole_words: bool = False
     allows: dict[str, _SomeLabels] = {}
+    nested: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -309,6 +311,7 @@ class RunConfig(BaseConfig):
         encoding: the windows.
         labels: the entity types; by default those of the training documents, or those that the sources allow.
         proclitics: learn where a name starts after proclitics; set to false for data labelled by whole words.
+        nested: learn names inside names; ``auto`` does so if training documents have any.
         encoder_config: changes to the encoder's ``config.json``, such as its dropout.
         precision: ``auto`` computes in bfloat16 if the hardware supports it.
         device: ``auto`` uses the GPU if there is one.
@@ -326,6 +329,7 @@ class RunConfig(BaseConfig):
     encoding: EncodingConfig = EncodingConfig()
     labels: list[str] | None = None
     proclitics: bool = True
+    nested: bool | Literal["auto"] = False
     encoder_config: dict[str, Any] = {}
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"

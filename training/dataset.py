@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,10 @@ from musamma.training.sources import (
     with_source_ids,
 )
 
+#: The columns of a data set with one target per piece: the attributes of :class:`musamma.data.windows.WordTargets`. Their order is
+#: that of the classifier's outputs.
+TARGETS = ("tags", "proclitics", "nested")
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -40,6 +44,8 @@ class Corpus:
         test: test documents; may be empty.
         tag_set: the tags to learn.
         sources: the sources of the training and development documents; empty if these are files without options of their own.
+        nested_tag_set: the tags of nested names to learn; ``None`` for a run without them.
+        nested_ids: ids of the documents whose nested names are annotated.
     """
 
     train: list[Document]
@@ -47,22 +53,27 @@ class Corpus:
     test: list[Document]
     tag_set: TagSet
     sources: tuple[Source, ...] = ()
+    nested_tag_set: TagSet | None = None
+    nested_ids: frozenset[str] = frozenset()
 
 
 def load_corpus(config: RunConfig) -> Corpus:
     """Read the documents of a run and split them into parts.
 
     Raises:
-        InputError: a file cannot be read, a part has no names, an id is used twice, or a label is not one of ``config.labels``.
+        InputError: a file cannot be read, a part has no names, an id is used twice, a label is not one of ``config.labels``, or nested
+            names are to be learnt and the training part has none.
     """
     data = config.data
-    test = _read_part(data.test, "test", data)
+    nested_ids: set[str] = set()
+    test = _read_part(data.test, "test", data, nested_ids)
     if data.has_sources:
-        return _load_mixed_corpus(config, test)
-    train = _read_part(data.train_names, "train", data)
+        return _load_mixed_corpus(config, test, nested_ids)
+    train = _read_part(data.train_names, "train", data, nested_ids)
     if data.dev or any(name in PACKAGED_CORPORA for name in data.train_names):
         files = [name for name in data.dev if isinstance(name, str)]
-        dev = _read_part(files or [name for name in data.train_names if name in PACKAGED_CORPORA], "dev", data)
+        packaged = [name for name in data.train_names if name in PACKAGED_CORPORA]
+        dev = _read_part(files or packaged, "dev", data, nested_ids)
     else:
         train, dev = split_by_position(train, data.dev_share)
     for part, documents in (("training", train), ("development", dev)):
@@ -80,7 +91,28 @@ def load_corpus(config: RunConfig) -> Corpus:
         tag_set.check_labels(document)
     if data.group > 1:
         train, dev, test = (list(group_documents(documents, data.group)) for documents in (train, dev, test))
-    return Corpus(train, dev, test, tag_set)
+    nested_tag_set = _choose_nested_tag_set(config, {span.label for document in train for span in document.nested})
+    return Corpus(train, dev, test, tag_set, nested_tag_set=nested_tag_set, nested_ids=frozenset(nested_ids))
+
+
+def _choose_nested_tag_set(config: RunConfig, labels: Collection[str]) -> TagSet | None:
+    """Return the tags of nested names to learn, ``None`` for a run without them.
+
+    Args:
+        config: the run.
+        labels: the labels of the nested names of the training documents.
+
+    Raises:
+        InputError: nested names are to be learnt, and there are none.
+    """
+    if config.nested is True and not labels:
+        raise InputError(
+            "`nested: true`, and no training document has nested names",
+            where=", ".join(config.data.train_names),
+            expected="documents with names under 'nested'",
+            remedy="give such documents, or set `nested: false`",
+        )
+    return TagSet.from_labels(labels) if config.nested and labels else None
 
 
 def _check_ids(documents: Iterable[Document]) -> None:
@@ -98,7 +130,7 @@ def _check_ids(documents: Iterable[Document]) -> None:
         texts[document.id] = document.text
 
 
-def _load_mixed_corpus(config: RunConfig, test: list[Document]) -> Corpus:
+def _load_mixed_corpus(config: RunConfig, test: list[Document], nested_ids: set[str]) -> Corpus:
     sources, tag_set = load_sources(config.data, test, config.labels)
     if len(sources) > 1:
         sources = [with_source_ids(source) for source in sources]
@@ -108,15 +140,39 @@ def _load_mixed_corpus(config: RunConfig, test: list[Document]) -> Corpus:
         test = list(group_documents(test, config.data.group))
     train, dev = ([d for source in sources for d in getattr(source, part)] for part in ("train", "dev"))
     _check_ids((*train, *dev, *test))
-    return Corpus(train, dev, test, tag_set, tuple(sources))
+    nested_ids |= {document.id for source in sources if source.nested for document in (*source.train, *source.dev)}
+    # The layer does not learn labels that allow other ones.
+    labels = {
+        span.label
+        for source in sources
+        for document in source.train
+        for span in document.nested
+        if source.nested and span.label in source.allows.of(span.label)
+    }
+    nested_tag_set = _choose_nested_tag_set(config, labels)
+    return Corpus(train, dev, test, tag_set, tuple(sources), nested_tag_set, frozenset(nested_ids))
 
 
-def _read_part(names: Iterable[str], split: str, data: DataConfig) -> list[Document]:
-    return read_files(names, split, format=data.format, labels=load_label_map(data.labels) if data.labels else None)
+def _read_part(names: Iterable[str], split: str, data: DataConfig, nested_ids: set[str]) -> list[Document]:
+    """Read a part. Nested names count as annotated in all documents of a file of which one has some: their ids are added."""
+    labels = load_label_map(data.labels) if data.labels else None
+    documents: list[Document] = []
+    for name in names:
+        read = read_files([name], split, format=data.format, labels=labels)
+        if any(document.nested for document in read):
+            nested_ids.update(document.id for document in read)
+        documents += read
+    return documents
 
 
 def build_window_dataset(
-    documents: list[Document], document_tokenizer: DocumentTokenizer, tag_set: TagSet, *, proclitics: bool
+    documents: list[Document],
+    document_tokenizer: DocumentTokenizer,
+    tag_set: TagSet,
+    *,
+    proclitics: bool,
+    nested: TagSet | None = None,
+    nested_ids: Collection[str] = (),
 ) -> tuple[Dataset, list[tuple[Document, Misalignment]]]:
     """Build the data set of all windows, with targets for the words each window owns.
 
@@ -125,21 +181,26 @@ def build_window_dataset(
         document_tokenizer: cuts documents into windows.
         tag_set: the tags to learn.
         proclitics: whether names start after proclitics; see :func:`musamma.data.windows.build_targets`.
+        nested: the tags of nested names to learn; ``None`` for none.
+        nested_ids: ids of the documents whose nested names are annotated.
 
     Returns:
-        A data set with the columns ``input_ids``, ``tags`` and ``proclitics`` (one value per piece; :data:`IGNORE_INDEX` except
-        at the first piece of an owned word) and ``length``; and the annotated names that tags cannot represent exactly.
+        A data set with the columns ``input_ids``, ``tags``, ``proclitics`` and, if there are ``nested`` tags, ``nested`` (one value per
+        piece; :data:`IGNORE_INDEX` except at the first piece of an owned word) and ``length``; and the annotated names that tags
+        cannot represent exactly.
     """
-    rows: dict[str, list[Any]] = {"input_ids": [], "tags": [], "proclitics": [], LENGTH_COLUMN: []}
+    targets = TARGETS if nested is not None else TARGETS[:-1]
+    rows: dict[str, list[Any]] = {"input_ids": [], **{column: [] for column in targets}, LENGTH_COLUMN: []}
     misalignments = []
     for tokenized in document_tokenizer.tokenize_all(documents):
-        word_targets = build_targets(tokenized, tag_set, proclitics=proclitics)
+        annotated = nested if tokenized.document.id in nested_ids else None
+        word_targets = build_targets(tokenized, tag_set, proclitics=proclitics, nested=annotated)
         misalignments += [(tokenized.document, misalignment) for misalignment in word_targets.misalignments]
         for window in tokenized.windows:
             words, positions = window.words[window.owned], window.positions[window.owned]
-            for column, values in (("tags", word_targets.tags), ("proclitics", word_targets.proclitics)):
+            for column in targets:
                 row = np.full(len(window.input_ids), IGNORE_INDEX)
-                row[positions] = values[words]
+                row[positions] = getattr(word_targets, column)[words]
                 rows[column].append(row)
             rows["input_ids"].append(window.input_ids)
             rows[LENGTH_COLUMN].append(len(window.input_ids))
@@ -162,12 +223,14 @@ class WindowCollator:
         """Pad rows of the data set to a batch.
 
         Returns:
-            ``input_ids`` and ``attention_mask``, (windows, pieces); ``labels``, (windows, 2, pieces): tags, then proclitics.
+            ``input_ids`` and ``attention_mask``, (windows, pieces); ``labels``, (windows, 2 or 3, pieces): tags, proclitics and, if
+            the data set has them, nested tags.
         """
         ids = [np.asarray(row["input_ids"]) for row in rows]
         labels = [
             torch.from_numpy(pad_rows([np.asarray(row[column]) for row in rows], IGNORE_INDEX, limit=self.max_length))
-            for column in ("tags", "proclitics")
+            for column in TARGETS
+            if column in rows[0]
         ]
         return {
             "input_ids": torch.from_numpy(pad_rows(ids, self.padding, limit=self.max_length)),
@@ -177,23 +240,24 @@ class WindowCollator:
 
 
 def joint_loss(
-    outputs: tuple[torch.Tensor, torch.Tensor | None],
+    outputs: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None],
     labels: torch.Tensor,
     num_items_in_batch: torch.Tensor | int | None = None,
     *,
     tag_sets: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Compute the joint negative log likelihood of tags and proclitic counts, averaged over targets.
+    """Compute the joint negative log likelihood of tags, proclitic counts and nested tags, averaged over targets.
 
     Args:
         outputs: logits of `TokenClassifier`.
-        labels: (windows, 2, pieces); see :class:`WindowCollator`.
+        labels: (windows, 2 or 3, pieces); see :class:`WindowCollator`.
         num_items_in_batch: number of targets in the whole accumulated batch; by default in this batch.
         tag_sets: the sets that tags from the number of tags on stand for; see :class:`musamma.training.mixture.Mixture`.
             Bool, (sets, tags). The loss of a set is the negative log of its tags' summed probability.
     """
     total = torch.zeros((), device=labels.device)
-    for head, (logits, target) in enumerate(zip(outputs, labels.unbind(dim=1), strict=True)):
+    # A run without nested names has no labels for them, and no logits.
+    for head, (logits, target) in enumerate(zip(outputs, labels.unbind(dim=1), strict=False)):
         if logits is not None and head == 0 and tag_sets is not None:
             total = total + _marginal_loss(logits.float().flatten(0, 1), target.flatten(), tag_sets)
         elif logits is not None:

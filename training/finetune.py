@@ -113,13 +113,14 @@ def _digest_inputs(
     """Return digests of the data and of the encoder without its new heads, by name."""
     parts = {"training data": corpus.train, "development data": corpus.dev, "test data": corpus.test}
     tokenizer = document_tokenizer.backend.to_str()
+    nested = corpus.nested_tag_set is not None
     sources = [
         [s.name, len(s.train), len(s.dev), s.sampling_factor, s.allows.whole_words, sorted(s.allows.table.items())]
         for s in corpus.sources
     ]
     digests = {"sources": blake2b(json.dumps(sources).encode(), digest_size=16).hexdigest()} if sources else {}
     return (
-        {name: digest_documents(documents) for name, documents in parts.items()}
+        {name: digest_documents(documents, nested=nested) for name, documents in parts.items()}
         | digests
         | {
             "encoder": digest_weights(classifier.backbone.base_model),
@@ -144,14 +145,25 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     loss: Any = joint_loss
     sampler = None
     if corpus.sources:
-        mixture = build_mixture(corpus.sources, document_tokenizer, corpus.tag_set, proclitics=config.proclitics)
+        mixture = build_mixture(
+            corpus.sources,
+            document_tokenizer,
+            corpus.tag_set,
+            proclitics=config.proclitics,
+            nested=corpus.nested_tag_set,
+        )
         windows, misalignments = mixture.windows, mixture.misalignments
         if len(mixture.tag_sets):
             loss = partial(joint_loss, tag_sets=torch.from_numpy(mixture.tag_sets).to(arguments.device))
         sampler = _build_sampler(mixture, corpus, arguments)
     else:
         windows, misalignments = build_window_dataset(
-            corpus.train, document_tokenizer, corpus.tag_set, proclitics=config.proclitics
+            corpus.train,
+            document_tokenizer,
+            corpus.tag_set,
+            proclitics=config.proclitics,
+            nested=corpus.nested_tag_set,
+            nested_ids=corpus.nested_ids,
         )
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
@@ -164,6 +176,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         corpus.tag_set,
         np.arange(len(corpus.tag_set)),
         batch_tokens=32_768 if arguments.device.type == "cuda" else 4_096,
+        nested_tag_set=corpus.nested_tag_set,
     )
     callbacks: list[Any] = [LogWriter(folder / LOG_FILE)]
     if config.early_stopping_patience is not None:
@@ -173,6 +186,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         dev=corpus.dev,
         sources=corpus.sources,
         sampler=sampler,
+        nested_ids=corpus.nested_ids,
         layerwise_decay=config.layerwise_decay,
         head_learning_rate=config.head_learning_rate,
         options={
@@ -240,7 +254,13 @@ def _load_encoder(
     document_tokenizer = DocumentTokenizer(
         tokenizer, max_length=config.encoding.max_length, overlap=config.encoding.overlap
     )
-    classifier = build_classifier(name, corpus.tag_set, proclitics=config.proclitics, changes=config.encoder_config)
+    classifier = build_classifier(
+        name,
+        corpus.tag_set,
+        proclitics=config.proclitics,
+        nested=corpus.nested_tag_set,
+        changes=config.encoder_config,
+    )
     limit = max_positions(classifier.backbone)
     if limit is not None and document_tokenizer.max_length > limit:
         raise InputError(
@@ -259,4 +279,5 @@ def _misalignment_record(document: Document, misalignment: Misalignment) -> dict
         "surface": document.surface(misalignment.span),
         "reason": misalignment.reason,
         "kept": None if misalignment.replacement is None else misalignment.replacement.to_dict(),
+        **({"layer": "nested"} if misalignment.nested else {}),
     }

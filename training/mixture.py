@@ -38,7 +38,12 @@ class Mixture:
 
 
 def build_mixture(
-    sources: Sequence[Source], document_tokenizer: DocumentTokenizer, tag_set: TagSet, *, proclitics: bool
+    sources: Sequence[Source],
+    document_tokenizer: DocumentTokenizer,
+    tag_set: TagSet,
+    *,
+    proclitics: bool,
+    nested: TagSet | None = None,
 ) -> Mixture:
     """Build the windows of all sources.
 
@@ -50,6 +55,7 @@ def build_mixture(
         document_tokenizer: cuts documents into windows.
         tag_set: the tags to learn.
         proclitics: whether the model learns where names start after proclitics.
+        nested: the tags of nested names to learn, from the sources that annotate them; ``None`` for none.
     """
     sets: dict[bytes, int] = {}
     rows: list[np.ndarray] = []
@@ -61,7 +67,12 @@ def build_mixture(
         labels = TagSet.from_labels(source.train_labels)
         whole_words = source.allows.whole_words
         windows, lost = build_window_dataset(
-            source.train, document_tokenizer, labels, proclitics=proclitics and not whole_words
+            source.train,
+            document_tokenizer,
+            labels,
+            proclitics=proclitics and not whole_words,
+            nested=nested,
+            nested_ids={document.id for document in source.train} if source.nested else (),
         )
         targets = np.zeros(len(labels), dtype=np.int64)
         for tag, allowed in enumerate(source.allows.tag_sets(labels, tag_set)):

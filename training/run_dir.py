@@ -20,7 +20,7 @@ import yaml
 from musamma.data.document import Document
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import lock_path, unlock, write_json
-from musamma.training.config import BaseConfig
+from musamma.training.config import BaseConfig, RunConfig
 
 RUN_FILE, SCORES_FILE, CARD_FILE, LOG_FILE = "run.yaml", "scores.json", "README.md", "log.jsonl"
 #: File with digests of the data and the encoder that a run was started with.
@@ -61,7 +61,7 @@ def check_output_folder(
                     where=str(output),
                     remedy="continue it with `resume=True`, replace it with `overwrite=True`, or choose another `output`",
                 )
-            if changed := _changed_settings(run_file.read_text(encoding="utf-8"), config.to_yaml()):
+            if changed := _changed_settings(run_file.read_text(encoding="utf-8"), config):
                 raise InputError(
                     f"the run to resume has other settings for {', '.join(changed)}",
                     where=str(run_file),
@@ -133,12 +133,13 @@ def check_inputs(inputs: Mapping[str, str], output: Path) -> None:
         )
 
 
-def digest_documents(documents: Iterable[Document]) -> str:
-    """Return a digest of what is learnt from documents: their ids, texts and spans, in order."""
+def digest_documents(documents: Iterable[Document], *, nested: bool = False) -> str:
+    """Return a digest of what is learnt from documents: their ids, texts and spans, in order, and nested names on request."""
     hashed = blake2b(digest_size=16)
     for document in documents:
-        spans = [[span.start, span.end, span.label] for span in document.spans]
-        hashed.update(json.dumps([document.id, document.text, spans]).encode() + b"\n")
+        layers = [document.spans, document.nested] if nested else [document.spans]
+        names = [[[span.start, span.end, span.label] for span in layer] for layer in layers]
+        hashed.update(json.dumps([document.id, document.text, *names]).encode() + b"\n")
     return hashed.hexdigest()
 
 
@@ -181,9 +182,14 @@ def claim_output_folder(
         raise not_writable(output, error, remedy=CHOOSE_OUTPUT) from error
 
 
-def _changed_settings(recorded: str, current: str) -> list[str]:
-    """Return the keys that differ, apart from the folder and the seeds, which may change when a run is resumed."""
-    old, new = yaml.safe_load(recorded) or {}, yaml.safe_load(current)
+def _changed_settings(recorded: str, config: BaseConfig) -> list[str]:
+    """Return the keys that differ, apart from the folder and the seeds, which may change when a run is resumed.
+
+    A key that an earlier version did not have counts as its default.
+    """
+    old, new = yaml.safe_load(recorded) or {}, yaml.safe_load(config.to_yaml())
+    if isinstance(config, RunConfig):
+        old.setdefault("nested", False)
     return [key for key in new if key not in ("output", "seeds") and old.get(key) != new[key]]
 
 

@@ -33,6 +33,7 @@ class Source:
         dev: development documents; may be empty.
         allows: the labels of the model that its labels allow.
         sampling_factor: number of passes over its training windows in an epoch.
+        nested: whether its nested names are annotated.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Source:
     dev: list[Document]
     allows: AllowedLabels = field(default_factory=AllowedLabels)
     sampling_factor: float = 1.0
+    nested: bool = False
 
     @property
     def train_labels(self) -> set[str]:
@@ -128,7 +130,10 @@ def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
     annotated = {span.label for document in (*train, *dev) for span in document.spans}
     table = {label: tuple(allowed) for label, allowed in config.allows.items()}
     allows = AllowedLabels(table, whole_words=config.whole_words, labels=frozenset(annotated))
-    source = Source(config.name, train, dev, allows, config.sampling_factor)
+    nested = config.nested
+    if nested is None:
+        nested = any(document.nested for document in (*train, *dev))
+    source = Source(config.name, train, dev, allows, config.sampling_factor, nested)
     _check_names(source, for_training=for_training, with_dev=bool(dev) or not for_training)
     known = annotated | ({new for new in label_map.table.values() if new} if label_map else set())
     if unknown := sorted(set(config.allows) - known - {OUTSIDE}):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from statistics import mean
@@ -22,6 +22,7 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError, RunError
 from musamma.data.files import apply_default_mode
 from musamma.evaluation import Scores, score_documents
+from musamma.evaluation.metrics import NESTED
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
 from musamma.training.sources import Source
@@ -135,10 +136,12 @@ class SpanTrainer(FiniteTrainer):
 
     Args:
         predictor: tags documents with the model in training.
-        dev: annotated documents; ``eval_strict_f1`` is the character-exact micro F1 on them.
+        dev: annotated documents; ``eval_strict_f1`` is the character-exact micro F1 of the outermost names on them, and
+            ``eval_nested_strict_f1`` that of the nested names, if the predictor finds them.
         sources: the sources with development documents, if there are several: ``eval_NAME_strict_f1`` is the F1 of each, and
             ``eval_strict_f1`` their unweighted mean. A single one sets only how names are compared.
         sampler: draws the windows of an epoch; by default the Trainer does.
+        nested_ids: ids of the documents whose nested names are annotated; in others the predicted ones are not scored.
         layerwise_decay: factor on the learning rate from each layer to the one below (Howard and Ruder, 2018).
         head_learning_rate: learning rate of the heads; by default that of the top layer.
         options: arguments of `transformers.Trainer`.
@@ -154,9 +157,11 @@ class SpanTrainer(FiniteTrainer):
         layerwise_decay: float,
         head_learning_rate: float | None,
         options: dict[str, Any],
+        nested_ids: Collection[str] = (),
     ) -> None:
         self._sampler = sampler
         super().__init__(**options)
+        self._nested_ids = nested_ids
         assert isinstance(predictor.runtime, TorchRuntime), "training needs the PyTorch runtime"
         self._predictor, self._runtime, self._dev = predictor, predictor.runtime, dev
         self._sources = [source for source in sources if source.dev]
@@ -174,7 +179,7 @@ class SpanTrainer(FiniteTrainer):
         training = classifier.training
         classifier.eval()
         try:
-            predictions = self._predictor.predict(documents)
+            predictions = map(self._drop_unscored, self._predictor.predict(documents))
             if allows is None or allows.is_complete:
                 return score_documents(documents, predictions)
             pairs = [allows.align(*pair) for pair in zip(documents, predictions, strict=True)]
@@ -182,22 +187,33 @@ class SpanTrainer(FiniteTrainer):
         finally:
             classifier.train(training)
 
+    def _drop_unscored(self, document: Document) -> Document:
+        return document if document.id in self._nested_ids else document.with_spans(document.spans)
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Compute character-exact precision, recall and F1 on the development documents."""
+        development = self.score_development()
         if len(self._sources) > 1:
-            scores = {name: scores.strict.micro.f1 for name, scores in self.score_development().items()}
+            scores = {name: scores.strict.micro.f1 for name, scores in development.items()}
             metrics = {f"{metric_key_prefix}_{name.removeprefix('dev ')}_strict_f1": f1 for name, f1 in scores.items()}
             metrics[f"{metric_key_prefix}_strict_f1"] = mean(scores.values())
-            return self._report_metrics(metrics)
-        micro = self.score_development()["dev"].strict.micro
+            return self._report_metrics(metrics | self._nested_metrics(development, metric_key_prefix))
+        micro = development["dev"].strict.micro
         metrics = {
             f"{metric_key_prefix}_strict_f1": micro.f1,
             f"{metric_key_prefix}_strict_precision": micro.precision,
             f"{metric_key_prefix}_strict_recall": micro.recall,
         }
-        return self._report_metrics(metrics)
+        return self._report_metrics(metrics | self._nested_metrics(development, metric_key_prefix))
+
+    def _nested_metrics(self, development: Mapping[str, Scores], prefix: str) -> dict[str, float]:
+        """Return the mean F1 of the nested names over the sources that have some; empty if the model does not find them."""
+        if self._predictor.nested_tag_set is None:
+            return {}
+        scores = [part.layers[NESTED].micro.f1 for part in development.values() if NESTED in part.layers]
+        return {f"{prefix}_nested_strict_f1": mean(scores)} if scores else {}
 
     def score_development(self) -> dict[str, Scores]:
         """Score the current model on the development documents: under ``dev``, or under ``dev NAME`` for each of several sources."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from musamma.data.document import Document
+from musamma.data.document import Document, Span, select_nested
 from musamma.data.errors import InputError, meta_not_json
 from musamma.data.offset_units import TextOffsets
 from musamma.inference.serve.request_limits import BODY, Limits, Refusal, parse_body
@@ -95,6 +95,7 @@ class TaggedDocument(BaseModel):
     id: str
     text: str
     spans: list[Name]
+    nested: list[Name] | None = Field(None, description="The names inside those of spans; absent if there are none.")
     meta: dict[str, Any] | None = Field(None, description="As sent; absent if none was sent.")
 
 
@@ -240,23 +241,29 @@ def format_response(request: ParsedRequest, tagged: Sequence[Document]) -> bytes
     """Format tagged documents as the JSON of a :class:`PredictResponse`."""
     documents = []
     for document, meta in zip(tagged, request.metas, strict=True):
+        offsets = TextOffsets(document.text, "utf16" if request.offsets == "utf16" else "code-points")
+        spans = _at_least(document.spans, request.min_score)
         record: dict[str, Any] = {
             "id": document.id,
             "text": document.text,
-            "spans": _names(document, request.min_score, utf16=request.offsets == "utf16"),
+            "spans": _names(document, spans, offsets),
         }
+        if nested := select_nested(_at_least(document.nested, request.min_score), spans):
+            record["nested"] = _names(document, nested, offsets)
         if meta is not None:
             record["meta"] = orjson.Fragment(meta)
         documents.append(record)
     return orjson.dumps({"offsets": request.offsets, "documents": documents})
 
 
-def _names(document: Document, min_score: float, *, utf16: bool) -> list[dict[str, Any]]:
-    offsets = TextOffsets(document.text, "utf16" if utf16 else "code-points")
+def _at_least(spans: Iterable[Span], min_score: float) -> list[Span]:
+    # A minimum score is one of the model; a name in a list of rules stays.
+    return [span for span in spans if span.rule in ("added", "confirmed") or (span.score or 0.0) >= min_score]
+
+
+def _names(document: Document, spans: Iterable[Span], offsets: TextOffsets) -> list[dict[str, Any]]:
     names = []
-    for span in document.spans:
-        # A minimum score is one of the model; a name in a list of rules stays.
-        if span.rule in ("added", "confirmed") or (span.score or 0.0) >= min_score:
-            start, end = offsets.from_code_points(span.start, span.end)
-            names.append({**span.to_dict(), "start": start, "end": end, "text": document.surface(span)})
+    for span in spans:
+        start, end = offsets.from_code_points(span.start, span.end)
+        names.append({**span.to_dict(), "start": start, "end": end, "text": document.surface(span)})
     return names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class ExportRecord:
             "quantization": self.quantization,
             "kept_in_floating_point": list(self.float_layers),
             "samples": self.samples,
-            "parity": asdict(self.parity),
+            "parity": self.parity.to_dict(),
             "f1": None if self.quality is None else self.quality.to_dict(),
             "bytes": dict(zip(("before", "after"), self.bytes, strict=True)),
             "words_a_second_approximately": {
@@ -90,6 +90,11 @@ class ExportRecord:
         if self.quality is not None:
             title = f"strict F1, {self.quality.names:,} names of `{self.quality.gold}`"
             lines.append(f"| {title} | {100 * self.quality.before:.2f} | {100 * self.quality.after:.2f} |")
+            if self.quality.nested_before is not None and self.quality.nested_after is not None:
+                title = f"strict F1, {self.quality.nested_names:,} nested names of `{self.quality.gold}`"
+                lines.append(
+                    f"| {title} | {100 * self.quality.nested_before:.2f} | {100 * self.quality.nested_after:.2f} |"
+                )
         before, after = (f"{size / 1e6:.1f}" for size in self.bytes)
         parity = self.parity
         lines += [

@@ -1,7 +1,8 @@
 """Conversion of classifiers to graphs for OpenVINO and ONNX Runtime.
 
 A graph has the inputs ``input_ids`` and ``attention_mask``, int64, (windows, pieces), and the outputs ``tags``, float32,
-(windows, pieces, tags), and, if the classifier has a proclitic head, ``proclitics``, float32, (windows, pieces, 3).
+(windows, pieces, tags), and, if the classifier has these heads, ``proclitics``, float32, (windows, pieces, 3), and ``nested``,
+float32, (windows, pieces, nested tags).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from musamma.models.export.quantize import (
     quantize_openvino,
     select_float_layers,
 )
+from musamma.models.nested_labels import NESTED_KEY, describe_nested
 from musamma.models.optional_packages import disable_telemetry, require_packages, silence_libraries
 from musamma.models.runtimes.runtime import GRAPH_FILES, GraphDescription
 from musamma.models.window_options import WindowOptions
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     import openvino
 
 INPUTS = ("input_ids", "attention_mask")
-OUTPUTS = ("tags", "proclitics")
 # Packages that make and run a graph, by runtime and whether it is quantised.
 _PACKAGES = {
     ("openvino", False): ("openvino",),
@@ -56,7 +57,7 @@ class TraceableClassifier(nn.Module):
         self.classifier = classifier
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute the logits of every piece: of tags, and of proclitics if the classifier has that head."""
+        """Compute the logits of every piece: of tags, and of proclitics and nested tags if the classifier has these heads."""
         return tuple(logits for logits in self.classifier(input_ids, attention_mask) if logits is not None)
 
 
@@ -124,7 +125,7 @@ def convert_openvino(graph: TraceableClassifier) -> openvino.Model:
         model = openvino.convert_model(graph.eval(), example_input=_example(graph.classifier))
     for port, name in zip(model.inputs, INPUTS, strict=True):
         port.get_tensor().set_names({name})
-    for port, name in zip(model.outputs, OUTPUTS, strict=False):
+    for port, name in zip(model.outputs, _describe_graph(graph.classifier, "openvino", None).outputs, strict=True):
         port.get_tensor().set_names({name})
     return model
 
@@ -147,12 +148,21 @@ def write_onnx(graph: TraceableClassifier, path: Path) -> None:
             path,
             dynamo=True,
             input_names=list(INPUTS),
-            output_names=list(OUTPUTS[: 1 + (graph.classifier.proclitic_head is not None)]),
+            output_names=_describe_graph(graph.classifier, "onnx", None).outputs,
             dynamic_shapes={name: {0: torch.export.Dim("batch"), 1: pieces} for name in INPUTS},
             external_data=False,
             opset_version=_OPSET,
             verbose=False,
         )
+
+
+def _describe_graph(classifier: TokenClassifier, runtime: str, quantization: str | None) -> GraphDescription:
+    return GraphDescription(
+        runtime=runtime,
+        quantization=quantization,
+        proclitics=classifier.proclitic_head is not None,
+        nested=classifier.nested_head is not None,
+    )
 
 
 def _example(classifier: TokenClassifier) -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,13 +182,12 @@ def _write_config(
 ) -> None:
     config = copy.deepcopy(classifier.config)
     stored = getattr(config, "musamma", None)
-    graph = GraphDescription(
-        runtime=runtime, quantization=quantization, proclitics=classifier.proclitic_head is not None
-    )
+    graph = _describe_graph(classifier, runtime, quantization)
     config.musamma = {
         **(stored if isinstance(stored, dict) else {"format": 1}),
         # Always written, because the encoder's number of positions cannot be found out from a folder without weights.
         "encoding": asdict(options),
+        **({} if classifier.nested_tag_set is None else {NESTED_KEY: describe_nested(classifier.nested_tag_set)}),
         "export": graph.to_dict(),
     }
     config.save_pretrained(folder)

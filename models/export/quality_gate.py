@@ -17,6 +17,7 @@ from musamma.data.errors import InputError, ThresholdError
 from musamma.evaluation.counts import count_table
 from musamma.evaluation.document_pairing import pair_documents
 from musamma.evaluation.matching import STRICT
+from musamma.evaluation.metrics import NESTED, score_documents
 from musamma.evaluation.significance import compare_systems
 from musamma.models.predictor import Predictor
 
@@ -68,6 +69,9 @@ class QualityMeasurement:
         interval: ends of the 95% interval of the loss, in points of 100, from resampled documents.
         limit: maximum loss in points of 100.
         agreement: agreement on the documents and on further texts.
+        nested_names: number of gold nested names; ``None`` if the model or the documents have none.
+        nested_before: F1 of the checkpoint's nested names; they are measured, and not part of the gate.
+        nested_after: F1 of the exported model's nested names.
     """
 
     gold: str
@@ -78,6 +82,9 @@ class QualityMeasurement:
     interval: tuple[float, float]
     limit: float
     agreement: Agreement
+    nested_names: int | None = None
+    nested_before: float | None = None
+    nested_after: float | None = None
 
     @property
     def loss(self) -> float:
@@ -117,8 +124,10 @@ class QualityMeasurement:
         return f"{loss} is too uncertain to compare with the limit of {self.limit:g}, but {names}{required}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the measurement as it stands in ``export.json``."""
-        return {**asdict(self), "loss": self.loss, "passed": self.passed, "reason": self.reason}
+        """Return the measurement as it stands in ``export.json``; the values of nested names only for a model with them."""
+        nested = () if self.nested_names is not None else ("nested_names", "nested_before", "nested_after")
+        record = {name: value for name, value in asdict(self).items() if name not in nested}
+        return {**record, "loss": self.loss, "passed": self.passed, "reason": self.reason}
 
 
 def check_gate_options(*, quantize: str | None, dev: str | None, labels: str | None) -> None:
@@ -200,6 +209,10 @@ def compare_predictions(
         for predicted in (before, after)
     ]
     total = len(names[0]) + len(names[1])
+    nested = None
+    if any(document.nested for document in before):
+        layers = [score_documents(gold, side[: len(gold)], modes=[STRICT]).layers for side in (before, after)]
+        nested = [side[NESTED].micro for side in layers if NESTED in side]
     return QualityMeasurement(
         gold=name,
         documents=len(gold),
@@ -215,6 +228,9 @@ def compare_predictions(
             agreeing=2 * len(names[0] & names[1]) / total if total else 1.0,
             minimum=min_agreement,
         ),
+        nested_names=nested[0].support if nested else None,
+        nested_before=nested[0].f1 if nested else None,
+        nested_after=nested[-1].f1 if nested else None,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class ParityReport:
     Args:
         windows: number of compared windows.
         words: number of words in them.
-        names: number of names the checkpoint predicts in them.
+        names: number of names the checkpoint predicts in them, nested ones included.
         words_agreeing: share of the words with the same best tag.
         words_parted: share of the words whose best tag differs and was not a tie, see :data:`TIE_MARGIN`.
         names_agreeing: strict F1 of the exported model's names against the checkpoint's.
@@ -47,6 +48,8 @@ class ParityReport:
         padding_parted: like ``words_parted``, between the exported model's batches and the same windows computed one by
             one, without padding.
         padding_difference: like ``mean_difference``, between these two.
+        nested_words_parted: like ``words_parted``, for the tags of nested names; ``None`` without them.
+        nested_mean_difference: like ``mean_difference``, for the tags of nested names.
     """
 
     windows: int
@@ -59,6 +62,13 @@ class ParityReport:
     greatest_difference: float
     padding_parted: float
     padding_difference: float
+    nested_words_parted: float | None = None
+    nested_mean_difference: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as it stands in ``export.json``; the values of nested names only for a model with them."""
+        nested = () if self.nested_words_parted is not None else ("nested_words_parted", "nested_mean_difference")
+        return {name: value for name, value in asdict(self).items() if name not in nested}
 
     def fault(self) -> str | None:
         """Describe a difference that float32 rounding does not explain; ``None`` if there is none."""
@@ -71,6 +81,12 @@ class ParityReport:
             return (
                 f"its predictions differ from the checkpoint's ({100 * self.words_agreeing:.2f}% of the words have the "
                 f"same tag, log probabilities differ by {self.mean_difference:.2g} on average)"
+            )
+        parted, difference = self.nested_words_parted or 0.0, self.nested_mean_difference or 0.0
+        if parted > MAX_PARTED_WORDS or difference > MAX_MEAN_DIFFERENCE:
+            return (
+                f"its nested names differ from the checkpoint's ({100 * parted:.2f}% of the words change their tag, log "
+                f"probabilities differ by {difference:.2g} on average)"
             )
         return None
 
@@ -101,8 +117,11 @@ def compare_predictors(
     reference_logits = compute_logits(reference, excerpts, rows=1)
     unpadded_logits = compute_logits(exported, excerpts, rows=1)
     exported_logits = compute_logits(exported, excerpts)
-    agreeing, parted, difference = _compare_logits(reference_logits, exported_logits)
-    _, padding_parted, padding_difference = _compare_logits(exported_logits, unpadded_logits)
+    agreeing, parted, difference = _compare_logits(*map(_tag_logits, (reference_logits, exported_logits)))
+    _, padding_parted, padding_difference = _compare_logits(*map(_tag_logits, (exported_logits, unpadded_logits)))
+    nested_parted = nested_difference = None
+    if reference.nested_tag_set is not None:
+        _, nested_parted, nested_difference = _compare_logits(*map(_nested_logits, (reference_logits, exported_logits)))
     reference_names = _decode_names(reference, excerpts, reference_logits)
     exported_names = _decode_names(exported, excerpts, exported_logits)
     total = len(reference_names) + len(exported_names)
@@ -117,6 +136,8 @@ def compare_predictors(
         greatest_difference=float(difference.max()),
         padding_parted=float(padding_parted.mean()),
         padding_difference=float(padding_difference.mean()),
+        nested_words_parted=None if nested_parted is None else float(nested_parted.mean()),
+        nested_mean_difference=None if nested_difference is None else float(nested_difference.mean()),
     )
 
 
@@ -179,18 +200,22 @@ def _split_documents(documents: Iterable[Document]) -> Iterator[Document]:
             yield Document(f"{document.id}:{number}", text)
 
 
-def _compare_logits(
-    first: Sequence[WordLogits], second: Sequence[WordLogits]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compare the tag logits of the same words.
+def _tag_logits(logits: Sequence[WordLogits]) -> np.ndarray:
+    return np.concatenate([item.tags for item in logits])
+
+
+def _nested_logits(logits: Sequence[WordLogits]) -> np.ndarray:
+    return np.concatenate([item.nested for item in logits if item.nested is not None])
+
+
+def _compare_logits(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compare the logits of the same words, (words, tags).
 
     Returns:
         Whether the best tags are the same, bool, (words,); whether they differ beyond a tie, bool, (words,); absolute
         differences of log probabilities, float, (words, tags).
     """
-    first_scores, second_scores = (
-        log_softmax(np.concatenate([tags for tags, _ in side]).astype(np.float64)) for side in (first, second)
-    )
+    first_scores, second_scores = (log_softmax(side.astype(np.float64)) for side in (first, second))
     second_choice = np.take_along_axis(first_scores, second_scores.argmax(axis=1, keepdims=True), axis=1)[:, 0]
     return (
         first_scores.argmax(axis=1) == second_scores.argmax(axis=1),
@@ -203,4 +228,6 @@ def _decode_names(
     predictor: Predictor, documents: Sequence[TokenizedDocument], logits: Sequence[WordLogits]
 ) -> set[tuple[int, tuple[int, int, str]]]:
     predicted = (predictor.decode(*item, predictor.calibration) for item in zip(documents, logits, strict=True))
-    return set(chain.from_iterable(((n, span.key) for span in document.spans) for n, document in enumerate(predicted)))
+    return set(
+        chain.from_iterable(((n, span.key) for span in document.all_spans) for n, document in enumerate(predicted))
+    )

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
-from musamma.models.runtimes.runtime import Batch, BatchLogits
+from musamma.models.runtimes.runtime import Batch, BatchLogits, GraphDescription, name_outputs
 
 
 class OnnxRuntime:
@@ -15,26 +15,26 @@ class OnnxRuntime:
     Args:
         path: the ``.onnx`` file.
         threads: total number of threads.
-        proclitics: whether to read the second output.
+        graph: the outputs to read.
     """
 
-    def __init__(self, path: Path, *, threads: int, proclitics: bool) -> None:
+    def __init__(self, path: Path, *, threads: int, graph: GraphDescription) -> None:
         import onnxruntime
 
-        self.proclitics = proclitics
+        self._graph = graph
+        self.proclitics, self.nested = graph.proclitics, graph.nested
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self._outputs = ["tags", "proclitics"] if proclitics else ["tags"]
 
     def stream(self, batches: Iterable[Batch]) -> Generator[BatchLogits, None, None]:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         for batch in batches:
-            tags, *proclitics = self._session.run(
-                self._outputs, {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+            outputs = self._session.run(
+                self._graph.outputs, {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
             )
-            yield tags, proclitics[0] if proclitics else None
+            yield name_outputs(outputs, self._graph)
 
     def settings(self) -> dict[str, Any]:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from musamma.models.optional_packages import disable_telemetry
-from musamma.models.runtimes.runtime import Batch, BatchLogits
+from musamma.models.runtimes.runtime import Batch, BatchLogits, GraphDescription, name_outputs
 
 if TYPE_CHECKING:
     import openvino
@@ -21,7 +21,7 @@ _CACHED_KERNELS = 128
 
 
 class OpenVinoRuntime:
-    """An OpenVINO graph with inputs ``input_ids`` and ``attention_mask`` and outputs ``tags`` and ``proclitics``.
+    """An OpenVINO graph with inputs ``input_ids`` and ``attention_mask`` and outputs ``tags``, ``proclitics`` and ``nested``.
 
     It computes several batches at once, each with few threads: threads that do not wait for each other get more done, and
     continue if another process takes a core.
@@ -30,15 +30,16 @@ class OpenVinoRuntime:
         model: the ``.xml`` file, with the ``.bin`` file next to it, or the graph in memory.
         threads: total number of threads.
         bfloat16: compute in bfloat16 what is not quantised.
-        proclitics: whether to read the second output.
+        graph: the outputs to read.
     """
 
-    def __init__(self, model: Path | openvino.Model, *, threads: int, bfloat16: bool, proclitics: bool) -> None:
+    def __init__(self, model: Path | openvino.Model, *, threads: int, bfloat16: bool, graph: GraphDescription) -> None:
         disable_telemetry()
         import openvino
         from openvino import properties
 
-        self.proclitics, self._bfloat16 = proclitics, bfloat16
+        self._graph, self._bfloat16 = graph, bfloat16
+        self.proclitics, self.nested = graph.proclitics, graph.nested
         hint = properties.hint
         self._model = openvino.Core().compile_model(
             model,
@@ -50,7 +51,7 @@ class OpenVinoRuntime:
                 "CPU_RUNTIME_CACHE_CAPACITY": _CACHED_KERNELS,
             },
         )
-        self._outputs = [self._model.output(name) for name in (("tags", "proclitics") if proclitics else ("tags",))]
+        self._outputs = [self._model.output(name) for name in graph.outputs]
         # One more than OpenVINO computes at once, so that none of them waits while a result is read.
         self._max_pending = int(self._model.get_property(properties.optimal_number_of_infer_requests())) + 1
         # Idle requests are reused, because they own the memory of a batch's activations. No lock is needed: operations of a deque
@@ -87,6 +88,6 @@ class OpenVinoRuntime:
 
     def _fetch(self, request: Any) -> BatchLogits:
         request.wait()
-        tags, *proclitics = (np.array(request.get_tensor(output).data, dtype=np.float32) for output in self._outputs)
+        outputs = [np.array(request.get_tensor(output).data, dtype=np.float32) for output in self._outputs]
         self._idle.append(request)
-        return tags, proclitics[0] if proclitics else None
+        return name_outputs(outputs, self._graph)

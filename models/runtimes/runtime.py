@@ -7,17 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from musamma.data.errors import InputError
 
-#: Tag logits, (rows, pieces, tags), and proclitic logits, (rows, pieces, classes), or ``None`` without that head; float32.
-BatchLogits: TypeAlias = tuple[np.ndarray, np.ndarray | None]
-
 #: The files of an exported graph by runtime; the first one is opened.
 GRAPH_FILES = {"openvino": ("openvino_model.xml", "openvino_model.bin"), "onnx": ("model.onnx",)}
+
+
+class BatchLogits(NamedTuple):
+    """The logits of a batch; float32.
+
+    Args:
+        tags: logits of the tags; (rows, pieces, tags).
+        proclitics: logits of the proclitic head; (rows, pieces, classes), or ``None`` without that head.
+        nested: logits of the tags of nested names; (rows, pieces, nested tags), or ``None`` without that head.
+    """
+
+    tags: np.ndarray
+    proclitics: np.ndarray | None = None
+    nested: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,10 @@ class Runtime(Protocol):
     @property
     def proclitics(self) -> bool:
         """True if the classifier has a proclitic head."""
+
+    @property
+    def nested(self) -> bool:
+        """True if the classifier has a head for nested names."""
 
     def stream(self, batches: Iterable[Batch]) -> Generator[BatchLogits, None, None]:
         """Yield the logits of every batch, in order. One thread may take turns between several streams.
@@ -74,11 +89,18 @@ class GraphDescription:
         runtime: a key of :data:`GRAPH_FILES`.
         quantization: ``"int8"``, or ``None``.
         proclitics: whether the graph also has the proclitic head's output.
+        nested: whether the graph also has the output of the head for nested names.
     """
 
     runtime: str
     quantization: str | None
     proclitics: bool
+    nested: bool = False
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the graph's outputs, in order."""
+        return ["tags"] + ["proclitics"] * self.proclitics + ["nested"] * self.nested
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as it stands in ``config.json``."""
@@ -87,7 +109,13 @@ class GraphDescription:
             "runtime": self.runtime,
             "quantization": self.quantization,
             "proclitics": self.proclitics,
+            **({"nested": True} if self.nested else {}),
         }
+
+
+def name_outputs(outputs: Iterable[np.ndarray], graph: GraphDescription) -> BatchLogits:
+    """Return the outputs of a graph, in its order, as logits."""
+    return BatchLogits(**dict(zip(graph.outputs, outputs, strict=True)))
 
 
 def read_graph_description(stored: object, *, where: str) -> GraphDescription | None:
@@ -107,7 +135,10 @@ def read_graph_description(stored: object, *, where: str) -> GraphDescription | 
         if entry["format"] != 1 or entry["runtime"] not in GRAPH_FILES:
             raise ValueError(entry)
         return GraphDescription(
-            runtime=entry["runtime"], quantization=entry["quantization"], proclitics=bool(entry["proclitics"])
+            runtime=entry["runtime"],
+            quantization=entry["quantization"],
+            proclitics=bool(entry["proclitics"]),
+            nested=bool(entry.get("nested")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -36,9 +36,14 @@ class TorchRuntime:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         return self.classifier.proclitic_head is not None
 
+    @property
+    def nested(self) -> bool:
+        """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
+        return self.classifier.nested_head is not None
+
     def stream(self, batches: Iterable[Batch]) -> Generator[BatchLogits, None, None]:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
-        pending: deque[tuple[torch.Tensor, torch.Tensor | None, torch.cuda.Event | None]] = deque()
+        pending: deque[tuple[list[torch.Tensor | None], torch.cuda.Event | None]] = deque()
         max_pending = _GPU_PENDING if self.device.type == "cuda" else 0
         for batch in batches:
             pending.append(self._launch(batch))
@@ -62,39 +67,40 @@ class TorchRuntime:
         return {"runtime": "torch", "device": str(self.device), "bfloat16": self.autocast is not None}
 
     @torch.inference_mode()
-    def _launch(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None, torch.cuda.Event | None]:
+    def _launch(self, batch: Batch) -> tuple[list[torch.Tensor | None], torch.cuda.Event | None]:
         ids, mask = (self._to_device(array) for array in (batch.input_ids, batch.attention_mask))
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            tags, proclitics = self.classifier(ids, mask)
-        # On a GPU both copies are queued after this batch and before the computation of the next one.
+            outputs = self.classifier(ids, mask)
+        # On a GPU all copies are queued after this batch and before the computation of the next one.
         on_gpu = self.device.type == "cuda"
-        tags = tags.float().to("cpu", non_blocking=on_gpu)
-        if proclitics is not None:
-            proclitics = proclitics.float().to("cpu", non_blocking=on_gpu)
+        logits = [None if output is None else output.float().to("cpu", non_blocking=on_gpu) for output in outputs]
         done = None
         if on_gpu:
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(self.device))
-        return tags, proclitics, done
+        return logits, done
 
     @torch.inference_mode()
     def _compute_with_vectors(self, batch: Batch) -> tuple[BatchLogits, np.ndarray]:
         ids, mask = (self._to_device(array) for array in (batch.input_ids, batch.attention_mask))
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            tags, proclitics, embeddings = self.classifier.forward_with_embeddings(ids, mask)
+            *outputs, embeddings = self.classifier.forward_with_embeddings(ids, mask)
         means = (embeddings.float() * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-        logits = tags.float().cpu().numpy(), None if proclitics is None else proclitics.float().cpu().numpy()
-        return logits, means.cpu().numpy()
+        return _fetch(
+            [None if output is None else output.float().cpu() for output in outputs], None
+        ), means.cpu().numpy()
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(array)
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
 
-def _fetch(tags: torch.Tensor, proclitics: torch.Tensor | None, done: torch.cuda.Event | None) -> BatchLogits:
+def _fetch(logits: list[torch.Tensor | None], done: torch.cuda.Event | None) -> BatchLogits:
     if done is not None:
         done.synchronize()
-    return tags.numpy(), None if proclitics is None else proclitics.numpy()
+    tags, proclitics, nested = (None if tensor is None else tensor.numpy() for tensor in logits)
+    assert tags is not None, "every classifier has a tag head"
+    return BatchLogits(tags, proclitics, nested)
 
 
 def choose_device(name: str | None) -> torch.device:

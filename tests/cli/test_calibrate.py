@@ -67,7 +67,7 @@ def dev(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(2)
     texts = [" ".join(SENTENCES[index % 4].split()[index % 7 :]) for index in range(120)]
     documents = []
-    for tokenized, (tags, borders) in predictor.classify(Document(f"{i}", text) for i, text in enumerate(texts)):
+    for tokenized, (tags, borders, _) in predictor.classify(Document(f"{i}", text) for i, text in enumerate(texts)):
         document, spans = tokenized.document, []
         for (start, end), tag, border in zip(
             tokenized.words.tolist(), tags.astype(float), borders.astype(float), strict=True

@@ -63,8 +63,8 @@ def ids(suggestions: Suggestions) -> list[str]:
 
 def test_the_score_is_the_mean_over_the_words(models, scorers, texts):
     predictor = load_predictor(models[0], device="cpu")
-    for scored, (tokenized, (logits, _)) in zip(scorers[1].score(texts), predictor.classify(texts), strict=True):
-        log_probabilities = log_softmax(logits.astype(np.float64) / 1.5)
+    for scored, (tokenized, logits) in zip(scorers[1].score(texts), predictor.classify(texts), strict=True):
+        log_probabilities = log_softmax(logits.tags.astype(np.float64) / 1.5)
         # Valid sequences are at most as probable as the best tags of all words.
         assert scored.score >= -log_probabilities.max(axis=1).mean() - 1e-6
         assert scored.score <= -log_probabilities[:, 0].mean()  # the sequence without names

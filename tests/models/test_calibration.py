@@ -21,6 +21,9 @@ from musamma.data.windows import TokenizedDocument
 from musamma.models.calibration import (
     TEMPERATURE_BOUNDS,
     Calibration,
+    WordLogits,
+    fit_calibration,
+    fit_nested_temperature,
     fit_temperature,
     fit_temperatures,
     read_calibration,
@@ -87,7 +90,7 @@ def test_each_head_gets_its_own_temperature():
                 kinds = {"وصل": 1, "وبغداد": 2, "وبالموصل": 2, "بيروت": 1}.get(TEXT[start:end], 0)
                 shift = int(drawn(random, row[None, : kinds + 1], 0.5)[0])
                 spans.append(Span(start + shift, end, label))
-        classified.append((encoded(*spans), (tags, borders)))
+        classified.append((encoded(*spans), WordLogits(tags, borders)))
     tag_temperature, border_temperature = fit_temperatures(classified, TAGS)
     assert tag_temperature == pytest.approx(2.0, rel=0.08)
     assert border_temperature == pytest.approx(0.5, rel=0.15)
@@ -95,7 +98,50 @@ def test_each_head_gets_its_own_temperature():
 
 def test_without_a_proclitic_head_its_temperature_stays_one():
     logits = np.eye(len(TAGS))[np.zeros(len(WORDS), dtype=int)] * 3
-    assert fit_temperatures([(encoded(), (logits, None))], TAGS)[1] == 1.0
+    assert fit_temperatures([(encoded(), WordLogits(logits))], TAGS)[1] == 1.0
+
+
+def test_the_head_of_nested_names_gets_its_own_temperature():
+    """Gold is drawn at temperature 2 for the words of names of two words or more; other words do not count."""
+    nested = TagSet(("GPE", "PER"))
+    random = np.random.default_rng(5)
+    outer = Span(int(WORDS[1, 0]), int(WORDS[5, 1]), "PER")
+    classified = []
+    for _ in range(700):
+        rows = random.normal(size=(len(WORDS), len(nested))) * 4
+        rows[:, 2::2] = -60.0
+        tags = drawn(random, rows, 2.0)
+        names = [
+            Span(int(start), int(end), nested.label_of(int(tag)) or "")
+            for (start, end), tag in zip(WORDS[1:6], tags[1:6], strict=True)
+            if tag
+        ]
+        rows[:1], rows[6:] = 50.0, -50.0
+        encoded_document = TokenizedDocument(Document("d", TEXT, (outer,), tuple(names)), WORDS, ())
+        classified.append((encoded_document, WordLogits(np.zeros((len(WORDS), len(TAGS))), None, rows)))
+    assert fit_nested_temperature(classified, TAGS, nested) == pytest.approx(2.0, rel=0.1)
+
+
+def test_thresholds_of_nested_names_are_fitted_written_and_read():
+    """All predicted nested names are right, so their threshold is the lowest score."""
+    nested = TagSet(("GPE", "PER"))
+    outer = Span(int(WORDS[1, 0]), int(WORDS[2, 1]), "PER")
+    inner = Span(int(WORDS[2, 0]), int(WORDS[2, 1]), "GPE")
+    tags, rows = np.zeros((len(WORDS), len(TAGS))), np.zeros((len(WORDS), len(nested)))
+    tags[:, 0] = rows[:, 0] = 3.0
+    tags[1, TAGS.begin("PER")] = tags[2, TAGS.inside("PER")] = rows[2, nested.begin("GPE")] = 6.0
+    document = TokenizedDocument(Document("d", TEXT, (outer,), (inner,)), WORDS, ())
+    classified = [(document, WordLogits(tags, None, rows))] * 60
+    fit = fit_calibration(classified, TAGS, precision=0.9, nested=nested)
+    assert fit.nested_thresholds["GPE"].support == 60
+    assert fit.calibration.nested_thresholds["PER"] is None
+    assert 0.5 < (fit.calibration.nested_thresholds["GPE"] or 0.0) <= 1.0
+    record = json.loads(json.dumps({"calibration": fit.calibration.to_dict()}))
+    assert read_calibration(record, TAGS.labels, where="m", nested_labels=nested.labels) == fit.calibration
+    with pytest.raises(InputError, match="a threshold for 'GPE'"):
+        read_calibration(record, TAGS.labels, where="m")
+    flat = fit_calibration([(document, WordLogits(tags))], TAGS, precision=0.9)
+    assert "nested_temperature" not in flat.calibration.to_dict()
 
 
 @settings(deadline=None)

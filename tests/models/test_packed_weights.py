@@ -28,7 +28,7 @@ from musamma.models.packed_weights import quantize_blocks, read_head, read_packe
 from musamma.models.pretrained_encoder import load_encoder
 from musamma.models.runtimes.bert_graph import build_bert_graph
 from musamma.models.runtimes.openvino import OpenVinoRuntime
-from musamma.models.runtimes.runtime import Batch
+from musamma.models.runtimes.runtime import Batch, GraphDescription
 from tests.support import file_modes, write_packed
 
 
@@ -157,14 +157,17 @@ def test_the_graph_of_a_bert_computes_what_pytorch_does(packed) -> None:
         with pytest.raises(InputError, match="model_type 'xlm-roberta', which runs in PyTorch only"):
             build_bert_graph(config, weights, {}, where="m")
         return
-    graph = build_bert_graph(config, weights, {"proclitics": head}, where="m")
-    runtime = OpenVinoRuntime(graph, threads=1, bfloat16=False, proclitics=True)
+    # The head for nested names is a linear layer as the other one is.
+    graph = build_bert_graph(config, weights, {"proclitics": head, "nested": head}, where="m")
+    description = GraphDescription(runtime="openvino", quantization=None, proclitics=True, nested=True)
+    runtime = OpenVinoRuntime(graph, threads=1, bfloat16=False, graph=description)
     ids = np.random.default_rng(1).integers(5, config["vocab_size"], (3, 24))
     mask = (np.arange(24) < np.array([[24], [9], [1]])).astype(np.int64)
     batches = [Batch(ids, mask), Batch(ids[1:2, :9], mask[1:2, :9])]
     for batch, computed in zip(batches, runtime.stream(batches), strict=True):
         with torch.inference_mode():
-            expected = classifier(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
+            tags, borders, _ = classifier(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
+        expected = (tags, borders, borders)
         for ours, theirs in zip(computed, expected, strict=True):
             real = batch.attention_mask.astype(bool)
             np.testing.assert_allclose(ours[real], theirs.numpy()[real], atol=1e-4)

@@ -35,7 +35,7 @@ def classifier(wordpiece_encoder: Path) -> TokenClassifier:
 def logits(classifier: TokenClassifier) -> torch.Tensor:
     pieces = torch.tensor([[2, 7, 8, 9, 3]])
     with torch.no_grad():
-        tags, proclitics = classifier(pieces, torch.ones_like(pieces))
+        tags, proclitics, _ = classifier(pieces, torch.ones_like(pieces))
     return torch.cat([tags, proclitics], dim=-1)
 
 

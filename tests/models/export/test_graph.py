@@ -25,7 +25,7 @@ from musamma.data.errors import InputError
 from musamma.data.normalization import install_normalizer
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
-from musamma.models.checkpoint import build_classifier, load_tokenizer
+from musamma.models.checkpoint import build_classifier, load_classifier, load_tokenizer
 from musamma.models.classifier import TokenClassifier
 from musamma.models.export.graph import TraceableClassifier, convert_openvino, save_openvino, write_exported
 from musamma.models.export.quantize import sample_windows, select_float_layers
@@ -33,6 +33,7 @@ from musamma.models.export.verify import build_excerpts, compare_predictors
 from musamma.models.loading import load_predictor
 from musamma.models.optional_packages import disable_telemetry, require_packages
 from musamma.models.window_options import WindowOptions
+from tests.support import write_random_checkpoint
 
 disable_telemetry()
 pytest.importorskip("openvino")
@@ -121,6 +122,45 @@ def test_a_graph_agrees_with_its_checkpoint(case, runtime, capfd):
     }
     assert "export" not in (getattr(classifier.config, "musamma", None) or {})
     assert not list(target.glob("*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def nested_checkpoint(wordpiece_encoder, tmp_path_factory):
+    """A random checkpoint with a head for nested names."""
+    folder = tmp_path_factory.mktemp("nested-checkpoint")
+    return write_random_checkpoint(folder, wordpiece_encoder, head_std=0.5, proclitic_std=0.5, nested=("GPE", "PER"))
+
+
+@pytest.mark.parametrize(("runtime", "quantize"), [("openvino", False), ("onnx", False), ("openvino", True)])
+def test_a_graph_has_the_logits_of_nested_names(nested_checkpoint, tmp_path, runtime, quantize):
+    classifier, options = load_classifier(str(nested_checkpoint))
+    tokenizer, windows = load_tokenizer(str(nested_checkpoint)), []
+    if quantize:
+        pytest.importorskip("nncf")
+        windows = sample_windows(
+            load_khabar("train")[:3], DocumentTokenizer(tokenizer, max_length=64, overlap=16), limit=12
+        )
+    write_exported(classifier, options, tokenizer, tmp_path, runtime=runtime, samples=windows, quantize=quantize)
+    config = AutoConfig.from_pretrained(tmp_path).musamma
+    assert config["nested"] == {"labels": ["GPE", "PER"]}
+    assert config["export"]["nested"] is True
+    document = load_khabar("dev")[0].with_spans(())
+    (found,), (exported,) = (
+        list(load_predictor(str(model), device="cpu", bfloat16=False).predict([document]))
+        for model in (nested_checkpoint, tmp_path)
+    )
+    assert len(found.nested) > 3
+    if quantize:
+        assert exported.nested
+        return
+    assert [span.key for span in exported.nested] == [span.key for span in found.nested]
+    parity = parity_of(nested_checkpoint, tmp_path)
+    assert parity.fault() is None
+    assert 0 < (parity.nested_mean_difference or 0.0) < 0.01
+    # The weights of another head give another graph.
+    torch.nn.init.normal_(classifier.nested_head.weight, std=0.5)
+    classifier.save_pretrained(tmp_path / "other", tokenizer, options)
+    assert "its nested names differ" in (parity_of(tmp_path / "other", tmp_path).fault() or "")
 
 
 def test_int8_for_openvino_is_smaller_and_close(case):

@@ -102,13 +102,13 @@ def test_an_abandoned_stream_does_not_disturb_another(exported):
         rows = [np.full((2, 8), first + number, dtype=np.int64) for number in range(12)]
         return [Batch(row, np.ones_like(row)) for row in rows]
 
-    expected = [tags.copy() for tags, _ in runtime.stream(batches(5))]
+    expected = [logits.tags.copy() for logits in runtime.stream(batches(5))]
     assert len(expected) == 12
     for _ in range(5):
         left = runtime.stream(batches(20))
         list(islice(left, 2))
         left.close()
-        again = [tags for tags, _ in runtime.stream(batches(5))]
+        again = [logits.tags for logits in runtime.stream(batches(5))]
         assert all(np.allclose(one, other, atol=1e-5) for one, other in zip(expected, again, strict=True))
 
 
