@@ -20,11 +20,12 @@ from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer
 from musamma.evaluation import score_documents
 from musamma.inference import Tagger
 from musamma.models.checkpoint import build_classifier, load_classifier, load_tokenizer
-from musamma.training.config import RunConfig
+from musamma.training.config import RunConfig, SourceConfig
 from musamma.training.dataset import WindowCollator, build_window_dataset, joint_loss, load_corpus
 from musamma.training.finetune import finetune
 from musamma.training.mixture import build_mixture
 from musamma.training.run_dir import check_output_folder
+from musamma.training.sources import Source, _read_source
 
 
 def paragraphs() -> list[Document]:
@@ -215,25 +216,20 @@ def test_a_run_of_an_earlier_version_can_be_resumed(wordpiece_encoder: Path, dat
         check_output_folder(config.model_copy(update={"nested": True}), tmp_path, resume=True, overwrite=False)
 
 
-def test_a_source_may_say_that_its_nested_names_are_not_annotated(
-    wordpiece_encoder: Path, data: tuple[Path, Path], tmp_path: Path
-):
-    other = tmp_path / "other.jsonl"
-    write_jsonl(
-        (replace(document, id=f"other-{document.id}", text=f"{document.text} غدا") for document in paragraphs()), other
-    )
-    sources = [{"name": "first", "files": str(data[0])}, {"name": "second", "files": str(other), "nested": False}]
-    config = settings(
-        wordpiece_encoder, data, tmp_path / "run", data={"train": sources, "dev": [{"files": str(data[1])}]}
-    )
-    corpus = load_corpus(config)
-    assert {id.split("/")[0] for id in corpus.nested_ids} <= {"first", "dev"}
-    # Its paragraphs share their sentences with the development part, so only their targets are looked at.
+@pytest.mark.parametrize(("option", "expected"), [({}, True), ({"nested": False}, False), ({"nested": True}, True)])
+def test_a_source_may_say_whether_its_nested_names_are_annotated(data: tuple[Path, Path], option, expected: bool):
+    config = SourceConfig.model_validate({"files": str(data[0]), "dev": [], **option})
+    assert _read_source(config, for_training=True).nested is expected
+
+
+def test_a_source_without_nested_annotation_has_no_nested_targets(wordpiece_encoder: Path):
+    documents = paragraphs()
+    labels = TagSet.from_labels(span.label for document in documents for span in document.spans)
+    nested = TagSet.from_labels(span.label for document in documents for span in document.nested)
     tokenizer = DocumentTokenizer(load_tokenizer(str(wordpiece_encoder)), max_length=128, overlap=32)
-    parts = [replace(source, train=paragraphs()) for source in corpus.sources if source.name in ("first", "second")]
-    mixture = build_mixture(
-        parts, tokenizer, corpus.tag_set, proclitics=True, nested=TagSet.from_labels(["GPE", "PER"])
-    )
+    sources = [Source(name, documents, [], nested=name == "first") for name in ("first", "second")]
+    mixture = build_mixture(sources, tokenizer, labels, proclitics=True, nested=nested)
     known = [any(value != IGNORE_INDEX for value in row) for row in mixture.windows["nested"]]
     assert any(known[: mixture.sizes[0]])
     assert not any(known[mixture.sizes[0] :])
+    assert "nested" not in build_mixture(sources, tokenizer, labels, proclitics=True).windows.column_names
