@@ -36,7 +36,7 @@ Nodes = pytest.importorskip("ray.cluster_utils").Cluster
 
 pytestmark = [
     # Ray keeps a connection per process, and a test that kills nodes may bring down its own.
-    pytest.mark.own_process(timeout=240),
+    pytest.mark.own_process(timeout=600),
     pytest.mark.xdist_group("ray"),
     # Ray Data warns about settings that it sets to their defaults itself.
     pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context"),
@@ -353,7 +353,7 @@ def test_invalid_options(archive: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 # Ray ended the process of its driver some seconds after a node was lost, in the test that came next.
-@pytest.mark.own_process(timeout=240, alone=True)
+@pytest.mark.own_process(timeout=600, alone=True)
 def test_the_shard_of_a_lost_node_is_tagged_again(tag: Run, nodes: Nodes, archive: Path, tmp_path: Path) -> None:
     node = nodes.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     node_id, flag = node.node_id, tmp_path / "on-node"
