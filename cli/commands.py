@@ -54,7 +54,7 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 _TRAINING_PACKAGES = {"accelerate", "datasets", "tensorboard", "torch", "transformers"}
 
 #: Seconds in which the main process of torchrun meets the same error as another one.
-_MAIN_PROCESS_SECONDS = 15.0
+_MAIN_PROCESS_SECONDS = 60.0
 
 #: A parameter of the library in a message.
 _PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
