@@ -141,7 +141,7 @@ def pack_checkpoint(
             for predictor in (reference, load_predictor(str(folder), device="cpu", bfloat16=False))
         )
         record = PackRecord(
-            gold=gold or "khabar (test)",
+            gold="khabar (test)" if gold is None else Path(gold).name,
             documents=len(documents),
             names=sum(len(document.spans) for document in documents),
             before=_micro_f1(documents, before),

@@ -66,7 +66,9 @@ def test_a_packed_run_has_its_files_and_its_card(finished_run, gold, known, tmp_
     capsys.readouterr()
     assert run(["pack", str(finished_run), str(output), "--gold", str(gold)]) == 0
     shown = capsys.readouterr().out.splitlines()
-    result = f"F1 100.00 before, 100.00 after on 4 documents with 11 names of {gold}; 100.00% of the names found agree"
+    result = (
+        "F1 100.00 before, 100.00 after on 4 documents with 11 names of gold.jsonl; 100.00% of the names found agree"
+    )
     assert shown[0] == result
     assert {path.name for path in output.iterdir()} >= {
         *("README.md", "config.json", "model-int8.safetensors", "packing.json", "proclitic_head.safetensors"),
@@ -140,7 +142,7 @@ def test_a_run_whose_scores_change_is_not_packed(checkpoint, gold, tmp_path, ref
         lambda matrix: (np.zeros_like(matrix, dtype=np.int8), np.ones((len(matrix), 1), dtype=np.float16)),
     )
     message = refused("pack", checkpoint, tmp_path / "tagger", "--gold", gold, status=1)
-    assert message.startswith(f"{gold}: F1 100.00 before and ")
+    assert message.startswith("gold.jsonl: F1 100.00 before and ")
     assert message.endswith("on 11 names, but --max-f1-change allows 0.1; nothing was written")
     assert not (tmp_path / "tagger").exists()
 
