@@ -99,7 +99,7 @@ def write_exported(
     check_packages(runtime, quantized=quantize)
     path = folder / GRAPH_FILES[runtime][0]
     graph = TraceableClassifier(classifier)
-    float_layers = [f"classifier.{layer}" for layer in select_float_layers(classifier)]
+    float_layers = [f"classifier.{layer}" for layer in select_float_layers(classifier, share=settings.float_share)]
     if runtime == "openvino":
         model = convert_openvino(graph)
         if quantize:

@@ -2,13 +2,14 @@
 
 A down-projection maps the wide hidden state inside a layer back to the width of the layer. The range of its activations is far
 wider in a few channels than in the others (Bondarenko et al. 2021, "Understanding and overcoming the challenges of efficient transformer
-quantization"). The down-projections in the first half of the layers stay in floating point, and so do the heads.
+quantization"). The down-projections in the first three quarters of the layers stay in floating point, and so do the heads.
 """
 
 from __future__ import annotations
 
 import ast
 import logging
+import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -46,11 +47,13 @@ class QuantizationSettings:
             ``"extremes"``, from the smallest to the greatest value in any window; ``"histogram"``, the range with the least
             squared error.
         attention: quantise queries and keys, too. OpenVINO multiplies them in floating point either way.
+        float_share: share of the layers, from the first on, whose down-projections stay in floating point.
     """
 
     smoothing: float = 0.8
     ranges: Literal["mean", "extremes", "histogram"] = "mean"
     attention: bool = False
+    float_share: float = 0.75
 
 
 DEFAULT_SETTINGS = QuantizationSettings()
@@ -95,11 +98,15 @@ def sample_windows(
     return [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in windows[:limit]]
 
 
-def select_float_layers(classifier: TokenClassifier) -> tuple[str, ...]:
+def select_float_layers(classifier: TokenClassifier, *, share: float = DEFAULT_SETTINGS.float_share) -> tuple[str, ...]:
     """Return the paths of the linear layers that stay in floating point.
 
-    These are the heads and the down-projections in the first half of the encoder's layers, i.e. the linear layers in a list
-    of layers that have fewer outputs than inputs.
+    These are the heads and the down-projections in the first of the encoder's layers, i.e. the linear layers in a list of layers
+    that have fewer outputs than inputs.
+
+    Args:
+        classifier: the classifier.
+        share: share of the layers whose down-projections stay in floating point, rounded up.
     """
     body = classifier.backbone.base_model
     body_modules = {id(module) for module in body.modules()}
@@ -113,7 +120,7 @@ def select_float_layers(classifier: TokenClassifier) -> tuple[str, ...]:
             layer = int(path.removeprefix(f"{stack}.").partition(".")[0])
             narrowing.setdefault((stack, layer), []).append(path)
     layers = sorted(narrowing)
-    return (*(path for layer in layers[: (len(layers) + 1) // 2] for path in narrowing[layer]), *heads)
+    return (*(path for layer in layers[: math.ceil(share * len(layers))] for path in narrowing[layer]), *heads)
 
 
 def quantize_openvino(

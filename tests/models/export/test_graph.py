@@ -174,9 +174,9 @@ def test_int8_for_openvino_is_smaller_and_close(case):
     assert parity.words_agreeing > 0.95
     assert parity.mean_difference > 1e-5  # otherwise nothing was quantised
     graph = (target / "openvino_model.xml").read_text()
-    # In each of two layers the inputs of queries, keys and values, of their output and of the up-projection; and of one
-    # down-projection; Electra's embeddings are projected, too. Queries and keys themselves are left alone.
-    expected = 8 if classifier.config.model_type == "electra" else 7
+    # In each of two layers the inputs of queries, keys and values, of their output and of the up-projection; Electra's
+    # embeddings are projected, too. Queries and keys themselves are left alone, and so are both down-projections.
+    expected = 7 if classifier.config.model_type == "electra" else 6
     assert graph.count('type="FakeQuantize"') == expected
 
 
@@ -185,23 +185,26 @@ def test_int8_for_onnx_leaves_float_layers_alone(classifiers, tmp_path):
     classifier, encoder = classifiers["bert"]
     write_exported(classifier, OPTIONS, tokenizer_of(encoder), tmp_path, runtime="onnx", quantize=True)
     operations = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
-    # Two layers of six matrices each, less one down-projection; the heads are in floating point.
-    assert operations.count("MatMulInteger") == 11
+    # Two layers of six matrices each, less both down-projections; the heads are in floating point.
+    assert operations.count("MatMulInteger") == 10
     assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["model.onnx"]
 
 
 @pytest.mark.parametrize(
     ("family", "down"),
     [
-        ("bert", "backbone.bert.encoder.layer.0.output.dense"),
-        ("roberta", "backbone.roberta.encoder.layer.0.output.dense"),
-        ("electra", "backbone.electra.encoder.layer.0.output.dense"),
-        ("distilbert", "backbone.distilbert.transformer.layer.0.ffn.lin2"),
+        ("bert", "backbone.bert.encoder.layer.{}.output.dense"),
+        ("roberta", "backbone.roberta.encoder.layer.{}.output.dense"),
+        ("electra", "backbone.electra.encoder.layer.{}.output.dense"),
+        ("distilbert", "backbone.distilbert.transformer.layer.{}.ffn.lin2"),
     ],
 )
-def test_heads_and_the_first_half_of_the_down_projections_stay_in_floating_point(classifiers, family, down):
+def test_heads_and_the_first_down_projections_stay_in_floating_point(classifiers, family, down):
     heads = ["backbone.classifier", "proclitic_head"][: 1 if family == "distilbert" else 2]
-    assert list(select_float_layers(classifiers[family][0])) == [down, *heads]
+    # The share is rounded up: of two layers, three quarters are both.
+    for share, layers in ((0.0, 0), (0.3, 1), (0.5, 1), (0.75, 2)):
+        expected = [*(down.format(layer) for layer in range(layers)), *heads]
+        assert list(select_float_layers(classifiers[family][0], share=share)) == expected
 
 
 class Maskless(TraceableClassifier):
