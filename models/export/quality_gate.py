@@ -219,7 +219,7 @@ def compare_predictions(
         names=sum(len(document.spans) for document in gold),
         before=comparison.first,
         after=comparison.second,
-        interval=(-100 * comparison.interval.high, -100 * comparison.interval.low),
+        interval=(0.0 - 100 * comparison.interval.high, 0.0 - 100 * comparison.interval.low),  # no negative zero
         limit=limit,
         agreement=Agreement(
             documents=len(before),
