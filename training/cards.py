@@ -246,6 +246,7 @@ def format_packed_card(card: PackedCard) -> str:
                 task_type="token-classification",
                 dataset_type="musamma",
                 dataset_name=part,
+                dataset_split=part,  # without it, the hub puts the scores of all parts under the first one
                 metric_type="f1",
                 metric_name="strict, character-exact micro F1",
                 metric_value=round(report["scores"]["micro"]["f1"], 4),
@@ -347,9 +348,9 @@ def _score_row(part: str, report: Mapping[str, Any]) -> list[str]:
 
 
 def _layer_row(part: str, report: Mapping[str, Any]) -> list[str]:
-    """Return the F1 of each layer of names with the number of names; empty if neither side has nested names."""
+    """Return the F1 of each layer of names with the number of names; empty if no nested name is annotated."""
     layers = report["scores"].get("layers", {})
-    if "nested" not in layers:
+    if "nested" not in layers or not layers["nested"]["micro"]["support"]:
         return []
     counts = [layers[layer]["micro"] for layer in ("outermost", "nested", "all")]
     return [part, *(f"{100 * count['f1']:.1f} ({count['support']:,})" for count in counts)]

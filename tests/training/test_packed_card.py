@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from huggingface_hub import ModelCard
+
 from musamma.models.calibration import Calibration
 from musamma.training.cards import PackedCard, format_packed_card
 
@@ -58,7 +60,10 @@ def make_card(**changes: Any) -> str:
 
 def test_scores_have_their_intervals_layers_and_errors() -> None:
     reports = {"news": report(0.5625, intervals=True, nested=True), "wiki": report(0.6, intervals=False, nested=False)}
-    lines = make_card(evaluations=reports).splitlines()
+    text = make_card(evaluations=reports)
+    results = [(result.dataset_name, result.metric_value) for result in ModelCard(text).data.eval_results]
+    assert results == [("news", 0.5625), ("wiki", 0.6)]
+    lines = text.splitlines()
     for table in (
         [
             "| part | documents | names | precision | recall | F1 | F1, whole words |",
