@@ -5,15 +5,14 @@
 Each checkpoint is exported for OpenVINO with each of the settings, as `musamma export --quantize int8` does, and compared with itself in
 float32 on Khabar's texts. ``default`` are the settings in use: queries and keys stay in floating point, and so do the down-projections of the
 first three quarters of the layers. ``former`` quantises queries and keys and all but the first half of the down-projections, ``half`` only
-the latter, ``all`` no down-projection, and ``none`` nothing. The loss is in points of 100, with the paired 95% interval over documents. The divergence is the mean
-Kullback-Leibler divergence of the export's tag distribution from the checkpoint's, in thousandths of a nat per word. Seconds are processor
-time of the export's predictions.
+the latter, ``all`` no down-projection, and ``none`` nothing. The loss is in points of 100, with the paired 95% interval over
+documents. The divergence is the mean Kullback-Leibler divergence of the export's tag distribution from the checkpoint's, in
+thousandths of a nat per word. Seconds are processor time of the export's predictions.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from musamma.data.corpora import load_khabar
+from musamma.data.files import write_json
 from musamma.models.calibration import WordLogits
 from musamma.models.checkpoint import load_tokenizer
 from musamma.models.decoding import log_softmax
@@ -61,7 +61,9 @@ def export(run: str, predictor: Predictor, folder: Path, settings: QuantizationS
 
 def measure_divergence(first: list[WordLogits], second: list[WordLogits]) -> float:
     """Return the mean Kullback-Leibler divergence of the second tag distributions from the first, in nats per word."""
-    logs = [log_softmax(np.concatenate([tags for tags, _ in side]).astype(np.float64)) for side in (first, second)]
+    logs = [
+        log_softmax(np.concatenate([logits.tags for logits in side]).astype(np.float64)) for side in (first, second)
+    ]
     return float((np.exp(logs[0]) * (logs[0] - logs[1])).sum(axis=1).mean())
 
 
@@ -116,7 +118,7 @@ def main() -> None:
             f"agreement {100 * np.mean(agreeing):.2f}% on average, {100 * min(agreeing):.2f}% at least"
         )
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_json(rows, options.json)
 
 
 if __name__ == "__main__":

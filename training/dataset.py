@@ -21,8 +21,8 @@ from musamma.models.predictor import pad_rows
 from musamma.training.arguments import LENGTH_COLUMN
 from musamma.training.config import DataConfig, RunConfig
 from musamma.training.sources import (
-    PACKAGED_CORPORA,
     Source,
+    is_packaged,
     load_sources,
     read_files,
     split_by_position,
@@ -70,9 +70,9 @@ def load_corpus(config: RunConfig) -> Corpus:
     if data.has_sources:
         return _load_mixed_corpus(config, test, nested_ids)
     train = _read_part(data.train_names, "train", data, nested_ids)
-    if data.dev or any(name in PACKAGED_CORPORA for name in data.train_names):
-        files = [name for name in data.dev if isinstance(name, str)]
-        packaged = [name for name in data.train_names if name in PACKAGED_CORPORA]
+    files = [name for name in data.dev if isinstance(name, str)]
+    packaged = [name for name in data.train_names if is_packaged(name)]
+    if files or packaged:
         dev = _read_part(files or packaged, "dev", data, nested_ids)
     else:
         train, dev = split_by_position(train, data.dev_share)

@@ -49,6 +49,11 @@ class Source:
         return {span.label for document in self.train for span in document.spans}
 
 
+def is_packaged(name: str) -> bool:
+    """True if an entry of the configuration is a packaged corpus. A file or folder of that name comes first."""
+    return name in PACKAGED_CORPORA and not Path(name).exists()
+
+
 def read_files(
     names: Iterable[str], split: str, *, format: str | None, labels: LabelMap | None, rejoin_clitics: bool = False
 ) -> list[Document]:
@@ -66,7 +71,7 @@ def read_files(
     """
     documents: list[Document] = []
     for name in names:
-        if name in PACKAGED_CORPORA and not Path(name).exists():
+        if is_packaged(name):
             documents += PACKAGED_CORPORA[name](split)
         else:
             documents += read_documents(name, format=format, options=ReadOptions(rejoin_clitics=rejoin_clitics))
@@ -125,7 +130,7 @@ def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
     if for_training and config.dev_share is not None:
         train, dev = split_by_position(train, config.dev_share)
     elif for_training:
-        own = [name for name in config.files if name in PACKAGED_CORPORA and not Path(name).exists()]
+        own = [name for name in config.files if is_packaged(name)]
         dev = read(own if config.dev is None else config.dev, "dev")
     annotated = {span.label for document in (*train, *dev) for span in document.spans}
     table = {label: tuple(allowed) for label, allowed in config.allows.items()}

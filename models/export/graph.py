@@ -28,13 +28,12 @@ from musamma.models.export.quantize import (
 )
 from musamma.models.nested_labels import NESTED_KEY, describe_nested
 from musamma.models.optional_packages import disable_telemetry, require_packages, silence_libraries
-from musamma.models.runtimes.runtime import GRAPH_FILES, GraphDescription
+from musamma.models.runtimes.runtime import GRAPH_FILES, GRAPH_INPUTS, GraphDescription
 from musamma.models.window_options import WindowOptions
 
 if TYPE_CHECKING:
     import openvino
 
-INPUTS = ("input_ids", "attention_mask")
 # Packages that make and run a graph, by runtime and whether it is quantised.
 _PACKAGES = {
     ("openvino", False): ("openvino",),
@@ -123,7 +122,7 @@ def convert_openvino(graph: TraceableClassifier) -> openvino.Model:
         import openvino
 
         model = openvino.convert_model(graph.eval(), example_input=_example(graph.classifier))
-    for port, name in zip(model.inputs, INPUTS, strict=True):
+    for port, name in zip(model.inputs, GRAPH_INPUTS, strict=True):
         port.get_tensor().set_names({name})
     for port, name in zip(model.outputs, _describe_graph(graph.classifier, "openvino", None).outputs, strict=True):
         port.get_tensor().set_names({name})
@@ -147,9 +146,9 @@ def write_onnx(graph: TraceableClassifier, path: Path) -> None:
             _example(graph.classifier),
             path,
             dynamo=True,
-            input_names=list(INPUTS),
+            input_names=list(GRAPH_INPUTS),
             output_names=_describe_graph(graph.classifier, "onnx", None).outputs,
-            dynamic_shapes={name: {0: torch.export.Dim("batch"), 1: pieces} for name in INPUTS},
+            dynamic_shapes={name: {0: torch.export.Dim("batch"), 1: pieces} for name in GRAPH_INPUTS},
             external_data=False,
             opset_version=_OPSET,
             verbose=False,

@@ -12,11 +12,11 @@ import numpy as np
 
 from musamma.data.errors import InputError
 from musamma.models.optional_packages import disable_telemetry
+from musamma.models.runtimes.runtime import GRAPH_INPUTS
 
 if TYPE_CHECKING:
     import openvino
 
-INPUTS = ("input_ids", "attention_mask")
 # Keys of ``config.json`` that change what BERT computes, with the values that are built here; all are transformers' defaults.
 _EXPECTED = {
     "model_type": "bert",
@@ -77,7 +77,7 @@ class _BertGraph:
         self.epsilon = float(config.get("layer_norm_eps", 1e-12))
 
     def build(self, heads: Mapping[str, Mapping[str, np.ndarray]]) -> openvino.Model:
-        inputs = [self.ops.parameter([-1, -1], np.int64) for _ in INPUTS]
+        inputs = [self.ops.parameter([-1, -1], np.int64) for _ in GRAPH_INPUTS]
         ids, mask = inputs
         # (windows, 1, 1, pieces), for all heads and all pieces that attend
         bias = self.ops.unsqueeze(
@@ -91,7 +91,7 @@ class _BertGraph:
         for name, head in heads.items():
             outputs[name] = self.multiply_add(states, head["weight"], head["bias"])
         model = self.openvino.Model([self.ops.result(node) for node in outputs.values()], inputs, "classifier")
-        for port, name in zip((*model.inputs, *model.outputs), (*INPUTS, *outputs), strict=True):
+        for port, name in zip((*model.inputs, *model.outputs), (*GRAPH_INPUTS, *outputs), strict=True):
             port.get_tensor().set_names({name})
         return model
 

@@ -15,6 +15,8 @@ from musamma.data.errors import InputError
 
 #: The files of an exported graph by runtime; the first one is opened.
 GRAPH_FILES = {"openvino": ("openvino_model.xml", "openvino_model.bin"), "onnx": ("model.onnx",)}
+#: The inputs of a graph, int64, (windows, pieces), in order.
+GRAPH_INPUTS = ("input_ids", "attention_mask")
 
 
 class BatchLogits(NamedTuple):

@@ -103,6 +103,19 @@ def test_files_beside_sources_are_sources_with_the_options_of_the_section() -> N
     ]
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"train": "khabar", "format": "jsonl", "dev_share": 0.2},
+        {"train": [{"files": "khabar", "format": "jsonl", "dev_share": 0.2}]},
+    ],
+)
+def test_a_file_named_like_a_packaged_corpus_comes_first(data: dict[str, Any]) -> None:
+    Path("fine.jsonl").rename("khabar")
+    corpus = load_corpus(settings("none", data=data))
+    assert (len(corpus.train), len(corpus.dev)) == (16, 4)
+
+
 def test_training_documents_that_share_a_sentence_with_a_held_out_one_are_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
