@@ -178,10 +178,10 @@ def _replace_streams() -> None:
         streams.stdout = _ClosedStream("standard output", "redirect it to a file")
     if sys.stderr is None:
         streams.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  open until the process ends
-    elif sys.stderr is sys.__stderr__:
-        buffer: Any = sys.stderr.buffer
+    elif (stderr := sys.__stderr__) is not None and sys.stderr is stderr:
+        buffer: Any = stderr.buffer
         file = _MessageFile(getattr(buffer, "raw", buffer))
-        streams.stderr = io.TextIOWrapper(io.BufferedWriter(file), sys.stderr.encoding, line_buffering=True)
+        streams.stderr = io.TextIOWrapper(io.BufferedWriter(file), stderr.encoding, line_buffering=True)
 
 
 def _configure_libraries(*, progress: bool, messages: bool) -> None:
