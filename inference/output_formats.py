@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, select_nested
 from musamma.data.errors import InputError, not_one_of, not_writable
 from musamma.data.file_content import COMPRESSIONS
 from musamma.data.files import FOLDER, path_kind
@@ -323,12 +323,7 @@ def _format_name(document: Document, span: Span) -> str:
     first, stop = (
         bisect_left(document.nested, offset, key=lambda name: name.start) for offset in (span.start, span.end)
     )
-    inner = [
-        other
-        for other in document.nested[first:stop]
-        if other.end <= span.end and (other.start, other.end) != (span.start, span.end)
-    ]
-    inner.sort(key=lambda other: (other.start, -other.end))
+    inner = sorted(select_nested(document.nested[first:stop], [span]), key=lambda other: (other.start, -other.end))
     surface, label = "".join(_mark_names(document, inner, span.start, span.end)), escape(span.label)
     if span.rule is not None:
         label += f" · {_RULES_IN_WORDS[span.rule]}"

@@ -5,15 +5,14 @@ Needs `tokenizers` and the runtime of the graph, and neither torch nor transform
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from musamma.data.errors import InputError, not_installed, not_readable, one_line
+from musamma.data.errors import InputError, not_installed, one_line
 from musamma.data.windows import DocumentTokenizer
-from musamma.models.model_names import find_model_file, unreadable_file
+from musamma.models.model_names import find_model_file, read_model_json, unreadable_file
 from musamma.models.runtimes.onnx import OnnxRuntime
 from musamma.models.runtimes.openvino import OpenVinoRuntime
 from musamma.models.runtimes.processor import count_threads, has_bfloat16
@@ -133,17 +132,3 @@ def _require_graph_file(model: str, name: str) -> Path:
     if path is None:
         raise InputError(f"no {name}", where=model, expected="the graph of an exported model", remedy=_EXPORT_AGAIN)
     return path
-
-
-def read_model_json(model: str, name: str) -> dict[str, Any]:
-    """Return the content of a JSON file of a model; empty if there is no such file, or it is not a JSON object."""
-    path = find_model_file(model, name)
-    if path is None:
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise not_readable(path, error) from error
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}

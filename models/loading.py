@@ -20,9 +20,8 @@ from musamma.models.exported_model import (
     load_exported_tokenizer,
     load_graph,
     read_exported,
-    read_model_json,
 )
-from musamma.models.model_names import DEFAULT_MODEL, HEAD_FILE, NESTED_HEAD_FILE, resolve_model
+from musamma.models.model_names import DEFAULT_MODEL, HEAD_FILE, NESTED_HEAD_FILE, read_model_json, resolve_model
 from musamma.models.nested_labels import read_nested_tag_set
 from musamma.models.optional_packages import require_packages
 from musamma.models.packed_weights import is_packed, read_head, read_packed_weights

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from musamma.data.errors import InputError, not_found, not_readable, one_line
 
@@ -92,6 +94,28 @@ def find_model_file(model: str, name: str) -> Path | None:
         return Path(hf_hub_download(model, name))
     except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
         return None
+
+
+def read_model_json(model: str, name: str) -> dict[str, Any]:
+    """Return the content of a JSON file of a model; empty if there is no such file, or it is not a JSON object.
+
+    Args:
+        model: a folder or a hub id.
+        name: the file's name.
+
+    Raises:
+        InputError: the file may not be read.
+    """
+    path = find_model_file(model, name)
+    if path is None:
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise not_readable(path, error) from error
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def unreadable_file(folder: Path) -> InputError | None:

@@ -11,7 +11,6 @@ Plain transformers does not read the file; :func:`unpack` writes the checkpoint 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -21,9 +20,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from musamma.data.errors import InputError, not_readable
+from musamma.data.errors import InputError
 from musamma.data.files import apply_default_mode, new_folder, write_json
-from musamma.models.model_names import PACKED_FILE, find_model_file, resolve_model, unreadable_file
+from musamma.models.model_names import PACKED_FILE, find_model_file, read_model_json, resolve_model, unreadable_file
 
 #: Name of the entry under ``musamma`` in ``config.json``.
 _KEY = "packed"
@@ -206,11 +205,7 @@ def unpack(model: str, output: Path) -> None:
         InputError: the model is not packed or broken, or the folder cannot be written.
     """
     name = resolve_model(model)
-    config_file = find_model_file(name, "config.json")
-    try:
-        config = json.loads(config_file.read_bytes()) if config_file is not None else {}
-    except (OSError, ValueError) as error:
-        raise not_readable(str(config_file), error) from error
+    config = read_model_json(name, "config.json")
     if not is_packed(config.get("musamma"), where=model):
         raise InputError("not a packed checkpoint", where=model, expected=f"a folder with {PACKED_FILE}")
     weights = read_packed_weights(name)

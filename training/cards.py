@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from musamma.evaluation.metrics import NESTED
+from musamma.evaluation.metrics import ALL, NESTED, OUTERMOST
 from musamma.models.calibration import Calibration
 from musamma.models.model_names import packaged_models
 from musamma.training.config import RunConfig
@@ -28,8 +28,6 @@ MODE_TITLES = {
     "conlleval": "conlleval, lenient",
     "overlap": "any overlap",
 }
-
-
 #: Kinds of errors, with the titles of their columns.
 ERROR_TITLES = {
     "missed": "missed",
@@ -350,9 +348,9 @@ def _score_row(part: str, report: Mapping[str, Any]) -> list[str]:
 def _layer_row(part: str, report: Mapping[str, Any]) -> list[str]:
     """Return the F1 of each layer of names with the number of names; empty if no nested name is annotated."""
     layers = report["scores"].get("layers", {})
-    if "nested" not in layers or not layers["nested"]["micro"]["support"]:
+    if NESTED not in layers or not layers[NESTED]["micro"]["support"]:
         return []
-    counts = [layers[layer]["micro"] for layer in ("outermost", "nested", "all")]
+    counts = [layers[layer]["micro"] for layer in (OUTERMOST, NESTED, ALL)]
     return [part, *(f"{100 * count['f1']:.1f} ({count['support']:,})" for count in counts)]
 
 

@@ -31,7 +31,7 @@ _REPORT_FILE = "report.json"
 _RECORD_FILE = "packing.json"
 
 
-class Source(BaseModel):
+class CorpusFacts(BaseModel):
     """A corpus that a model was trained on, in ``about.yaml``.
 
     Args:
@@ -66,7 +66,7 @@ class About(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     license: str | None = None
-    sources: list[Source] = []
+    sources: list[CorpusFacts] = []
     training: str | None = None
     limits: str | None = None
 

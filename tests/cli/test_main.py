@@ -56,7 +56,7 @@ sys.meta_path.insert(0, Interrupted())
 from musamma.cli.main import main
 main(["predict", "a.txt"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "musamma: interrupted\n")
 
 
@@ -75,7 +75,7 @@ main(["predict", "a.txt"])
 )
 def test_closed_streams_are_one_line(call: str, status: int, message: str) -> None:
     command = ["sh", "-c", f"exec {sys.executable} -m musamma {call}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr == (f"musamma: {message}\n" if message else "")
 
@@ -105,7 +105,7 @@ def test_messages_that_cannot_be_written_do_not_end_the_work(call: str, status: 
     record = {"id": "a", "text": "وصل بغداد", "spans": [{"start": 4, "end": 9, "label": "LOC"}]}
     (tmp_path / "a.jsonl").write_text(json.dumps(record), encoding="utf-8")
     command = ["sh", "-c", f"exec {sys.executable} -m musamma {call}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (status, "")
     assert (tmp_path / "b.csv").exists() == call.startswith("convert")
 

@@ -266,7 +266,9 @@ def weights(folder: str) -> dict[str, torch.Tensor]:
 def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     wordpiece_encoder: Path, kill_command: Callable[..., None]
 ) -> None:
-    whole, killed = (settings(wordpiece_encoder, output=name) for name in ("whole", "killed"))
+    # Enough epochs that a busy machine does not finish the run before it is killed.
+    trainer = {"num_train_epochs": 6, "learning_rate": 5e-3, "per_device_train_batch_size": 4}
+    whole, killed = (settings(wordpiece_encoder, output=name, trainer=trainer) for name in ("whole", "killed"))
     finetune(whole)
     Path("killed.yaml").write_text(killed.to_yaml(), encoding="utf-8")
     checkpoints = Path("killed/seed-1/training").absolute()
