@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from threading import Lock
@@ -213,7 +213,12 @@ class DocumentTokenizer:
 
 
 def build_targets(
-    tokenized: TokenizedDocument, tag_set: TagSet, *, proclitics: bool = True, nested: TagSet | None = None
+    tokenized: TokenizedDocument,
+    tag_set: TagSet,
+    *,
+    proclitics: bool = True,
+    nested: TagSet | None = None,
+    uncertain: Collection[str] = (),
 ) -> WordTargets:
     """Build the targets of a document's words from its names, and list the names that tags cannot represent.
 
@@ -227,6 +232,7 @@ def build_targets(
         proclitics: whether the classifier can start a name after proclitics; if not, a name starts where its word does.
         nested: the tag set of the nested names; ``None`` for a classifier without that layer, and for a document whose nested names
             are not annotated.
+        uncertain: labels of nested names that may stand for others, and so give no targets at their words.
 
     Raises:
         InputError: a span's label is not in ``tag_set``.
@@ -256,7 +262,7 @@ def build_targets(
     nested_tags = np.full(len(words), IGNORE_INDEX, dtype=np.int64)
     if nested is not None:
         misalignments += _set_nested_targets(
-            tokenized, nested, outer, nested_tags, proclitic_counts if proclitics else None
+            tokenized, nested, outer, nested_tags, proclitic_counts if proclitics else None, uncertain
         )
     return WordTargets(tags, proclitic_counts, nested_tags, tuple(misalignments))
 
@@ -300,6 +306,7 @@ def _set_nested_targets(
     outer: Mapping[int, _WordRange],
     tags: np.ndarray,
     proclitic_counts: np.ndarray | None,
+    uncertain: Collection[str],
 ) -> list[Misalignment]:
     """Set the targets of nested names, and return the names that the layer cannot represent.
 
@@ -310,6 +317,7 @@ def _set_nested_targets(
         tags: the tags of nested names, all :data:`IGNORE_INDEX`; changed in place; int64, (words,).
         proclitic_counts: the numbers of proclitic letters; receives those of nested names; ``None`` if names start at words.
             A nested name in the first word of its outer name starts where that name does.
+        uncertain: labels of nested names that give no targets at their words.
     """
     document, words = tokenized.document, tokenized.words
     for word, outer_name in outer.items():
@@ -328,12 +336,16 @@ def _set_nested_targets(
             reason = "it is inside no name that the tags represent"
         elif (first, stop) == (name.first, name.stop):
             reason = "it covers all words of its outer name"
-        elif span.label not in tag_set.labels:
+        elif span.label not in tag_set.labels and span.label not in uncertain:
             reason = f"the nested layer has no label {span.label}"
         elif placed is not None and placed.start <= span.start and span.end <= placed.end:
             reason = "it is inside another nested name"
         elif tags[first:stop].any():
             reason = "another nested name is in the same word"
+        elif span.label in uncertain:
+            reason = f"the label {span.label} may be another one in the nested layer"
+            tags[first:stop] = IGNORE_INDEX
+            placed = span
         if reason is not None or name is None:
             misalignments.append(Misalignment(span, reason or "", None, nested=True))
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -132,7 +133,8 @@ class SourceConfig(ConfigSection):
     """One of several corpora of a run.
 
     Args:
-        name: its name in logs and scores; by default that of its first file, without folder and suffix.
+        name: its name in logs and scores; by default that of its first file, without folder and suffix, and with ``_`` in place of
+            characters that a name may not have.
         files: files, or the name of a packaged corpus.
         format: format of the files; guessed by default.
         labels: label map, by name or file.
@@ -164,14 +166,26 @@ class SourceConfig(ConfigSection):
     @classmethod
     def _name_after_file(cls, value: Any) -> Any:
         # Without a file, the missing file is the mistake to report, not the name.
-        return {**value, "name": cls.default_name(value) or "source"} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        name = cls.default_name(value)
+        return {**value, "name": "source" if name is None else name}
 
     @staticmethod
     def default_name(section: dict[str, Any]) -> Any:
         """Return the name that a section has, or by default that of its first file; ``None`` without a file."""
         files = _wrap_single(section.get("files"))
         named = isinstance(files, list) and files and isinstance(files[0], str)
-        return section.get("name", Path(file_stem(Path(files[0]))).name if named else None)
+        if section.get("name") is not None or not named:
+            return section.get("name")
+        return re.sub(r"[^\w.-]", "_", Path(files[0]).name and Path(file_stem(Path(files[0]))).name)
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if value == "nested":
+            raise ValueError("'nested' stands for the score of nested names; give the source another `name`")
+        return value
 
     @field_validator("allows")
     @classmethod
@@ -525,8 +539,15 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
         raise InputError(f"`changes` {change!r}", expected="key.key=value, e.g. trainer.num_train_epochs=3")
     *parents, last = key.split(".")
     section: Any = content
-    for parent in parents:
-        section = section.setdefault(parent, {}) if isinstance(section, dict) else _find_entry(section, parent)
+    while parents:
+        if isinstance(section, list):
+            # The name of an entry may have dots.
+            names = [".".join(parents[:count]) for count in range(len(parents), 0, -1)]
+            parent = next((name for name in names if _find_entry(section, name) is not None), parents[0])
+            section, parents = _find_entry(section, parent), parents[1 + parent.count(".") :]
+        else:
+            parent = parents.pop(0)
+            section = section.setdefault(parent, {})
         if not isinstance(section, dict | list):
             raise InputError(f"`changes` {change!r}: {parent!r} is not a section", expected="the name of a section")
     try:

@@ -147,7 +147,7 @@ def _load_mixed_corpus(config: RunConfig, test: list[Document], nested_ids: set[
         for source in sources
         for document in source.train
         for span in document.nested
-        if source.nested and span.label in source.allows.of(span.label)
+        if source.nested and span.label not in source.uncertain_nested
     }
     nested_tag_set = _choose_nested_tag_set(config, labels)
     return Corpus(train, dev, test, tag_set, tuple(sources), nested_tag_set, frozenset(nested_ids))
@@ -173,6 +173,7 @@ def build_window_dataset(
     proclitics: bool,
     nested: TagSet | None = None,
     nested_ids: Collection[str] = (),
+    uncertain: Collection[str] = (),
 ) -> tuple[Dataset, list[tuple[Document, Misalignment]]]:
     """Build the data set of all windows, with targets for the words each window owns.
 
@@ -183,6 +184,7 @@ def build_window_dataset(
         proclitics: whether names start after proclitics; see :func:`musamma.data.windows.build_targets`.
         nested: the tags of nested names to learn; ``None`` for none.
         nested_ids: ids of the documents whose nested names are annotated.
+        uncertain: labels of nested names that may stand for others, and so give no targets at their words.
 
     Returns:
         A data set with the columns ``input_ids``, ``tags``, ``proclitics`` and, if there are ``nested`` tags, ``nested`` (one value per
@@ -194,7 +196,7 @@ def build_window_dataset(
     misalignments = []
     for tokenized in document_tokenizer.tokenize_all(documents):
         annotated = nested if tokenized.document.id in nested_ids else None
-        word_targets = build_targets(tokenized, tag_set, proclitics=proclitics, nested=annotated)
+        word_targets = build_targets(tokenized, tag_set, proclitics=proclitics, nested=annotated, uncertain=uncertain)
         misalignments += [(tokenized.document, misalignment) for misalignment in word_targets.misalignments]
         for window in tokenized.windows:
             words, positions = window.words[window.owned], window.positions[window.owned]

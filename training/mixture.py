@@ -73,6 +73,7 @@ def build_mixture(
             proclitics=proclitics and not whole_words,
             nested=nested,
             nested_ids={document.id for document in source.train} if source.nested else (),
+            uncertain=source.uncertain_nested,
         )
         targets = np.zeros(len(labels), dtype=np.int64)
         for tag, allowed in enumerate(source.allows.tag_sets(labels, tag_set)):

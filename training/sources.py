@@ -48,6 +48,12 @@ class Source:
         """The labels of its training documents."""
         return {span.label for document in self.train for span in document.spans}
 
+    @property
+    def uncertain_nested(self) -> set[str]:
+        """The labels of its nested training names that may be other labels in the model."""
+        labels = {span.label for document in self.train for span in document.nested}
+        return {label for label in labels if self.allows.of(label) != (label,)}
+
 
 def is_packaged(name: str) -> bool:
     """True if an entry of the configuration is a packaged corpus. A file or folder of that name comes first."""
@@ -112,7 +118,7 @@ def load_sources(
             "no source has a development part",
             where="data",
             expected="`dev` or `dev_share` in a source, or sources under data.dev",
-            remedy="the epoch is chosen on it",
+            remedy="add one; the epoch is chosen on it",
         )
     sources = [_drop_held_out(source, sources, test) for source in sources]
     tag_set = _build_tag_set(sources, labels)
@@ -140,7 +146,8 @@ def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
         nested = any(document.nested for document in (*train, *dev))
     source = Source(config.name, train, dev, allows, config.sampling_factor, nested)
     _check_names(source, for_training=for_training, with_dev=bool(dev) or not for_training)
-    known = annotated | ({new for new in label_map.table.values() if new} if label_map else set())
+    inner = {span.label for document in (*train, *dev) for span in document.nested}
+    known = annotated | inner | ({new for new in label_map.table.values() if new} if label_map else set())
     if unknown := sorted(set(config.allows) - known - {OUTSIDE}):
         raise InputError(
             f"`allows` has the label {unknown[0]!r}",

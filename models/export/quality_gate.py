@@ -210,9 +210,9 @@ def compare_predictions(
     ]
     total = len(names[0]) + len(names[1])
     nested = None
-    if any(document.nested for document in before):
+    if any(document.nested for document in before) and any(document.nested for document in gold):
         layers = [score_documents(gold, side[: len(gold)], modes=[STRICT]).layers for side in (before, after)]
-        nested = [side[NESTED].micro for side in layers if NESTED in side]
+        nested = [side[NESTED].micro for side in layers]
     return QualityMeasurement(
         gold=name,
         documents=len(gold),

@@ -237,3 +237,13 @@ def test_a_label_that_the_layer_does_not_have_is_reported():
     document = from_markup("[مطار [بغداد|LOC]|FAC]")
     (loss,) = build_targets(tokenized(document), TAGS, nested=NESTED).misalignments
     assert loss.reason == "the nested layer has no label LOC"
+
+
+def test_a_label_that_may_be_another_one_gives_no_targets_at_its_words():
+    document = from_markup("[رئيس [جامعة [بغداد|GPE]|ORG] [أحمد|PER]|PER]")
+    targets = build_targets(tokenized(document), TAGS, nested=NESTED, uncertain={"ORG"})
+    assert targets.nested.tolist() == [0, IGNORE_INDEX, IGNORE_INDEX, NESTED.begin("PER")]
+    assert [item.reason for item in targets.misalignments] == [
+        "the label ORG may be another one in the nested layer",
+        "it is inside another nested name",
+    ]

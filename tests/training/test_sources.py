@@ -188,6 +188,9 @@ def test_a_run_needs_a_development_part() -> None:
         ),
         ([{"files": "a.jsonl", "fromat": "conll"}], [], "Extra inputs are not permitted"),
         ([{"files": "a.jsonl", "name": "a/b"}], [], "String should match pattern"),
+        ([{"files": "a.jsonl", "name": ""}], [], "String should match pattern"),
+        ([{"files": ""}], [], "String should match pattern"),
+        ([{"files": "nested.jsonl"}], [], "'nested' stands for the score of nested names"),
         ([{"name": "a"}], [], "Field required"),
         ([3], [], "valid dictionary"),
     ],
@@ -215,6 +218,32 @@ def test_a_change_names_a_source(tmp_path: Path) -> None:
     for change in ("data.train.other.group=2", "data.train.coarse=2"):
         with pytest.raises(InputError, match=r"is not a section|is an entry of a list"):
             load_config("run.yaml", changes=[change])
+
+
+def test_a_change_names_a_source_whose_name_has_dots() -> None:
+    train = [{"files": "fine.v1.2.jsonl"}, {"files": "coarse.jsonl"}]
+    Path("run.yaml").write_text(settings("none", train=train).to_yaml(), encoding="utf-8")
+    config = load_config("run.yaml", changes=["data.train.fine.v1.2.allows.O=[LOC]", "data.train.coarse.group=3"])
+    first, second = config.data.train_sources
+    assert (first.name, first.allows, second.group) == ("fine.v1.2", {"O": ["LOC"]}, 3)
+
+
+def test_a_file_gives_a_name_without_its_spaces() -> None:
+    config = settings("none", train=["my corpora/news (2).jsonl", {"files": "other news.jsonl"}])
+    assert [source.name for source in config.data.train_sources] == ["news__2_", "other_news"]
+
+
+@pytest.mark.parametrize(("allows", "learnt"), [({}, ("LOC", "PER")), ({"LOC": ["GPE", "LOC"]}, ("PER",))])
+def test_the_nested_layer_does_not_learn_labels_that_may_be_others(allows: dict[str, Any], learnt: tuple[str]) -> None:
+    text = "وصل رئيس جامعة بغداد أحمد صباح اليوم"
+    nested = tuple(sorted([span(text, "بغداد", "LOC"), span(text, "أحمد", "PER")]))
+    write_jsonl([Document("n", text, (span(text, "رئيس جامعة بغداد أحمد", "PER"),), nested)], "deep.jsonl")
+    # No outermost name of the first source has the label LOC.
+    train = [{"files": "deep.jsonl", "allows": allows}, *sources()]
+    corpus = load_corpus(settings("none", train=train, nested=True))
+    assert corpus.nested_tag_set is not None
+    assert corpus.nested_tag_set.labels == learnt
+    assert corpus.sources[0].uncertain_nested == set(allows)
 
 
 def test_a_configuration_with_sources_can_be_read_again() -> None:

@@ -134,3 +134,14 @@ def test_texts_are_read_until_there_are_enough_words(monkeypatch):
     assert measured.agreement.words == 10 * WORDS
     # The annotated documents are all read.
     assert measure(write_texts(12), texts=texts, missed=0.0)[0].agreement.documents == 12
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_nested_names_are_measured_only_on_documents_that_have_them(annotated: bool):
+    document = Document("d", "جامعة بغداد", (Span(0, 11, "ORG"),), (Span(6, 11, "GPE"),))
+    gold = document if annotated else document.with_spans(document.spans)
+    options: Any = {"name": "gold", "limit": 0.3}
+    measured = quality_gate.compare_predictions([gold], [document], [gold], **options)
+    expected = (1, 1.0, 1.0) if annotated else (None, None, None)
+    assert (measured.nested_names, measured.nested_before, measured.nested_after) == expected
+    assert ("nested_names" in measured.to_dict()) is annotated
