@@ -15,6 +15,7 @@ from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.calibration import read_calibration
+from musamma.models.decoding import PROCLITIC_CLASSES
 from musamma.models.exported_model import (
     check_cpu,
     load_exported_tokenizer,
@@ -74,7 +75,9 @@ def load_predictor(
             bfloat16=bfloat16,
         )
     stored = config.get("musamma")
-    options = read_window_options(stored, model)
+    # An exported model has the options that its checkpoint was loaded with, which keep to the limit.
+    limit = config.get("max_position_embeddings") if exported is None else None
+    options = read_window_options(stored, model, limit=limit)
     tag_set, columns = _read_tag_set(config.get("id2label"), model)
     nested = read_nested_tag_set(stored, where=model)
     return Predictor(
@@ -148,7 +151,9 @@ def _load_packed_graph(
 
     check_cpu(device, "a checkpoint without PyTorch", where=model, remedy="pip install 'musamma[train]'")
     heads = {"proclitics": read_head(name, HEAD_FILE)}
-    if read_nested_tag_set(config.get("musamma"), where=model) is not None:
+    classes = {"tags": len(config.get("id2label") or ()), "proclitics": PROCLITIC_CLASSES}
+    if (nested := read_nested_tag_set(config.get("musamma"), where=model)) is not None:
+        classes["nested"] = len(nested)
         heads["nested"] = read_head(name, NESTED_HEAD_FILE)
         if heads["nested"] is None:
             raise InputError(
@@ -159,6 +164,15 @@ def _load_packed_graph(
             )
     present = {output: head for output, head in heads.items() if head is not None}
     graph = build_bert_graph(config, read_packed_weights(name), present, where=model)
+    for port in graph.outputs:
+        output, found = port.get_any_name(), port.get_partial_shape()[-1].get_length()
+        if found != classes[output]:
+            raise InputError(
+                f"weights of {found} classes for the output {output!r}",
+                where=model,
+                expected=f"{classes[output]}, as config.json says",
+                remedy="copy the model anew",
+            )
     return OpenVinoRuntime(
         graph,
         threads=count_threads(),

@@ -161,7 +161,7 @@ def read_packed_weights(model: str) -> dict[str, np.ndarray]:
         model: a folder or a hub id.
 
     Raises:
-        InputError: the file is missing or broken.
+        InputError: the file is missing or broken, or a weight in it is not finite.
     """
     path = find_model_file(model, PACKED_FILE)
     if path is None:
@@ -171,17 +171,20 @@ def read_packed_weights(model: str) -> dict[str, np.ndarray]:
     for name, value in tensors.items():
         if value.dtype != np.int8:
             if not name.endswith(_SCALE):
-                weights[name] = value
+                weights[name] = value.astype(np.float32, copy=False)
             continue
         scales = tensors.get(name + _SCALE)
         if scales is None or scales.ndim != 2 or len(scales) != len(value) or value.shape[1] % scales.shape[1]:
             raise InputError(f"no scales for {name}", where=str(path), expected="one for each block", remedy=_COPY)
         weights[name] = restore_blocks(value, scales)
+    for name, value in tensors.items():
+        if value.dtype != np.int8 and not np.isfinite(value).all():
+            raise InputError(f"the weights {name} are not all finite", where=str(path), remedy=_COPY)
     return weights
 
 
 def read_head(model: str, file: str) -> dict[str, np.ndarray] | None:
-    """Read the weights of a head from its own file; ``None`` if the model has no such file.
+    """Read the weights of a head from its own file, in float32; ``None`` if the model has no such file.
 
     Args:
         model: a folder or a hub id.
@@ -191,7 +194,9 @@ def read_head(model: str, file: str) -> dict[str, np.ndarray] | None:
         InputError: the file is broken.
     """
     path = find_model_file(model, file)
-    return None if path is None else _read_tensors(path)
+    if path is None:
+        return None
+    return {name: value.astype(np.float32) for name, value in _read_tensors(path).items()}
 
 
 def unpack(model: str, output: Path) -> None:

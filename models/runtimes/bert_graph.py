@@ -44,7 +44,7 @@ def build_bert_graph(
         where: the model, for errors.
 
     Raises:
-        InputError: the model is not a BERT of the usual kind, or lacks weights.
+        InputError: the model is not a BERT of the usual kind, lacks weights, or has weights of other shapes than its configuration.
     """
     for key, expected in _EXPECTED.items():
         if config.get(key, expected) != expected:
@@ -60,6 +60,11 @@ def build_bert_graph(
         raise InputError(
             f"the weights or config.json lack {error.args[0]!r}", where=where, remedy="copy the model anew"
         ) from error
+    except (IndexError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        # OpenVINO reports shapes that do not fit as RuntimeError, with several lines on its own source code.
+        raise InputError(
+            "the weights have other shapes than config.json says", where=where, remedy="copy the model anew"
+        ) from error
 
 
 class _BertGraph:
@@ -73,7 +78,8 @@ class _BertGraph:
         self.openvino, self.ops = openvino, opset13
         self.config, self.weights = config, weights
         self.heads = int(config["num_attention_heads"])
-        self.head_size = int(config["hidden_size"]) // self.heads
+        self.hidden_size = int(config["hidden_size"])
+        self.head_size = self.hidden_size // self.heads
         self.epsilon = float(config.get("layer_norm_eps", 1e-12))
 
     def build(self, heads: Mapping[str, Mapping[str, np.ndarray]]) -> openvino.Model:
@@ -87,9 +93,13 @@ class _BertGraph:
         states = self.embed(ids)
         for layer in range(int(self.config["num_hidden_layers"])):
             states = self.add_layer(states, bias, f"bert.encoder.layer.{layer}")
-        outputs = {"tags": self.linear(states, "classifier")}
-        for name, head in heads.items():
-            outputs[name] = self.multiply_add(states, head["weight"], head["bias"])
+        classifier = {part: self.weights[f"classifier.{part}"] for part in ("weight", "bias")}
+        outputs = {}
+        for name, head in {"tags": classifier, **heads}.items():
+            classes = len(head["bias"])
+            outputs[name] = self.multiply_add(
+                states, check_shape(head["weight"], classes, self.hidden_size), check_shape(head["bias"], classes)
+            )
         model = self.openvino.Model([self.ops.result(node) for node in outputs.values()], inputs, "classifier")
         for port, name in zip((*model.inputs, *model.outputs), (*GRAPH_INPUTS, *outputs), strict=True):
             port.get_tensor().set_names({name})
@@ -103,16 +113,19 @@ class _BertGraph:
         positions = self.ops.range(np.int64(0), pieces, np.int64(1), "i64")
         # There is one text, so all pieces are of the first type.
         places = (
-            self.weights[f"{name}.position_embeddings.weight"]
+            self.take(f"{name}.position_embeddings.weight", self.config["max_position_embeddings"], self.hidden_size)
             + self.weights[f"{name}.token_type_embeddings.weight"][:1]
         )
-        words = self.ops.gather(self.weights[f"{name}.word_embeddings.weight"], ids, axis)
+        table = self.take(f"{name}.word_embeddings.weight", self.config["vocab_size"], self.hidden_size)
+        words = self.ops.gather(table, ids, axis)
         return self.normalize(self.ops.add(words, self.ops.gather(places, positions, axis)), f"{name}.LayerNorm")
 
     def add_layer(self, states: Any, bias: Any, name: str) -> Any:
         """Add one layer: attention, then two linear layers, each with the residual connection around it."""
+        size, wide_size = self.hidden_size, int(self.config["intermediate_size"])
         query, key, value = (
-            self.split_heads(self.linear(states, f"{name}.attention.self.{part}")) for part in ("query", "key", "value")
+            self.split_heads(self.linear(states, f"{name}.attention.self.{part}", size, size))
+            for part in ("query", "key", "value")
         )
         attended = self.ops.transpose(
             self.ops.scaled_dot_product_attention(query, key, value, bias), np.array([0, 2, 1, 3], dtype=np.int64)
@@ -120,12 +133,12 @@ class _BertGraph:
         # 0 keeps a dimension, -1 takes what is left.
         joined = self.ops.reshape(attended, np.array([0, 0, -1], dtype=np.int64), True)
         states = self.normalize(
-            self.ops.add(states, self.linear(joined, f"{name}.attention.output.dense")),
+            self.ops.add(states, self.linear(joined, f"{name}.attention.output.dense", size, size)),
             f"{name}.attention.output.LayerNorm",
         )
-        wide = self.ops.gelu(self.linear(states, f"{name}.intermediate.dense"), "erf")
+        wide = self.ops.gelu(self.linear(states, f"{name}.intermediate.dense", wide_size, size), "erf")
         return self.normalize(
-            self.ops.add(states, self.linear(wide, f"{name}.output.dense")), f"{name}.output.LayerNorm"
+            self.ops.add(states, self.linear(wide, f"{name}.output.dense", size, wide_size)), f"{name}.output.LayerNorm"
         )
 
     def split_heads(self, states: Any) -> Any:
@@ -133,8 +146,12 @@ class _BertGraph:
         shape = np.array([0, 0, self.heads, self.head_size], dtype=np.int64)
         return self.ops.transpose(self.ops.reshape(states, shape, True), np.array([0, 2, 1, 3], dtype=np.int64))
 
-    def linear(self, states: Any, name: str) -> Any:
-        return self.multiply_add(states, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+    def take(self, name: str, *shape: int) -> np.ndarray:
+        """Return a weight of a shape."""
+        return check_shape(self.weights[name], *shape)
+
+    def linear(self, states: Any, name: str, rows: int, columns: int) -> Any:
+        return self.multiply_add(states, self.take(f"{name}.weight", rows, columns), self.take(f"{name}.bias", rows))
 
     def multiply_add(self, states: Any, weight: np.ndarray, bias: np.ndarray) -> Any:
         return self.ops.add(self.ops.matmul(states, weight, False, True), bias)
@@ -142,4 +159,16 @@ class _BertGraph:
     def normalize(self, states: Any, name: str) -> Any:
         axes = np.array([-1], dtype=np.int64)
         centred = self.ops.mvn(states, axes, True, self.epsilon, "inside_sqrt")
-        return self.ops.add(self.ops.multiply(centred, self.weights[f"{name}.weight"]), self.weights[f"{name}.bias"])
+        weight, bias = (self.take(f"{name}.{part}", self.hidden_size) for part in ("weight", "bias"))
+        return self.ops.add(self.ops.multiply(centred, weight), bias)
+
+
+def check_shape(weight: np.ndarray, *shape: int) -> np.ndarray:
+    """Return a weight that has a shape. OpenVINO accepts many others, and computes something else or fails on the first text.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    if weight.shape != shape:
+        raise ValueError(f"shape {weight.shape} instead of {shape}")
+    return weight

@@ -21,6 +21,7 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.inference import Tagger
+from musamma.models import loading
 from musamma.models.checkpoint import build_classifier, load_classifier
 from musamma.models.hub_upload import collect_checkpoint
 from musamma.models.model_names import HEAD_FILE, PACKED_FILE, packaged_models
@@ -190,6 +191,61 @@ def test_a_broken_packed_checkpoint_is_an_error(copy, change_config) -> None:
         change()
         with pytest.raises(InputError, match=message):
             Tagger(str(copy))
+
+
+def test_weights_that_are_not_finite_are_an_error(copy) -> None:
+    tensors = load_file(copy / PACKED_FILE)
+    name = next(name for name, value in tensors.items() if value.dtype == np.float16)
+    tensors[name][0, 0] = np.nan
+    save_file(tensors, copy / PACKED_FILE)
+    with pytest.raises(InputError, match=f"{PACKED_FILE}: the weights {name} are not all finite; copy the model anew"):
+        Tagger(str(copy))
+
+
+@pytest.fixture
+def bert_copy(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A packed BERT that may be changed and is loaded as if PyTorch were not installed."""
+    if json.loads((copy / "config.json").read_text(encoding="utf-8"))["model_type"] != "bert":
+        pytest.skip("runs in PyTorch only")
+    monkeypatch.setattr(loading, "_has_checkpoint_packages", lambda: False)
+    return copy
+
+
+def test_a_graph_keeps_to_the_positions_of_its_encoder(bert_copy, change_config) -> None:
+    config = json.loads((bert_copy / "config.json").read_text(encoding="utf-8"))
+    limit = config["max_position_embeddings"]
+    change_config(musamma=config["musamma"] | {"encoding": {"max_length": limit + 88, "overlap": 32}})
+    assert loading.load_predictor(str(bert_copy), device="cpu").document_tokenizer.max_length == limit
+
+
+def test_heads_in_half_precision_run_in_openvino(bert_copy, known) -> None:
+    expected = found(bert_copy, known)
+    head = load_file(bert_copy / HEAD_FILE)
+    save_file({name: value.astype(np.float16) for name, value in head.items()}, bert_copy / HEAD_FILE)
+    assert found(bert_copy, known) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "error"),
+    [
+        ("classifier.", 2, "weights of 2 classes for the output 'tags'; expected [0-9]+, as config"),
+        ("bert.encoder.layer.0.attention.self.query.", 2, "the weights have other shapes than config.json says"),
+        ("bert.embeddings.position_embeddings.", 8, "the weights have other shapes than config.json says"),
+    ],
+)
+def test_a_graph_whose_weights_do_not_fit_its_configuration_is_an_error(bert_copy, name, rows, error) -> None:
+    tensors = load_file(bert_copy / PACKED_FILE)
+    cut = {key: value[:rows].copy() if key.startswith(name) else value for key, value in tensors.items()}
+    save_file(cut, bert_copy / PACKED_FILE)
+    with pytest.raises(InputError, match=error):
+        Tagger(str(bert_copy))
+
+
+def test_a_graph_with_the_head_of_something_else_is_an_error(bert_copy) -> None:
+    head = load_file(bert_copy / HEAD_FILE)
+    save_file({name: value[:2].copy() for name, value in head.items()}, bert_copy / HEAD_FILE)
+    with pytest.raises(InputError, match="weights of 2 classes for the output 'proclitics'; expected 3"):
+        Tagger(str(bert_copy))
 
 
 def test_a_packed_checkpoint_is_not_uploaded(copy) -> None:
