@@ -53,7 +53,7 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 # The packages of the extra `train`, as they are imported.
 _TRAINING_PACKAGES = {"accelerate", "datasets", "tensorboard", "torch", "transformers"}
 
-#: Seconds in which the main process of torchrun meets the same error as another one.
+# Seconds that other processes of torchrun wait: the main one meets the same error within them, even on a busy machine.
 _MAIN_PROCESS_SECONDS = 60.0
 
 #: A parameter of the library in a message.

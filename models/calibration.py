@@ -340,16 +340,10 @@ def _predict_names(
     classified: Sequence[tuple[TokenizedDocument, WordLogits]], tag_set: TagSet, calibration: Calibration
 ) -> tuple[list[float], list[bool], list[str]]:
     """Return score, strict correctness and label of every predicted name."""
-    scores: list[float] = []
-    correct: list[bool] = []
-    labels: list[str] = []
-    for tokenized, logits in classified:
-        gold = {span.key for span in tokenized.document.spans}
-        for span in _decode_names(tokenized, logits, tag_set, calibration):
-            scores.append(span.score or 0.0)
-            correct.append(span.key in gold)
-            labels.append(span.label)
-    return scores, correct, labels
+    return _judge_names(
+        (_decode_names(tokenized, logits, tag_set, calibration), tokenized.document.spans)
+        for tokenized, logits in classified
+    )
 
 
 def _predict_nested_names(
@@ -359,23 +353,34 @@ def _predict_nested_names(
     calibration: Calibration,
 ) -> tuple[list[float], list[bool], list[str]]:
     """Return score, strict correctness and label of every predicted nested name."""
+    return _judge_names(
+        (
+            decode_nested(
+                tokenized,
+                _decode_names(tokenized, logits, tag_set, calibration),
+                logits.nested,
+                logits.proclitics,
+                nested,
+                nested_temperature=calibration.nested_temperature,
+                proclitic_temperature=calibration.proclitic_temperature,
+            ),
+            tokenized.document.nested,
+        )
+        for tokenized, logits in classified
+        if logits.nested is not None
+    )
+
+
+def _judge_names(
+    documents: Iterable[tuple[Sequence[Span], Sequence[Span]]],
+) -> tuple[list[float], list[bool], list[str]]:
+    """Return score, strict correctness and label of predicted names, given with the gold names of each document."""
     scores: list[float] = []
     correct: list[bool] = []
     labels: list[str] = []
-    for tokenized, logits in classified:
-        if logits.nested is None:
-            continue
-        gold = {span.key for span in tokenized.document.nested}
-        spans = decode_nested(
-            tokenized,
-            _decode_names(tokenized, logits, tag_set, calibration),
-            logits.nested,
-            logits.proclitics,
-            nested,
-            nested_temperature=calibration.nested_temperature,
-            proclitic_temperature=calibration.proclitic_temperature,
-        )
-        for span in spans:
+    for predicted, annotated in documents:
+        gold = {span.key for span in annotated}
+        for span in predicted:
             scores.append(span.score or 0.0)
             correct.append(span.key in gold)
             labels.append(span.label)
