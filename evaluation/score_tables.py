@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from musamma.evaluation.counts import Counts
-from musamma.evaluation.metrics import Average, Losses, Scores
+from musamma.evaluation.metrics import NESTED, Average, Losses, Scores
 from musamma.evaluation.partial_credit import SEMEVAL_STRICT, PartialCounts
 from musamma.evaluation.seeds import SeedScores, Spread
 from musamma.evaluation.significance import Intervals
@@ -120,6 +120,8 @@ def _remarks(scores: Scores, *, interval: bool) -> list[str]:
     per_label = next(iter(scores.modes.values())).per_label
     if unknown := [label for label, counts in per_label.items() if not counts.support]:
         notes.append(f"predictions: labels the gold does not have: {', '.join(unknown)}")
+    if NESTED in scores.layers and not scores.layers[NESTED].micro.support:
+        notes.append("gold: no nested names; where they are not annotated, the layers nested and all say nothing")
     return (
         notes + _describe_losses("gold", scores.gold_losses) + _describe_losses("predictions", scores.predicted_losses)
     )

@@ -105,3 +105,11 @@ def test_runs_are_printed_with_mean_and_standard_deviation():
     assert lines.count("gold: 1 words that several names share") == 1
     assert "runs/[b]one: predictions: 1 words that several names share" in lines
     assert f"{names[1]}: predictions: 1 words that several names share" not in lines
+
+
+@pytest.mark.parametrize(("gold", "remarked"), [(PREDICTED, True), (GOLD, False)])
+def test_a_remark_says_that_nested_names_are_not_annotated(gold: Document, remarked: bool):
+    output = print_to_string(score_documents([gold], [GOLD]), 80)
+    assert (
+        "gold: no nested names; where they are not annotated, the layers nested and all say nothing" in output
+    ) is remarked
