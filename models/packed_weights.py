@@ -11,6 +11,7 @@ Plain transformers does not read the file; :func:`unpack` writes the checkpoint 
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ _LARGEST = 127
 _FEWEST_WEIGHTS = 1024
 
 _COPY = "copy the model anew"
+_CARD = "README.md"
 
 #: Files that a packed checkpoint has in common with the checkpoint it was made from, apart from ``config.json``.
 SHARED_FILES = (
@@ -217,7 +219,9 @@ def unpack(model: str, output: Path) -> None:
     with new_folder(output) as folder:
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         write_json({**config, "musamma": unmark_packed(config["musamma"])}, folder / "config.json")
-        copy_files(name, folder, (*SHARED_FILES, "README.md"))
+        copy_files(name, folder, (*SHARED_FILES, _CARD))
+        if (card := folder / _CARD).is_file():
+            card.write_text(_revise_card(card.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
         apply_default_mode(*folder.glob("*.safetensors"))
 
 
@@ -236,6 +240,20 @@ def copy_files(model: str, folder: Path, patterns: Collection[str]) -> None:
         source = Path(snapshot_download(model, allow_patterns=list(patterns)))
     for path in sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()}):
         shutil.copyfile(path, folder / path.name)
+
+
+def _revise_card(card: str) -> str:
+    """Return the card of a packed checkpoint with what is true of its unpacked weights."""
+
+    def revise(section: re.Match[str]) -> str:
+        scores = " The scores above are those of the weights before rounding." if "scores above" in section[0] else ""
+        return (
+            "## Storage\n\nThe matrices of the encoder were rounded to 8-bit integers with scales, and are stored in "
+            f"float32, in\n`model.safetensors`, which `transformers` loads.{scores}\n\n"
+        )
+
+    card = re.sub(r"^library_name: musamma$", "library_name: transformers", card, count=1, flags=re.MULTILINE)
+    return re.sub(r"^## Storage\n.*?(?=^## |\Z)", revise, card, count=1, flags=re.MULTILINE | re.DOTALL)
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:

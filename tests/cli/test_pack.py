@@ -164,3 +164,7 @@ def test_unpack_writes_a_plain_checkpoint(checkpoint, gold, tmp_path, capsys) ->
     assert run(["unpack", str(tmp_path / "tagger"), str(tmp_path / "plain")]) == 0
     assert capsys.readouterr().out == f"written to {tmp_path / 'plain'}\n"
     assert (tmp_path / "plain/model.safetensors").is_file()
+    packed_card, card = ((tmp_path / name / "README.md").read_text(encoding="utf-8") for name in ("tagger", "plain"))
+    assert all(text in packed_card for text in ("library_name: musamma", "model-int8.safetensors", "musamma unpack"))
+    assert all(text in card for text in ("library_name: transformers", "`model.safetensors`", "## Limits"))
+    assert not any(text in card for text in ("library_name: musamma", "model-int8.safetensors", "musamma unpack"))
