@@ -41,9 +41,15 @@ def pretrain(
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False, emoji=False)
     if prepare:
         counts = pretrain_run.prepare(run_config, overwrite=overwrite).counts
+        # With `packing: continuous`, rows are held out and not paragraphs.
+        held_out = (
+            f"{counts['held_out_paragraphs']:,}"
+            if run_config.packing != "continuous"
+            else f"{counts['held_out_rows']:,} rows"
+        )
         if is_main_process():
             console.print(
-                f"{counts['paragraphs']:,} paragraphs, {counts['held_out_paragraphs']:,} held out; "
+                f"{counts['paragraphs']:,} paragraphs, {held_out} held out; "
                 f"{counts['train_pieces']:,} pieces in {counts['train_rows']:,} rows: "
                 f"{Path(run_config.output) / TEXT_FOLDER}"
             )

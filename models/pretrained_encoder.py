@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from musamma.data.errors import InputError, not_one_of
-from musamma.data.files import apply_default_mode, write_json
+from musamma.data.files import apply_default_mode, write_json, write_lines
 from musamma.models.checkpoint import load_tokenizer
 from musamma.models.model_names import resolve_model
 from musamma.models.transformers_files import load_weights
@@ -87,7 +87,9 @@ def save_encoder(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, f
 def _remove_load_options(path: Path) -> None:
     """Remove what `save_pretrained` records of how the tokenizer was loaded: it says nothing about the new folder."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    write_json({key: value for key, value in content.items() if key not in {"is_local", "local_files_only"}}, path)
+    options = {key: value for key, value in content.items() if key not in {"is_local", "local_files_only"}}
+    # Not write_json, which refuses integers of more than 64 bits: a tokenizer without a limit has the `model_max_length` 10**30.
+    write_lines([json.dumps(options, ensure_ascii=False, indent=2) + "\n"], path)
 
 
 def check_dtype(dtype: str, *, where: str) -> None:

@@ -60,6 +60,9 @@ def test_a_run_prints_its_metrics(recipe, capsys: pytest.CaptureFixture[str]) ->
 def test_prepare_only_writes_the_text(recipe, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["encoder", "pretrain", recipe(), "--prepare"]) == 0
     assert "40 paragraphs, 5 held out" in capsys.readouterr().out
+    changes = ["--set", "packing=continuous", "--set", "held_out.every=2", "--output", "rows"]
+    assert run(["encoder", "pretrain", "run.yaml", "--prepare", *changes]) == 0
+    assert re.search(r"40 paragraphs, [1-9] rows held out; ", capsys.readouterr().out)
     assert [path.name for path in Path("out").iterdir()] == ["text"]
     assert run(["encoder", "pretrain", recipe()]) == 0
     assert run(["encoder", "pretrain", recipe(), "--overwrite"]) == 0

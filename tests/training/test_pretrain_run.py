@@ -407,6 +407,8 @@ def test_running_text_can_be_trained_on(unigram_encoder: Path, sentences: Path, 
     assert counts["train_pieces"] == 64 * counts["train_rows"]
     assert counts["held_out_pieces"] == 64 * counts["held_out_rows"]
     assert result.tokens == 4 * 4 * 64
+    card = (tmp_path / "run/README.md").read_text(encoding="utf-8")
+    assert f"- 72 paragraphs of running text, {counts['held_out_rows']} rows of it held out; " in card
     assert load_pretrain_config(tmp_path / "run/run.yaml").packing == "continuous"
 
 

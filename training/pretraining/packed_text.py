@@ -150,8 +150,9 @@ def _write_text(
         ("held_out", "to measure on", "give more text, or a smaller held_out.every"),
     ):
         if not counts[f"{name}_rows"]:
+            unit = "row" if config.packing == "continuous" else "paragraph"
             raise InputError(
-                f"{counts['paragraphs']} paragraphs, of which every {config.held_out.every}th is held out, "
+                f"{counts['paragraphs']} paragraphs, of which every {config.held_out.every}th {unit} is held out, "
                 f"leave none {purpose}",
                 where=", ".join(config.text),
                 remedy=remedy,
