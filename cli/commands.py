@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from musamma.cli.average import average
 from musamma.cli.calibrate import calibrate
 from musamma.cli.check import check
 from musamma.cli.compare import compare
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 for verb in (
     *(quickstart, train, predict, evaluate, compare, calibrate, export, serve, push, suggest, convert, check),
-    *(pack, unpack),
+    *(average, pack, unpack),
 ):
     app.command()(verb)
 encoder.command()(pretrain)

@@ -1,0 +1,85 @@
+"""The mean of the weights of several checkpoints, such as the seeds of one recipe (Wortsman et al., 2022, *Model soups*).
+
+Checkpoints that were fine-tuned from the same weights lie close enough together that the model between them is usually better
+than each of them, at the cost of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from musamma.data.errors import InputError
+from musamma.data.files import apply_default_mode, new_folder, write_json
+from musamma.models.model_names import find_model_file, read_model_json, resolve_model
+from musamma.models.packed_weights import copy_files
+
+_WEIGHTS = "model.safetensors"
+#: The files of weights: of the encoder with the head of tags, and of the other heads, which not every checkpoint has.
+_WEIGHT_FILES = (_WEIGHTS, "proclitic_head.safetensors", "nested_head.safetensors")
+_COPIED_FILES = ("token*.json", "special_tokens_map.json", "vocab.txt", "run.yaml", "LICENSE")
+#: What the weights of a checkpoint have to agree in.
+_SHARED_KEYS = ("model_type", "id2label", "vocab_size")
+
+
+def average_checkpoints(models: Sequence[str], output: Path) -> None:
+    """Write a checkpoint whose weights are the mean of those of several checkpoints.
+
+    Tokenizer, configuration and the record of the run are those of the first one; its calibration is left out.
+
+    Args:
+        models: at least two checkpoints with the same encoder, labels and heads: folders or hub ids.
+        output: a new or empty folder.
+
+    Raises:
+        InputError: a checkpoint cannot be read, the checkpoints do not fit together, or the folder cannot be written.
+    """
+    if len(models) < 2:
+        raise InputError(f"{len(models)} checkpoint", where="models", expected="at least two")
+    names = [resolve_model(model) for model in models]
+    configs = [read_model_json(name, "config.json") for name in names]
+    for model, config in zip(models, configs, strict=True):
+        for key in _SHARED_KEYS:
+            if config.get(key) != configs[0].get(key):
+                raise _other_checkpoint(model, f"another {key}", models[0])
+    weights = {file: _average_file(models, names, file) for file in _WEIGHT_FILES}
+    with new_folder(output) as folder:
+        for file, tensors in weights.items():
+            if tensors is not None:
+                save_file(tensors, folder / file, metadata={"format": "pt"})
+        own: dict[str, Any] = {
+            key: value for key, value in configs[0].get("musamma", {}).items() if key != "calibration"
+        }
+        write_json({**configs[0], "musamma": own} if own else configs[0], folder / "config.json")
+        copy_files(names[0], folder, _COPIED_FILES)
+        apply_default_mode(*folder.glob("*.safetensors"))
+
+
+def _average_file(models: Sequence[str], names: Sequence[str], file: str) -> dict[str, torch.Tensor] | None:
+    """Return the mean of a file of weights, in float32; ``None`` if no checkpoint has the file."""
+    paths = [find_model_file(name, file) for name in names]
+    if not any(paths) and file != _WEIGHTS:
+        return None
+    total: dict[str, torch.Tensor] = {}
+    for model, path in zip(models, paths, strict=True):
+        if path is None:
+            raise InputError(
+                f"no {file}",
+                where=model,
+                expected=f"the files of {models[0]}",
+                remedy="unpack packed checkpoints first",
+            )
+        tensors = load_file(path)
+        if total and {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in total.items()}:
+            raise _other_checkpoint(model, f"other weights in {file}", models[0])
+        for name, tensor in tensors.items():
+            total[name] = total[name] + tensor.double() if name in total else tensor.double()
+    return {name: (tensor / len(paths)).float().contiguous() for name, tensor in total.items()}
+
+
+def _other_checkpoint(model: str, found: str, first: str) -> InputError:
+    return InputError(found, where=model, expected=f"a checkpoint of the same recipe as {first}")
