@@ -16,7 +16,13 @@ from transformers import logging as transformers_logging
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.models.classifier import TokenClassifier, max_positions
-from musamma.models.model_names import HEAD_FILE, NESTED_HEAD_FILE, find_model_file, unreadable_file
+from musamma.models.model_names import (
+    HEAD_FILE,
+    NESTED_HEAD_FILE,
+    find_model_file,
+    read_model_json,
+    unreadable_file,
+)
 from musamma.models.nested_labels import NESTED_KEY, read_nested_tag_set
 from musamma.models.transformers_files import load_weights, read_tokenizer
 from musamma.models.window_options import WindowOptions, read_window_options
@@ -59,6 +65,8 @@ def build_classifier(
 ) -> TokenClassifier:
     """Build a float32 classifier from an encoder and newly initialised heads, ready for fine-tuning.
 
+    If the encoder is a checkpoint with the same tags, its head for them is kept.
+
     Args:
         encoder: a local folder or a hub id.
         tag_set: the tags to learn.
@@ -78,7 +86,20 @@ def build_classifier(
         label2id=tag_set.label2id,
         dtype=torch.float32,
     )
+    stored = read_model_json(encoder, "config.json").get("id2label")
+    if isinstance(stored, dict) and list(stored.values()) != list(tag_set.id2label.values()):
+        # transformers keeps a head of the same shape, whatever its classes mean.
+        _initialize_head(backbone)
     return TokenClassifier(backbone, proclitics=proclitics, nested=nested)
+
+
+def _initialize_head(backbone: PreTrainedModel) -> None:
+    """Initialise the linear layers outside the encoder anew."""
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.Linear) and not name.startswith(f"{backbone.base_model_prefix}."):
+            nn.init.normal_(module.weight, std=getattr(backbone.config, "initializer_range", 0.02))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> tuple[TokenClassifier, WindowOptions]:

@@ -14,8 +14,9 @@ from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, Rep
 from transformers import AutoTokenizer
 
 from musamma.data.errors import InputError
+from musamma.data.tags import TagSet
 from musamma.inference import Tagger
-from musamma.models.checkpoint import load_tokenizer
+from musamma.models.checkpoint import build_classifier, load_classifier, load_tokenizer
 from musamma.models.loading import load_predictor
 from musamma.models.model_names import packaged_models, resolve_model
 from tests.support import write_packed, write_random_checkpoint
@@ -165,3 +166,16 @@ def test_the_default_batch_is_that_of_the_device(wordpiece_encoder, tmp_path, mo
     monkeypatch.setattr("musamma.models.classifier.TokenClassifier.to", lambda self, device: self)  # no GPU here
     assert batch_tokens("cuda", cpu_batch_tokens=512) == 32_768
     assert batch_tokens("cuda", batch_tokens=7, cpu_batch_tokens=512) == 7
+
+
+def test_the_head_for_the_tags_is_kept_only_for_the_same_labels(wordpiece_encoder: Path, tmp_path: Path) -> None:
+    checkpoint = write_random_checkpoint(tmp_path / "checkpoint", wordpiece_encoder, labels=["LOC", "PER"])
+    trained = load_classifier(str(checkpoint))[0].backbone
+    same = build_classifier(str(checkpoint), TagSet.from_labels(["PER", "LOC"])).backbone
+    assert torch.equal(same.classifier.weight, trained.classifier.weight)
+    other = build_classifier(str(checkpoint), TagSet.from_labels(["ORG", "PROD"])).backbone
+    # The head of the checkpoint was drawn with a standard deviation of 2.
+    assert other.classifier.weight.std().item() < 0.1
+    assert not other.classifier.bias.any()
+    weights = other.base_model.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in trained.base_model.state_dict().items())
