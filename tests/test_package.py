@@ -217,6 +217,7 @@ def test_import_is_light(statement: str) -> None:
 
 def test_command_verbs() -> None:
     assert sorted(verbs()) == [
+        "average",
         "calibrate",
         "check",
         "compare",
