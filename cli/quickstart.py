@@ -48,7 +48,7 @@ def quickstart(
     if DEFAULT_MODEL in packaged_models():
         _print_names(DEFAULT_MODEL, article, console, title=f"What the packaged {DEFAULT_MODEL} finds")
     console.print(
-        f"Fine-tuning {config.encoder} on {', '.join(config.data.train_names)}: ten to twenty minutes on a CPU."
+        f"Fine-tuning {config.encoder} on {', '.join(config.data.train_names)}: eight to twenty minutes on a CPU."
     )
     results = finetune(config, resume=resume, overwrite=overwrite or (output == _OUTPUT and not resume))
     print_results(results, output, console)
