@@ -8,20 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, one_line
 from musamma.data.files import apply_default_mode, new_folder, write_json
-from musamma.models.model_names import find_model_file, read_model_json, resolve_model
-from musamma.models.packed_weights import copy_files
+from musamma.models.calibration import drop_calibration
+from musamma.models.model_names import (
+    HEAD_FILE,
+    NESTED_HEAD_FILE,
+    find_model_file,
+    read_model_json,
+    resolve_model,
+    unreadable_file,
+)
+from musamma.models.packed_weights import SHARED_FILES, copy_files
 
 _WEIGHTS = "model.safetensors"
 #: The files of weights: of the encoder with the head of tags, and of the other heads, which not every checkpoint has.
-_WEIGHT_FILES = (_WEIGHTS, "proclitic_head.safetensors", "nested_head.safetensors")
-_COPIED_FILES = ("token*.json", "special_tokens_map.json", "vocab.txt", "run.yaml", "LICENSE")
+_WEIGHT_FILES = (_WEIGHTS, HEAD_FILE, NESTED_HEAD_FILE)
+# The weights of the heads are averaged, and the scores are those of the first checkpoint alone.
+_COPIED_FILES = tuple(file for file in SHARED_FILES if file not in ("*_head.safetensors", "scores.json"))
 #: What the weights of a checkpoint have to agree in.
 _SHARED_KEYS = ("model_type", "id2label", "vocab_size")
 
@@ -51,10 +59,7 @@ def average_checkpoints(models: Sequence[str], output: Path) -> None:
         for file, tensors in weights.items():
             if tensors is not None:
                 save_file(tensors, folder / file, metadata={"format": "pt"})
-        own: dict[str, Any] = {
-            key: value for key, value in configs[0].get("musamma", {}).items() if key != "calibration"
-        }
-        write_json({**configs[0], "musamma": own} if own else configs[0], folder / "config.json")
+        write_json(drop_calibration(configs[0]), folder / "config.json")
         copy_files(names[0], folder, _COPIED_FILES)
         apply_default_mode(*folder.glob("*.safetensors"))
 
@@ -73,7 +78,12 @@ def _average_file(models: Sequence[str], names: Sequence[str], file: str) -> dic
                 expected=f"the files of {models[0]}",
                 remedy="unpack packed checkpoints first",
             )
-        tensors = load_file(path)
+        try:
+            tensors = load_file(path)
+        except Exception as error:  # safetensors and the system have errors of their own
+            raise unreadable_file(path.parent) or InputError(
+                f"cannot be read: {one_line(error)}", where=str(path), remedy="copy the checkpoint anew"
+            ) from error
         if total and {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in total.items()}:
             raise _other_checkpoint(model, f"other weights in {file}", models[0])
         for name, tensor in tensors.items():

@@ -301,6 +301,14 @@ def read_calibration(
         ) from error
 
 
+def drop_calibration(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a ``config.json`` without the calibration: it holds for the weights that it was fitted on."""
+    stored = config.get("musamma")
+    if not isinstance(stored, Mapping):
+        return dict(config)
+    return {**config, "musamma": {key: value for key, value in stored.items() if key != _KEY}}
+
+
 def write_calibration(calibration: Calibration, folder: Path) -> None:
     """Write a calibration into a checkpoint's ``config.json``; every other key keeps its value.
 

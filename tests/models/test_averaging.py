@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,9 @@ def test_checkpoints_that_do_not_fit_are_refused(
 
     assert refused(seeds[0]) == "models: 1 checkpoint; expected at least two"
     assert refused(seeds[0], flat).startswith(f"{flat}: no nested_head.safetensors; expected the files of {seeds[0]}")
+    damaged = Path(shutil.copytree(seeds[1], tmp_path / "damaged"))
+    (damaged / "model.safetensors").write_bytes(b"{")
+    assert refused(seeds[0], damaged).startswith(f"{damaged / 'model.safetensors'}: cannot be read: ")
     assert refused(seeds[0], labels) == (
         f"{labels}: another id2label; expected a checkpoint of the same recipe as {seeds[0]}"
     )
