@@ -21,6 +21,7 @@ from musamma.models.model_names import (
     NESTED_HEAD_FILE,
     find_model_file,
     read_model_json,
+    require_model_file,
     unreadable_file,
 )
 from musamma.models.nested_labels import NESTED_KEY, read_nested_tag_set
@@ -127,10 +128,7 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
         )
     if classifier.nested_head is not None:
         remedy = f"copy the checkpoint anew, or delete 'musamma.{NESTED_KEY}' in config.json to find no nested names"
-        if (head := find_model_file(checkpoint, NESTED_HEAD_FILE)) is None:
-            raise InputError(
-                f"no {NESTED_HEAD_FILE}", where=checkpoint, expected="the head of the nested names", remedy=remedy
-            )
+        head = require_model_file(checkpoint, NESTED_HEAD_FILE, expected="the head of the nested names", remedy=remedy)
         _load_head(classifier.nested_head, head, title="head of the nested names", remedy=remedy)
     return classifier.eval(), read_window_options(stored, checkpoint, limit=max_positions(backbone))
 

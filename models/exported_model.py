@@ -5,14 +5,13 @@ Needs `tokenizers` and the runtime of the graph, and neither torch nor transform
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from musamma.data.errors import InputError, not_installed, one_line
 from musamma.data.windows import DocumentTokenizer
-from musamma.models.model_names import find_model_file, read_model_json, unreadable_file
+from musamma.models.model_names import find_model_file, read_model_json, require_model_file, unreadable_file
 from musamma.models.runtimes.onnx import OnnxRuntime
 from musamma.models.runtimes.openvino import OpenVinoRuntime
 from musamma.models.runtimes.processor import count_threads, has_bfloat16
@@ -88,7 +87,10 @@ def load_graph(model: str, graph: GraphDescription, *, device: str | None, bfloa
         where=model,
         remedy="give the checkpoint that it was exported from",
     )
-    files = [_require_graph_file(model, name) for name in GRAPH_FILES[graph.runtime]]
+    files = [
+        require_model_file(model, name, expected="the graph of an exported model", remedy=_EXPORT_AGAIN)
+        for name in GRAPH_FILES[graph.runtime]
+    ]
     half = has_bfloat16() if bfloat16 is None else bfloat16
     threads = count_threads()
     try:
@@ -125,10 +127,3 @@ def check_cpu(device: str | None, kind: str, *, where: str, remedy: str) -> None
     """
     if device not in (None, "cpu"):
         raise InputError(f"device {device!r} for {kind}", where=where, expected="cpu", remedy=remedy)
-
-
-def _require_graph_file(model: str, name: str) -> Path:
-    path = find_model_file(model, name)
-    if path is None:
-        raise InputError(f"no {name}", where=model, expected="the graph of an exported model", remedy=_EXPORT_AGAIN)
-    return path

@@ -22,7 +22,15 @@ from musamma.models.exported_model import (
     load_graph,
     read_exported,
 )
-from musamma.models.model_names import DEFAULT_MODEL, HEAD_FILE, NESTED_HEAD_FILE, read_model_json, resolve_model
+from musamma.models.model_names import (
+    DEFAULT_MODEL,
+    HEAD_FILE,
+    NESTED_HEAD_FILE,
+    find_model_file,
+    read_model_json,
+    require_model_file,
+    resolve_model,
+)
 from musamma.models.nested_labels import read_nested_tag_set
 from musamma.models.optional_packages import require_packages
 from musamma.models.packed_weights import is_packed, read_head, read_packed_weights
@@ -150,20 +158,22 @@ def _load_packed_graph(
     from musamma.models.runtimes.bert_graph import build_bert_graph
 
     check_cpu(device, "a checkpoint without PyTorch", where=model, remedy="pip install 'musamma[train]'")
-    heads = {"proclitics": read_head(name, HEAD_FILE)}
+    heads = {}
+    if (file := find_model_file(name, HEAD_FILE)) is not None:
+        heads["proclitics"] = read_head(file)
     classes = {"tags": len(config.get("id2label") or ()), "proclitics": PROCLITIC_CLASSES}
     if (nested := read_nested_tag_set(config.get("musamma"), where=model)) is not None:
         classes["nested"] = len(nested)
-        heads["nested"] = read_head(name, NESTED_HEAD_FILE)
-        if heads["nested"] is None:
-            raise InputError(
-                f"no {NESTED_HEAD_FILE}",
+        heads["nested"] = read_head(
+            require_model_file(
+                name,
+                NESTED_HEAD_FILE,
                 where=model,
                 expected="the head of the nested names",
                 remedy="copy the model anew",
             )
-    present = {output: head for output, head in heads.items() if head is not None}
-    graph = build_bert_graph(config, read_packed_weights(name), present, where=model)
+        )
+    graph = build_bert_graph(config, read_packed_weights(name), heads, where=model)
     for port in graph.outputs:
         output, found = port.get_any_name(), port.get_partial_shape()[-1].get_length()
         if found != classes[output]:
@@ -178,7 +188,7 @@ def _load_packed_graph(
         threads=count_threads(),
         bfloat16=has_bfloat16() if bfloat16 is None else bfloat16,
         graph=GraphDescription(
-            runtime="openvino", quantization=None, proclitics="proclitics" in present, nested="nested" in present
+            runtime="openvino", quantization=None, proclitics="proclitics" in heads, nested="nested" in heads
         ),
     )
 

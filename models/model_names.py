@@ -96,6 +96,25 @@ def find_model_file(model: str, name: str) -> Path | None:
         return None
 
 
+def require_model_file(model: str, name: str, *, expected: str, remedy: str, where: str | None = None) -> Path:
+    """Return the path of a file of a model, as :func:`find_model_file` does.
+
+    Args:
+        model: a folder or a hub id.
+        name: the file's name.
+        expected: what the file holds.
+        remedy: what to do if there is none.
+        where: the name of the model in the error; by default ``model``.
+
+    Raises:
+        InputError: the model has no such file, or the hub cannot be reached.
+    """
+    path = find_model_file(model, name)
+    if path is None:
+        raise InputError(f"no {name}", where=where or model, expected=expected, remedy=remedy)
+    return path
+
+
 def read_model_json(model: str, name: str) -> dict[str, Any]:
     """Return the content of a JSON file of a model; empty if there is no such file, or it is not a JSON object.
 

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from musamma.data.errors import InputError
 from musamma.data.files import apply_default_mode, new_folder, write_json
-from musamma.models.model_names import PACKED_FILE, find_model_file, read_model_json, resolve_model, unreadable_file
+from musamma.models.model_names import PACKED_FILE, read_model_json, require_model_file, resolve_model, unreadable_file
 
 #: Name of the entry under ``musamma`` in ``config.json``.
 _KEY = "packed"
@@ -165,9 +165,7 @@ def read_packed_weights(model: str) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is missing or broken, or a weight in it is not finite.
     """
-    path = find_model_file(model, PACKED_FILE)
-    if path is None:
-        raise InputError(f"no {PACKED_FILE}", where=model, expected="the weights of a packed checkpoint", remedy=_COPY)
+    path = require_model_file(model, PACKED_FILE, expected="the weights of a packed checkpoint", remedy=_COPY)
     tensors = _read_tensors(path)
     weights: dict[str, np.ndarray] = {}
     for name, value in tensors.items():
@@ -185,19 +183,12 @@ def read_packed_weights(model: str) -> dict[str, np.ndarray]:
     return weights
 
 
-def read_head(model: str, file: str) -> dict[str, np.ndarray] | None:
-    """Read the weights of a head from its own file, in float32; ``None`` if the model has no such file.
-
-    Args:
-        model: a folder or a hub id.
-        file: the file's name.
+def read_head(path: Path) -> dict[str, np.ndarray]:
+    """Read the weights of a head from its own file, in float32.
 
     Raises:
         InputError: the file is broken.
     """
-    path = find_model_file(model, file)
-    if path is None:
-        return None
     return {name: value.astype(np.float32) for name, value in _read_tensors(path).items()}
 
 

@@ -153,7 +153,7 @@ def test_an_unpacked_checkpoint_is_plain_and_computes_the_same(packed, tmp_path,
 def test_the_graph_of_a_bert_computes_what_pytorch_does(packed) -> None:
     classifier, _ = load_classifier(str(packed))
     config = json.loads((packed / "config.json").read_text(encoding="utf-8"))
-    weights, head = read_packed_weights(str(packed)), read_head(str(packed), HEAD_FILE)
+    weights, head = read_packed_weights(str(packed)), read_head(packed / HEAD_FILE)
     if config["model_type"] != "bert":
         with pytest.raises(InputError, match="model_type 'xlm-roberta', which runs in PyTorch only"):
             build_bert_graph(config, weights, {}, where="m")
