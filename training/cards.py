@@ -129,23 +129,19 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
         model_name=name,
         metrics=["f1"],
         eval_results=[
-            EvalResult(
-                task_type="token-classification",
-                dataset_type="musamma",
-                dataset_name=f"{data_name} ({part})",
-                dataset_split=part,  # without it, the hub puts the scores of all parts under the first one
-                metric_type="f1",
-                metric_name="strict, character-exact micro F1",
-                metric_value=round(mean(_micro_f1(result, part, "strict") for result in results), 4),
+            _build_eval_result(
+                part, mean(_micro_f1(result, part, "strict") for result in results), f"{data_name} ({part})"
             )
             for part in parts
         ],
     )
     documents = {"training": corpus.train, "dev": corpus.dev, "test": corpus.test}
     if corpus.sources:
-        by_source = [(s.name, part, getattr(s, part)) for part in ("train", "dev") for s in corpus.sources]
-        titles = {"train": "training", "dev": "dev"}
-        documents = {f"{titles[part]}, {name}": listed for name, part, listed in by_source} | {"test": corpus.test}
+        documents = {
+            **{f"training, {source.name}": source.train for source in corpus.sources},
+            **{f"dev, {source.name}": source.dev for source in corpus.sources},
+            "test": corpus.test,
+        }
     per_label = [result.scores[parts[-1]]["per_label"] for result in results]
     return _render(
         "finetuned",
@@ -240,16 +236,7 @@ def format_packed_card(card: PackedCard) -> str:
         model_name=card.name,
         metrics=["f1"] if reports else None,
         eval_results=[
-            EvalResult(
-                task_type="token-classification",
-                dataset_type="musamma",
-                dataset_name=part,
-                dataset_split=part,  # without it, the hub puts the scores of all parts under the first one
-                metric_type="f1",
-                metric_name="strict, character-exact micro F1",
-                metric_value=round(report["scores"]["micro"]["f1"], 4),
-            )
-            for part, report in reports.items()
+            _build_eval_result(part, report["scores"]["micro"]["f1"], part) for part, report in reports.items()
         ]
         or None,
     )
@@ -394,6 +381,19 @@ def _training_minutes(scores: Mapping[str, Any]) -> str | None:
         if result["seed"] == scores.get("best_seed"):
             return f"{result['seconds'] / 60:.1f}"
     return None
+
+
+def _build_eval_result(part: str, f1: float, dataset: str) -> EvalResult:
+    """Build the entry for a tagger's strict micro F1 on a part, in the metadata of the hub."""
+    return EvalResult(
+        task_type="token-classification",
+        dataset_type="musamma",
+        dataset_name=dataset,
+        dataset_split=part,  # without it, the hub puts the scores of all parts under the first one
+        metric_type="f1",
+        metric_name="strict, character-exact micro F1",
+        metric_value=round(f1, 4),
+    )
 
 
 def _base_model(encoder: str) -> str | None:
