@@ -199,14 +199,17 @@ class SpanTrainer(FiniteTrainer):
             scores = {name: scores.strict.micro.f1 for name, scores in development.items()}
             metrics = {f"{metric_key_prefix}_{name.removeprefix('dev ')}_strict_f1": f1 for name, f1 in scores.items()}
             metrics[f"{metric_key_prefix}_strict_f1"] = mean(scores.values())
-            return self._report_metrics(metrics | self._nested_metrics(development, metric_key_prefix))
-        micro = development["dev"].strict.micro
-        metrics = {
-            f"{metric_key_prefix}_strict_f1": micro.f1,
-            f"{metric_key_prefix}_strict_precision": micro.precision,
-            f"{metric_key_prefix}_strict_recall": micro.recall,
-        }
-        return self._report_metrics(metrics | self._nested_metrics(development, metric_key_prefix))
+        else:
+            micro = development["dev"].strict.micro
+            metrics = {
+                f"{metric_key_prefix}_strict_f1": micro.f1,
+                f"{metric_key_prefix}_strict_precision": micro.precision,
+                f"{metric_key_prefix}_strict_recall": micro.recall,
+            }
+        metrics |= self._nested_metrics(development, metric_key_prefix)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _nested_metrics(self, development: Mapping[str, Scores], prefix: str) -> dict[str, float]:
         """Return the mean F1 of the nested names over the sources that have some; empty if the model does not find them."""
@@ -227,11 +230,6 @@ class SpanTrainer(FiniteTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return super()._get_train_sampler(train_dataset) if self._sampler is None else self._sampler
-
-    def _report_metrics(self, metrics: dict[str, float]) -> dict[str, float]:
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer, with one parameter group per learning rate and weight decay."""
