@@ -396,6 +396,27 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield partial
 
 
+def check_replaceable(folder: Path, marker: str, *, kind: str, overwrite: bool) -> None:
+    """Check that an output folder is new or empty, or holds what may be replaced.
+
+    Args:
+        folder: the folder.
+        marker: name of the file that all outputs of this kind have.
+        kind: what these outputs are, with the indefinite article, e.g. ``"an exported model"``.
+        overwrite: whether an earlier output of this kind may be replaced.
+
+    Raises:
+        InputError: ``folder`` is a file, a folder that holds anything else, or an output that may not be replaced.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / marker).is_file():
+        noun = kind.partition(" ")[2]
+        raise output_exists(folder, found=f"is there already and is no {noun}", remedy="choose another `output`")
+    if not overwrite:
+        raise output_exists(folder, found=f"holds {kind}", remedy="choose another `output`, or add `overwrite=True`")
+
+
 def apply_default_mode(*files: Path) -> None:
     """Give files the permissions of a new file, which follow the umask; safetensors writes files only their owner can read.
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
-from musamma.data.errors import InputError, ThresholdError, not_readable, not_yaml, output_exists
-from musamma.data.files import atomic_folder, write_json
+from musamma.data.errors import InputError, ThresholdError, not_readable, not_yaml
+from musamma.data.files import atomic_folder, check_replaceable, write_json
 from musamma.evaluation.development_set import read_development_set
 from musamma.evaluation.metrics import score_documents
 from musamma.models.loading import load_predictor
@@ -124,7 +124,7 @@ def pack_checkpoint(
         InputError: an input cannot be read, or the output is taken.
         ThresholdError: F1 changes too much; nothing is written.
     """
-    _check_output(output, overwrite=overwrite)
+    check_replaceable(output, PACKED_FILE, kind="a packed checkpoint", overwrite=overwrite)
     source = Path(resolve_model(run))
     config = _read_config(source, run)
     about, evaluations = read_about(source), read_evaluations(source)
@@ -202,19 +202,6 @@ def read_evaluations(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _micro_f1(gold: Sequence[Document], predicted: Sequence[Document]) -> float:
     return score_documents(gold, predicted, modes=["strict"]).strict.micro.f1
-
-
-def _check_output(output: Path, *, overwrite: bool) -> None:
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not (output / PACKED_FILE).is_file():
-        raise output_exists(
-            output, found="is there already and is no packed checkpoint", remedy="choose another `output`"
-        )
-    if not overwrite:
-        raise output_exists(
-            output, found="holds a packed checkpoint", remedy="choose another `output`, or add `overwrite=True`"
-        )
 
 
 def _read_config(source: Path, run: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from musamma.data.corpora import load_khabar
 from musamma.data.corpus_files import read_documents
 from musamma.data.document import Document
-from musamma.data.errors import InputError, one_line, output_exists
-from musamma.data.files import atomic_folder, write_json
+from musamma.data.errors import InputError, one_line
+from musamma.data.files import atomic_folder, check_replaceable, write_json
 from musamma.evaluation.development_set import check_known_labels, read_development_set
 from musamma.models.checkpoint import load_tokenizer
 from musamma.models.export.export_record import ExportRecord, count_checkpoint_bytes, read_versions
@@ -81,7 +81,7 @@ def export_model(
             expected="it with `runtime='openvino'` and `quantize='int8'` only, which measure activations",
             remedy="leave it out",
         )
-    check_export_folder(output, overwrite=overwrite)
+    check_replaceable(output, RECORD_FILE, kind="an exported model", overwrite=overwrite)
     gold = None if dev is None else read_development_set(dev, labels=labels)
     check_packages(runtime, quantized=quantize is not None)
     disable_telemetry()
@@ -138,26 +138,6 @@ def export_model(
         text = record.format_card(card.read_text("utf-8") if card.is_file() else None)
         (folder / "README.md").write_text(text, encoding="utf-8")
     return record
-
-
-def check_export_folder(output: Path, *, overwrite: bool) -> None:
-    """Check that an export may be written to a folder.
-
-    Args:
-        output: the folder.
-        overwrite: whether an earlier export may be replaced.
-
-    Raises:
-        InputError: ``output`` is a file, a folder that holds anything but an export, or an export that may not be replaced.
-    """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not (output / RECORD_FILE).is_file():
-        raise output_exists(output, found="is there already and is no exported model", remedy="choose another `output`")
-    if not overwrite:
-        raise output_exists(
-            output, found="holds an exported model", remedy="choose another `output`, or add `overwrite=True`"
-        )
 
 
 def _find_checkpoint_folder(model: str) -> Path:
