@@ -281,13 +281,13 @@ class DataConfig(ConfigSection):
             raise ValueError(f"two sources have the name {repeated[0]!r}; give one of them another with `name`")
         for source in self.dev:
             if isinstance(source, SourceConfig):
-                fields = {"dev", "dev_share", "sampling_factor"} & {
-                    name for name, field in SourceConfig.model_fields.items() if getattr(source, name) != field.default
-                }
-                if fields:
-                    raise ValueError(
-                        f"source {source.name!r} of dev has {', '.join(sorted(fields))}, which belong in train"
-                    )
+                misplaced = [
+                    name
+                    for name in ("dev", "dev_share", "sampling_factor")
+                    if getattr(source, name) != SourceConfig.model_fields[name].default
+                ]
+                if misplaced:
+                    raise ValueError(f"source {source.name!r} of dev has {', '.join(misplaced)}, which belong in train")
         return self
 
 
