@@ -1,7 +1,8 @@
-"""The command's own part of an error message, and what it does about Ctrl-C and closed streams."""
+"""The command's own part of an error message, its defaults, and what it does about Ctrl-C and closed streams."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import pytest
 
 from musamma.cli import commands, main
 from musamma.cli.commands import name_flags
+from musamma.inference.suggestions import suggest
+from musamma.models.export.pipeline import export_model
+from musamma.training.checkpoint_packing import pack_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,22 @@ from musamma.cli.commands import name_flags
 )
 def test_messages_name_options_of_the_verb(verb: list[str], message: str, shown: str) -> None:
     assert name_flags(message, [*verb, "a.txt"]) == shown
+
+
+@pytest.mark.parametrize(
+    ("verb", "function", "options"),
+    [
+        (commands.export, export_model, ["runtime", "max_f1_loss", "min_agreement"]),
+        (commands.pack, pack_checkpoint, ["max_f1_change"]),
+        (commands.suggest, suggest, ["diversity", "min_words"]),
+    ],
+)
+def test_limits_are_those_of_the_library(
+    verb: Callable[..., None], function: Callable[..., object], options: list[str]
+) -> None:
+    # The verbs repeat the numbers, because they are imported without the library's packages.
+    own, library = (inspect.signature(called).parameters for called in (verb, function))
+    assert {name: own[name].default for name in options} == {name: library[name].default for name in options}
 
 
 @pytest.mark.parametrize("outcome", ["raise", "raise ImportError('numpy was interrupted')", "raise SystemExit(1)"])
