@@ -126,7 +126,7 @@ def test_messages_that_cannot_be_written_do_not_end_the_work(call: str, status: 
     (tmp_path / "a.jsonl").write_text(json.dumps(record), encoding="utf-8")
     command = ["sh", "-c", f"exec {sys.executable} -m musamma {call}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (status, "")
+    assert (done.returncode, done.stdout, done.stderr) == (status, out, "")
     assert (tmp_path / "b.csv").exists() == call.startswith("convert")
 
 

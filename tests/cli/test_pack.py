@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +17,6 @@ from musamma.data.corpus_files import write_documents
 from musamma.data.document import Document
 from musamma.inference import Tagger
 from musamma.models.calibration import Calibration, write_calibration
-from tests.support import refused_command
 
 ABOUT = """
 license: cc-by-4.0
@@ -54,11 +51,6 @@ def finished_run(checkpoint: Path, gold: Path, tmp_path_factory: pytest.TempPath
     report = folder / "evaluations/known"
     assert run(["evaluate", str(gold), "-m", str(folder), "--report", str(report), "--resamples", "40"]) == 0
     return folder
-
-
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Any:
-    return partial(refused_command, capsys)
 
 
 def test_a_packed_run_has_its_files_and_its_card(finished_run, gold, known, tmp_path, capsys) -> None:

@@ -9,7 +9,7 @@ from musamma.data.allowed_labels import AllowedLabels
 from musamma.data.document import Document, Span
 from musamma.data.tags import TagSet
 from musamma.evaluation import score_documents
-from tests.support import span
+from tests.support import span, surfaces
 
 MODEL = TagSet(("EVENT", "FAC", "GPE", "LOC", "PER"))
 COARSE = AllowedLabels({"LOC": ("GPE", "LOC", "FAC"), "MISC": ("EVENT", "O"), "O": ("EVENT", "FAC")})
@@ -34,10 +34,6 @@ def test_each_tag_allows_the_tags_of_its_table() -> None:
 
 
 TEXT = "زار محمد بيروت ومطار دمشق وكأس آسيا"
-
-
-def names(document: Document) -> list[tuple[str, str]]:
-    return [(document.surface(span), span.label) for span in document.spans]
 
 
 def annotated(*spans: Span) -> Document:
@@ -72,20 +68,20 @@ def test_only_what_a_corpus_annotates_is_scored(
 
 def test_a_wrong_name_counts_under_the_label_of_the_corpus() -> None:
     _, predicted = COARSE.align(annotated(), annotated(span(TEXT, "بيروت", "GPE"), span(TEXT, "محمد", "PER")))
-    assert names(predicted) == [("محمد", "PER"), ("بيروت", "LOC")]
+    assert surfaces(predicted) == [("محمد", "PER"), ("بيروت", "LOC")]
 
 
 def test_a_wrong_name_counts_under_the_label_of_its_own_name_if_the_corpus_has_it() -> None:
     allows = AllowedLabels({"MISC": ("PER", "EVENT")}, labels=frozenset({"MISC", "PER"}))
     _, predicted = allows.align(annotated(), annotated(span(TEXT, "بيروت", "EVENT"), span(TEXT, "محمد", "PER")))
-    assert names(predicted) == [("محمد", "PER"), ("بيروت", "MISC")]
+    assert surfaces(predicted) == [("محمد", "PER"), ("بيروت", "MISC")]
 
 
 def test_names_of_whole_words_begin_where_the_word_does() -> None:
     whole = AllowedLabels(whole_words=True)
     gold = annotated(span(TEXT, "ومطار دمشق", "FAC"))
     predicted = annotated(span(TEXT, "محمد", "PER"), span(TEXT, "مطار دمشق", "FAC"), span(TEXT, "آسيا", "LOC"))
-    assert names(whole.align(gold, predicted)[1]) == [("محمد", "PER"), ("ومطار دمشق", "FAC"), ("آسيا", "LOC")]
+    assert surfaces(whole.align(gold, predicted)[1]) == [("محمد", "PER"), ("ومطار دمشق", "FAC"), ("آسيا", "LOC")]
 
 
 def test_complete_annotation_is_not_rewritten() -> None:
