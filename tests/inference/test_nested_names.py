@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -49,8 +50,8 @@ def checkpoint(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory
     )
 
 
-def tag(checkpoint: Path, **options: object) -> Document:
-    return next(Tagger(str(checkpoint), device="cpu", **options).tag_documents([ARTICLE]))  # type: ignore[arg-type]
+def tag(checkpoint: Path, **options: Any) -> Document:
+    return next(Tagger(str(checkpoint), device="cpu", **options).tag_documents([ARTICLE]))
 
 
 def test_nested_names_are_inside_outer_names(checkpoint: Path):
