@@ -152,16 +152,23 @@ def test_an_encoder_that_cannot_read_packed_rows_is_refused_with_a_remedy(
     assert "set packing: false, one paragraph a row" in fails(recipe())
 
 
-@pytest.mark.parametrize("name", ["nawah-pretrain", "nawah-pretrain-gpu", "nawah-pretrain-rtd"])
-def test_recipes_and_the_commands_in_their_headers_load(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "count", "text"),
+    [
+        ("nawah-pretrain", 2, ["news.txt.zst"]),
+        ("nawah-pretrain-gpu", 1, ["news.txt.zst", "wiki.txt.zst", "books.txt.zst"]),
+        ("nawah-pretrain-rtd", 3, ["news.txt.zst"]),
+    ],
+)
+def test_recipes_and_the_commands_in_their_headers_load(name: str, count: int, text: list[str]) -> None:
     config = load_pretrain_config(name)
     assert config.output == f"runs/{name}"
     header = (ROOT / f"configs/{name}.yaml").read_text(encoding="utf-8")
     commands = [line for line in header.splitlines() if line.startswith("#   musamma encoder pretrain ")]
-    assert commands
+    assert len(commands) == count
     for command in commands:
         changed = load_pretrain_config(name, changes=re.findall(r"--set (\S+)", command))
-        assert changed.text[0] == "news.txt.zst"
+        assert changed.text == text
 
 
 def test_every_key_is_documented() -> None:
