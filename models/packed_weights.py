@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, one_line
 from musamma.data.files import apply_default_mode, new_folder, write_json
 from musamma.models.model_names import PACKED_FILE, read_model_json, require_model_file, resolve_model, unreadable_file
 
@@ -252,5 +252,5 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise unreadable_file(path.parent) or InputError(
-            f"cannot be read: {' '.join(str(error).split())[:200]}", where=str(path), remedy=_COPY
+            f"cannot be read: {one_line(error, limit=200)}", where=str(path), remedy=_COPY
         ) from error
