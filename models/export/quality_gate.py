@@ -19,6 +19,7 @@ from musamma.evaluation.document_pairing import pair_documents
 from musamma.evaluation.matching import STRICT
 from musamma.evaluation.metrics import NESTED, score_documents
 from musamma.evaluation.significance import compare_systems
+from musamma.models.export.verify import measure_name_agreement
 from musamma.models.predictor import Predictor
 
 #: Default maximum loss of strict micro F1, in points of 100.
@@ -208,7 +209,6 @@ def compare_predictions(
         {(index, span.key) for index, document in enumerate(predicted) for span in document.spans}
         for predicted in (before, after)
     ]
-    total = len(names[0]) + len(names[1])
     nested = None
     if any(document.nested for document in before) and any(document.nested for document in gold):
         layers = [score_documents(gold, side[: len(gold)], modes=[STRICT]).layers for side in (before, after)]
@@ -225,7 +225,7 @@ def compare_predictions(
             documents=len(before),
             words=sum(len(document.text.split()) for document in before),
             names=len(names[0]),
-            agreeing=2 * len(names[0] & names[1]) / total if total else 1.0,
+            agreeing=measure_name_agreement(*names),
             minimum=min_agreement,
         ),
         nested_names=nested[0].support if nested else None,

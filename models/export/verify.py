@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
@@ -124,14 +124,13 @@ def compare_predictors(
         _, nested_parted, nested_difference = _compare_logits(*map(_nested_logits, (reference_logits, exported_logits)))
     reference_names = _decode_names(reference, excerpts, reference_logits)
     exported_names = _decode_names(exported, excerpts, exported_logits)
-    total = len(reference_names) + len(exported_names)
     return ParityReport(
         windows=sum(len(item.windows) for item in excerpts),
         words=len(agreeing),
         names=len(reference_names),
         words_agreeing=float(agreeing.mean()),
         words_parted=float(parted.mean()),
-        names_agreeing=2 * len(reference_names & exported_names) / total if total else 1.0,
+        names_agreeing=measure_name_agreement(reference_names, exported_names),
         mean_difference=float(difference.mean()),
         greatest_difference=float(difference.max()),
         padding_parted=float(padding_parted.mean()),
@@ -139,6 +138,12 @@ def compare_predictors(
         nested_words_parted=None if nested_parted is None else float(nested_parted.mean()),
         nested_mean_difference=None if nested_difference is None else float(nested_difference.mean()),
     )
+
+
+def measure_name_agreement(first: Set[Hashable], second: Set[Hashable]) -> float:
+    """Return the strict F1 of one set of names against another, in [0, 1]; 1 if both are empty."""
+    total = len(first) + len(second)
+    return 2 * len(first & second) / total if total else 1.0
 
 
 def build_excerpts(
