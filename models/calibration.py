@@ -114,6 +114,44 @@ class CalibrationFit:
     nested_thresholds: Mapping[str, Threshold] = field(default_factory=dict)
 
 
+def decode_names(
+    tokenized: TokenizedDocument,
+    logits: WordLogits,
+    tag_set: TagSet,
+    calibration: Calibration,
+    *,
+    nested: TagSet | None = None,
+) -> tuple[list[Span], list[Span]]:
+    """Decode the names and the nested names of a document, with calibrated scores.
+
+    Args:
+        tokenized: the document.
+        logits: the logits of its words.
+        tag_set: the tag set.
+        calibration: the temperatures.
+        nested: the tag set of nested names; ``None`` to decode none.
+    """
+    names = decode(
+        tokenized,
+        logits.tags,
+        logits.proclitics,
+        tag_set,
+        tag_temperature=calibration.tag_temperature,
+        proclitic_temperature=calibration.proclitic_temperature,
+    )
+    if logits.nested is None or nested is None:
+        return names, []
+    return names, decode_nested(
+        tokenized,
+        names,
+        logits.nested,
+        logits.proclitics,
+        nested,
+        nested_temperature=calibration.nested_temperature,
+        proclitic_temperature=calibration.proclitic_temperature,
+    )
+
+
 def fit_calibration(
     classified: Iterable[tuple[TokenizedDocument, WordLogits]],
     tag_set: TagSet,
@@ -137,31 +175,27 @@ def fit_calibration(
     from musamma.evaluation.thresholds import find_thresholds
 
     classified = list(classified)
-    if not any(tokenized.document.nested for tokenized, _ in classified):
+    documents = [tokenized.document for tokenized, _ in classified]
+    gold, nested_gold = [document.spans for document in documents], [document.nested for document in documents]
+    if not any(nested_gold):
         nested = None
-    uncalibrated, calibration = Calibration(), Calibration(*fit_temperatures(classified, tag_set))
+    calibration = Calibration(*fit_temperatures(classified, tag_set))
+    if nested is not None:
+        calibration = replace(calibration, nested_temperature=fit_nested_temperature(classified, tag_set, nested))
+    uncalibrated = [decode_names(*item, tag_set, Calibration())[0] for item in classified]
+    before = measure_reliability(*_judge_names(uncalibrated, gold)[:2])
+    decoded = [decode_names(*item, tag_set, calibration, nested=nested) for item in classified]
+    scores, correct, labels = _judge_names([names for names, _ in decoded], gold)
+    after = measure_reliability(scores, correct)
+    support = _count_labels(gold, tag_set)
+    thresholds = find_thresholds(scores, correct, labels, precision=precision, support=support)
     nested_thresholds: Mapping[str, Threshold] = {}
     if nested is not None:
-        temperature = fit_nested_temperature(classified, tag_set, nested)
-        calibration = replace(calibration, nested_temperature=temperature)
-        nested_support = Counter(dict.fromkeys(nested.labels, 0))
-        nested_support.update(
-            span.label
-            for tokenized, _ in classified
-            for span in tokenized.document.nested
-            if span.label in nested.labels
-        )
         nested_thresholds = find_thresholds(
-            *_predict_nested_names(classified, tag_set, nested, calibration),
+            *_judge_names([nested_names for _, nested_names in decoded], nested_gold),
             precision=precision,
-            support=nested_support,
+            support=_count_labels(nested_gold, nested),
         )
-    before = measure_reliability(*_predict_names(classified, tag_set, uncalibrated)[:2])
-    scores, correct, labels = _predict_names(classified, tag_set, calibration)
-    after = measure_reliability(scores, correct)
-    support = Counter(dict.fromkeys(tag_set.labels, 0))
-    support.update(span.label for tokenized, _ in classified for span in tokenized.document.spans)
-    thresholds = find_thresholds(scores, correct, labels, precision=precision, support=support)
     calibration = replace(
         calibration,
         thresholds={label: threshold.value for label, threshold in thresholds.items()},
@@ -344,68 +378,27 @@ def write_calibrated_copy(calibration: Calibration, checkpoint: Path, output: Pa
         write_calibration(calibration, partial)
 
 
-def _predict_names(
-    classified: Sequence[tuple[TokenizedDocument, WordLogits]], tag_set: TagSet, calibration: Calibration
-) -> tuple[list[float], list[bool], list[str]]:
-    """Return score, strict correctness and label of every predicted name."""
-    return _judge_names(
-        (_decode_names(tokenized, logits, tag_set, calibration), tokenized.document.spans)
-        for tokenized, logits in classified
-    )
-
-
-def _predict_nested_names(
-    classified: Sequence[tuple[TokenizedDocument, WordLogits]],
-    tag_set: TagSet,
-    nested: TagSet,
-    calibration: Calibration,
-) -> tuple[list[float], list[bool], list[str]]:
-    """Return score, strict correctness and label of every predicted nested name."""
-    return _judge_names(
-        (
-            decode_nested(
-                tokenized,
-                _decode_names(tokenized, logits, tag_set, calibration),
-                logits.nested,
-                logits.proclitics,
-                nested,
-                nested_temperature=calibration.nested_temperature,
-                proclitic_temperature=calibration.proclitic_temperature,
-            ),
-            tokenized.document.nested,
-        )
-        for tokenized, logits in classified
-        if logits.nested is not None
-    )
+def _count_labels(documents: Iterable[Sequence[Span]], tag_set: TagSet) -> Counter[str]:
+    """Count the names of each label of a tag set; other labels are left out."""
+    counts = Counter(dict.fromkeys(tag_set.labels, 0))
+    counts.update(span.label for spans in documents for span in spans if span.label in counts)
+    return counts
 
 
 def _judge_names(
-    documents: Iterable[tuple[Sequence[Span], Sequence[Span]]],
+    predicted: Iterable[Sequence[Span]], annotated: Iterable[Sequence[Span]]
 ) -> tuple[list[float], list[bool], list[str]]:
-    """Return score, strict correctness and label of predicted names, given with the gold names of each document."""
+    """Return score, strict correctness and label of every predicted name; both arguments have an item for each document."""
     scores: list[float] = []
     correct: list[bool] = []
     labels: list[str] = []
-    for predicted, annotated in documents:
-        gold = {span.key for span in annotated}
-        for span in predicted:
+    for names, gold_names in zip(predicted, annotated, strict=True):
+        gold = {span.key for span in gold_names}
+        for span in names:
             scores.append(span.score or 0.0)
             correct.append(span.key in gold)
             labels.append(span.label)
     return scores, correct, labels
-
-
-def _decode_names(
-    tokenized: TokenizedDocument, logits: WordLogits, tag_set: TagSet, calibration: Calibration
-) -> list[Span]:
-    return decode(
-        tokenized,
-        logits.tags,
-        logits.proclitics,
-        tag_set,
-        tag_temperature=calibration.tag_temperature,
-        proclitic_temperature=calibration.proclitic_temperature,
-    )
 
 
 def _read_thresholds(record: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float | None]:

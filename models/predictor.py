@@ -11,11 +11,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from musamma.data.document import Document, Span
+from musamma.data.document import Document
 from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer, TokenizedDocument, Window
-from musamma.models.calibration import Calibration, WordLogits
-from musamma.models.decoding import PROCLITIC_CLASSES, decode, decode_nested
+from musamma.models.calibration import Calibration, WordLogits, decode_names
+from musamma.models.decoding import PROCLITIC_CLASSES
 from musamma.models.runtimes.runtime import Batch, BatchLogits, Runtime, VectorRuntime
 
 # Lengths are padded to a multiple of this: the CPU's matrix library compiles and caches a kernel for each new shape.
@@ -129,25 +129,7 @@ class Predictor:
 
     def decode(self, tokenized: TokenizedDocument, logits: WordLogits, calibration: Calibration) -> Document:
         """Return a document with the names decoded from its logits, and their calibrated scores."""
-        spans = decode(
-            tokenized,
-            logits.tags,
-            logits.proclitics,
-            self.tag_set,
-            tag_temperature=calibration.tag_temperature,
-            proclitic_temperature=calibration.proclitic_temperature,
-        )
-        nested: list[Span] = []
-        if logits.nested is not None and self.nested_tag_set is not None:
-            nested = decode_nested(
-                tokenized,
-                spans,
-                logits.nested,
-                logits.proclitics,
-                self.nested_tag_set,
-                nested_temperature=calibration.nested_temperature,
-                proclitic_temperature=calibration.proclitic_temperature,
-            )
+        spans, nested = decode_names(tokenized, logits, self.tag_set, calibration, nested=self.nested_tag_set)
         return replace(tokenized.document, spans=tuple(spans), nested=tuple(nested))
 
     def allocate_logits(self, tokenized: TokenizedDocument) -> WordLogits:
