@@ -8,6 +8,7 @@ import os
 import pickle
 import socket
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -35,6 +36,8 @@ MAX_ATTEMPTS = 5
 
 # Seconds within which the address of a cluster must accept a connection.
 _CONNECT_SECONDS = 10.0
+# Seconds within which a stopped thread of Ray Data ends. Ray Data itself waits for two, which a busy machine may exceed.
+_THREAD_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +178,11 @@ def _tag_shards(
             num_gpus=cluster.gpus or None,
         )
         try:
-            for row in results.iter_rows():
-                yield _parse_result(orjson.loads(row["result"]))
+            # Not `iter_rows`, which prefetches: its thread may call Ray after the connection is closed, which opens another.
+            batches = results.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
+            with closing(iter(batches)) as open_batches:
+                for batch in open_batches:
+                    yield _parse_result(orjson.loads(batch["result"][0].as_py()))
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             lines = str(cause).strip().splitlines()
@@ -387,7 +393,15 @@ def _connected_ray(cluster: ClusterOptions) -> Iterator[Any]:
     finally:
         context.enable_progress_bars, context.print_on_execution_start = previous
         if opens_connection:
+            _join_ray_data_threads()
             ray.shutdown()
+
+
+def _join_ray_data_threads() -> None:
+    """Wait for the threads of Ray Data. One that calls Ray after the connection is closed would open another."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(("StreamingExecutor-", "ray-data-")):
+            thread.join(_THREAD_SECONDS)
 
 
 def _connect(ray: Any, parameter: str | None, address: str | None, *, where: str) -> None:

@@ -287,6 +287,19 @@ def test_an_error_in_a_worker_ends_the_run(tag: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^nothing: no such model; another one$"):
         tag(load)
     assert not (tmp_path / "out").exists()
+    assert not ray.is_initialized()
+
+
+def test_no_thread_outlives_the_connection(tag: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any call of Ray after the connection is closed opens another, to a cluster that nobody named."""
+
+    def prefetch_blocks(self: Any, blocks: list[Any]) -> None:
+        raise AssertionError("a thread that nobody joins prefetches")
+
+    monkeypatch.setattr("ray.data._internal.block_batching.util.WaitBlockPrefetcher.prefetch_blocks", prefetch_blocks)
+    tag(fake_tagger())
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("Streaming", "ray-data"))]
+    assert not ray.is_initialized()
 
 
 @pytest.fixture
