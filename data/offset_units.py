@@ -39,10 +39,12 @@ class TextOffsets:
     Args:
         text: the text.
         unit: the unit.
+        rivals: units that fit a file as well as ``unit``; a span that one of them reads differently is doubtful.
     """
 
-    def __init__(self, text: str, unit: OffsetUnit) -> None:
+    def __init__(self, text: str, unit: OffsetUnit, rivals: Iterable[OffsetUnit] = ()) -> None:
         self.unit = unit
+        self._rivals = tuple(TextOffsets(text, rival) for rival in rivals)
         self._length = len(text)
         # Of the characters of two UTF-16 units, the offsets in code points and those of their second units.
         self._two_units = [match.start() for match in _TWO_UNITS.finditer(text)] if unit == "utf16" else []
@@ -77,7 +79,7 @@ class TextOffsets:
         return start + bisect_left(self._two_units, start), end + bisect_left(self._two_units, end)
 
     def read_span(self, start: int, end: int, label: str, *, where: str = "") -> CandidateSpan:
-        """Convert a span of a file; one with a border inside a character has an issue.
+        """Convert a span of a file; one with a border inside a character, or that depends on the choice of the unit, has an issue.
 
         Args:
             start, end: the borders, in the unit.
@@ -88,6 +90,10 @@ class TextOffsets:
         if first is None or last is None:
             detail = f"the offsets [{start}, {end}) in {_UNIT_NAMES[self.unit]} lie inside a character"
             return CandidateSpan(0, 0, label, None, where, "split_character", detail)
+        for rival in self._rivals:
+            if (rival.to_code_points(start), rival.to_code_points(end)) != (first, last):
+                detail = f"another span in {_UNIT_NAMES[rival.unit]}, which fit the words of the file as well"
+                return CandidateSpan(first, last, label, None, where, "doubtful_offsets", detail)
         return CandidateSpan(first, last, label, None, where)
 
     def count_moved_borders(self, document: Document, audit: ImportAudit) -> None:
@@ -156,12 +162,12 @@ class UnitEvidence:
     Attributes:
         spans: number of spans that are not the same in all units.
         misfits: number of these spans, by unit, that do not fit the words of the text.
-        differing: number of spans that two units read differently, by pair of units.
+        differing: pairs of units that read a span differently.
     """
 
     spans: int = 0
     misfits: Counter[OffsetUnit] = field(default_factory=Counter)
-    differing: Counter[tuple[OffsetUnit, OffsetUnit]] = field(default_factory=Counter)
+    differing: set[frozenset[OffsetUnit]] = field(default_factory=set)
 
     def add(self, text: str, offsets: Iterable[tuple[int, int]]) -> None:
         """Add the spans of a text, whose offsets are in the file's unit."""
@@ -175,29 +181,22 @@ class UnitEvidence:
             self.spans += 1
             for unit, (first, last) in spans.items():
                 self.misfits[unit] += first is None or last is None or not fits_words(text, first, last)
-            for one, other in combinations(OFFSET_UNITS, 2):
-                self.differing[one, other] += spans[one] != spans[other]
+            pairs = combinations(OFFSET_UNITS, 2)
+            self.differing.update(frozenset(pair) for pair in pairs if spans[pair[0]] != spans[pair[1]])
 
-    def choose(self, default: OffsetUnit) -> tuple[OffsetUnit, str, int]:
+    def choose(self, default: OffsetUnit) -> tuple[OffsetUnit, str, tuple[OffsetUnit, ...]]:
         """Choose the unit in which the fewest spans misfit.
 
         Args:
             default: the unit of the tool, preferred among equals.
 
         Returns:
-            The unit, the reason, and the number of spans that are doubtful because another unit fits as well.
+            The unit, the reason, and the other units that fit as well and read some spans differently.
         """
         if not self.spans:
-            return default, "every unit gives the same spans", 0
+            return default, "every unit gives the same spans", ()
         chosen = min(OFFSET_UNITS, key=lambda unit: (self.misfits[unit], unit != default))
         counts = ", ".join(f"{self.misfits[unit]} in {_UNIT_NAMES[unit]}" for unit in OFFSET_UNITS)
         reason = f"of {self.spans} spans that depend on the unit, those that do not fit the words: {counts}"
-        doubtful = max(
-            (
-                count
-                for pair, count in self.differing.items()
-                if chosen in pair and self.misfits[pair[0]] == self.misfits[pair[1]]
-            ),
-            default=0,
-        )
-        return chosen, reason, doubtful
+        rivals = (unit for unit in OFFSET_UNITS if unit != chosen and self.misfits[unit] == self.misfits[chosen])
+        return chosen, reason, tuple(unit for unit in rivals if frozenset((chosen, unit)) in self.differing)

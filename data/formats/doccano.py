@@ -34,10 +34,12 @@ def read_doccano(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterat
         InputError: a line is not JSON, has no text, or has labels that are not spans; names file and line.
     """
     stem = file_stem(Path(path.name))
+    unit: OffsetUnit
+    rivals: tuple[OffsetUnit, ...]
     if options.offsets == "auto":
-        unit = _find_unit(path, audit)
+        unit, audit.offset_reason, rivals = _find_unit(path)
     else:
-        unit, audit.offset_reason = options.offsets, "as given"
+        unit, audit.offset_reason, rivals = options.offsets, "as given", ()
     audit.offset_unit = unit
     for number, (where, record) in enumerate(read_json_records(path)):
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
@@ -47,7 +49,7 @@ def read_doccano(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterat
         keys = [key for key in LABEL_KEYS if isinstance(record.get(key), list)]
         if len(filled := [key for key in keys if record[key]]) > 1:
             raise InputError(f"both {filled[0]!r} and {filled[1]!r}", where=where, expected="one list of spans")
-        offsets = TextOffsets(record["text"], unit)
+        offsets = TextOffsets(record["text"], unit, rivals)
         spans = tuple(
             _parse_span(item, f"{key}[{i}]", where, offsets) for key in keys for i, item in enumerate(record[key])
         )
@@ -92,18 +94,15 @@ def format_lines(
         yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE).decode()
 
 
-def _find_unit(path: Path, audit: ImportAudit) -> OffsetUnit:
-    """Find the unit of the file's offsets."""
+def _find_unit(path: Path) -> tuple[OffsetUnit, str, tuple[OffsetUnit, ...]]:
+    """Find the unit of the file's offsets, the reason for it and the units that fit as well."""
     evidence = UnitEvidence()
     for _, record in read_json_records(path):
         if isinstance(record, dict) and isinstance(text := record.get("text"), str):
             items = [item for key in LABEL_KEYS if isinstance(record.get(key), list) for item in record[key]]
             pairs = map(_find_offsets, items)
             evidence.add(text, [(start, end) for start, end in pairs if type(start) is int and type(end) is int])
-    unit, audit.offset_reason, doubtful = evidence.choose(TOOL_UNITS["doccano"])
-    detail = f"{doubtful} spans fit the words as well in another unit than {unit}; {audit.offset_reason}"
-    audit.add("doubtful_offsets", where=str(path), detail=detail, count=doubtful)
-    return unit
+    return evidence.choose(TOOL_UNITS["doccano"])
 
 
 def _find_offsets(item: Any) -> tuple[Any, Any]:

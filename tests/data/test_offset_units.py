@@ -154,12 +154,21 @@ def test_spans_that_fit_in_two_units_are_doubtful_until_the_unit_is_given(tmp_pa
     [document], audit = read_content(tmp_path, record, "d.jsonl")
     assert surfaces(document) == [("ا", "X")]
     assert (audit.offset_unit, audit.kinds, audit.lost) == ("utf16", {"doubtful_offsets": 1}, 1)
-    with pytest.raises(InputError, match="fit the words as well in another unit than"):
+    assert audit.exact == 0
+    with pytest.raises(InputError, match="another span in code points, which fit the words of the file as well"):
         list(read_documents(tmp_path / "d.jsonl"))
     audit = ImportAudit()
     [document] = read_documents(tmp_path / "d.jsonl", options=ReadOptions(offsets="code-points"), audit=audit)
     assert surfaces(document) == [("ب", "X")]
     assert (audit.offset_reason, audit.lost) == ("as given", 0)
+
+
+def test_a_span_with_another_issue_is_counted_once(tmp_path):
+    record = {"text": "😀😀 ا ب ج", "label": [[5, 6, "X"], [5, 106, "X"], [5, 6, "X"]]}
+    [document], audit = read_content(tmp_path, record, "d.jsonl")
+    assert surfaces(document) == [("ا", "X")]
+    assert audit.kinds == {"doubtful_offsets": 1, "outside": 1, "duplicate": 1}
+    assert (audit.spans, audit.exact) == (3, 0)
 
 
 def test_proclitics_before_a_name_do_not_count_against_a_unit():
@@ -171,7 +180,7 @@ def test_proclitics_before_a_name_do_not_count_against_a_unit():
     evidence = UnitEvidence()
     offsets = TextOffsets(text, "utf16")
     evidence.add(text, [offsets.from_code_points(text.index("الموصل"), text.index("الموصل") + 6)])
-    assert evidence.choose("utf16")[::2] == ("utf16", 0)
+    assert evidence.choose("utf16")[::2] == ("utf16", ())
 
 
 def test_a_border_inside_a_cluster_is_moved_and_counted(tmp_path):
