@@ -5,8 +5,8 @@
 Threads of OpenMP wait for each other at the end of every operation. The ways to wait are those of GNU OpenMP, PyTorch's on Linux:
 
 - its own default, some milliseconds of spinning;
-- `GOMP_SPINCOUNT=10000`, as `musamma train` and `musamma predict` set it;
-- `GOMP_SPINCOUNT=0` and `OMP_WAIT_POLICY=PASSIVE`, no spinning;
+- `GOMP_SPINCOUNT=10000`, some microseconds;
+- `GOMP_SPINCOUNT=0`, no spinning, as the command `musamma` sets it, and `OMP_WAIT_POLICY=PASSIVE`, the same by another variable;
 - one thread, which never waits.
 
 Each measurement is a process of its own, because OpenMP reads the variables when it is loaded. It tags Khabar's test part for some

@@ -16,9 +16,6 @@ from typing import Any, NoReturn
 
 _INTERRUPTED = 130
 
-#: Verbs that train or tag for minutes and more.
-_COMPUTING_VERBS = {"train", "quickstart", "predict", "pretrain", "suggest"}
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its status: 0 success, 1 failure or missed threshold, 2 wrong input or call."""
@@ -34,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         verb = [argument for argument in arguments if argument != "--debug"]
-        if _COMPUTING_VERBS.intersection(verb[:2]):
-            _shorten_spinning()
+        _stop_spinning()
         status = run(verb, debug=debug, interrupted=interrupted)
     except KeyboardInterrupt:
         status = _INTERRUPTED
@@ -75,14 +71,14 @@ def run(arguments: Sequence[str], *, debug: bool = False, interrupted: Callable[
     return int(status)
 
 
-def _shorten_spinning() -> None:
-    """Let waiting threads of PyTorch sleep after some microseconds, unless the user has set how they wait.
+def _stop_spinning() -> None:
+    """Let waiting threads of PyTorch sleep at once, unless the user has set how they wait.
 
     By default they spin for milliseconds at the end of every operation. Beside another busy process, they keep from the CPU
     the very thread they wait for. GNU OpenMP, PyTorch's on Linux, reads the variable when it is loaded; results do not change.
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}.intersection(os.environ):
-        os.environ["GOMP_SPINCOUNT"] = "10000"
+        os.environ["GOMP_SPINCOUNT"] = "0"
 
 
 def _watch_interrupts() -> Callable[[], bool]:
