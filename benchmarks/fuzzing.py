@@ -374,7 +374,7 @@ def structured_mutator(suffix: str) -> Callable[[bytes, int, int], bytes]:
         chance = random.Random(seed)
         changed = None if chance.random() < 0.2 else change_structure(data, suffix, chance)
         if changed is None:
-            return atheris.Mutate(data, len(data) + 32)
+            return atheris.Mutate(data[:max_size], min(len(data) + 32, max_size))
         return changed if len(changed) <= max_size else data[:max_size]
 
     return mutator
