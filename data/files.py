@@ -372,12 +372,13 @@ def lock_descriptor(handle: int, path: Path) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(folder: Path, *, overwrite: bool | None = None) -> Iterator[Path]:
     """Yield a folder to fill, which becomes ``folder`` at the end; after an error, nothing is written.
 
     Args:
         folder: a new or empty folder.
-        overwrite: allow a folder that holds files; files of the same names are replaced, all others stay.
+        overwrite: allow a folder that holds files; files of the same names are replaced, all others stay. ``None`` refuses such a
+            folder for callers without this option, which the error then does not name.
 
     Raises:
         InputError: the folder holds files, or cannot be written.
@@ -387,11 +388,10 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise not_writable(folder, error) from error
     if occupied and not overwrite:
-        raise output_exists(
-            folder,
-            found="a folder with files in it",
-            remedy="choose another `output`, or replace its files of the same names with `overwrite=True`",
-        )
+        remedy = "choose another `output`"
+        if overwrite is not None:
+            remedy += ", or replace its files of the same names with `overwrite=True`"
+        raise output_exists(folder, found="a folder with files in it", remedy=remedy)
     with atomic_folder(folder, merge=True) as partial:
         yield partial
 

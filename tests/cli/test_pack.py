@@ -126,6 +126,9 @@ def test_a_bare_checkpoint_has_a_short_card(checkpoint, gold, tmp_path, refused)
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain/mine").touch()
     assert "is no packed checkpoint" in refused("pack", checkpoint, tmp_path / "plain", "--overwrite")
+    assert refused("unpack", output, tmp_path / "plain") == (
+        f"{tmp_path / 'plain'}: a folder with files in it; expected a folder that is new or empty; choose another OUTPUT"
+    )
 
 
 def test_a_run_whose_scores_change_is_not_packed(checkpoint, gold, tmp_path, refused, monkeypatch) -> None:

@@ -78,6 +78,11 @@ def test_checkpoints_that_do_not_fit_are_refused(
     damaged = Path(shutil.copytree(seeds[1], tmp_path / "damaged"))
     (damaged / "model.safetensors").write_bytes(b"{")
     assert refused(seeds[0], damaged).startswith(f"{damaged / 'model.safetensors'}: cannot be read: ")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").touch()
+    assert refused_command(capsys, "average", seeds[0], seeds[1], "-o", tmp_path / "full").endswith(
+        "expected a folder that is new or empty; choose another --output"
+    )
     assert refused(seeds[0], labels) == (
         f"{labels}: another id2label; expected a checkpoint of the same recipe as {seeds[0]}"
     )
