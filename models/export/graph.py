@@ -29,6 +29,7 @@ from musamma.models.export.quantize import (
 from musamma.models.nested_labels import NESTED_KEY, describe_nested
 from musamma.models.optional_packages import disable_telemetry, require_packages, silence_libraries
 from musamma.models.runtimes.runtime import GRAPH_FILES, GRAPH_INPUTS, GraphDescription
+from musamma.models.tokenizer_files import save_tokenizer
 from musamma.models.window_options import WindowOptions
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def write_exported(
     else:
         write_onnx(graph, path)
     _write_config(classifier, options, folder, runtime=runtime, quantization="int8" if quantize else None)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
 
 
 def convert_openvino(graph: TraceableClassifier) -> openvino.Model:

@@ -143,6 +143,7 @@ def test_a_graph_has_the_logits_of_nested_names(nested_checkpoint, tmp_path, run
     write_exported(classifier, options, tokenizer, tmp_path, runtime=runtime, samples=windows, quantize=quantize)
     config = AutoConfig.from_pretrained(tmp_path).musamma
     assert config["nested"] == {"labels": ["GPE", "PER"]}
+    assert "is_local" not in (tmp_path / "tokenizer_config.json").read_text(encoding="utf-8")
     assert config["export"]["nested"] is True
     document = load_khabar("dev")[0].with_spans(())
     (found,), (exported,) = (
