@@ -12,13 +12,14 @@ from rich.text import Text
 
 from musamma.data.files import check_outputs, write_json
 from musamma.data.formats.options import ReadOptions
-from musamma.evaluation.matching import MODES, STRICT
+from musamma.evaluation.matching import ALL, MODES, NESTED, STRICT
 
 if TYPE_CHECKING:
     from musamma.evaluation.counts import CountTable
     from musamma.evaluation.significance import Comparison
 
 _LEVEL = 0.95
+_SIDES = ("gold", "first", "second")
 _COLUMNS = ("first", "second", "difference", "95% interval", "p")
 
 
@@ -58,7 +59,8 @@ def compare(
 ) -> None:
     """Compare the F1 of two systems on the same documents: the difference, its 95% interval and a p-value.
 
-    Whole documents are resampled, since names of one document are not independent.
+    Whole documents are resampled, since names of one document are not independent. The modes compare the outermost names. If the gold
+    and both systems have names inside names, these are compared as a layer of their own, and together with the outermost ones.
     """
     from musamma.evaluation.evaluation_inputs import (
         LabelRenaming,
@@ -79,13 +81,18 @@ def compare(
             gold, predictions, gold_labels=gold_renaming, predicted_labels=predicted_renaming, options=options
         )
         with naming_source(predictions):
-            tables.append(count_evaluation_pair(pair, modes=mode or MODES, missing_as_empty=missing_as_empty))
+            tables.append(
+                count_evaluation_pair(pair, modes=mode or MODES, layers=True, missing_as_empty=missing_as_empty)
+            )
         dropped |= {"gold": gold_renaming.dropped, side: predicted_renaming.dropped}
+    without_nested = _find_sides_without_nested(tables)
+    if without_nested:
+        tables = [table.without_modes([NESTED, ALL]) for table in tables]
     comparisons = compare_systems(tables[0], tables[1], resamples=resamples, level=_LEVEL, seed=seed)
     adjusted = adjust_label_p_values(comparisons)
     warning = resampling_warning(tables[0], sentences=pair.sentences)
     documents = len(tables[0].documents)
-    shown_modes = tuple(dict.fromkeys(mode or (STRICT,)))
+    shown_modes = tuple(dict.fromkeys(mode or (STRICT,))) + (() if without_nested else (NESTED,))
     typer.echo(f"first:  {first}\nsecond: {second}\n")
     _print_comparisons(comparisons, adjusted, shown_modes)
     typer.echo(f"\ndocuments: {documents}")
@@ -94,6 +101,8 @@ def compare(
     for side, count in dropped.items():
         if count:
             typer.echo(f"{side}: {count} names left out by the label map")
+    if 0 < len(without_nested) < len(_SIDES):
+        typer.echo(f"only outermost names are compared, as there are no nested ones in: {', '.join(without_nested)}")
     if warning:
         typer.echo(warning)
     by_row = {comparison.row: comparison for comparison in comparisons}
@@ -108,16 +117,29 @@ def compare(
         write_json(record, json_file)
 
 
+def _find_sides_without_nested(tables: Sequence[CountTable]) -> list[str]:
+    """Return which of :data:`_SIDES` have no nested names."""
+    first, second = (table.total(NESTED) for table in tables)
+    counts = (first.support, first.predicted, second.predicted)
+    return [side for side, count in zip(_SIDES, counts, strict=True) if not count]
+
+
 def _print_comparisons(
     comparisons: Sequence[Comparison], adjusted: dict[str, float], shown_modes: Sequence[str]
 ) -> None:
     from musamma.evaluation.score_tables import build_table, print_table
 
     console = Console()
-    modes = build_table("mode", *_COLUMNS)
-    for comparison in sorted((c for c in comparisons if c.label is None), key=lambda c: (MODES.index(c.mode), c.row)):
-        modes.add_row(comparison.row, *_format_cells(comparison))
+    totals = [comparison for comparison in comparisons if comparison.label is None]
+    order = (*MODES, NESTED, ALL)
+    totals.sort(key=lambda comparison: (order.index(comparison.mode), comparison.row))
+    modes, layers = build_table("mode", *_COLUMNS), build_table("layer (strict)", *_COLUMNS)
+    for comparison in totals:
+        (modes if comparison.mode in MODES else layers).add_row(comparison.row, *_format_cells(comparison))
     print_table(modes, console)
+    if layers.row_count:
+        console.print()
+        print_table(layers, console)
     for mode in shown_modes:
         labels = build_table(f"label ({mode})", *_COLUMNS, "p (Holm)")
         for comparison in sorted(comparisons, key=lambda comparison: comparison.row):

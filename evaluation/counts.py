@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass
 from operator import itemgetter
 from typing import Self
@@ -14,7 +14,16 @@ import numpy as np
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError
-from musamma.evaluation.matching import MODES, MatchedLabels, match_by_mode, select_modes
+from musamma.evaluation.matching import (
+    ALL,
+    MODES,
+    NESTED,
+    MatchedLabels,
+    match_by_mode,
+    match_sets,
+    select_modes,
+    span_keys,
+)
 from musamma.evaluation.word_boundaries import SpanKey
 
 #: Indices of the last axis of a count table: names predicted correctly, predicted names, gold names.
@@ -210,6 +219,11 @@ class CountTable:
         position = {document: index for index, document in enumerate(self.documents)}
         return CountTable(documents, self.rows, self.counts[[position[document] for document in documents]])
 
+    def without_modes(self, modes: Collection[str]) -> CountTable:
+        """Return the table without the rows of some modes and of their labels."""
+        kept = [index for index, row in enumerate(self.rows) if row.partition("/")[0] not in modes]
+        return CountTable(self.documents, tuple(self.rows[index] for index in kept), self.counts[:, kept])
+
     def with_rows(self, rows: tuple[str, ...]) -> CountTable:
         """Return the table with more rows: ``rows`` include those of the table, and the counts of new ones are 0."""
         position = {row: index for index, row in enumerate(rows)}
@@ -265,7 +279,9 @@ class CountTableBuilder:
         return CountTable(tuple(self._documents), tuple(rows), counts)
 
 
-def count_table(pairs: Iterable[tuple[Document, Document | None]], *, modes: Iterable[str] = MODES) -> CountTable:
+def count_table(
+    pairs: Iterable[tuple[Document, Document | None]], *, modes: Iterable[str] = MODES, layers: bool = False
+) -> CountTable:
     """Count each document separately, in the modes of :class:`musamma.evaluation.metrics.Scorer`.
 
     The sums over documents equal the scorer's counts of outermost names. For each mode there is a row for the mode, then one
@@ -276,15 +292,22 @@ def count_table(pairs: Iterable[tuple[Document, Document | None]], *, modes: Ite
         pairs: annotated and predicted documents, see :func:`musamma.evaluation.document_pairing.pair_documents`. A prediction that
             is ``None`` counts as one without names.
         modes: some of :data:`musamma.evaluation.MODES`; ``strict`` is always counted.
+        layers: add rows for the layers ``nested`` and ``all`` and their labels, after those of the modes; see
+            :class:`musamma.evaluation.metrics.Scores`.
 
     Raises:
         InputError: a mode is unknown, or a label is called ``macro``, the name of the mean over labels.
     """
     selected = select_modes(modes)
-    builder = CountTableBuilder(selected)
+    builder = CountTableBuilder((*selected, NESTED, ALL) if layers else selected)
     for gold, prediction in pairs:
-        predicted = prediction.spans if prediction is not None else ()
-        builder.add(gold.id, match_by_mode(gold.text, gold.spans, predicted, modes=selected).modes)
+        predicted, nested = (prediction.spans, prediction.nested) if prediction is not None else ((), ())
+        matches = match_by_mode(gold.text, gold.spans, predicted, modes=selected).modes
+        if layers:
+            gold_nested, predicted_nested = span_keys(gold.nested), span_keys(nested)
+            matches[NESTED] = match_sets(gold_nested, predicted_nested)
+            matches[ALL] = match_sets(span_keys(gold.spans) | gold_nested, span_keys(predicted) | predicted_nested)
+        builder.add(gold.id, matches)
     return builder.table()
 
 

@@ -169,15 +169,16 @@ def naming_source(source: str) -> Iterator[None]:
 
 
 def count_evaluation_pair(
-    pair: EvaluationPair, *, modes: Iterable[str] = MODES, missing_as_empty: bool = False
+    pair: EvaluationPair, *, modes: Iterable[str] = MODES, layers: bool = False, missing_as_empty: bool = False
 ) -> CountTable:
-    """Count the names of every document, on spans.
+    """Count the names of every document, on spans; with ``layers``, also those of the layers of nested names.
 
     Raises:
         InputError: as for :func:`musamma.evaluation.counts.count_table` and
             :func:`musamma.evaluation.document_pairing.pair_documents`.
     """
-    return count_table(pair_documents(pair.gold, pair.predicted, missing_as_empty=missing_as_empty), modes=modes)
+    pairs = pair_documents(pair.gold, pair.predicted, missing_as_empty=missing_as_empty)
+    return count_table(pairs, modes=modes, layers=layers)
 
 
 def score_evaluation_pair(

@@ -23,6 +23,9 @@ MODES = (STRICT, PROCLITIC, WHOLE_WORD, IOB2_STRICT, CONLLEVAL, OVERLAP)
 #: The modes counted on IOB2 tags.
 TAG_MODES = (IOB2_STRICT, CONLLEVAL)
 
+#: The layers of annotation with nested names: the outermost names, those inside them, and both together.
+OUTERMOST, NESTED, ALL = "outermost", "nested", "all"
+
 CORRECT, WRONG_LABEL, PROCLITIC_BORDER = "correct", "label", "proclitic"
 WRONG_BORDER, WRONG_LABEL_AND_BORDER = "border", "label_and_border"
 MISSED, SPURIOUS = "missed", "spurious"
@@ -148,10 +151,10 @@ def match_by_mode(text: str, gold: Sequence[Span], predicted: Sequence[Span], *,
             overlapping = match_overlapping(unmatched_gold, unmatched_predicted)
             by_mode[mode] = MatchedLabels(*labels, exact_labels + overlapping)
         elif mode == WHOLE_WORD:
-            by_mode[mode] = _match_sets(gold_words.whole_word, predicted_words.whole_word)
+            by_mode[mode] = match_sets(gold_words.whole_word, predicted_words.whole_word)
         else:
             # Tags made from spans are valid IOB2, so the strict and the lenient reading give the same names.
-            by_mode[mode] = _match_sets(set(gold_words.iob2), set(predicted_words.iob2))
+            by_mode[mode] = match_sets(set(gold_words.iob2), set(predicted_words.iob2))
     return Matches(by_mode, gold, predicted, exact, unmatched_gold, unmatched_predicted, gold_words, predicted_words)
 
 
@@ -273,7 +276,13 @@ def _match_except_proclitics(text: str, gold: Sequence[Span], predicted: Sequenc
     ]
 
 
-def _match_sets(gold: set[SpanKey], predicted: set[SpanKey]) -> MatchedLabels:
+def span_keys(spans: Iterable[Span]) -> set[SpanKey]:
+    """Return the names as a set of starts, ends and labels."""
+    return {span.key for span in spans}
+
+
+def match_sets(gold: set[SpanKey], predicted: set[SpanKey]) -> MatchedLabels:
+    """Return the labels of two sets of names, and of those in both."""
     return MatchedLabels(*(list(map(_label, names)) for names in (gold, predicted, gold & predicted)))
 
 

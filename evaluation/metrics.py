@@ -11,12 +11,19 @@ import numpy as np
 from musamma.data.document import Document, Span
 from musamma.evaluation.counts import Counts, LabelTally
 from musamma.evaluation.document_pairing import pair_documents
-from musamma.evaluation.matching import MODES, STRICT, Matches, match_by_mode, select_modes
+from musamma.evaluation.matching import (
+    ALL,
+    MODES,
+    NESTED,
+    OUTERMOST,
+    STRICT,
+    Matches,
+    match_by_mode,
+    select_modes,
+    span_keys,
+)
 from musamma.evaluation.partial_credit import PartialScores, PartialTally
-from musamma.evaluation.word_boundaries import SpanKey, WordAlignedNames
-
-#: The layers of annotation with nested names: the outermost names, those inside them, and both together.
-OUTERMOST, NESTED, ALL = "outermost", "nested", "all"
+from musamma.evaluation.word_boundaries import WordAlignedNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +198,9 @@ class Scorer:
             self._tallies[mode].add(*labels)
         self._partial.add(matches.unmatched_gold, matches.unmatched_predicted)
         if gold.nested or predicted_nested:
-            self._nested.add_sets(_keys(gold.nested), _keys(predicted_nested))
-            self._all.add_sets(_keys(gold.spans) | _keys(gold.nested), _keys(predicted) | _keys(predicted_nested))
+            inner, predicted_inner = span_keys(gold.nested), span_keys(predicted_nested)
+            self._nested.add_sets(inner, predicted_inner)
+            self._all.add_sets(span_keys(gold.spans) | inner, span_keys(predicted) | predicted_inner)
         else:
             self._all.add(*matches.modes[STRICT])
         self._gold_losses += Losses.count(gold.spans, gold.nested, matches.gold_words)
@@ -239,7 +247,3 @@ def score_documents(
     for document, prediction in pair_documents(gold, predictions, missing_as_empty=missing_as_empty):
         scorer.add(document, prediction)
     return scorer.scores()
-
-
-def _keys(spans: Sequence[Span]) -> set[SpanKey]:
-    return {span.key for span in spans}

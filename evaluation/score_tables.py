@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from musamma.evaluation.counts import Counts
-from musamma.evaluation.metrics import NESTED, Average, Losses, Scores
+from musamma.evaluation.matching import NESTED
+from musamma.evaluation.metrics import Average, Losses, Scores
 from musamma.evaluation.partial_credit import SEMEVAL_STRICT, PartialCounts
 from musamma.evaluation.seeds import SeedScores, Spread
 from musamma.evaluation.significance import Intervals

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from musamma.evaluation.metrics import ALL, NESTED, OUTERMOST
+from musamma.evaluation.matching import ALL, NESTED, OUTERMOST
 from musamma.models.calibration import Calibration
 from musamma.models.model_names import packaged_models
 from musamma.training.config import RunConfig

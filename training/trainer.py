@@ -22,7 +22,7 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError, RunError
 from musamma.data.files import apply_default_mode
 from musamma.evaluation import Scores, score_documents
-from musamma.evaluation.metrics import NESTED
+from musamma.evaluation.matching import NESTED
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
 from musamma.training.sources import Source

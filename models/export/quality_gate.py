@@ -16,8 +16,8 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
 from musamma.evaluation.counts import count_table
 from musamma.evaluation.document_pairing import pair_documents
-from musamma.evaluation.matching import STRICT
-from musamma.evaluation.metrics import NESTED, score_documents
+from musamma.evaluation.matching import NESTED, STRICT
+from musamma.evaluation.metrics import score_documents
 from musamma.evaluation.significance import compare_systems
 from musamma.models.export.verify import measure_name_agreement
 from musamma.models.predictor import Predictor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,44 @@ def test_seed_and_mode_can_be_chosen(files):
     assert "\noverlap: at the level of 0.05 " in output
     with pytest.raises(InputError, match="mode 'exact'; expected one of strict"):
         call(*files, "--mode", "exact")
+
+
+def test_nested_names_are_compared_as_layers(tmp_path):
+    inner = Span(4, 8, "PER"), Span(9, 15, "NORP")
+    gold, first, second = (
+        [replace(document, nested=nested) for document in GOLD]
+        for nested in (inner, inner[:1], (Span(9, 15, "NORP"), Span(4, 6, "PER")))
+    )
+    paths = [tmp_path / name for name in ("gold.jsonl", "first.jsonl", "second.jsonl")]
+    for path, documents in zip(paths, (gold, first, second), strict=True):
+        write_jsonl(documents, path)
+    output = call(*paths, "--resamples", 100, "--json", tmp_path / "comparison.json")
+    table = rows(output)
+    layers = [score_documents(gold, documents).layers for documents in (first, second)]
+    for layer in ("nested", "all"):
+        f1 = [100 * side[layer].micro.f1 for side in layers]
+        assert table[layer][:3] == [f"{f1[0]:.2f}", f"{f1[1]:.2f}", f"{f1[1] - f1[0]:+.2f}"]
+    assert table["strict"][:3] == ["100.00", "100.00", "+0.00"]
+    assert "layer (strict)" in output
+    assert table["NORP"][:3] == ["0.00", "100.00", "+100.00"]
+    assert "\nnested: at the level of 0.05 " in output
+    assert "only outermost names" not in output
+    by_row = {
+        entry["row"]: entry for entry in json.loads((tmp_path / "comparison.json").read_text("utf-8"))["comparisons"]
+    }
+    assert by_row["nested/macro"]["second"] == pytest.approx(layers[1]["nested"].macro.f1)
+    assert "p_holm" in by_row["nested/NORP"]
+
+    write_jsonl(FIRST, paths[1])
+    output = call(*paths, "--resamples", 100)
+    assert "\nonly outermost names are compared, as there are no nested ones in: first\n" in output
+    assert not {"nested", "all", "NORP"} & set(rows(output))
+
+
+def test_flat_names_have_no_layers(files, tmp_path):
+    output = call(*files, "--resamples", 100, "--json", tmp_path / "comparison.json")
+    assert "nested" not in output
+    assert "nested" not in (tmp_path / "comparison.json").read_text("utf-8")
 
 
 def test_few_documents_cause_a_warning(tmp_path):
