@@ -50,7 +50,7 @@ def check(
         Path | None, typer.Option("--json", help="Write all findings, with ids, to this file.")
     ] = None,
 ) -> None:
-    """Validate and audit annotation: counts, borders, repeated texts, labels, forms with two labels or missed.
+    """Validate and audit annotation: counts, borders, nested names that cross, repeated texts, labels, forms with two labels or missed.
 
     Fails (exit status 1) on labels outside the schema, ids that occur twice, and spans that cannot be kept unchanged.
     """
@@ -118,7 +118,11 @@ def _print_report(report: CorpusReport, console: Console) -> None:
         f" in {', '.join(sorted(set(form.missed))[:3])}"
         for form in report.missed_forms
     ]
-    for name, examples in (("repeated_texts", repeated), ("tagged_two_ways", ambiguous), ("missed", missed)):
+    crossing = [pair.describe() for pair in report.crossing_names]
+    for name, examples in (
+        *(("repeated_texts", repeated), ("crossing_nested", crossing)),
+        *(("tagged_two_ways", ambiguous), ("missed", missed)),
+    ):
         findings.add_row(name, str(len(examples)), "\n".join(examples[:_EXAMPLES]))
     console.print(findings)
 

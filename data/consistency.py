@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from musamma.data.arabic import PRONOUN_SUFFIXES, is_letter, proclitic_offsets, strip_marks, word_offsets
@@ -56,6 +57,31 @@ class BorderIssue:
 
 
 @dataclass(frozen=True, slots=True)
+class CrossingNames:
+    """Two nested names that share characters, neither of which is inside the other.
+
+    Args:
+        document: the document.
+        first: the name that starts first.
+        second: the other one.
+    """
+
+    document: Document
+    first: Span
+    second: Span
+
+    def describe(self) -> str:
+        """Describe the names for a message: document, offsets, labels and surfaces."""
+        names = " / ".join(map(self.document.describe, (self.first, self.second)))
+        return f"{self.document.id}: {names}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to a JSON object."""
+        names = [{**span.to_dict(), "surface": self.document.surface(span)} for span in (self.first, self.second)]
+        return {"document": self.document.id, "names": names}
+
+
+@dataclass(frozen=True, slots=True)
 class SurfaceForm:
     """A surface form and the documents in which it occurs.
 
@@ -100,6 +126,7 @@ class CorpusReport:
         missed_forms: forms annotated in one place but not in another.
         repeated_texts: ids of documents with the same text.
         unknown_labels: ids of documents by label, for labels outside the schema.
+        crossing_names: pairs of nested names that cross each other.
     """
 
     documents: Sequence[Document]
@@ -109,6 +136,7 @@ class CorpusReport:
     missed_forms: Sequence[SurfaceForm]
     repeated_texts: Sequence[Sequence[str]]
     unknown_labels: Mapping[str, Sequence[str]]
+    crossing_names: Sequence[CrossingNames]
 
     def count_labels(self) -> Counter[str]:
         """Count names by label, nested ones included."""
@@ -149,6 +177,7 @@ class CorpusReport:
             "repeated_texts": [list(ids) for ids in self.repeated_texts],
             "tagged_two_ways": [form.to_dict() for form in self.ambiguous_forms],
             "missed": [form.to_dict() for form in self.missed_forms],
+            "crossing_nested": [pair.to_dict() for pair in self.crossing_names],
             "remarks": [issue.to_dict() for issue in self.border_issues],
             "imports": [audit.to_dict() for audit in self.audits],
         }
@@ -172,6 +201,7 @@ def check_corpus(
         find_missed_forms(documents),
         find_repeated_texts(documents),
         {} if labels is None else find_unknown_labels(documents, labels),
+        list(find_crossing_names(documents)),
     )
 
 
@@ -227,6 +257,17 @@ def find_repeated_texts(documents: Iterable[Document]) -> list[list[str]]:
     for document in documents:
         groups[strip_marks(document.text)].append(document.id)
     return [ids for ids in groups.values() if len(ids) > 1]
+
+
+def find_crossing_names(documents: Iterable[Document]) -> Iterator[CrossingNames]:
+    """Find pairs of nested names that share characters, neither of which is inside the other. Readers drop other crossing names."""
+    for document in documents:
+        for index, first in enumerate(document.nested):
+            for second in islice(document.nested, index + 1, None):
+                if second.start >= first.end:
+                    break
+                if first.start < second.start and first.end < second.end:
+                    yield CrossingNames(document, first, second)
 
 
 def find_unknown_labels(documents: Iterable[Document], schema: Sequence[str]) -> dict[str, list[str]]:

@@ -43,6 +43,25 @@ def test_findings_name_their_documents(corpus, tmp_path, capsys):
     assert "داعش: 2 GPE, 1 ORG" in captured.out
 
 
+def test_nested_names_that_cross_each_other_are_listed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text = "كلية الحقوق في جامعة الموصل الشمالية"
+    names = {"spans": [(0, 36, "ORG")], "nested": [(15, 27, "ORG"), (21, 36, "GPE"), (21, 27, "GPE"), (0, 4, "ORG")]}
+    keys = ("start", "end", "label")
+    record = {key: [dict(zip(keys, span, strict=True)) for span in spans] for key, spans in names.items()}
+    path, report = tmp_path / "x.jsonl", tmp_path / "report.json"
+    path.write_text(json.dumps({"id": "d", "text": text, **record}), "utf-8")
+    assert run(["check", str(path), "--json", str(report)]) == 0
+    first, second = ({**span, "surface": text[span["start"] : span["end"]]} for span in record["nested"][:2])
+    found = json.loads(report.read_text("utf-8"))
+    assert found["nested"] == 4
+    assert found["crossing_nested"] == [{"document": "d", "names": [first, second]}]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "crossing_nested" in shown
+    for part in ("d: [15, 27) ORG 'جامعة", "[21, 36) GPE 'الموصل"):
+        assert part in shown
+
+
 def test_labels_outside_the_schema_fail(corpus, tmp_path, capsys):
     (tmp_path / "schema.yaml").write_text("[ORG]", "utf-8")
     assert run(["check", str(corpus), "--schema", str(tmp_path / "schema.yaml")]) == 1
