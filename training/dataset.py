@@ -22,6 +22,7 @@ from musamma.training.arguments import LENGTH_COLUMN
 from musamma.training.config import DataConfig, RunConfig
 from musamma.training.sources import (
     Source,
+    group_source,
     is_packaged,
     load_sources,
     read_files,
@@ -136,10 +137,11 @@ def _load_mixed_corpus(config: RunConfig, test: list[Document], nested_ids: set[
         sources = [with_source_ids(source) for source in sources]
     for document in test:
         tag_set.check_labels(document)
-    if config.data.group > 1:
-        test = list(group_documents(test, config.data.group))
+    # Ids are checked before documents are grouped, since a group has only the id of its first document.
+    _check_ids((*(document for source in sources for document in (*source.train, *source.dev)), *test))
+    sources = [group_source(source) for source in sources]
+    test = list(group_documents(test, config.data.group))
     train, dev = ([d for source in sources for d in getattr(source, part)] for part in ("train", "dev"))
-    _check_ids((*train, *dev, *test))
     nested_ids |= {document.id for source in sources if source.nested for document in (*source.train, *source.dev)}
     # The layer does not learn labels that allow other ones.
     labels = {

@@ -34,6 +34,7 @@ class Source:
         allows: the labels of the model that its labels allow.
         sampling_factor: number of passes over its training windows in an epoch.
         nested: whether its nested names are annotated.
+        group: number of consecutive documents to join into one; see :func:`group_source`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source:
     allows: AllowedLabels = field(default_factory=AllowedLabels)
     sampling_factor: float = 1.0
     nested: bool = False
+    group: int = 1
 
     @property
     def train_labels(self) -> set[str]:
@@ -98,7 +100,8 @@ def load_sources(
 ) -> tuple[list[Source], TagSet]:
     """Read the sources of a run, and determine the tags to learn.
 
-    Training documents that share a sentence with a development or test document are dropped; the number is logged.
+    Training documents that share a sentence with a development or test document are dropped; the number is logged. Documents are not
+    grouped yet, so that ids can be checked across parts.
 
     Args:
         data: the section of the configuration.
@@ -121,9 +124,7 @@ def load_sources(
             remedy="add one; the epoch is chosen on it",
         )
     sources = [_drop_held_out(source, sources, test) for source in sources]
-    tag_set = _build_tag_set(sources, labels)
-    groups = [config.group for config in (*data.train_sources, *data.dev_sources)]
-    return [_group(source, size) for source, size in zip(sources, groups, strict=True)], tag_set
+    return sources, _build_tag_set(sources, labels)
 
 
 def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
@@ -144,7 +145,7 @@ def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
     nested = config.nested
     if nested is None:
         nested = any(document.nested for document in (*train, *dev))
-    source = Source(config.name, train, dev, allows, config.sampling_factor, nested)
+    source = Source(config.name, train, dev, allows, config.sampling_factor, nested, config.group)
     _check_names(source, for_training=for_training, with_dev=bool(dev) or not for_training)
     inner = {span.label for document in (*train, *dev) for span in document.nested}
     known = annotated | inner | ({new for new in label_map.table.values() if new} if label_map else set())
@@ -225,10 +226,9 @@ def _build_tag_set(sources: Sequence[Source], labels: Sequence[str] | None) -> T
     return tag_set
 
 
-def _group(source: Source, size: int) -> Source:
-    if size == 1:
-        return source
-    train, dev = (list(group_documents(documents, size)) for documents in (source.train, source.dev))
+def group_source(source: Source) -> Source:
+    """Join consecutive documents of a source, as many as its ``group`` says."""
+    train, dev = (list(group_documents(documents, source.group)) for documents in (source.train, source.dev))
     return replace(source, train=train, dev=dev)
 
 

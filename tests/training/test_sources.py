@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,18 @@ def test_sentences_are_grouped_within_a_source() -> None:
     corpus = load_corpus(settings("none", train=sources(group=4)))
     assert [len(source.train) for source in corpus.sources] == [16, 3]
     assert corpus.sources[1].train[0].text.count("\n") == 3
+
+
+@pytest.mark.parametrize("train", ["fine.jsonl", [{"files": "fine.jsonl", "dev_share": 0.2, "group": 2}]])
+def test_ids_are_checked_before_documents_are_grouped(train: Any) -> None:
+    """The second document of a group may not be a test document, either."""
+    write_jsonl([replace(article(301), id="d01")], "test.jsonl")
+    with pytest.raises(InputError, match=r"document 'd01': the id occurs twice, with another text"):
+        load_corpus(settings("none", data={"train": train, "group": 2, "test": "test.jsonl"}))
+    write_jsonl([replace(article(301), id="t01"), replace(article(302), id="t02")], "test.jsonl")
+    corpus = load_corpus(settings("none", data={"train": train, "group": 2, "test": "test.jsonl"}))
+    assert len(corpus.test) == 1
+    assert corpus.train[0].text.count("\n") == 1
 
 
 def test_files_beside_sources_are_sources_with_the_options_of_the_section() -> None:
