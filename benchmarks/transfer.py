@@ -1,10 +1,12 @@
 """Scores of a model on a corpus it was not trained on: PER, LOC and ORG in the last tenth of an annotated file.
 
-    python benchmarks/transfer.py MODEL [MODEL ...] --gold anercorp_exact_train.jsonl [--gold-labels MAP] [--labels khabar-to-coarse]
+    python benchmarks/transfer.py MODEL [MODEL ...] --gold anercorp_exact_train.jsonl [--group 6] [--gold-labels MAP]
+        [--labels khabar-to-coarse]
 
 Gold and predicted labels are mapped to PER/LOC/ORG/MISC, and MISC is dropped. All scoring modes are printed: ``strict`` is
 character-exact, ``conlleval`` is the lenient score of the literature, ``overlap`` requires the label and any shared character. For
-several models (seeds of one recipe), mean and standard deviation follow.
+several models (seeds of one recipe), mean and standard deviation follow. ``--group`` joins sentences as ``data.group`` does in training: the
+model reads each with the text around it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import argparse
 from rich.console import Console
 
 from musamma.data.corpus_files import ReadOptions, read_documents
-from musamma.data.document import Document
+from musamma.data.document import Document, group_documents
 from musamma.data.labels import LabelMap, apply_labels, load_label_map
 from musamma.evaluation import print_runs, print_scores, score_documents, spread
 from musamma.inference import Tagger
@@ -37,9 +39,19 @@ def main() -> None:
     parser.add_argument("--gold-labels", help="a label map to PER/LOC/ORG/MISC, if the gold has other labels")
     parser.add_argument("--labels", default="khabar-to-coarse", help="a label map for the model's labels")
     parser.add_argument("--share", type=float, default=0.1, help="share of the file to score, from its end")
+    parser.add_argument(
+        "--group",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of consecutive documents to join into one, after --share",
+    )
     options = parser.parse_args()
+    if options.group < 1:
+        parser.error(f"--group {options.group}; expected 1 or more")
     documents = list(read_documents(options.gold, options=ReadOptions(overlaps="longest")))
     documents = documents[len(documents) - round(options.share * len(documents)) :]
+    documents = list(group_documents(documents, options.group))
     gold = [map_labels(document, options.gold_labels) for document in documents]
     console = Console(width=140)
     scores_by_model = []
