@@ -20,7 +20,7 @@ DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 def test_every_page_is_in_the_navigation_once() -> None:
     trees = re.findall(r"^```\{toctree\}\n(.*?)^```$", (DOCS / "index.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     listed = [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
-    pages = [path.stem for path in DOCS.iterdir() if path.suffix == ".md" and path.stem != "index"]
+    pages = [path.stem for path in DOCS.iterdir() if path.suffix in (".md", ".ipynb") and path.stem != "index"]
     assert sorted(listed) == sorted(pages), "list every page of docs/ in a toctree of docs/index.md"
 
 
