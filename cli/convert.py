@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def convert(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="A file, a folder, or hf:NAME\\[@CONFIG][:SPLIT].")],
-    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="A file, or a folder for brat and khabar.")],
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="A file, or a folder for brat, khabar and webanno.")],
     from_format: Annotated[
         str | None, typer.Option("--from", help=f"Format of INPUT, guessed if not given: {', '.join(FORMATS)}.")
     ] = None,
@@ -101,7 +101,7 @@ def convert(
         bool,
         typer.Option(
             "--overwrite",
-            help="brat, khabar: write to a folder with files in it; those of the same names are replaced.",
+            help="brat, khabar, webanno: write to a folder with files in it; those of the same names are replaced.",
         ),
     ] = False,
 ) -> None:
