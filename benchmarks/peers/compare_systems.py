@@ -38,7 +38,7 @@ from musamma.evaluation.word_boundaries import whitespace_words
 
 #: The package that a kind of peer imports, and how to install it.
 REQUIREMENTS: Mapping[str, tuple[str, str]] = {
-    "ours": ("torch", "pip install musamma"),
+    "ours": ("torch", "pip install 'musamma[train]'"),
     "pipeline": ("transformers", "pip install transformers torch"),
     "camel": ("camel_tools", "pip install camel-tools"),
     "stanza": ("stanza", "pip install stanza"),
