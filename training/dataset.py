@@ -22,6 +22,7 @@ from musamma.training.arguments import LENGTH_COLUMN
 from musamma.training.config import DataConfig, RunConfig
 from musamma.training.sources import (
     Source,
+    check_part_names,
     group_source,
     is_packaged,
     load_sources,
@@ -78,13 +79,13 @@ def load_corpus(config: RunConfig) -> Corpus:
     else:
         train, dev = split_by_position(train, data.dev_share)
     for part, documents in (("training", train), ("development", dev)):
-        if not any(document.spans for document in documents):
-            raise InputError(
-                f"the {part} part has {len(documents)} documents and no names",
-                where=", ".join(data.train_names),
-                expected="annotated documents in both parts",
-                remedy="give more documents, or a separate development part under data.dev",
-            )
+        check_part_names(
+            part,
+            documents,
+            where=", ".join(data.train_names),
+            expected="annotated documents in both parts",
+            remedy="give more documents, or a separate development part under data.dev",
+        )
     _check_ids((*train, *dev, *test))
     labels = {span.label for document in train for span in document.spans}
     tag_set = TagSet(tuple(config.labels)) if config.labels else TagSet.from_labels(labels)

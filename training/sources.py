@@ -95,6 +95,26 @@ def split_by_position(documents: list[Document], dev_share: float) -> tuple[list
     return documents[:cut], documents[cut:]
 
 
+def check_part_names(part: str, documents: Sequence[Document], *, where: str, expected: str, remedy: str) -> None:
+    """Check that a part has names.
+
+    Args:
+        part: what to call it, e.g. ``training``.
+        documents: its documents.
+        where, expected, remedy: as of :class:`musamma.data.errors.InputError`.
+
+    Raises:
+        InputError: none of its documents has a name.
+    """
+    if not any(document.spans for document in documents):
+        raise InputError(
+            f"the {part} part has {len(documents)} documents and no names",
+            where=where,
+            expected=expected,
+            remedy=remedy,
+        )
+
+
 def load_sources(
     data: DataConfig, test: Sequence[Document], labels: Sequence[str] | None
 ) -> tuple[list[Source], TagSet]:
@@ -162,9 +182,10 @@ def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
 def _check_names(source: Source, *, for_training: bool, with_dev: bool) -> None:
     """Check that each part has names and that no id occurs twice."""
     for part, documents, needed in (("training", source.train, for_training), ("development", source.dev, with_dev)):
-        if needed and not any(document.spans for document in documents):
-            raise InputError(
-                f"the {part} part has {len(documents)} documents and no names",
+        if needed:
+            check_part_names(
+                part,
+                documents,
                 where=f"source {source.name!r}",
                 expected="annotated documents",
                 remedy="give annotated documents, or remove the source",
