@@ -20,7 +20,7 @@ import yaml
 from musamma.data.document import Document
 from musamma.data.errors import InputError, not_writable
 from musamma.data.files import lock_path, unlock, write_json
-from musamma.training.config import BaseConfig, RunConfig
+from musamma.training.config import BaseConfig
 
 RUN_FILE, SCORES_FILE, CARD_FILE, LOG_FILE = "run.yaml", "scores.json", "README.md", "log.jsonl"
 #: File with digests of the data and the encoder that a run was started with.
@@ -187,9 +187,8 @@ def _changed_settings(recorded: str, config: BaseConfig) -> list[str]:
 
     A key that an earlier version did not have counts as its default.
     """
-    old, new = yaml.safe_load(recorded) or {}, yaml.safe_load(config.to_yaml())
-    if isinstance(config, RunConfig):
-        old.setdefault("nested", False)
+    defaults = yaml.safe_load(type(config).model_construct().to_yaml())
+    old, new = defaults | (yaml.safe_load(recorded) or {}), yaml.safe_load(config.to_yaml())
     return [key for key in new if key not in ("output", "seeds") and old.get(key) != new[key]]
 
 

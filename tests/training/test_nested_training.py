@@ -24,7 +24,6 @@ from musamma.training.config import RunConfig, SourceConfig
 from musamma.training.dataset import WindowCollator, build_window_dataset, joint_loss, load_corpus
 from musamma.training.finetune import finetune
 from musamma.training.mixture import build_mixture
-from musamma.training.run_dir import check_output_folder
 from musamma.training.sources import Source, _read_source
 
 
@@ -204,16 +203,6 @@ def test_the_loss_is_the_mean_over_the_targets_of_all_heads(
         total -= float(scores[torch.arange(len(scores)), target[known]].sum())
         count += int(known.sum())
     assert joint_loss(outputs, batch["labels"]).item() == pytest.approx(total / count, rel=1e-5)
-
-
-def test_a_run_of_an_earlier_version_can_be_resumed(wordpiece_encoder: Path, data: tuple[Path, Path], tmp_path: Path):
-    config = settings(wordpiece_encoder, data, tmp_path, nested=False)
-    record = yaml.safe_load(config.to_yaml())
-    del record["nested"]
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(record), "utf-8")
-    check_output_folder(config, tmp_path, resume=True, overwrite=False)
-    with pytest.raises(InputError, match="other settings for nested"):
-        check_output_folder(config.model_copy(update={"nested": True}), tmp_path, resume=True, overwrite=False)
 
 
 @pytest.mark.parametrize(("option", "expected"), [({}, True), ({"nested": False}, False), ({"nested": True}, True)])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
@@ -58,6 +59,19 @@ def test_only_an_earlier_run_may_be_overwritten_and_only_the_same_run_resumed(
         with pytest.raises(InputError, match="the folder holds other files"):
             check_output_folder(config, output, **options)
     check_output_folder(config, output, resume=False, overwrite=False, ignore=["notes.yaml", "inputs.json"])
+
+
+@pytest.mark.parametrize(("key", "other"), [("nested", True), ("layerwise_decay", 0.9), ("encoding", {"overlap": 32})])
+def test_a_key_that_the_recorded_run_lacks_counts_as_its_default(
+    config: RunConfig, tmp_path: Path, key: str, other: object
+) -> None:
+    record = yaml.safe_load(config.to_yaml())
+    del record[key]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(record), encoding="utf-8")
+    check_output_folder(config, tmp_path, resume=True, overwrite=False)
+    changed = RunConfig.model_validate({**yaml.safe_load(config.to_yaml()), key: other})
+    with pytest.raises(InputError, match=f"other settings for {key};"):
+        check_output_folder(changed, tmp_path, resume=True, overwrite=False)
 
 
 def test_overwriting_deletes_everything_but_the_retained_entries(config: RunConfig, tmp_path: Path) -> None:
