@@ -18,7 +18,7 @@ import orjson
 from musamma.data.document import Document, parse_id, parse_label, parse_offset
 from musamma.data.errors import InputError
 from musamma.data.formats.options import DEFAULT_WRITE_OPTIONS, TOOL_UNITS, ReadOptions, WriteOptions, offset_unit
-from musamma.data.formats.unread import count_ignored, count_unread
+from musamma.data.formats.unread import collect_meta, count_ignored
 from musamma.data.import_audit import ImportAudit
 from musamma.data.offset_units import OffsetUnit, TextOffsets, UnitEvidence
 from musamma.data.records import file_stem, read_json_records
@@ -53,19 +53,13 @@ def read_doccano(path: Path, options: ReadOptions, audit: ImportAudit) -> Iterat
         spans = tuple(
             _parse_span(item, f"{key}[{i}]", where, offsets) for key in keys for i, item in enumerate(record[key])
         )
-        extra = {key: value for key, value in record.items() if key not in ("id", "text", "meta", *keys)}
-        if extra.get("Comments") == []:  # doccano exports the key with every document.
-            del extra["Comments"]
+        used = ["id", "text", "meta", "relations", *keys]
+        if record.get("Comments") == []:  # doccano exports the key with every document.
+            used.append("Comments")
         id = parse_id(record.get("id"), f"{stem}-{number:05d}", where)
-        if isinstance(extra.get("relations"), list):
-            count_ignored({"relations": extra.pop("relations")}, ["relations"], document=id, where=where, audit=audit)
-        count_unread(extra, text=record["text"], document=id, where=where, audit=audit)
-        meta = record.get("meta")
-        if isinstance(meta, dict):
-            extra = {**meta, **extra}
-        elif meta is not None:
-            extra["meta"] = meta
-        yield RawDocument(id, record["text"], spans, meta=extra, where=where)
+        count_ignored(record, ["relations"], document=id, where=where, audit=audit)
+        meta = collect_meta(record, used, text=record["text"], document=id, where=where, audit=audit)
+        yield RawDocument(id, record["text"], spans, meta=meta, where=where)
 
 
 def format_lines(

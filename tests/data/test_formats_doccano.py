@@ -55,13 +55,6 @@ def test_errors_name_file_and_line(tmp_path, record, message):
         read_content(tmp_path, record, "d.jsonl")
 
 
-@pytest.mark.parametrize("relations", [3, "x", {"a": 1}])
-def test_relations_of_another_type_go_to_meta(tmp_path, relations):
-    record = {"text": TEXT, "label": [[6, 12, "PER"]], "relations": relations}
-    [document], audit = read_content(tmp_path, record, "d.jsonl")
-    assert (document.meta, audit.exact) == ({"relations": relations}, 1)
-
-
 def test_a_line_that_doccano_exported(tmp_path):
     # doccano 1.8.4, a project that counts grapheme clusters.
     line = (

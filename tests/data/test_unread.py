@@ -116,10 +116,12 @@ def test_regions_of_the_other_text_are_dropped(tmp_path):
         ("g.json", {"tokenized_text": ["زار", "سامي"], "ner": [[1, 1, "PER"]]}),
         ("p.jsonl", {"text": "زار سامي", "spans": [{"start": 4, "end": 8, "label": "PER"}], "answer": "accept"}),
         ("u.json", {"documentName": "a", "document": "زار سامي", "tokens": []}),
+        ("d.jsonl", {"text": "زار سامي", "label": [[4, 8, "PER"]]}),
     ],
 )
 @pytest.mark.parametrize(
-    ("relations", "count"), [([[0, 1, "in"], [1, 0, "of"]], 2), ({"in": [0, 1]}, 1), ([], 0), (None, 0)]
+    ("relations", "count"),
+    [([[0, 1, "in"], [1, 0, "of"]], 2), ({"in": [0, 1]}, 1), ("in", 1), (3, 1), ([], 0), (None, 0)],
 )
 def test_relations_of_any_form_are_counted(tmp_path, name, record, relations, count):
     content = json.dumps({**record, "relations": relations}, ensure_ascii=False)
