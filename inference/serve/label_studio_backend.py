@@ -21,11 +21,12 @@ from fastapi import APIRouter, Request, Response
 from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.formats.label_studio import format_regions, format_score
-from musamma.inference.serve.request_limits import BODY, Limits, Refusal, parse_body
+from musamma.inference.serve.request_limits import BODY, Limits, Refusal, check_characters, check_texts, parse_body
 
 PREFIX = "/label-studio"
 #: The paths of the protocol.
 BACKEND_PATHS = (f"{PREFIX}/health", f"{PREFIX}/setup", f"{PREFIX}/predict")
+_PREDICT_FEWER = "predict fewer tasks at a time"
 _CONFIGURATION = "labelling configuration"
 _EXAMPLE = '<Labels name="label" toName="text"><Label value="PER"/></Labels><Text name="text" value="$text"/>'
 
@@ -119,8 +120,7 @@ def parse_tasks(tasks: Any, texts: Sequence[LabelledText], limits: Limits) -> li
     if not isinstance(tasks, list):
         found = f"tasks is {'missing' if tasks is None else f'a {type(tasks).__name__}'}"
         raise Refusal(422, InputError(found, where=BODY, expected='"tasks": [{"id": 1, "data": {...}}]'))
-    if len(tasks) * len(texts) > limits.max_texts:
-        raise _over_limit(f"{len(tasks) * len(texts):,} texts", f"{limits.max_texts:,} per request")
+    check_texts(len(tasks) * len(texts), limits, remedy=_PREDICT_FEWER)
     documents, characters = [], 0
     for index, task in enumerate(tasks):
         data = task.get("data") if isinstance(task, dict) else None
@@ -135,15 +135,8 @@ def parse_tasks(tasks: Any, texts: Sequence[LabelledText], limits: Limits) -> li
                 raise Refusal(422, error)
             characters += len(value)
             documents.append(Document(f"{index}-{text.name}", value))
-    if characters > limits.max_characters:
-        raise _over_limit(f"{characters:,} characters", f"{limits.max_characters:,} per request, all texts together")
+    check_characters(characters, limits, remedy=_PREDICT_FEWER)
     return documents
-
-
-def _over_limit(found: str, limit: str) -> Refusal:
-    return Refusal(
-        413, InputError(found, where=BODY, expected=f"at most {limit}", remedy="predict fewer tasks at a time")
-    )
 
 
 def _format_prediction(tagged: Sequence[Document], texts: Sequence[LabelledText], version: str) -> dict[str, Any]:

@@ -162,6 +162,32 @@ def parse_body(body: bytes) -> Any:
         raise Refusal(400, InputError(error.found, where=BODY, expected=error.expected)) from None
 
 
+def check_texts(count: int, limits: Limits, *, remedy: str, name: str = "texts") -> None:
+    """Check the number of texts of a request.
+
+    Args:
+        count: the number.
+        limits: the limits.
+        remedy: what the client can do.
+        name: what the request calls the texts.
+
+    Raises:
+        Refusal: there are too many.
+    """
+    if count > limits.max_texts:
+        raise _over_limit(f"{count:,} {name}", f"{limits.max_texts:,} per request", remedy)
+
+
+def check_characters(count: int, limits: Limits, *, remedy: str) -> None:
+    """Check the number of characters in all texts of a request, as :func:`check_texts` checks the number of texts.
+
+    Raises:
+        Refusal: there are too many.
+    """
+    if count > limits.max_characters:
+        raise _over_limit(f"{count:,} characters", f"{limits.max_characters:,} per request, all texts together", remedy)
+
+
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     """Return the result of a coroutine; cancel it if the client disconnects first.
 
@@ -205,12 +231,8 @@ def _check_headers(request: Request, limits: Limits) -> Refusal | None:
 
 
 def _too_long(limits: Limits) -> Refusal:
-    return Refusal(
-        413,
-        InputError(
-            "the body is too long",
-            where=BODY,
-            expected=f"at most {limits.max_bytes:,} bytes",
-            remedy="send fewer or shorter texts per request",
-        ),
-    )
+    return _over_limit("the body is too long", f"{limits.max_bytes:,} bytes", "send fewer or shorter texts per request")
+
+
+def _over_limit(found: str, limit: str, remedy: str) -> Refusal:
+    return Refusal(413, InputError(found, where=BODY, expected=f"at most {limit}", remedy=remedy))

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from musamma.data.document import Document, Span, select_nested
 from musamma.data.errors import InputError, meta_not_json
 from musamma.data.offset_units import TextOffsets
-from musamma.inference.serve.request_limits import BODY, Limits, Refusal, parse_body
+from musamma.inference.serve.request_limits import BODY, Limits, Refusal, check_characters, check_texts, parse_body
 
+_SEND_LESS = "send less at a time"
 _SHAPES = ("text", "texts", "documents")
 # Pydantic's error types whose message is replaced.
 _EXPECTED = {"model_type": "a JSON object", "string_too_short": "a string that is not empty"}
@@ -167,8 +168,7 @@ def parse_request(body: bytes, limits: Limits) -> ParsedRequest:
         texts = [request.text] if request.text is not None else request.texts or []
         items = [InputDocument(id=str(index), text=text, meta=None) for index, text in enumerate(texts)]
     characters = sum(len(item.text) for item in items)
-    if characters > limits.max_characters:
-        raise _over_limit(f"{characters:,} characters", f"{limits.max_characters:,} per request, all texts together")
+    check_characters(characters, limits, remedy=_SEND_LESS)
     return ParsedRequest(
         documents=tuple(Document(item.id, item.text) for item in items),
         metas=tuple(_encode_meta(item, index) for index, item in enumerate(items)),
@@ -187,8 +187,8 @@ def _check_size(value: Any, limits: Limits) -> None:
         return
     _check_keys(value, PredictRequest, BODY)
     for shape in ("texts", "documents"):
-        if isinstance(items := value.get(shape), list) and len(items) > limits.max_texts:
-            raise _over_limit(f"{len(items):,} {shape}", f"{limits.max_texts:,} per request")
+        if isinstance(items := value.get(shape), list):
+            check_texts(len(items), limits, name=shape, remedy=_SEND_LESS)
     if isinstance(items := value.get("documents"), list):
         for index, item in enumerate(items):
             if isinstance(item, dict):
@@ -228,10 +228,6 @@ def _format_location(location: list[int | str]) -> str:
     """Format a location such as ``documents[0].id``."""
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return path.removeprefix(".") or BODY
-
-
-def _over_limit(found: str, limit: str) -> Refusal:
-    return Refusal(413, InputError(found, where=BODY, expected=f"at most {limit}", remedy="send less at a time"))
 
 
 # Formatting responses
