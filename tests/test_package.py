@@ -278,13 +278,6 @@ def test_documents_show_commands_that_exist(path: Path) -> None:
                 assert set(shlex.split(command, comments=True)[1:]) <= targets, f"{path}: {command}"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_documents_link_to_files_that_exist(path: Path) -> None:
-    links = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
-    local = [link.split("#")[0] for link in links if not re.match(r"https?:|mailto:|#", link)]
-    assert [link for link in local if not (path.parent / link).exists()] == []
-
-
 def test_readmes_say_the_same() -> None:
     english, arabic = (ROOT / name for name in ("README.md", "README.ar.md"))
     code = [[block for _, block in blocks(path.read_text(encoding="utf-8"))] for path in (english, arabic)]
