@@ -22,7 +22,7 @@ from musamma.models.model_names import PACKED_FILE, resolve_model
 from musamma.models.packed_weights import is_packed, write_packed_checkpoint
 from musamma.models.pretrained_encoder import count_weight_bytes
 from musamma.models.runtimes.torch import TorchRuntime
-from musamma.training.cards import PackedCard, format_packed_card
+from musamma.training.packed_card import PackedCard, format_packed_card
 from musamma.training.run_dir import CARD_FILE, RUN_FILE, SCORES_FILE
 
 #: Files of a run that are read for the card if they exist: what the run's own files do not say, and reports of ``musamma evaluate``.

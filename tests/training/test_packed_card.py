@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from musamma.models.calibration import Calibration
-from musamma.training.cards import PackedCard, format_packed_card
+from musamma.training.packed_card import PackedCard, format_packed_card
 
 
 def counts(f1: float, support: int) -> dict[str, Any]:
