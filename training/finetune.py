@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
@@ -142,65 +145,15 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     if arguments.device.type == "cpu":
         # The backward pass of PyTorch's fused attention over a padded batch takes longer than the rest of a step.
         classifier.backbone.set_attn_implementation("eager")
-    loss: Any = joint_loss
-    sampler = None
-    if corpus.sources:
-        mixture = build_mixture(
-            corpus.sources,
-            document_tokenizer,
-            corpus.tag_set,
-            proclitics=config.proclitics,
-            nested=corpus.nested_tag_set,
-        )
-        windows, misalignments = mixture.windows, mixture.misalignments
-        if len(mixture.tag_sets):
-            loss = partial(joint_loss, tag_sets=torch.from_numpy(mixture.tag_sets).to(arguments.device))
-        sampler = _build_sampler(mixture, corpus, arguments)
-    else:
-        windows, misalignments = build_window_dataset(
-            corpus.train,
-            document_tokenizer,
-            corpus.tag_set,
-            proclitics=config.proclitics,
-            nested=corpus.nested_tag_set,
-            nested_ids=corpus.nested_ids,
-        )
+    examples = _build_examples(config, corpus, document_tokenizer, arguments)
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
-        records = (_misalignment_record(document, misalignment) for document, misalignment in misalignments)
+        records = (_misalignment_record(document, misalignment) for document, misalignment in examples.misalignments)
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         write_lines(lines, folder / "losses.jsonl")
-    predictor = Predictor(
-        TorchRuntime(classifier, device=arguments.device, autocast=torch.bfloat16 if arguments.bf16 else None),
-        document_tokenizer,
-        corpus.tag_set,
-        np.arange(len(corpus.tag_set)),
-        batch_tokens=32_768 if arguments.device.type == "cuda" else 4_096,
-        nested_tag_set=corpus.nested_tag_set,
+    trainer = _build_trainer(
+        config, corpus, examples, classifier, document_tokenizer, arguments, log_file=folder / LOG_FILE
     )
-    callbacks: list[Any] = [LogWriter(folder / LOG_FILE)]
-    if config.early_stopping_patience is not None:
-        callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
-    trainer = SpanTrainer(
-        predictor=predictor,
-        dev=corpus.dev,
-        sources=corpus.sources,
-        sampler=sampler,
-        nested_ids=corpus.nested_ids,
-        layerwise_decay=config.layerwise_decay,
-        head_learning_rate=config.head_learning_rate,
-        options={
-            "model": classifier,
-            "args": arguments,
-            "train_dataset": windows,
-            "eval_dataset": windows.select([]),
-            "data_collator": WindowCollator(document_tokenizer.padding_id, document_tokenizer.max_length),
-            "compute_loss_func": loss,
-            "callbacks": callbacks,
-        },
-    )
-    # Metrics go to TensorBoard and log.jsonl; standard output is for the result.
-    trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=find_last_checkpoint(checkpoint_folder))
     seconds = time.perf_counter() - start
@@ -221,6 +174,96 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         result.write()
         remove_checkpoints(checkpoint_folder)
     return result
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """What a seed trains on.
+
+    Args:
+        windows: the windows with their targets.
+        misalignments: the annotated names that tags cannot represent exactly.
+        loss: the loss of a batch of windows.
+        sampler: the order of the windows; ``None`` for the Trainer's.
+    """
+
+    windows: Dataset
+    misalignments: Sequence[tuple[Document, Misalignment]]
+    loss: Callable[..., torch.Tensor] = joint_loss
+    sampler: MixtureSampler | None = None
+
+
+def _build_examples(
+    config: RunConfig, corpus: Corpus, document_tokenizer: DocumentTokenizer, arguments: TrainingArguments
+) -> _Examples:
+    """Build the windows of the training documents; those of several sources are a mixture with a loss and an order of its own."""
+    if not corpus.sources:
+        return _Examples(
+            *build_window_dataset(
+                corpus.train,
+                document_tokenizer,
+                corpus.tag_set,
+                proclitics=config.proclitics,
+                nested=corpus.nested_tag_set,
+                nested_ids=corpus.nested_ids,
+            )
+        )
+    mixture = build_mixture(
+        corpus.sources,
+        document_tokenizer,
+        corpus.tag_set,
+        proclitics=config.proclitics,
+        nested=corpus.nested_tag_set,
+    )
+    loss: Callable[..., torch.Tensor] = joint_loss
+    if len(mixture.tag_sets):
+        loss = partial(joint_loss, tag_sets=torch.from_numpy(mixture.tag_sets).to(arguments.device))
+    return _Examples(mixture.windows, mixture.misalignments, loss, _build_sampler(mixture, corpus, arguments))
+
+
+def _build_trainer(
+    config: RunConfig,
+    corpus: Corpus,
+    examples: _Examples,
+    classifier: TokenClassifier,
+    document_tokenizer: DocumentTokenizer,
+    arguments: TrainingArguments,
+    *,
+    log_file: Path,
+) -> SpanTrainer:
+    """Build the trainer, which scores the classifier on the development documents and logs to ``log_file``."""
+    predictor = Predictor(
+        TorchRuntime(classifier, device=arguments.device, autocast=torch.bfloat16 if arguments.bf16 else None),
+        document_tokenizer,
+        corpus.tag_set,
+        np.arange(len(corpus.tag_set)),
+        batch_tokens=32_768 if arguments.device.type == "cuda" else 4_096,
+        nested_tag_set=corpus.nested_tag_set,
+    )
+    callbacks: list[Any] = [LogWriter(log_file)]
+    if config.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
+    trainer = SpanTrainer(
+        predictor=predictor,
+        dev=corpus.dev,
+        sources=corpus.sources,
+        sampler=examples.sampler,
+        nested_ids=corpus.nested_ids,
+        layerwise_decay=config.layerwise_decay,
+        head_learning_rate=config.head_learning_rate,
+        options={
+            "model": classifier,
+            "args": arguments,
+            "train_dataset": examples.windows,
+            "eval_dataset": examples.windows.select([]),
+            "data_collator": WindowCollator(document_tokenizer.padding_id, document_tokenizer.max_length),
+            "compute_loss_func": examples.loss,
+            "callbacks": callbacks,
+        },
+    )
+    # Metrics go to TensorBoard and log.jsonl; standard output is for the result.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _build_sampler(mixture: Mixture, corpus: Corpus, arguments: TrainingArguments) -> MixtureSampler:
