@@ -23,7 +23,7 @@ from musamma.models.export.quality_gate import (
     measure_quality,
 )
 from musamma.models.export.quantize import GraphInputs, sample_windows, select_float_layers, split_samples
-from musamma.models.export.verify import build_excerpts, check_parity, compare_predictors, measure_speeds
+from musamma.models.export.verify import ParityReport, build_excerpts, check_parity, compare_predictors, measure_speeds
 from musamma.models.exported_model import read_exported
 from musamma.models.loading import load_predictor
 from musamma.models.model_names import RECORD_FILE, find_model_file, resolve_model
@@ -74,13 +74,8 @@ def export_model(
         ThresholdError: the exported model differs too much from the checkpoint, or lost too much F1; nothing is written.
     """
     check_gate_options(quantize=quantize, dev=dev, labels=labels)
-    if sample is not None and not (quantize and runtime == "openvino"):
-        raise InputError(
-            "`sample`",
-            where="export",
-            expected="it with `runtime='openvino'` and `quantize='int8'` only, which measure activations",
-            remedy="leave it out",
-        )
+    if sample is not None:
+        _check_sample(runtime=runtime, quantize=quantize)
     check_replaceable(output, RECORD_FILE, kind="an exported model", overwrite=overwrite)
     gold = None if dev is None else read_development_set(dev, labels=labels)
     check_packages(runtime, quantized=quantize is not None)
@@ -95,13 +90,7 @@ def export_model(
             reference, model, folder, runtime=runtime, quantize=quantize is not None, sample_texts=sample_texts
         )
         exported = load_predictor(str(folder), device="cpu")
-        # Without quantisation the comparison is strict: in float32, where only rounding may differ.
-        compared = exported if quantize else load_predictor(str(folder), device="cpu", bfloat16=False)
-        # Khabar fills up the annotated documents if they give too few windows.
-        excerpts = build_excerpts(chain(gold or (), load_khabar("test")), reference)
-        parity = compare_predictors(reference, compared, excerpts)
-        if not quantize:
-            check_parity(parity, where=model)
+        parity = _compare(reference, exported, gold or (), model=model, folder=folder, quantized=quantize is not None)
         quality = None
         if gold is not None and dev is not None:
             quality = measure_quality(
@@ -133,11 +122,18 @@ def export_model(
             words_per_second=measure_speeds(reference, exported, documents=load_khabar("test")[:3]),
             versions=read_versions(runtime),
         )
-        write_json(record.to_dict(), folder / RECORD_FILE)
-        card = source / "README.md"
-        text = record.format_card(card.read_text("utf-8") if card.is_file() else None)
-        (folder / "README.md").write_text(text, encoding="utf-8")
+        _write_record(record, folder, source=source)
     return record
+
+
+def _check_sample(*, runtime: str, quantize: str | None) -> None:
+    if not (quantize and runtime == "openvino"):
+        raise InputError(
+            "`sample`",
+            where="export",
+            expected="it with `runtime='openvino'` and `quantize='int8'` only, which measure activations",
+            remedy="leave it out",
+        )
 
 
 def _find_checkpoint_folder(model: str) -> Path:
@@ -203,3 +199,43 @@ def _convert(
             remedy=f"try `runtime={('onnx' if runtime == 'openvino' else 'openvino')!r}`",
         ) from error
     return select_float_layers(classifier) if quantize else (), len(samples)
+
+
+def _compare(
+    reference: Predictor,
+    exported: Predictor,
+    gold: Iterable[Document],
+    *,
+    model: str,
+    folder: Path,
+    quantized: bool,
+) -> ParityReport:
+    """Compare the exported model with the checkpoint; without quantisation it must agree.
+
+    Args:
+        reference: the checkpoint, in float32.
+        exported: the exported model.
+        gold: the annotated documents, if there are any.
+        model: the checkpoint's name, folder or hub id.
+        folder: the exported model's folder.
+        quantized: whether it was quantised.
+
+    Raises:
+        ThresholdError: they do not agree.
+    """
+    # Without quantisation the comparison is strict: in float32, where only rounding may differ.
+    compared = exported if quantized else load_predictor(str(folder), device="cpu", bfloat16=False)
+    # Khabar fills up the annotated documents if they give too few windows.
+    excerpts = build_excerpts(chain(gold, load_khabar("test")), reference)
+    parity = compare_predictors(reference, compared, excerpts)
+    if not quantized:
+        check_parity(parity, where=model)
+    return parity
+
+
+def _write_record(record: ExportRecord, folder: Path, *, source: Path) -> None:
+    """Write the record and the model card, which continues that of the checkpoint's folder ``source``."""
+    write_json(record.to_dict(), folder / RECORD_FILE)
+    card = source / "README.md"
+    text = record.format_card(card.read_text("utf-8") if card.is_file() else None)
+    (folder / "README.md").write_text(text, encoding="utf-8")
