@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
 
 from musamma.data.errors import InputError, ThresholdError, not_one_of
 from musamma.data.files import write_json
@@ -155,12 +158,7 @@ def extend_encoder(
         retained, vocabulary = set(choice.ids), new_backend.get_vocab()
         new_ids = {old: vocabulary[piece] for piece, old in backend.get_vocab().items() if old in retained}
         tokenizers = (backend, new_backend)
-        exact = measure_similarity((encoder, extended), tokenizers, lines, new_ids, max_lines=_CHECKED_LINES)
-        if not exact.hidden_difference <= _TOLERANCE:
-            raise ThresholdError(
-                f"hidden states differ by {exact.hidden_difference:.3g} where the pieces are the same; "
-                "this model uses piece ids in another way than through their embeddings"
-            )
+        difference = _check_hidden_states((encoder, extended), tokenizers, lines, new_ids)
         unknown = (unknown_piece_id(backend), unknown_piece_id(new_backend))
         by_saving = sorted(range(len(choice.words)), key=lambda i: -choice.savings[i])[:_REPORTED_WORDS]
         report = ExtensionReport(
@@ -186,7 +184,7 @@ def extend_encoder(
                 if split.held_out
             },
             total=measure_fertility(tokenizers, lines, unknown),
-            hidden_difference=exact.hidden_difference,
+            hidden_difference=difference,
             similarity=measure_similarity((encoder, saved), tokenizers, lines, new_ids),
         )
         write_json(report.to_dict(), folder / "extension.json")
@@ -202,6 +200,32 @@ def _check_options(*, words: int, dtype: str, held_out: int, initial: str, outpu
             raise InputError(f"{number} {name}", where="extend", expected="at least 1")
     if output.is_dir() and any(output.iterdir()):
         raise InputError("the folder is not empty", where=str(output), remedy="choose a new folder")
+
+
+def _check_hidden_states(
+    encoders: tuple[PreTrainedModel, PreTrainedModel],
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    lines: Sequence[str],
+    new_ids: Mapping[int, int],
+) -> float:
+    """Return the largest difference of a hidden state between two encoders that are given the same pieces.
+
+    Args:
+        encoders: the encoder and the extended one, in float32.
+        tokenizers: their tokenizers.
+        lines: text, of which an even sample is compared.
+        new_ids: the pieces' ids in the extended encoder, by their ids in the encoder.
+
+    Raises:
+        ThresholdError: it is not rounding.
+    """
+    exact = measure_similarity(encoders, tokenizers, lines, new_ids, max_lines=_CHECKED_LINES)
+    if not exact.hidden_difference <= _TOLERANCE:
+        raise ThresholdError(
+            f"hidden states differ by {exact.hidden_difference:.3g} where the pieces are the same; "
+            "this model uses piece ids in another way than through their embeddings"
+        )
+    return exact.hidden_difference
 
 
 def _lines_to_count(
