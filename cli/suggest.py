@@ -7,7 +7,7 @@ from contextlib import closing
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from musamma.data.errors import InputError
 from musamma.data.files import check_output_file
 from musamma.data.import_audit import ImportAudit
 from musamma.models.model_names import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from musamma.inference.suggestions import Suggestions
 
 
 class TaskFormat(StrEnum):
@@ -138,6 +141,21 @@ def suggest(
         options=WriteOptions(tasks_as="predictions", model_version=models[0]),
         audit=audit,
     )
+    _report(suggestions, written, output=output, count=count, min_words=min_words)
+    report_lost(audit, chosen)
+    report_unread_files(source)
+
+
+def _report(suggestions: Suggestions, written: int, *, output: Path, count: int, min_words: int) -> None:
+    """Print on stderr how many texts were chosen, and what became of the others.
+
+    Args:
+        suggestions: the result.
+        written: number of texts written.
+        output: the file.
+        count: number of texts asked for.
+        min_words: minimum number of words of a text.
+    """
     typer.echo(f"{written:,} of {suggestions.pool:,} texts by {suggestions.measure}: {output}", err=True)
     if suggestions.pool < count:
         typer.echo(f"the pool has {suggestions.pool:,} texts to choose from, fewer than {count:,}", err=True)
@@ -149,5 +167,3 @@ def suggest(
         typer.echo(f"{suggestions.short:,} texts of fewer than {min_words} words left out", err=True)
     if suggestions.rejected:
         typer.echo(f"{suggestions.rejected:,} records are not documents, e.g. {suggestions.first_reject}", err=True)
-    report_lost(audit, chosen)
-    report_unread_files(source)
