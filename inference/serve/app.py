@@ -115,21 +115,7 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
 
     app.include_router(create_backend_router(tagger, limits=bounds, answer=answer))
 
-    @app.get("/health", summary="State of the service", response_model=HealthResponse)
-    async def health() -> Response:
-        state = {"status": "ok", "model": tagger.model, "labels": list(tagger.labels), "version": release}
-        return _json_response(200, orjson.dumps({**state, "waiting": queue.active}))
-
-    @app.get(
-        "/metrics",
-        summary="Metrics for Prometheus",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
-    )
-    async def expose_metrics(request: Request) -> Response:
-        content, content_type = metrics.expose(request.headers.get("accept", ""))
-        return Response(content, headers={**_HEADERS, "Content-Type": content_type})
-
+    _add_state_routes(app, tagger, queue, metrics)
     assets = {
         "/": (render_page(labels=tagger.labels, version=release), "text/html"),
         "/page.css": (read_style(), "text/css"),
@@ -144,6 +130,25 @@ def create_app(tagger: ServedTagger, *, limits: Limits | None = None) -> FastAPI
     app.openapi()["components"]["schemas"] |= describe_request(bounds, references="#/components/schemas/{model}")
     _add_error_handlers(app)
     return app
+
+
+def _add_state_routes(app: FastAPI, tagger: ServedTagger, queue: RequestQueue, metrics: ServiceMetrics) -> None:
+    """Add the routes that tell the state of the service: ``/health`` and ``/metrics``."""
+
+    @app.get("/health", summary="State of the service", response_model=HealthResponse)
+    async def health() -> Response:
+        state = {"status": "ok", "model": tagger.model, "labels": list(tagger.labels), "version": app.version}
+        return _json_response(200, orjson.dumps({**state, "waiting": queue.active}))
+
+    @app.get(
+        "/metrics",
+        summary="Metrics for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}}},
+    )
+    async def expose_metrics(request: Request) -> Response:
+        content, content_type = metrics.expose(request.headers.get("accept", ""))
+        return Response(content, headers={**_HEADERS, "Content-Type": content_type})
 
 
 def _add_error_handlers(app: FastAPI) -> None:
