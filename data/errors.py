@@ -61,6 +61,16 @@ def one_line(message: object, *, limit: int | None = None) -> str:
     return " ".join(str(message).split())[:limit]
 
 
+def first_line(error: Exception, *, limit: int | None = None) -> str:
+    """Return the first line of the message of another library's error; the name of its class if the line is empty.
+
+    Args:
+        error: the error.
+        limit: maximum number of characters; the rest is cut off.
+    """
+    return (str(error).split("\n")[0] or type(error).__name__)[:limit]
+
+
 def printable_path(path: str | Path) -> str:
     """Format a path for messages and JSON: bytes that are not UTF-8 are written like ``\\xc7``."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from musamma.data.document import Document, parse_id
-from musamma.data.errors import InputError, not_installed, not_readable
+from musamma.data.errors import InputError, first_line, not_installed, not_readable
 from musamma.data.files import atomic_write
 from musamma.data.formats.tokens import add_space_tokens, cut_tokens, trim_names
 from musamma.data.import_audit import ImportAudit
@@ -52,9 +52,8 @@ def _read_docs(spacy: Any, content: bytes, path: Path) -> Iterator[Any]:
         yield from spacy.tokens.DocBin().from_bytes(content).get_docs(spacy.vocab.Vocab())
     # A damaged file raises errors of zlib, msgpack, numpy and spaCy, of many classes.
     except Exception as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(
-            f"not readable as a DocBin: {reason[:200]}",
+            f"not readable as a DocBin: {first_line(error, limit=200)}",
             where=str(path),
             expected="a file that DocBin.to_disk wrote",
             remedy="write it again",

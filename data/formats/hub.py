@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, first_line
 from musamma.data.formats.options import ReadOptions
 from musamma.data.formats.tabular import TableRow, read_rows
 from musamma.data.import_audit import ImportAudit
@@ -63,9 +63,8 @@ def _load(address: str, name: str, config: str | None) -> Mapping[str, Any]:
             loaded = datasets.load_dataset(name, config)
     # The library raises errors of its network and file layers, of many classes. All of them mean that there is no data.
     except Exception as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(
-            f"the dataset cannot be loaded: {reason}",
+            f"the dataset cannot be loaded: {first_line(error)}",
             where=address,
             expected="a dataset of the hub, its files in the cache, or a local folder",
             remedy="check name and network, or download it elsewhere and give its folder",
