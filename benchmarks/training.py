@@ -28,6 +28,7 @@ from seqeval.scheme import IOB2
 from transformers import (
     AutoModelForTokenClassification,
     DataCollatorForTokenClassification,
+    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -88,6 +89,21 @@ def whole_word_f1(gold: list[list[str]], predicted: list[list[str]]) -> float:
     return float(f1_score(gold, predicted, mode="strict", scheme=IOB2))
 
 
+def encode_words(documents: list[Document], tokenizer: PreTrainedTokenizerBase, ids: dict[str, int]) -> Dataset:
+    """Return the rows of the plain loop: whitespace words, each labelled on its first piece."""
+    rows = {"input_ids": [], "attention_mask": [], "labels": []}
+    for words, tags in map(words_and_tags, documents):
+        encoding = tokenizer(words, is_split_into_words=True, truncation=True, max_length=256)
+        labels, previous = [], None
+        for word in encoding.word_ids():
+            labels.append(-100 if word is None or word == previous else ids[tags[word]])
+            previous = word
+        rows["input_ids"].append(encoding["input_ids"])
+        rows["attention_mask"].append(encoding["attention_mask"])
+        rows["labels"].append(labels)
+    return Dataset.from_dict(rows)
+
+
 def plain_trainer(
     corpus: Corpus, options: argparse.Namespace, folder: str, *, bfloat16: bool, steps: int = -1
 ) -> Curve:
@@ -95,20 +111,6 @@ def plain_trainer(
     name = resolve_model(options.encoder)
     tokenizer = load_tokenizer(name)
     ids = corpus.tag_set.label2id
-
-    def encode(documents: list[Document]) -> Dataset:
-        rows = {"input_ids": [], "attention_mask": [], "labels": []}
-        for words, tags in map(words_and_tags, documents):
-            encoding = tokenizer(words, is_split_into_words=True, truncation=True, max_length=256)
-            labels, previous = [], None
-            for word in encoding.word_ids():
-                labels.append(-100 if word is None or word == previous else ids[tags[word]])
-                previous = word
-            rows["input_ids"].append(encoding["input_ids"])
-            rows["attention_mask"].append(encoding["attention_mask"])
-            rows["labels"].append(labels)
-        return Dataset.from_dict(rows)
-
     set_seed(1)
     model = AutoModelForTokenClassification.from_pretrained(
         name,
@@ -138,12 +140,12 @@ def plain_trainer(
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=encode(corpus.train),
+        train_dataset=encode_words(corpus.train, tokenizer, ids),
         data_collator=DataCollatorForTokenClassification(tokenizer),
         callbacks=[curve],
     )
     trainer.remove_callback(PrinterCallback)
-    dev = encode(corpus.dev)
+    dev = encode_words(corpus.dev, tokenizer, ids)
     names = corpus.tag_set.tags
 
     def score() -> float:
@@ -207,8 +209,7 @@ def musamma_trainer(corpus: Corpus, options: argparse.Namespace, folder: str) ->
     return curve
 
 
-def main() -> None:
-    """Run both and print speeds and ratios."""
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train")
     parser.add_argument("--encoder", default="nawah")
@@ -220,7 +221,85 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--plain-learning-rate", type=float, help="learning rate of the plain loop, if different")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def padding_waste(documents: list[Document], options: argparse.Namespace) -> float:
+    """Return how many positions a piece takes in padded batches of random documents, on average."""
+    tokenizer = load_tokenizer(resolve_model(options.encoder))
+    lengths = np.array([len(tokenizer(document.text)["input_ids"]) for document in documents])
+    return float(
+        np.mean(
+            [
+                len(b) * b.max() / b.sum()
+                for b in np.array_split(
+                    np.random.default_rng(1).permutation(lengths), max(1, len(lengths) // options.batch_size)
+                )
+            ]
+        )
+    )
+
+
+def print_results(
+    musamma: Curve, plain: Curve, default: Curve, options: argparse.Namespace, *, documents: int, words: int
+) -> None:
+    """Print speeds, scores and ratios.
+
+    Args:
+        musamma: the curve of Musamma.
+        plain: that of the plain loop in its best setting.
+        default: that of a few steps of the plain loop's default; ``plain`` if that is its best setting.
+        options: the options.
+        documents, words: size of the training part.
+    """
+    half = default is not plain
+    target = min(max(score for _, score in curve.points) for curve in (musamma, plain))
+
+    def rate(curve: Curve, epochs: float) -> float:
+        return words * epochs / curve.seconds
+
+    table = Table(
+        title=f"{documents} documents, {words} words, {options.epochs} epochs, {options.threads} threads",
+        title_justify="left",
+    )
+    for heading in ("", "words/s", "seconds an epoch", f"seconds to whole-word F1 {100 * target:.1f}", "F1 by epoch"):
+        table.add_column(heading)
+    for name, curve in (("musamma train", musamma), (f"plain Trainer, {'bfloat16' if half else 'float32'}", plain)):
+        scores = " ".join(f"{100 * score:.1f}" for _, score in curve.points)
+        table.add_row(
+            name,
+            f"{rate(curve, options.epochs):.0f}",
+            f"{curve.seconds / options.epochs:.1f}",
+            f"{curve.time_to(target):.0f}",
+            scores,
+        )
+    if half:
+        share = default.steps * options.batch_size / documents
+        table.add_row(
+            "plain Trainer, float32 (15 steps)", f"{rate(default, share):.0f}", f"{default.seconds / share:.1f}", "", ""
+        )
+    console = Console(width=140)
+    console.print(table)
+    console.print(
+        f"words/s, Musamma relative to the plain loop: {rate(musamma, 1) / rate(plain, 1):.2f} (both bfloat16)"
+    )
+    if half:
+        console.print(
+            f"words/s, Musamma relative to the plain loop's default (float32): "
+            f"{rate(musamma, options.epochs) / rate(default, share):.2f}"
+        )
+    if target > 0:
+        console.print(
+            f"time to the same F1, the plain loop relative to Musamma: "
+            f"{plain.time_to(target) / musamma.time_to(target):.2f}"
+        )
+    else:
+        console.print("time to the same F1: one of them found no names; use more --documents or --epochs")
+
+
+def main() -> None:
+    """Run both and print speeds and ratios."""
+    options = parse_options()
     torch.set_num_threads(options.threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -236,60 +315,9 @@ def main() -> None:
         default = (
             plain_trainer(corpus, options, str(Path(folder) / "default"), bfloat16=False, steps=15) if half else plain
         )
-    target = min(max(score for _, score in curve.points) for curve in (musamma, plain))
-
-    def rate(curve: Curve, epochs: float) -> float:
-        return words * epochs / curve.seconds
-
-    table = Table(
-        title=f"{len(train)} documents, {words} words, {options.epochs} epochs, {options.threads} threads",
-        title_justify="left",
-    )
-    for heading in ("", "words/s", "seconds an epoch", f"seconds to whole-word F1 {100 * target:.1f}", "F1 by epoch"):
-        table.add_column(heading)
-    for name, curve in (("musamma train", musamma), (f"plain Trainer, {'bfloat16' if half else 'float32'}", plain)):
-        scores = " ".join(f"{100 * score:.1f}" for _, score in curve.points)
-        table.add_row(
-            name,
-            f"{rate(curve, options.epochs):.0f}",
-            f"{curve.seconds / options.epochs:.1f}",
-            f"{curve.time_to(target):.0f}",
-            scores,
-        )
-    if default is not plain:
-        share = default.steps * options.batch_size / len(train)
-        table.add_row(
-            "plain Trainer, float32 (15 steps)", f"{rate(default, share):.0f}", f"{default.seconds / share:.1f}", "", ""
-        )
-    console = Console(width=140)
-    console.print(table)
-    console.print(
-        f"words/s, Musamma relative to the plain loop: {rate(musamma, 1) / rate(plain, 1):.2f} (both bfloat16)"
-    )
-    if default is not plain:
-        console.print(
-            f"words/s, Musamma relative to the plain loop's default (float32): "
-            f"{rate(musamma, options.epochs) / rate(default, share):.2f}"
-        )
-    if target > 0:
-        console.print(
-            f"time to the same F1, the plain loop relative to Musamma: "
-            f"{plain.time_to(target) / musamma.time_to(target):.2f}"
-        )
-    else:
-        console.print("time to the same F1: one of them found no names; use more --documents or --epochs")
-    lengths = np.array([len(load_tokenizer(resolve_model(options.encoder))(d.text)["input_ids"]) for d in train])
-    waste = float(
-        np.mean(
-            [
-                len(b) * b.max() / b.sum()
-                for b in np.array_split(
-                    np.random.default_rng(1).permutation(lengths), max(1, len(lengths) // options.batch_size)
-                )
-            ]
-        )
-    )
-    console.print(f"random batches of {options.batch_size}, padded, have {waste:.2f} times as many positions as pieces")
+    print_results(musamma, plain, default, options, documents=len(train), words=words)
+    waste = padding_waste(train, options)
+    print(f"random batches of {options.batch_size}, padded, have {waste:.2f} times as many positions as pieces")
 
 
 if __name__ == "__main__":
