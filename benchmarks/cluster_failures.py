@@ -16,6 +16,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from musamma.inference.ray.cluster import ClusterOptions, tag_on_cluster
 from musamma.inference.ray.parts_folder import SUCCESS_FILE, PartsFolder
 from musamma.inference.ray.shards import cut_shards
 from musamma.inference.resumable_file import ResumableFile
+from musamma.inference.run_state import RunStats
 
 
 def write_documents(path: Path, count: int) -> int:
@@ -75,6 +77,51 @@ def kill_workers(folder: Path, killed: list[int], *, kills: int, ended: threadin
             killed.append(parts)
 
 
+def tag_in_one_process(load: Callable[[], LoadedTagger], source: Path, output: Path) -> float:
+    """Tag without a cluster; return the seconds."""
+    start = time.perf_counter()
+    with ProgressBar(None) as progress_bar, ResumableFile(output) as file:
+        output_format = build_output_format("jsonl", compression=None, audit=ImportAudit(), table=None)
+        records = read_inputs(Inputs(names=(str(source),)))
+        tag_records(records, load, file, output_format, audit=ImportAudit(), progress_bar=progress_bar)
+    return time.perf_counter() - start
+
+
+def tag_on_nodes(
+    load: Callable[[], LoadedTagger], source: Path, output: Path, options: argparse.Namespace
+) -> tuple[RunStats, float, int]:
+    """Tag on a cluster of this machine while workers are killed; return the stats, the seconds and the number of workers killed."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": options.cpus, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    ended = threading.Event()
+    killed: list[int] = []
+    killer = threading.Thread(
+        target=kill_workers, args=(output, killed), kwargs={"kills": options.kills, "ended": ended}
+    )
+    try:
+        for _ in range(options.nodes - 1):
+            cluster.add_node(**node)
+        killer.start()
+        start = time.perf_counter()
+        with ProgressBar(None) as progress_bar:
+            stats, _ = tag_on_cluster(
+                Inputs(names=(str(source),), output=str(output)),
+                load,
+                PartsFolder(output, "jsonl"),
+                cluster=ClusterOptions(address=cluster.address),
+                audit=ImportAudit(),
+                progress_bar=progress_bar,
+                shard_size=options.size,
+            )
+        seconds = time.perf_counter() - start
+    finally:
+        ended.set()
+        cluster.shutdown()
+    return stats, seconds, len(killed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=2_000)
@@ -88,7 +135,6 @@ def main() -> None:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "OMP_NUM_THREADS": "1"}
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = ".*"  # messages of killed workers
     os.environ.pop("RAY_ADDRESS", None)
-    from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -110,47 +156,17 @@ def main() -> None:
         seconds = time.perf_counter() - start
         print(f"first reading: {len(shards)} shards, {options.documents / seconds:,.0f} documents/s")
 
-        start = time.perf_counter()
-        with ProgressBar(None) as progress_bar, ResumableFile(folder / "local.jsonl") as file:
-            output_format = build_output_format("jsonl", compression=None, audit=ImportAudit(), table=None)
-            records = read_inputs(Inputs(names=(str(source),)))
-            tag_records(records, load, file, output_format, audit=ImportAudit(), progress_bar=progress_bar)
-        seconds = time.perf_counter() - start
+        seconds = tag_in_one_process(load, source, folder / "local.jsonl")
         print(
             f"one process: {options.documents:,} documents, {words:,} words, {seconds:.1f} s, "
             f"{words / seconds:,.0f} words/s"
         )
 
-        node = {"num_cpus": options.cpus, "object_store_memory": 100 * 2**20}
-        cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-        ended = threading.Event()
-        killed: list[int] = []
-        killer = threading.Thread(
-            target=kill_workers, args=(output, killed), kwargs={"kills": options.kills, "ended": ended}
-        )
-        try:
-            for _ in range(options.nodes - 1):
-                cluster.add_node(**node)
-            killer.start()
-            start = time.perf_counter()
-            with ProgressBar(None) as progress_bar:
-                stats, _ = tag_on_cluster(
-                    Inputs(names=(str(source),), output=str(output)),
-                    load,
-                    PartsFolder(output, "jsonl"),
-                    cluster=ClusterOptions(address=cluster.address),
-                    audit=ImportAudit(),
-                    progress_bar=progress_bar,
-                    shard_size=options.size,
-                )
-            seconds = time.perf_counter() - start
-        finally:
-            ended.set()
-            cluster.shutdown()
+        stats, seconds, killed = tag_on_nodes(load, source, output, options)
         success = json.loads((output / SUCCESS_FILE).read_bytes())
         print(
             f"{options.nodes} nodes: {stats.documents:,} documents, {success['shards']} shards, {seconds:.1f} s, "
-            f"{words / seconds:,.0f} words/s; {len(killed)} workers killed, {success['retried']} shards repeated"
+            f"{words / seconds:,.0f} words/s; {killed} workers killed, {success['retried']} shards repeated"
         )
         parts = b"".join(path.read_bytes() for path in sorted(output.glob("part-*.jsonl")))
         if parts != (folder / "local.jsonl").read_bytes() or stats.documents != options.documents:
