@@ -61,9 +61,8 @@ def setup(app: Sphinx) -> None:
 
 
 def _link_outside_documents(app: Sphinx, page: str, source: list[str]) -> None:
-    # The card of a model or a corpus is no page of the site: `path:` makes it a file to download, without the anchors of a page.
-    # A missing one is a warning.
-    source[0] = re.sub(r"\]\((\.\./[^()#\s]+\.md)(?:#[^()\s]*)?\)", r"](path:\1)", source[0])
+    # The card of a model or a corpus is no page of the site: `path:` makes it a file to download. A missing one is a warning.
+    source[0] = re.sub(r"\]\((\.\./[^()#\s]+\.md)\)", r"](path:\1)", source[0])
 
 
 def _remove_rtl_elements(app: Sphinx, doctree: nodes.document) -> None:
