@@ -18,11 +18,14 @@ from musamma.models.calibration import drop_calibration
 from musamma.models.model_names import (
     HEAD_FILE,
     NESTED_HEAD_FILE,
+    PACKED_FILE,
+    RECORD_FILE,
     find_model_file,
     read_model_json,
     resolve_model,
     unreadable_file,
 )
+from musamma.models.nested_labels import check_nested_head, read_nested_tag_set
 from musamma.models.packed_weights import SHARED_FILES, copy_files
 
 _WEIGHTS = "model.safetensors"
@@ -31,7 +34,7 @@ _WEIGHT_FILES = (_WEIGHTS, HEAD_FILE, NESTED_HEAD_FILE)
 # The weights of the heads are averaged, and the scores are those of the first checkpoint alone.
 _COPIED_FILES = tuple(file for file in SHARED_FILES if file not in ("*_head.safetensors", "scores.json"))
 #: What the weights of a checkpoint have to agree in.
-_SHARED_KEYS = ("model_type", "id2label", "vocab_size")
+_SHARED_KEYS = ("model_type", "id2label", "vocab_size", "num_attention_heads", "hidden_act")
 
 
 def average_checkpoints(models: Sequence[str], output: Path) -> None:
@@ -50,10 +53,18 @@ def average_checkpoints(models: Sequence[str], output: Path) -> None:
         raise InputError(f"{len(models)} checkpoint", where="models", expected="at least two")
     names = [resolve_model(model) for model in models]
     configs = [read_model_json(name, "config.json") for name in names]
-    for model, config in zip(models, configs, strict=True):
+    nested = [read_nested_tag_set(c.get("musamma"), where=m) for m, c in zip(models, configs, strict=True)]
+    for model, name, config, tag_set in zip(models, names, configs, nested, strict=True):
+        if not config.get("id2label"):
+            raise InputError(
+                "no labels in config.json", where=model, expected="a fine-tuned checkpoint", remedy="copy it anew"
+            )
         for key in _SHARED_KEYS:
             if config.get(key) != configs[0].get(key):
                 raise _other_checkpoint(model, f"another {key}", models[0])
+        if None not in (tag_set, nested[0]) and tag_set != nested[0]:
+            raise _other_checkpoint(model, "other labels of nested names", models[0])
+        check_nested_head(name, config.get("musamma"), where=model)
     weights = {file: _average_file(models, names, file) for file in _WEIGHT_FILES}
     with new_folder(output) as folder:
         for file, tensors in weights.items():
@@ -69,15 +80,11 @@ def _average_file(models: Sequence[str], names: Sequence[str], file: str) -> dic
     paths = [find_model_file(name, file) for name in names]
     if not any(paths) and file != _WEIGHTS:
         return None
+    complete = next((model for model, path in zip(models, paths, strict=True) if path is not None), models[0])
     total: dict[str, torch.Tensor] = {}
-    for model, path in zip(models, paths, strict=True):
+    for model, name, path in zip(models, names, paths, strict=True):
         if path is None:
-            raise InputError(
-                f"no {file}",
-                where=model,
-                expected=f"the files of {models[0]}",
-                remedy="unpack packed checkpoints first",
-            )
+            raise _missing_file(model, name, file, complete)
         try:
             tensors = load_file(path)
         except Exception as error:  # safetensors and the system have errors of their own
@@ -89,6 +96,18 @@ def _average_file(models: Sequence[str], names: Sequence[str], file: str) -> dic
         for name, tensor in tensors.items():
             total[name] = total[name] + tensor.double() if name in total else tensor.double()
     return {name: (tensor / len(paths)).float().contiguous() for name, tensor in total.items()}
+
+
+def _missing_file(model: str, name: str, file: str, complete: str) -> InputError:
+    """Return the error for a model without a file of weights that another one has; it may be a model of another kind."""
+    if find_model_file(name, PACKED_FILE):
+        return InputError(
+            "a packed checkpoint", where=model, expected="plain ones", remedy="unpack it with musamma unpack"
+        )
+    if find_model_file(name, RECORD_FILE):
+        return InputError("an exported model", where=model, expected="the checkpoint that it was exported from")
+    expected = f"the files of {complete}" if complete != model else "a fine-tuned checkpoint"
+    return InputError(f"no {file}", where=model, expected=expected, remedy="give checkpoints of one recipe")
 
 
 def _other_checkpoint(model: str, found: str, first: str) -> InputError:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
-from musamma.data.errors import InputError
+from musamma.data.errors import InputError, one_line
 from musamma.data.tags import TagSet
 from musamma.models.classifier import TokenClassifier, max_positions
 from musamma.models.model_names import (
@@ -25,6 +25,7 @@ from musamma.models.model_names import (
     unreadable_file,
 )
 from musamma.models.nested_labels import NESTED_KEY, read_nested_tag_set
+from musamma.models.runtimes.runtime import read_graph_description
 from musamma.models.transformers_files import load_weights, read_tokenizer
 from musamma.models.window_options import WindowOptions, read_window_options
 
@@ -78,6 +79,9 @@ def build_classifier(
     Raises:
         InputError: there is no such encoder, it cannot be loaded, or its configuration lacks a key of ``changes``.
     """
+    config = read_model_json(encoder, "config.json")
+    if read_graph_description(config.get("musamma"), where=encoder) is not None:
+        raise InputError("an exported model", where=encoder, expected="the checkpoint that it was exported from")
     backbone = _load_backbone(
         encoder,
         changes or {},
@@ -87,7 +91,7 @@ def build_classifier(
         label2id=tag_set.label2id,
         dtype=torch.float32,
     )
-    stored = read_model_json(encoder, "config.json").get("id2label")
+    stored = config.get("id2label")
     if isinstance(stored, dict) and list(stored.values()) != list(tag_set.id2label.values()):
         # transformers keeps a head of the same shape, whatever its classes mean.
         _initialize_head(backbone)
@@ -143,7 +147,7 @@ def _load_head(head: nn.Linear, file: Path, *, title: str, remedy: str) -> None:
         head.load_state_dict(load_file(file))
     except Exception as error:
         raise unreadable_file(file.parent) or InputError(
-            f"the {title} cannot be read: {error}", where=str(file), remedy=remedy
+            f"the {title} cannot be read: {one_line(error)}", where=str(file), remedy=remedy
         ) from error
 
 

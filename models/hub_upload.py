@@ -15,7 +15,15 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import validate_repo_id
 
 from musamma.data.errors import InputError, RunError, not_found, not_readable, one_line
-from musamma.models.model_names import HEAD_FILE, NESTED_HEAD_FILE, PACKED_FILE, RECORD_FILE
+from musamma.models.model_names import (
+    HEAD_FILE,
+    NESTED_HEAD_FILE,
+    PACKED_FILE,
+    RECORD_FILE,
+    packaged_models,
+    read_model_json,
+)
+from musamma.models.nested_labels import check_nested_head
 
 _CARD_FILE = "README.md"
 _REQUIRED = ("config.json", "tokenizer.json", _CARD_FILE)
@@ -97,8 +105,12 @@ def collect_checkpoint(folder: Path, repository: str, *, exports: Sequence[Path]
         InputError: the name is invalid, a folder or file is missing, or two exports have the same name.
     """
     _check_repository(repository)
-    _check_folder(folder)
-    if (folder / PACKED_FILE).is_file():
+    # The name of a packaged model, where no folder has it.
+    packaged = packaged_models().get(str(folder)) if not folder.exists() else None
+    is_packed = packaged is not None and (packaged / PACKED_FILE).is_file()
+    if not is_packed:
+        _check_folder(folder)
+    if is_packed or (folder / PACKED_FILE).is_file():
         raise InputError(
             "a packed checkpoint, which only Musamma reads",
             where=str(folder),
@@ -115,6 +127,8 @@ def collect_checkpoint(folder: Path, repository: str, *, exports: Sequence[Path]
             where=str(folder),
             expected="a checkpoint" if not (folder / RECORD_FILE).is_file() else "the checkpoint of this export",
         )
+    config = read_model_json(str(folder), "config.json")
+    check_nested_head(str(folder), config.get("musamma"), where=str(folder))
     try:
         card = ModelCard.load(folder / _CARD_FILE)
     except (OSError, ValueError) as error:

@@ -38,17 +38,21 @@ def resolve_model(name: str) -> str:
     If the hub cannot be reached, the hub id of a repository in the local cache becomes its folder there.
 
     Args:
-        name: a folder, the name of a packaged model, or a hub id, tried in this order.
+        name: a folder, the name of a packaged model, or a hub id, tried in this order. A folder of other things does not hide a
+            packaged model.
 
     Raises:
         InputError: the name stands for nothing, or for something other than a model.
     """
+    if not name:
+        raise InputError("an empty name", where="`model`", expected=_known_models())
     path = Path(name).expanduser()
     try:
         if path.is_dir():
-            if not (path / "config.json").is_file():
+            if (path / "config.json").is_file():
+                return str(path)
+            if name not in packaged_models() or _was_a_model(path):
                 raise _not_a_model(path, name)
-            return str(path)
     except PermissionError as error:
         raise not_readable(error.filename or name, error) from error
     if (packaged := packaged_models().get(name)) is not None:
@@ -160,6 +164,11 @@ def missing_folder(name: str) -> InputError:
 
 def _known_models() -> str:
     return f"a folder, a hub id (owner/name), or a packaged model ({', '.join(packaged_models())})"
+
+
+def _was_a_model(path: Path) -> bool:
+    """True if a folder without ``config.json`` has other files of a model or of a run, so that it may be meant."""
+    return (path / "run.yaml").is_file() or any(path.glob("*.safetensors"))
 
 
 def _not_a_model(path: Path, name: str) -> InputError:

@@ -6,6 +6,7 @@ from typing import Any
 
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
+from musamma.models.model_names import NESTED_HEAD_FILE, require_model_file
 
 #: The key of the entry under ``musamma``: an object with the list ``labels``.
 NESTED_KEY = "nested"
@@ -41,3 +42,19 @@ def read_nested_tag_set(stored: object, *, where: str) -> TagSet | None:
             remedy="copy the model anew",
         )
     return TagSet(tuple(labels))
+
+
+def check_nested_head(model: str, stored: object, *, where: str) -> None:
+    """Check that a checkpoint that finds nested names has the head for them, so that no copy of it is made without.
+
+    Args:
+        model: a folder or a hub id.
+        stored: the ``musamma`` entry of its ``config.json``, or ``None``.
+        where: the model, for errors.
+
+    Raises:
+        InputError: the head is missing, or the entry is malformed.
+    """
+    if read_nested_tag_set(stored, where=where) is not None:
+        expected = "the head of the nested names"
+        require_model_file(model, NESTED_HEAD_FILE, expected=expected, remedy="copy the model anew", where=where)

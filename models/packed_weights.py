@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 from musamma.data.errors import InputError, one_line
 from musamma.data.files import apply_default_mode, new_folder, write_json
 from musamma.models.model_names import PACKED_FILE, read_model_json, require_model_file, resolve_model, unreadable_file
+from musamma.models.nested_labels import check_nested_head
 from musamma.models.tokenizer_files import TOKENIZER_CONFIG_FILE, remove_load_options
 
 #: Name of the entry under ``musamma`` in ``config.json``.
@@ -175,13 +176,20 @@ def read_packed_weights(model: str) -> dict[str, np.ndarray]:
                 weights[name] = value.astype(np.float32, copy=False)
             continue
         scales = tensors.get(name + _SCALE)
-        if scales is None or scales.ndim != 2 or len(scales) != len(value) or value.shape[1] % scales.shape[1]:
+        if scales is None or not _fit(value, scales):
             raise InputError(f"no scales for {name}", where=str(path), expected="one for each block", remedy=_COPY)
         weights[name] = restore_blocks(value, scales)
     for name, value in tensors.items():
         if value.dtype != np.int8 and not np.isfinite(value).all():
             raise InputError(f"the weights {name} are not all finite", where=str(path), remedy=_COPY)
     return weights
+
+
+def _fit(values: np.ndarray, scales: np.ndarray) -> bool:
+    """True if the scales are one for each block of a matrix."""
+    if values.ndim != 2 or scales.ndim != 2 or not scales.size:
+        return False
+    return len(scales) == len(values) and values.shape[1] % scales.shape[1] == 0
 
 
 def read_head(path: Path) -> dict[str, np.ndarray]:
@@ -207,6 +215,7 @@ def unpack(model: str, output: Path) -> None:
     config = read_model_json(name, "config.json")
     if not is_packed(config.get("musamma"), where=model):
         raise InputError("not a packed checkpoint", where=model, expected=f"a folder with {PACKED_FILE}")
+    check_nested_head(name, config["musamma"], where=model)
     weights = read_packed_weights(name)
     with new_folder(output) as folder:
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

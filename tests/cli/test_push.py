@@ -26,6 +26,14 @@ def test_wrong_calls(capsys, monkeypatch, tmp_path):
     assert refused_command(capsys, "push", tmp_path, "owner/mine") == (
         f"{tmp_path}: no config.json; expected a checkpoint with its tokenizer and model card"
     )
+    packaged = tmp_path / "package/tagger"
+    packaged.mkdir(parents=True)
+    for file in ("config.json", "model-int8.safetensors"):
+        (packaged / file).touch()
+    monkeypatch.setattr("musamma.models.model_names.packaged_folder", lambda: packaged.parent)
+    assert refused_command(capsys, "push", "tagger", "owner/mine") == (
+        "tagger: a packed checkpoint, which only Musamma reads; expected a plain checkpoint; write one with musamma unpack"
+    )
     refused = refused_command(capsys, "push", "--corpus", KHABAR, "owner/khabar", "--export", tmp_path)
     assert refused == "--export with --corpus; expected an export beside a checkpoint"
     monkeypatch.setattr(hub_upload, "get_token", lambda: None)

@@ -14,7 +14,7 @@ from musamma.cli.main import run
 from musamma.data.document import Document
 from musamma.inference import Tagger
 from musamma.models.calibration import Calibration
-from tests.support import refused_command, write_random_checkpoint
+from tests.support import refused_command, write_packed, write_random_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -85,4 +85,30 @@ def test_checkpoints_that_do_not_fit_are_refused(
     )
     assert refused(seeds[0], labels) == (
         f"{labels}: another id2label; expected a checkpoint of the same recipe as {seeds[0]}"
+    )
+    # The heads have the same shape.
+    inner = write_random_checkpoint(tmp_path / "inner", wordpiece_encoder, nested=["LOC"])
+    assert refused(seeds[0], inner) == (
+        f"{inner}: other labels of nested names; expected a checkpoint of the same recipe as {seeds[0]}"
+    )
+    assert refused(flat, seeds[0]).startswith(f"{flat}: no nested_head.safetensors; expected the files of {seeds[0]}")
+    (damaged / "nested_head.safetensors").unlink()
+    assert refused(damaged, damaged) == (
+        f"{damaged}: no nested_head.safetensors; expected the head of the nested names; copy the model anew"
+    )
+    (damaged / "config.json").write_text("{", encoding="utf-8")
+    assert refused(damaged, damaged).startswith(
+        f"{damaged}: no labels in config.json; expected a fine-tuned checkpoint"
+    )
+
+
+def test_models_of_other_kinds_are_named(seeds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed = write_packed(seeds[0], tmp_path / "packed")
+    assert refused_command(capsys, "average", seeds[1], packed, "-o", tmp_path / "mean") == (
+        f"{packed}: a packed checkpoint; expected plain ones; unpack it with musamma unpack"
+    )
+    exported = Path(shutil.copytree(seeds[0], tmp_path / "exported"))
+    (exported / "model.safetensors").rename(exported / "export.json")
+    assert refused_command(capsys, "average", exported, seeds[1], "-o", tmp_path / "mean") == (
+        f"{exported}: an exported model; expected the checkpoint that it was exported from"
     )

@@ -176,6 +176,12 @@ def test_incomplete_checkpoints(trained, missing):
         collect_checkpoint(trained, "owner/mine")
 
 
+def test_a_checkpoint_without_the_head_of_its_nested_names(trained):
+    (trained / "config.json").write_text('{"musamma": {"nested": {"labels": ["PER"]}}}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"no nested_head\.safetensors; expected the head of the nested names"):
+        collect_checkpoint(trained, "owner/mine")
+
+
 def test_incomplete_corpora(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         collect_corpus(tmp_path / "missing", "owner/mine")

@@ -66,6 +66,15 @@ def test_the_packaged_tagger_tags_where_no_model_is_named(package, checkpoint, k
     assert tagger.model == "nawah-ner"
     assert [span.key for span in tagger.tag(known[0].text)] == [span.key for span in known[0].spans]
     assert resolve_model("nawah-ner") == str(package / "nawah-ner")
+    Path("nawah-ner").mkdir()
+    Path("nawah-ner/notes.txt").touch()  # a folder that is no model does not hide it
+    assert resolve_model("nawah-ner") == str(package / "nawah-ner")
+    for file in ("run.yaml", "nested_head.safetensors"):
+        Path("nawah-ner", file).touch()
+        with pytest.raises(InputError, match=r"^nawah-ner: the folder holds"):
+            resolve_model("nawah-ner")
+        Path("nawah-ner", file).unlink()
+    shutil.rmtree("nawah-ner")
     shutil.copytree(checkpoint, "nawah-ner")  # a folder of that name comes first, as for every packaged model
     assert resolve_model("nawah-ner") == "nawah-ner"
 
@@ -77,6 +86,8 @@ def test_a_tilde_is_the_home_folder(wordpiece_encoder, monkeypatch):
 
 def test_a_name_that_is_not_a_model_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="an empty name; expected a folder, a hub id"):
+        resolve_model("")
     Path("empty").mkdir()
     Path("other").mkdir()
     Path("other/model.safetensors").write_bytes(b"")

@@ -184,6 +184,7 @@ def test_a_broken_packed_checkpoint_is_an_error(copy, change_config) -> None:
             lambda: save_file({k: v for k, v in tensors.items() if k != f"{name}_scale"}, copy / PACKED_FILE),
             "no scales",
         ),
+        (lambda: save_file({**tensors, name: tensors[name].reshape(-1)}, copy / PACKED_FILE), "no scales"),
         (lambda: (copy / PACKED_FILE).write_bytes(b"x"), "cannot be read: .*copy the model anew"),
         (lambda: (copy / PACKED_FILE).unlink(), "no model-int8.safetensors; .*copy the model anew"),
         (lambda: change_config(musamma={"packed": 2}), "'musamma.packed' in config.json is 2; expected 1"),
@@ -191,6 +192,13 @@ def test_a_broken_packed_checkpoint_is_an_error(copy, change_config) -> None:
         change()
         with pytest.raises(InputError, match=message):
             Tagger(str(copy))
+
+
+def test_a_checkpoint_without_a_head_that_it_needs_is_not_unpacked(copy, change_config, tmp_path) -> None:
+    change_config(musamma={"packed": 1, "nested": {"labels": ["PER"]}})
+    with pytest.raises(InputError, match=r"no nested_head\.safetensors; expected the head of the nested names"):
+        unpack(str(copy), tmp_path / "plain")
+    assert not (tmp_path / "plain").exists()
 
 
 def test_weights_that_are_not_finite_are_an_error(copy) -> None:
