@@ -26,7 +26,7 @@ class AllowedLabels:
     Args:
         table: for a label of the corpus, the labels that a name with it may have in the model. ``O`` among them says that it
             may be no name there. A label outside the table allows itself. Under ``O`` stand the labels that the corpus does not
-            annotate.
+            annotate; ``O`` itself, which may stand among them, says nothing more.
         whole_words: whether the corpus annotates whole words, so that its names include the proclitics before them.
         labels: the labels of the corpus; of two that allow a predicted label, the one of the same name is preferred.
     """
@@ -42,7 +42,7 @@ class AllowedLabels:
     @property
     def unannotated(self) -> tuple[str, ...]:
         """The labels that the corpus does not annotate."""
-        return self.table.get(OUTSIDE, ())
+        return tuple(label for label in self.table.get(OUTSIDE, ()) if label != OUTSIDE)
 
     @property
     def is_complete(self) -> bool:

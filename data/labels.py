@@ -11,6 +11,7 @@ from musamma.data.document import Document, Span
 from musamma.data.errors import InputError, not_yaml
 from musamma.data.import_audit import ImportAudit
 from musamma.data.span_repair import split_nested
+from musamma.data.tags import OUTSIDE
 
 COARSE = ("PER", "LOC", "ORG", "MISC")
 KHABAR = ("PER", "GPE", "LOC", "FAC", "ORG", "NORP", "EVENT", "PROD")
@@ -144,6 +145,10 @@ def load_label_map(name: str | Path) -> LabelMap:
             new = new["label"]
         if new is not None:
             check_label(new, where=where)
+        if new == OUTSIDE:
+            raise InputError(
+                "label 'O', which stands for no name", where=where, expected="a label, or null to drop the names"
+            )
         table[old] = new
     return LabelMap(str(name), table, unmarked)
 

@@ -21,7 +21,10 @@ from musamma.models.loading import load_predictor
 from musamma.models.model_names import PACKED_FILE, resolve_model
 from musamma.models.packed_weights import is_packed, write_packed_checkpoint
 from musamma.models.pretrained_encoder import count_weight_bytes
+from musamma.models.runtimes.runtime import read_graph_description
 from musamma.models.runtimes.torch import TorchRuntime
+from musamma.training.config import SourceConfig
+from musamma.training.config_mistakes import describe_mistakes
 from musamma.training.packed_card import PackedCard, format_packed_card
 from musamma.training.run_dir import CARD_FILE, RUN_FILE, SCORES_FILE
 
@@ -29,6 +32,8 @@ from musamma.training.run_dir import CARD_FILE, RUN_FILE, SCORES_FILE
 ABOUT_FILE, EVALUATIONS = "about.yaml", "evaluations"
 _REPORT_FILE = "report.json"
 _RECORD_FILE = "packing.json"
+# The keys of a report that the card needs.
+_REPORT_KEYS = ("documents", "scores", "intervals", "mistakes")
 
 
 class CorpusFacts(BaseModel):
@@ -127,6 +132,7 @@ def pack_checkpoint(
     check_replaceable(output, PACKED_FILE, kind="a packed checkpoint", overwrite=overwrite)
     source = Path(resolve_model(run))
     config = _read_config(source, run)
+    settings, scores = _read_settings(source), _read_scores(source)
     about, evaluations = read_about(source), read_evaluations(source)
     documents = load_khabar("test") if gold is None else read_development_set(gold, labels=labels)
     reference = load_predictor(str(source), device="cpu", bfloat16=False)
@@ -135,7 +141,8 @@ def pack_checkpoint(
     with atomic_folder(output, remedy="choose an `output` that can be written") as folder:
         weights = {name: tensor.numpy() for name, tensor in backbone.state_dict().items()}
         write_packed_checkpoint(source, config, weights, folder, prefix=f"{backbone.base_model_prefix}.")
-        settings = _shorten_settings(folder / RUN_FILE)
+        if settings:
+            (folder / RUN_FILE).write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), "utf-8")
         before, after = (
             list(progress(predictor.predict([document.with_spans(()) for document in documents])))
             for predictor in (reference, load_predictor(str(folder), device="cpu", bfloat16=False))
@@ -162,7 +169,7 @@ def pack_checkpoint(
             encoder=settings.get("encoder"),
             training=_name_sources(settings.get("data", {}).get("train")),
             about=about.model_dump(),
-            scores=_read_json(source / SCORES_FILE),
+            scores=scores,
             evaluations=evaluations,
             calibration=reference.calibration,
             packing=asdict(record),
@@ -178,26 +185,32 @@ def read_about(folder: Path) -> About:
         InputError: the file cannot be read, or has an unknown or wrong entry.
     """
     path = folder / ABOUT_FILE
-    if not path.is_file():
-        return About()
+    content = _read_yaml(path) or {}
+    if not isinstance(content, dict):
+        raise InputError(f"a YAML {type(content).__name__}", where=str(path), expected="keys and values")
     try:
-        return About.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        return About.model_validate(content)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise InputError("; ".join(problems), where=str(path)) from error
-    except yaml.YAMLError as error:
-        raise not_yaml(path, error) from error
-    except (OSError, ValueError) as error:
-        raise not_readable(path, error) from error
+        mistakes, known_keys = describe_mistakes(error, content, About)
+        raise InputError(mistakes, where=str(path), remedy=known_keys) from error
 
 
 def read_evaluations(folder: Path) -> dict[str, dict[str, Any]]:
     """Read the reports in ``evaluations/NAME/report.json`` of a run, by name, in alphabetical order.
 
     Raises:
-        InputError: a report cannot be read.
+        InputError: a report cannot be read, or is none of ``musamma evaluate``.
     """
-    return {path.parent.name: _read_json(path) for path in sorted((folder / EVALUATIONS).glob(f"*/{_REPORT_FILE}"))}
+    reports = {path: _read_json(path) for path in sorted((folder / EVALUATIONS).glob(f"*/{_REPORT_FILE}"))}
+    for path, report in reports.items():
+        if missing := [key for key in _REPORT_KEYS if key not in report]:
+            raise InputError(
+                f"no {missing[0]!r}",
+                where=str(path),
+                expected="a report of musamma evaluate",
+                remedy="write it anew with --report",
+            )
+    return {path.parent.name: report for path, report in reports.items()}
 
 
 def _micro_f1(gold: Sequence[Document], predicted: Sequence[Document]) -> float:
@@ -210,21 +223,42 @@ def _read_config(source: Path, run: str) -> dict[str, Any]:
     config = _read_json(source / "config.json")
     if is_packed(config.get("musamma"), where=run):
         raise InputError("is packed already", where=run, expected="the folder that musamma train wrote")
-    if "export" in (config.get("musamma") or {}):
+    if read_graph_description(config.get("musamma"), where=run) is not None:
         raise InputError("an exported model", where=run, expected="the checkpoint that it was exported from")
     return config
 
 
-def _shorten_settings(path: Path) -> dict[str, Any]:
-    """Shorten paths on the machine of the run in ``run.yaml`` to their last part, and return the settings."""
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings in ``run.yaml``, with paths shortened to their last part; empty without the file."""
+    path = folder / RUN_FILE
     if not path.is_file():
         return {}
-    try:
-        settings = _shorten_paths(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
-        raise not_readable(path, error) from error
-    path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return settings
+    settings = _read_yaml(path)
+    is_run = isinstance(settings, dict) and isinstance(settings.get("data", {}), dict)
+    if not is_run or not isinstance(settings.get("encoder", ""), str):
+        raise _not_of_a_run(path, "the settings")
+    return dict(_shorten_paths(settings))
+
+
+def _read_scores(folder: Path) -> dict[str, Any]:
+    """Return the content of ``scores.json``; empty without the file."""
+    path = folder / SCORES_FILE
+    scores = _read_json(path)
+    seeds = scores.get("seeds", [])
+    if not isinstance(seeds, list) or not all(
+        isinstance(seed, dict) and "seed" in seed and isinstance(seed.get("seconds"), int | float) for seed in seeds
+    ):
+        raise _not_of_a_run(path, "the scores")
+    return scores
+
+
+def _not_of_a_run(path: Path, expected: str) -> InputError:
+    return InputError(
+        f"not {expected} of a run",
+        where=str(path),
+        expected="the file that musamma train wrote",
+        remedy="copy it again, or delete it: the card then says less",
+    )
 
 
 def _shorten_paths(value: Any) -> Any:
@@ -233,6 +267,18 @@ def _shorten_paths(value: Any) -> Any:
     if isinstance(value, list):
         return [_shorten_paths(item) for item in value]
     return Path(value).name if isinstance(value, str) and value.startswith(("/", "~", "..")) else value
+
+
+def _read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file; ``None`` if there is none."""
+    if not path.is_file():
+        return None
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise not_yaml(path, error) from error
+    except (OSError, ValueError) as error:
+        raise not_readable(path, error) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -251,4 +297,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _name_sources(train: Any) -> list[str]:
     """Return the names of the entries of ``data.train``: files, or sections with a name."""
     entries = train if isinstance(train, list) else [train] if train else []
-    return [str(entry.get("name") if isinstance(entry, Mapping) else entry) for entry in entries]
+    return [str(SourceConfig.default_name(entry) if isinstance(entry, dict) else entry) for entry in entries]

@@ -28,6 +28,8 @@ from transformers import TrainingArguments
 
 from musamma.data.errors import InputError, not_readable, one_line
 from musamma.data.records import file_stem
+from musamma.data.tags import OUTSIDE
+from musamma.training.config_mistakes import describe_mistakes
 
 #: Trainer arguments that the run sets itself, each with the configuration key to use instead, if there is one.
 RESERVED_ARGUMENTS: dict[str, str | None] = {
@@ -124,8 +126,10 @@ def _wrap_single(value: Any) -> Any:
 
 
 _Share = Annotated[Number, Field(gt=0, lt=1)]
-_Files = Annotated[list[str], BeforeValidator(_wrap_single)]
-_SomeFiles = Annotated[list[str], Field(min_length=1), BeforeValidator(_wrap_single)]
+# An empty name would be that of the working folder.
+_File = Annotated[str, Field(min_length=1)]
+_Files = Annotated[list[_File], BeforeValidator(_wrap_single)]
+_SomeFiles = Annotated[list[_File], Field(min_length=1), BeforeValidator(_wrap_single)]
 _SomeLabels = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), BeforeValidator(_wrap_single)]
 
 
@@ -155,7 +159,8 @@ class SourceConfig(ConfigSection):
     labels: str | None = None
     rejoin_clitics: bool = False
     group: Annotated[Integer, Field(ge=1)] = 1
-    sampling_factor: Annotated[Number, Field(gt=0)] = 1.0
+    # What an epoch draws is held in memory.
+    sampling_factor: Annotated[Number, Field(gt=0, le=1000)] = 1.0
     dev: _Files | None = None
     dev_share: _Share | None = None
     whole_words: bool = False
@@ -208,7 +213,7 @@ def _kind_of_source(value: Any) -> str:
 
 #: An entry of `data.train`: a file, or a source with options of its own.
 _FileOrSource = Annotated[
-    Annotated[str, Tag("file")] | Annotated[SourceConfig, Tag("source")], Discriminator(_kind_of_source)
+    Annotated[_File, Tag("file")] | Annotated[SourceConfig, Tag("source")], Discriminator(_kind_of_source)
 ]
 _FilesOrSources = Annotated[list[_FileOrSource], BeforeValidator(_wrap_single)]
 
@@ -276,6 +281,8 @@ class DataConfig(ConfigSection):
     def _check_sources(self) -> DataConfig:
         if not self.has_sources:
             return self
+        if self.dev_share != DataConfig.model_fields["dev_share"].default:
+            raise ValueError("dev_share is for plain files; give each source its own dev_share")
         names = [source.name for source in (*self.train_sources, *self.dev_sources)]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two sources have the name {repeated[0]!r}; give one of them another with `name`")
@@ -287,7 +294,9 @@ class DataConfig(ConfigSection):
                     if getattr(source, name) != SourceConfig.model_fields[name].default
                 ]
                 if misplaced:
-                    raise ValueError(f"source {source.name!r} of dev has {', '.join(misplaced)}, which belong in train")
+                    raise ValueError(
+                        f"source {source.name!r} of dev has {', '.join(misplaced)}: only a source of train may"
+                    )
         return self
 
 
@@ -337,9 +346,9 @@ class RunConfig(BaseConfig):
         trainer: arguments for `transformers.TrainingArguments`, under its names.
     """
 
-    encoder: str
+    encoder: Annotated[str, Field(min_length=1)]
     data: DataConfig
-    output: str
+    output: Annotated[str, Field(min_length=1)]
     encoding: EncodingConfig = EncodingConfig()
     labels: list[str] | None = None
     proclitics: bool = True
@@ -353,6 +362,16 @@ class RunConfig(BaseConfig):
     early_stopping_patience: Annotated[Integer, Field(ge=1)] | None = None
     seeds: list[Seed] = Field(default=[1], min_length=1)
     trainer: dict[str, Any] = {}
+
+    @field_validator("labels")
+    @classmethod
+    def _check_labels(cls, value: list[str] | None) -> list[str] | None:
+        for label in value or ():
+            if label == OUTSIDE or label.split() != [label]:
+                raise ValueError(f"label {label!r}: expected a word, and not O, which stands for no name")
+        if value and len(set(value)) != len(value):
+            raise ValueError("duplicate label")
+        return value
 
     @field_validator("seeds")
     @classmethod
@@ -495,20 +514,12 @@ def read_config(
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, item['loc'])) or 'config'}: "
-            + ("unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, "))
-            for item in error.errors()
-        ]
+        mistakes, known_keys = describe_mistakes(error, content, kind)
         other_commands = [
             command for key, command in _COMMAND_BY_KEY.items() if key in content and key not in kind.model_fields
         ]
-        remedy = (
-            f"this looks like a configuration of `{other_commands[0]}`"
-            if other_commands
-            else f"known keys: {', '.join(kind.model_fields)}"
-        )
-        raise InputError("; ".join(problems), where=str(path), remedy=remedy) from error
+        remedy = f"this looks like a configuration of `{other_commands[0]}`" if other_commands else known_keys
+        raise InputError(mistakes, where=str(path), remedy=remedy) from error
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
@@ -540,16 +551,19 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
     *parents, last = key.split(".")
     section: Any = content
     while parents:
+        entries: dict[str, Any] = {}
         if isinstance(section, list):
+            entries = _named_entries(section)
             # The name of an entry may have dots.
             names = [".".join(parents[:count]) for count in range(len(parents), 0, -1)]
-            parent = next((name for name in names if _find_entry(section, name) is not None), parents[0])
-            section, parents = _find_entry(section, parent), parents[1 + parent.count(".") :]
+            parent = next((name for name in names if name in entries), parents[0])
+            section, parents = entries.get(parent), parents[1 + parent.count(".") :]
         else:
             parent = parents.pop(0)
             section = section.setdefault(parent, {})
         if not isinstance(section, dict | list):
-            raise InputError(f"`changes` {change!r}: {parent!r} is not a section", expected="the name of a section")
+            expected = f"one of {', '.join(entries)}" if entries else "the name of a section"
+            raise InputError(f"`changes` {change!r}: {parent!r} is not a section", expected=expected)
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -561,7 +575,10 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
     section[last] = parsed
 
 
-def _find_entry(entries: list[Any], name: str) -> Any:
-    """Return the entry of a list of sections that has a name, given or by its first file; ``None`` if there is none."""
-    named = (entry for entry in entries if isinstance(entry, dict))
-    return next((entry for entry in named if SourceConfig.default_name(entry) == name), None)
+def _named_entries(entries: list[Any]) -> dict[str, Any]:
+    """Return the sections of a list by their names, given or by their first file; of two with the same name, the first."""
+    named: dict[str, Any] = {}
+    for entry in entries:
+        if isinstance(entry, dict) and (name := SourceConfig.default_name(entry)) is not None:
+            named.setdefault(str(name), entry)
+    return named

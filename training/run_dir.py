@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from musamma.data.document import Document
-from musamma.data.errors import InputError, not_writable
+from musamma.data.errors import InputError, not_writable, one_line
 from musamma.data.files import lock_path, unlock, write_json
 from musamma.training.config import BaseConfig
 
@@ -61,7 +61,7 @@ def check_output_folder(
                     where=str(output),
                     remedy="continue it with `resume=True`, replace it with `overwrite=True`, or choose another `output`",
                 )
-            if changed := _changed_settings(run_file.read_text(encoding="utf-8"), config):
+            if changed := _changed_settings(run_file, config):
                 raise InputError(
                     f"the run to resume has other settings for {', '.join(changed)}",
                     where=str(run_file),
@@ -114,6 +114,8 @@ def check_inputs(inputs: Mapping[str, str], output: Path) -> None:
     file = output / INPUTS_FILE
     try:
         recorded = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(recorded, dict):
+            raise TypeError(f"a JSON {type(recorded).__name__}")
         changed = [name for name, digest in inputs.items() if name in recorded and recorded[name] != digest]
     except FileNotFoundError:
         _LOG.warning(
@@ -121,9 +123,7 @@ def check_inputs(inputs: Mapping[str, str], output: Path) -> None:
         )
         return
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"not the digests of a run: {error}", where=str(file), remedy="start over with `overwrite=True`"
-        ) from error
+        raise _damaged(file, "the digests of a run", error) from error
     if changed:
         raise InputError(
             f"changed since the run was started: {', '.join(changed)}",
@@ -182,14 +182,30 @@ def claim_output_folder(
         raise not_writable(output, error, remedy=CHOOSE_OUTPUT) from error
 
 
-def _changed_settings(recorded: str, config: BaseConfig) -> list[str]:
+def _changed_settings(run_file: Path, config: BaseConfig) -> list[str]:
     """Return the keys that differ, apart from the folder and the seeds, which may change when a run is resumed.
 
     A key that an earlier version did not have counts as its default.
+
+    Raises:
+        InputError: the file does not hold settings.
     """
-    defaults = yaml.safe_load(type(config).model_construct().to_yaml())
-    old, new = defaults | (yaml.safe_load(recorded) or {}), yaml.safe_load(config.to_yaml())
+    try:
+        old = yaml.safe_load(run_file.read_text(encoding="utf-8"))
+        if not isinstance(old, dict):
+            raise TypeError(f"a YAML {type(old).__name__}")
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise _damaged(run_file, "the settings of a run", error) from error
+    old = yaml.safe_load(type(config).model_construct().to_yaml()) | old
+    new = yaml.safe_load(config.to_yaml())
     return [key for key in new if key not in ("output", "seeds") and old.get(key) != new[key]]
+
+
+def _damaged(
+    path: Path, expected: str, error: Exception, *, remedy: str = "start over with `overwrite=True`"
+) -> InputError:
+    """Return the error for a file of a run that was cut short or changed since it was written."""
+    return InputError(f"not {expected}: {one_line(error)}", where=str(path), remedy=remedy)
 
 
 def find_last_checkpoint(folder: Path) -> str | None:
@@ -249,12 +265,20 @@ class SeedResult:
 
 
 def read_seed_result(seed: int, folder: Path) -> SeedResult | None:
-    """Read the result of a finished seed; ``None`` if the seed is not finished."""
+    """Read the result of a finished seed; ``None`` if the seed is not finished.
+
+    Raises:
+        InputError: the file of its scores cannot be read.
+    """
     file = folder / SCORES_FILE
     if not file.is_file():
         return None
-    record = json.loads(file.read_text(encoding="utf-8"))
-    return SeedResult(seed, folder, record["seconds"], record["scores"])
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return SeedResult(seed, folder, record["seconds"], record["scores"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "delete the file to train the seed again, or start over with `overwrite=True`"
+        raise _damaged(file, "the scores of a seed", error, remedy=remedy) from error
 
 
 def publish_checkpoint(source: Path, output: Path) -> None:

@@ -140,7 +140,7 @@ def load_sources(
         raise InputError(
             "no source has a development part",
             where="data",
-            expected="`dev` or `dev_share` in a source, or sources under data.dev",
+            expected="'dev' or 'dev_share' in a source, or sources under data.dev",
             remedy="add one; the epoch is chosen on it",
         )
     sources = [_drop_held_out(source, sources, test) for source in sources]
@@ -171,10 +171,10 @@ def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
     known = annotated | inner | ({new for new in label_map.table.values() if new} if label_map else set())
     if unknown := sorted(set(config.allows) - known - {OUTSIDE}):
         raise InputError(
-            f"`allows` has the label {unknown[0]!r}",
+            f"'allows' has the label {unknown[0]!r}",
             where=f"source {config.name!r}",
             expected=f"a label of the source, or O: {', '.join(sorted(known))}",
-            remedy="correct the label, or remove it from `allows`",
+            remedy="correct the label, or remove it from 'allows'",
         )
     return source
 
@@ -188,7 +188,7 @@ def _check_names(source: Source, *, for_training: bool, with_dev: bool) -> None:
                 documents,
                 where=f"source {source.name!r}",
                 expected="annotated documents",
-                remedy="give annotated documents, or remove the source",
+                remedy=f"give annotated documents, or leave out {'the source' if part == 'training' else 'that part'}",
             )
     seen: set[str] = set()
     for document in (*source.train, *source.dev):
@@ -224,6 +224,13 @@ def _build_tag_set(sources: Sequence[Source], labels: Sequence[str] | None) -> T
     """Determine the labels of the model, and check that the labels of all sources fit."""
     trained = [source for source in sources if source.train]
     allowed = {label for source in trained for label in source.allows.model_labels(source.train_labels)}
+    if not labels and not allowed:
+        raise InputError(
+            "the training sources allow no label but O",
+            where="data.train",
+            expected="at least one label to learn",
+            remedy="correct 'allows'",
+        )
     tag_set = TagSet(tuple(labels)) if labels else TagSet.from_labels(allowed)
     certain = {label for source in trained for label in source.train_labels if label in source.allows.of(label)}
     for source in sources:
@@ -232,17 +239,17 @@ def _build_tag_set(sources: Sequence[Source], labels: Sequence[str] | None) -> T
             in_table = label in {new for row in source.allows.table.values() for new in row}
             if label not in tag_set.labels:
                 raise InputError(
-                    f"the label {label!r}{' in `allows`' if in_table else ''}",
+                    f"the label {label!r}" + (" in 'allows'" if in_table else ""),
                     where=f"source {source.name!r}",
                     expected=f"a label of the model: {', '.join(tag_set.labels)}",
-                    remedy="add it to `labels`, list it in `allows`, or map it with the `labels` of the source",
+                    remedy="add it to 'labels', list it in 'allows', or map it with the 'labels' of the source",
                 )
             if not labels and label not in certain:
                 raise InputError(
-                    f"the label {label!r} in `allows`",
+                    f"the label {label!r} in 'allows'",
                     where=f"source {source.name!r}",
                     expected=f"a label that a source annotates: {', '.join(sorted(certain))}",
-                    remedy="correct it, or list the labels of the model under `labels`",
+                    remedy="correct it, or list the labels of the model under 'labels'",
                 )
     return tag_set
 

@@ -145,12 +145,37 @@ def test_a_run_whose_scores_change_is_not_packed(checkpoint, gold, tmp_path, ref
 def test_a_wrong_about_file_is_an_error(checkpoint, gold, tmp_path, refused) -> None:
     folder = Path(shutil.copytree(checkpoint, tmp_path / "run"))
     for content, message in (
-        ("licence: mit", "licence: Extra inputs are not permitted"),
+        ("licence: mit", "licence: unknown key; known keys: license, sources, training, limits"),
         ("sources: [{name: A}]", "sources.0.license: Field required"),
+        ("sources: [{licence: A}]", "known keys of sources.0: name, license, url, documents, names, note"),
+        ("- mit", "about.yaml: a YAML list; expected keys and values"),
         ("sources: [", "about.yaml"),
     ):
         (folder / "about.yaml").write_text(content, encoding="utf-8")
         assert message in refused("pack", folder, tmp_path / "tagger", "--gold", gold)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.yaml", "", "not the settings of a run; expected the file that musamma train wrote"),
+        ("run.yaml", "[nawah]", "not the settings of a run"),
+        ("run.yaml", "data: news.jsonl", "not the settings of a run"),
+        ("run.yaml", "encoder: 3", "not the settings of a run"),
+        ("run.yaml", "encoder: [", "not readable as YAML"),
+        ("scores.json", '{"seeds": 4}', "not the scores of a run; expected the file that musamma train wrote"),
+        ("scores.json", '{"seeds": [{"seed": 1}]}', "not the scores of a run"),
+        ("evaluations/dev/report.json", "{}", "no 'documents'; expected a report of musamma evaluate"),
+    ],
+)
+def test_a_damaged_file_of_the_run_is_named(checkpoint, gold, tmp_path, refused, file, content, message) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "run"))
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text(content, encoding="utf-8")
+    line = refused("pack", folder, tmp_path / "tagger", "--gold", gold)
+    assert line.startswith(f"{folder / file}")
+    assert message in line
+    assert not (tmp_path / "tagger").exists()
 
 
 def test_unpack_writes_a_plain_checkpoint(checkpoint, gold, tmp_path, capsys) -> None:

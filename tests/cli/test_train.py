@@ -79,6 +79,25 @@ def test_all_mistakes_in_a_configuration_are_reported_at_once(fails, recipe):
         assert mistake in message
     assert message.startswith("run.yaml: ")
     assert "num_train_epochs" not in message
+    assert "; known keys: encoder, data, output, " in message
+    assert "; known keys of data: train, dev, dev_share, test, format, labels, group" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["LOC", "O"]}, "labels: label 'O': expected a word, and not O, which stands for no name"),
+        ({"labels": ["LOC", ""]}, "labels: label '': expected a word"),
+        ({"labels": ["LOC", "LOC"]}, "labels: duplicate label"),
+        ({"data": {"train": "good.jsonl", "test": ""}}, "data.test: String should have at least 1 character"),
+        ({"data": {"train": ["good.jsonl", ""]}}, "data.train.1: String should have at least 1 character"),
+        ({"encoder": ""}, "encoder: String should have at least 1 character"),
+        ({"data": 3}, "data: Input should be a valid dictionary"),
+    ],
+)
+def test_values_that_no_run_can_have(fails, recipe, changes, message):
+    assert fails(recipe(**changes)).startswith(f"run.yaml: {message}")
+    assert not Path("out").exists()
 
 
 def test_an_unreadable_configuration(fails):
@@ -285,6 +304,16 @@ def test_a_recogniser_with_other_labels_can_be_the_encoder(recipe, capsys, unigr
     assert run(["train", recipe(encoder="first")]) == 0
     assert capsys.readouterr().err == ""
     assert Tagger("out", device="cpu").labels == ("LOC", "PER")
+
+
+def test_an_export_is_no_encoder(fails, recipe, wordpiece_encoder):
+    shutil.copytree(wordpiece_encoder, "exported")
+    config = json.loads(Path("exported/config.json").read_text(encoding="utf-8"))
+    export = {"format": 1, "runtime": "openvino", "quantization": None, "proclitics": True}
+    Path("exported/config.json").write_text(json.dumps(config | {"musamma": {"export": export}}), encoding="utf-8")
+    assert fails(recipe(encoder="exported")) == (
+        "exported: an exported model; expected the checkpoint that it was exported from"
+    )
 
 
 # The output folder.

@@ -33,6 +33,13 @@ def test_each_tag_allows_the_tags_of_its_table() -> None:
     assert COARSE.model_labels(corpus.labels) == set(MODEL.labels)
 
 
+def test_no_name_is_among_what_a_word_outside_names_may_be_anyway() -> None:
+    corpus = TagSet(("PER",))
+    with_it, without = (AllowedLabels({"O": row}) for row in (("O", "FAC"), ("FAC",)))
+    assert with_it.unannotated == ("FAC",)
+    assert np.array_equal(with_it.tag_sets(corpus, MODEL), without.tag_sets(corpus, MODEL))
+
+
 TEXT = "زار محمد بيروت ومطار دمشق وكأس آسيا"
 
 

@@ -120,6 +120,10 @@ def test_map_from_a_file(tmp_path, content):
         ("", "not a table of labels"),
         ("PERS: A B\n", r"map\.yaml, entry 'PERS': label 'A B'; expected a label without spaces"),
         ("PERS: 3\n", r"entry 'PERS': label 3"),
+        (
+            "PERS: O\n",
+            r"entry 'PERS': label 'O', which stands for no name; expected a label, or null to drop the names",
+        ),
         ("NO: LOC\n", r"entry False: label False"),  # YAML's boolean
         ("PER: X\nORG: [\n", r"map\.yaml:3: not readable as YAML"),
     ],

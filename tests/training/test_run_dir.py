@@ -19,6 +19,7 @@ from musamma.training.run_dir import (
     digest_weights,
     find_last_checkpoint,
     lock_output_folder,
+    read_seed_result,
 )
 
 
@@ -74,6 +75,27 @@ def test_a_key_that_the_recorded_run_lacks_counts_as_its_default(
         check_output_folder(changed, tmp_path, resume=True, overwrite=False)
 
 
+@pytest.mark.parametrize("content", [b"encoder: [", b"", b"- nawah", b"encoder: \xff", b"\0"])
+def test_a_run_whose_settings_are_damaged_can_only_be_overwritten(
+    config: RunConfig, tmp_path: Path, content: bytes
+) -> None:
+    claim_output_folder(config, tmp_path, inputs={}, overwrite=False)
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=r"run.yaml: not the settings of a run: .*; start over with `overwrite=True`$"):
+        check_output_folder(config, tmp_path, resume=True, overwrite=False)
+    check_output_folder(config, tmp_path, resume=False, overwrite=True)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"seconds": 1}'])
+def test_the_damaged_scores_of_a_seed_are_named(tmp_path: Path, content: str) -> None:
+    assert read_seed_result(1, tmp_path) is None
+    (tmp_path / "scores.json").write_text(content, encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"scores.json: not the scores of a seed: .*; delete the file to train the seed"
+    ):
+        read_seed_result(1, tmp_path)
+
+
 def test_overwriting_deletes_everything_but_the_retained_entries(config: RunConfig, tmp_path: Path) -> None:
     claim_output_folder(config, tmp_path, inputs={}, overwrite=False)
     (tmp_path / "text").mkdir()
@@ -93,9 +115,10 @@ def test_a_run_is_resumed_with_the_inputs_it_was_started_with(
         InputError, match=r"changed since the run was started: training data, encoder; .*overwrite=True"
     ):
         check_inputs({"training data": "x", "test data": "b", "encoder": "y"}, tmp_path)
-    (tmp_path / "inputs.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match="not the digests of a run"):
-        check_inputs(inputs, tmp_path)
+    for damaged in ("{", "[]"):
+        (tmp_path / "inputs.json").write_text(damaged, encoding="utf-8")
+        with pytest.raises(InputError, match="not the digests of a run"):
+            check_inputs(inputs, tmp_path)
     # A run of an earlier version.
     assert caplog.messages == []
     (tmp_path / "inputs.json").unlink()

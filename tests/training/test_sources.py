@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
@@ -148,8 +149,8 @@ def test_training_documents_that_share_a_sentence_with_a_held_out_one_are_droppe
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"allows": {"LOK": ["GPE"]}}, "source 'coarse': `allows` has the label 'LOK'; expected a label of the source"),
-        ({"allows": {"LOC": ["GPE"], "MISC": ["EVNT"]}}, "source 'coarse': the label 'EVNT' in `allows`; expected"),
+        ({"allows": {"LOK": ["GPE"]}}, "source 'coarse': 'allows' has the label 'LOK'; expected a label of the source"),
+        ({"allows": {"LOC": ["GPE"], "MISC": ["EVNT"]}}, "source 'coarse': the label 'EVNT' in 'allows'; expected"),
         ({"allows": {"LOC": ["GPE"]}}, "source 'coarse': the label 'MISC'; expected a label of the model: EVENT, GPE"),
         ({"files": "none.jsonl", "allows": {}}, "none.jsonl: no such file"),
         (
@@ -170,10 +171,37 @@ def test_a_source_that_cannot_be_used_is_refused(change: dict[str, Any], message
     assert str(error.value).startswith(message)
 
 
+def test_the_share_of_plain_files_is_refused_beside_sources() -> None:
+    """It would change nothing."""
+    with pytest.raises(ValidationError, match="give each source its own dev_share"):
+        settings("none", data={"train": [{"files": "fine.jsonl"}], "dev_share": 0.2})
+
+
+@pytest.mark.parametrize("row", [["O"], ["LOC", "O"]])
+def test_no_name_among_the_labels_that_a_source_leaves_unmarked_changes_nothing(
+    wordpiece_encoder: Path, row: list[str]
+) -> None:
+    table = {"LOC": ["GPE", "LOC"], "MISC": ["EVENT", "O"]}
+    plain = {"O": ["LOC"]} if "LOC" in row else {}
+    trainer = {"num_train_epochs": 1, "per_device_train_batch_size": 16}
+    for output, allows in (("with", {**table, "O": row}), ("without", {**table, **plain})):
+        finetune(settings(wordpiece_encoder, train=sources(allows=allows), output=output, trainer=trainer))
+    before, after = weights("with"), weights("without")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_sources_that_allow_no_label_are_refused() -> None:
+    train = [{"files": "places.jsonl", "dev_share": 0.2, "allows": {"GPE": "O"}}]
+    with pytest.raises(
+        InputError, match=r"data.train: the training sources allow no label but O; .*; correct 'allows'"
+    ):
+        load_corpus(settings("none", train=train, labels=None))
+
+
 def test_a_label_that_no_source_annotates_is_refused() -> None:
     train = sources(allows={"LOC": ["GPE", "LOC"], "MISC": ["EVNT", "EVENT"]})
     with pytest.raises(
-        InputError, match=r"source 'coarse': the label 'EVNT' in `allows`; expected a label that a source"
+        InputError, match=r"source 'coarse': the label 'EVNT' in 'allows'; expected a label that a source"
     ):
         load_corpus(settings("none", train=train, labels=None))
 
@@ -189,6 +217,10 @@ def test_a_run_needs_a_development_part() -> None:
     [
         ([{"files": []}], [], "files\n  List should have at least 1 item"),
         ([{"files": "a.jsonl", "sampling_factor": 0}], [], "greater than 0"),
+        ([{"files": "a.jsonl", "sampling_factor": 1e9}], [], "less than or equal to 1000"),
+        ([{"files": "a.jsonl", "dev": ""}], [], "at least 1 character"),
+        ([{"files": "a.jsonl"}, ""], [], "at least 1 character"),
+        ([{"files": "a.jsonl"}], [""], "at least 1 character"),
         ([{"files": "a.jsonl", "allows": {"LOC": []}}], [], "at least 1 item"),
         ([{"files": "a.jsonl", "allows": {"LOC": ["GPE", "GPE"]}}], [], "LOC allows a label twice"),
         ([{"files": "a.jsonl"}, {"files": "b/a.conll"}], [], "two sources have the name 'a'"),
@@ -197,7 +229,7 @@ def test_a_run_needs_a_development_part() -> None:
         (
             [{"files": "a.jsonl"}],
             [{"files": "b.jsonl", "sampling_factor": 2}],
-            "sampling_factor, which belong in train",
+            "source 'b' of dev has sampling_factor: only a source of train may",
         ),
         ([{"files": "a.jsonl", "fromat": "conll"}], [], "Extra inputs are not permitted"),
         ([{"files": "a.jsonl", "name": "a/b"}], [], "String should match pattern"),
@@ -219,7 +251,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
 ) -> None:
     config = settings(wordpiece_encoder, train=sources(allows={"LOC": ["GPE"], "MISC": ["EVNT"]}))
     Path("run.yaml").write_text(config.to_yaml(), encoding="utf-8")
-    assert "the label 'EVNT' in `allows`" in refused_command(capsys, "train", "run.yaml")
+    assert "the label 'EVNT' in 'allows'" in refused_command(capsys, "train", "run.yaml")
     assert not any(Path("run").glob("*"))
 
 
@@ -228,9 +260,33 @@ def test_a_change_names_a_source(tmp_path: Path) -> None:
     config = load_config("run.yaml", changes=["data.train.coarse.files=a/b.jsonl", "data.train.fine.group=2"])
     first, second = config.data.train_sources
     assert (second.name, second.files, first.group) == ("coarse", ["a/b.jsonl"], 2)
-    for change in ("data.train.other.group=2", "data.train.coarse=2"):
-        with pytest.raises(InputError, match=r"is not a section|is an entry of a list"):
+    for change, message in (
+        ("data.train.other.group=2", r"'other' is not a section; expected one of fine, coarse$"),
+        ("data.train.coarse=2", "is an entry of a list"),
+    ):
+        with pytest.raises(InputError, match=message):
             load_config("run.yaml", changes=[change])
+
+
+def test_a_mistake_in_a_source_names_its_key_and_the_keys_of_sources() -> None:
+    record = yaml.safe_load(settings("none").to_yaml())
+    record["data"]["train"][1] |= {"sampling": 2, "group": 0}
+    record["nested"] = "maybe"
+    record["labels"] = ["PER", "O"]
+    record["data"]["dev"] = [3]
+    Path("run.yaml").write_text(yaml.safe_dump(record), encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        load_config("run.yaml")
+    message = str(error.value)
+    for mistake in (
+        "data.train.1.sampling: unknown key; ",
+        "data.train.1.group: Input should be greater than or equal to 1; ",
+        "data.dev.0: Input should be a valid dictionary; ",
+        "nested: Input should be a valid boolean, unable to interpret input, or Input should be 'auto'; ",
+        "labels: label 'O': expected a word, and not O, which stands for no name; ",
+    ):
+        assert mistake in message
+    assert message.endswith(f"; known keys of data.train.1: {', '.join(SourceConfig.model_fields)}")
 
 
 def test_a_change_names_a_source_whose_name_has_dots() -> None:
