@@ -64,7 +64,8 @@ def average_checkpoints(models: Sequence[str], output: Path) -> None:
                 raise _other_checkpoint(model, f"another {key}", models[0])
         if None not in (tag_set, nested[0]) and tag_set != nested[0]:
             raise _other_checkpoint(model, "other labels of nested names", models[0])
-        check_nested_head(name, config.get("musamma"), where=model)
+        if find_model_file(name, _WEIGHTS) is not None:  # Models of other kinds are named below.
+            check_nested_head(name, config.get("musamma"), where=model)
     weights = {file: _average_file(models, names, file) for file in _WEIGHT_FILES}
     with new_folder(output) as folder:
         for file, tensors in weights.items():

@@ -109,6 +109,7 @@ def test_models_of_other_kinds_are_named(seeds: list[Path], tmp_path: Path, caps
     )
     exported = Path(shutil.copytree(seeds[0], tmp_path / "exported"))
     (exported / "model.safetensors").rename(exported / "export.json")
+    (exported / "nested_head.safetensors").unlink()
     assert refused_command(capsys, "average", exported, seeds[1], "-o", tmp_path / "mean") == (
         f"{exported}: an exported model; expected the checkpoint that it was exported from"
     )
