@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +169,9 @@ def test_recipes_and_the_commands_in_their_headers_load(name: str, count: int, t
     commands = [line for line in header.splitlines() if line.startswith("#   musamma encoder pretrain ")]
     assert len(commands) == count
     for command in commands:
-        changed = load_pretrain_config(name, changes=re.findall(r"--set (\S+)", command))
+        arguments = shlex.split(command.removeprefix("#"))
+        changes = [value for option, value in pairwise(arguments) if option == "--set"]
+        changed = load_pretrain_config(name, changes=changes)
         assert changed.text == text
 
 
