@@ -119,10 +119,8 @@ def _print_report(report: CorpusReport, console: Console) -> None:
         for form in report.missed_forms
     ]
     crossing = [pair.describe() for pair in report.crossing_names]
-    for name, examples in (
-        *(("repeated_texts", repeated), ("crossing_nested", crossing)),
-        *(("tagged_two_ways", ambiguous), ("missed", missed)),
-    ):
+    kinds = {"repeated_texts": repeated, "crossing_nested": crossing, "tagged_two_ways": ambiguous, "missed": missed}
+    for name, examples in kinds.items():
         findings.add_row(name, str(len(examples)), "\n".join(examples[:_EXAMPLES]))
     console.print(findings)
 

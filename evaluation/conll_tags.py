@@ -23,7 +23,7 @@ from musamma.data.import_audit import ImportAudit
 from musamma.data.tags import OUTSIDE
 from musamma.evaluation.counts import LabelTally
 from musamma.evaluation.document_pairing import pair_documents
-from musamma.evaluation.matching import CONLLEVAL, IOB2_STRICT, MODES
+from musamma.evaluation.matching import CONLLEVAL, IOB2_STRICT, MODES, match_sets
 from musamma.evaluation.metrics import ModeScores, Scorer, Scores
 from musamma.evaluation.word_boundaries import tag_words
 
@@ -69,8 +69,8 @@ class TagScorer:
                 expected="one tag per word on both sides",
             )
         try:
-            self._strict.add_sets(set(strict_chunks(gold)), set(strict_chunks(predicted)))
-            self._lenient.add_sets(set(lenient_chunks(gold)), set(lenient_chunks(predicted)))
+            self._strict.add(*match_sets(set(strict_chunks(gold)), set(strict_chunks(predicted))))
+            self._lenient.add(*match_sets(set(lenient_chunks(gold)), set(lenient_chunks(predicted))))
         except InputError as error:
             raise error.replace(where=where) from None
         self._sentences += 1

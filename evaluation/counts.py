@@ -7,7 +7,6 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass
-from operator import itemgetter
 from typing import Self
 
 import numpy as np
@@ -20,11 +19,9 @@ from musamma.evaluation.matching import (
     NESTED,
     MatchedLabels,
     match_by_mode,
-    match_sets,
+    match_layers,
     select_modes,
-    span_keys,
 )
-from musamma.evaluation.word_boundaries import SpanKey
 
 #: Indices of the last axis of a count table: names predicted correctly, predicted names, gold names.
 TRUE_POSITIVE, PREDICTED, GOLD = 0, 1, 2
@@ -37,8 +34,6 @@ MACRO = "macro"
 
 #: Number of labels to collect before counting: ``Counter.update`` costs more per call than per label.
 _BATCH = 1000
-
-_label = itemgetter(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +123,6 @@ class LabelTally:
             uncounted.extend(labels)
             if len(uncounted) > _BATCH:
                 self._count()
-
-    def add_sets(self, gold: set[SpanKey], predicted: set[SpanKey]) -> None:
-        """Count two sets of names (start, end, label); names in both are matched."""
-        self.add(map(_label, gold), map(_label, predicted), map(_label, gold & predicted))
 
     def counts(self) -> dict[str, Counts]:
         """Return the counts so far for every label of the gold or the predictions, sorted by label."""
@@ -301,13 +292,9 @@ def count_table(
     selected = select_modes(modes)
     builder = CountTableBuilder((*selected, NESTED, ALL) if layers else selected)
     for gold, prediction in pairs:
-        predicted, nested = (prediction.spans, prediction.nested) if prediction is not None else ((), ())
+        predicted = prediction.spans if prediction is not None else ()
         matches = match_by_mode(gold.text, gold.spans, predicted, modes=selected).modes
-        if layers:
-            gold_nested, predicted_nested = span_keys(gold.nested), span_keys(nested)
-            matches[NESTED] = match_sets(gold_nested, predicted_nested)
-            matches[ALL] = match_sets(span_keys(gold.spans) | gold_nested, span_keys(predicted) | predicted_nested)
-        builder.add(gold.id, matches)
+        builder.add(gold.id, {**matches, **match_layers(gold, prediction)} if layers else matches)
     return builder.table()
 
 

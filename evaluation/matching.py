@@ -276,14 +276,23 @@ def _match_except_proclitics(text: str, gold: Sequence[Span], predicted: Sequenc
     ]
 
 
-def span_keys(spans: Iterable[Span]) -> set[SpanKey]:
-    """Return the names as a set of starts, ends and labels."""
+def _span_keys(spans: Iterable[Span]) -> set[SpanKey]:
     return {span.key for span in spans}
 
 
 def match_sets(gold: set[SpanKey], predicted: set[SpanKey]) -> MatchedLabels:
     """Return the labels of two sets of names, and of those in both."""
     return MatchedLabels(*(list(map(_label, names)) for names in (gold, predicted, gold & predicted)))
+
+
+def match_layers(gold: Document, prediction: Document | None) -> dict[str, MatchedLabels]:
+    """Match the layers :data:`NESTED` and :data:`ALL` exactly; a prediction that is ``None`` counts as one without names."""
+    spans, nested = (prediction.spans, prediction.nested) if prediction is not None else ((), ())
+    gold_nested, predicted_nested = _span_keys(gold.nested), _span_keys(nested)
+    return {
+        NESTED: match_sets(gold_nested, predicted_nested),
+        ALL: match_sets(_span_keys(gold.spans) | gold_nested, _span_keys(spans) | predicted_nested),
+    }
 
 
 def _pair(

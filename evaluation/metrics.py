@@ -19,8 +19,8 @@ from musamma.evaluation.matching import (
     STRICT,
     Matches,
     match_by_mode,
+    match_layers,
     select_modes,
-    span_keys,
 )
 from musamma.evaluation.partial_credit import PartialScores, PartialTally
 from musamma.evaluation.word_boundaries import WordAlignedNames
@@ -198,9 +198,9 @@ class Scorer:
             self._tallies[mode].add(*labels)
         self._partial.add(matches.unmatched_gold, matches.unmatched_predicted)
         if gold.nested or predicted_nested:
-            inner, predicted_inner = span_keys(gold.nested), span_keys(predicted_nested)
-            self._nested.add_sets(inner, predicted_inner)
-            self._all.add_sets(span_keys(gold.spans) | inner, span_keys(predicted) | predicted_inner)
+            layers = match_layers(gold, prediction)
+            self._nested.add(*layers[NESTED])
+            self._all.add(*layers[ALL])
         else:
             self._all.add(*matches.modes[STRICT])
         self._gold_losses += Losses.count(gold.spans, gold.nested, matches.gold_words)

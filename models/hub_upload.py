@@ -105,18 +105,16 @@ def collect_checkpoint(folder: Path, repository: str, *, exports: Sequence[Path]
         InputError: the name is invalid, a folder or file is missing, or two exports have the same name.
     """
     _check_repository(repository)
-    # The name of a packaged model, where no folder has it.
-    packaged = packaged_models().get(str(folder)) if not folder.exists() else None
-    is_packed = packaged is not None and (packaged / PACKED_FILE).is_file()
-    if not is_packed:
-        _check_folder(folder)
-    if is_packed or (folder / PACKED_FILE).is_file():
+    # A name that no folder has may be that of a packaged model.
+    named = folder if folder.exists() else packaged_models().get(str(folder), folder)
+    if (named / PACKED_FILE).is_file():
         raise InputError(
             "a packed checkpoint, which only Musamma reads",
             where=str(folder),
             expected="a plain checkpoint",
             remedy="write one with musamma unpack",
         )
+    _check_folder(folder)
     for name in _REQUIRED:
         if not (folder / name).is_file():
             raise InputError(f"no {name}", where=str(folder), expected="a checkpoint with its tokenizer and model card")

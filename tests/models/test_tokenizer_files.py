@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from musamma.models.averaging import average_checkpoints
 from musamma.models.checkpoint import load_classifier, load_tokenizer
@@ -37,7 +38,8 @@ def test_no_writer_records_how_the_tokenizer_was_loaded(source: Path, tmp_path: 
     classifier.save_pretrained(tmp_path / "checkpoint", tokenizer, options)
     encoder, tokenizer = load_encoder(str(source))
     (tmp_path / "encoder").mkdir()
-    save_encoder(encoder, tokenizer, tmp_path / "encoder", "float32")  # type: ignore[arg-type]
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    save_encoder(encoder, tokenizer, tmp_path / "encoder", "float32")
     for name in ("checkpoint", "encoder"):
         assert LOAD_OPTIONS.keys().isdisjoint(read_options(tmp_path / name)), name
         assert load_tokenizer(str(tmp_path / name)).tokenize("في بغداد") == tokenizer.tokenize("في بغداد")
