@@ -18,13 +18,11 @@ from musamma.data.tags import TagSet
 from musamma.models.classifier import TokenClassifier, max_positions
 from musamma.models.model_names import (
     HEAD_FILE,
-    NESTED_HEAD_FILE,
     find_model_file,
     read_model_json,
-    require_model_file,
     unreadable_file,
 )
-from musamma.models.nested_labels import NESTED_KEY, read_nested_tag_set
+from musamma.models.nested_labels import NESTED_KEY, read_nested_tag_set, require_nested_head
 from musamma.models.runtimes.runtime import read_graph_description
 from musamma.models.transformers_files import load_weights, read_tokenizer
 from musamma.models.window_options import WindowOptions, read_window_options
@@ -132,7 +130,7 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
         )
     if classifier.nested_head is not None:
         remedy = f"copy the checkpoint anew, or delete 'musamma.{NESTED_KEY}' in config.json to find no nested names"
-        head = require_model_file(checkpoint, NESTED_HEAD_FILE, expected="the head of the nested names", remedy=remedy)
+        head = require_nested_head(checkpoint, where=checkpoint, remedy=remedy)
         _load_head(classifier.nested_head, head, title="head of the nested names", remedy=remedy)
     return classifier.eval(), read_window_options(stored, checkpoint, limit=max_positions(backbone))
 

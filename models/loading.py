@@ -25,13 +25,11 @@ from musamma.models.exported_model import (
 from musamma.models.model_names import (
     DEFAULT_MODEL,
     HEAD_FILE,
-    NESTED_HEAD_FILE,
     find_model_file,
     read_model_json,
-    require_model_file,
     resolve_model,
 )
-from musamma.models.nested_labels import read_nested_tag_set
+from musamma.models.nested_labels import read_nested_tag_set, require_nested_head
 from musamma.models.optional_packages import require_packages
 from musamma.models.packed_weights import is_packed, read_head, read_packed_weights
 from musamma.models.predictor import Predictor
@@ -164,15 +162,7 @@ def _load_packed_graph(
     classes = {"tags": len(config.get("id2label") or ()), "proclitics": PROCLITIC_CLASSES}
     if (nested := read_nested_tag_set(config.get("musamma"), where=model)) is not None:
         classes["nested"] = len(nested)
-        heads["nested"] = read_head(
-            require_model_file(
-                name,
-                NESTED_HEAD_FILE,
-                where=model,
-                expected="the head of the nested names",
-                remedy="copy the model anew",
-            )
-        )
+        heads["nested"] = read_head(require_nested_head(name, where=model))
     graph = build_bert_graph(config, read_packed_weights(name), heads, where=model)
     for port in graph.outputs:
         output, found = port.get_any_name(), port.get_partial_shape()[-1].get_length()

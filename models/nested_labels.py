@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from musamma.data.errors import InputError
@@ -56,5 +57,10 @@ def check_nested_head(model: str, stored: object, *, where: str) -> None:
         InputError: the head is missing, or the entry is malformed.
     """
     if read_nested_tag_set(stored, where=where) is not None:
-        expected = "the head of the nested names"
-        require_model_file(model, NESTED_HEAD_FILE, expected=expected, remedy="copy the model anew", where=where)
+        require_nested_head(model, where=where)
+
+
+def require_nested_head(model: str, *, where: str, remedy: str = "copy the model anew") -> Path:
+    """Return the file of the head for nested names; an :class:`InputError` for ``where`` if the model has none."""
+    expected = "the head of the nested names"
+    return require_model_file(model, NESTED_HEAD_FILE, expected=expected, remedy=remedy, where=where)
