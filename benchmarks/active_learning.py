@@ -1,6 +1,7 @@
 """A simulation of annotation on Khabar: F1 by the number of annotated articles, for several ways to choose the next ones.
 
-    python benchmarks/active_learning.py run FOLDER [--strategies S...] [--sizes N...] [--seeds N] [--recipe R] [--set KEY=VALUE]
+    python benchmarks/active_learning.py run FOLDER [--strategies S...] [--sizes N...] [--seeds N] [--first-seed N]
+        [--without-all] [--recipe R] [--set KEY=VALUE]
     python benchmarks/active_learning.py table FOLDER
     python benchmarks/active_learning.py plot FOLDER PLOT.png
 
@@ -10,8 +11,10 @@ suggest` (``confidence``: the texts with the highest values), a measure with a w
 (the least similar texts). ``disagreement`` trains three models at every size; the F1 is that of the first.
 
 Scores are character-exact micro F1 on the development part, which also chooses the epoch: the test part stays out of the choice of a
-strategy. A last training of every seed uses all articles. Every finished training is kept in FOLDER/trainings.jsonl, and what its
-model says about all articles in FOLDER/texts: a stopped run continues, and strategies that choose the same articles share trainings.
+strategy. A last training of every seed uses all articles, except with ``--without-all``. Every finished training is kept in
+FOLDER/trainings.jsonl, and what its model says about all articles, where a strategy needs it, in FOLDER/texts: a stopped run continues,
+and strategies that choose the same articles share trainings. Two processes may share a folder if their seeds differ (``--first-seed``);
+``table`` and ``plot`` then show all.
 
 ``run FOLDER --smallest`` tries everything in a minute or two, on twelve articles and with a tiny encoder that it makes itself.
 """
@@ -79,13 +82,19 @@ class Simulation:
         self.ids = list(self.pool)
         self.records = read_trainings(folder)
 
-    def train(self, articles: Sequence[str], *, seed: int) -> str:
-        """Train on articles unless that was done before, and return the key of the training."""
+    def train(self, articles: Sequence[str], *, seed: int, texts: bool = True) -> str:
+        """Train on articles unless that was done before, and return the key of the training.
+
+        Args:
+            articles: ids of the articles.
+            seed: seed of the training.
+            texts: also keep what the model says about all articles, from which `choose` ranks them.
+        """
         settings = json.dumps([self.recipe, self.changes, seed, sorted(articles)])
         key = blake2b(settings.encode(), digest_size=8).hexdigest()
-        if key not in self.records or not self._texts(key).is_file():
+        if key not in self.records or (texts and not self._texts(key).is_file()):
             start = time.perf_counter()
-            f1 = self._train(articles, key=key, seed=seed)
+            f1 = self._train(articles, key=key, seed=seed, texts=texts)
             record = {
                 "key": key,
                 "recipe": self.recipe,
@@ -102,9 +111,8 @@ class Simulation:
             print(f"seed {seed}, {len(articles)} articles: F1 {100 * f1:.2f}, {record['seconds']} s", flush=True)
         return key
 
-    def _train(self, articles: Sequence[str], *, key: str, seed: int) -> float:
-        """Train, write what the model says about all articles, and return the development F1."""
-        from musamma.models.loading import load_predictor
+    def _train(self, articles: Sequence[str], *, key: str, seed: int, texts: bool) -> float:
+        """Train, keep what the model says about all articles if that is asked for, and return the development F1."""
         from musamma.training.config import load_config
         from musamma.training.finetune import finetune
 
@@ -121,22 +129,29 @@ class Simulation:
                 f"seeds=[{seed}]",
             ]
             (result,) = finetune(load_config(self.recipe, changes=changes, output=f"{folder}/run"))
-            predictor = load_predictor(f"{folder}/run")
-            arrays: dict[str, Any] = {"vectors": []}
-            bare = [document.with_spans(()) for document in self.pool.values()]
-            for classified in predictor.classify_groups([bare], vectors=True):
-                for tokenized, logits, vector in classified:
-                    document = predictor.decode(tokenized, logits, predictor.calibration)
-                    arrays[f"words {document.id}"] = tokenized.words.astype(np.int32)
-                    arrays[f"probabilities {document.id}"] = tag_probabilities(logits.tags).astype(np.float32)
-                    arrays[f"names {document.id}"] = np.array(
-                        [[span.start, span.end, span.score] for span in document.spans]
-                    ).reshape(-1, 3)
-                    arrays["vectors"].append(vector)
-            partial = self._texts(key).with_suffix(".part.npz")
-            np.savez_compressed(partial, **arrays)
-            partial.replace(self._texts(key))
+            if texts:
+                self._write_texts(f"{folder}/run", key)
             return result.dev_f1
+
+    def _write_texts(self, model: str, key: str) -> None:
+        """Write what a model says about all articles: the tags' probabilities, the names and the vectors."""
+        from musamma.models.loading import load_predictor
+
+        predictor = load_predictor(model)
+        arrays: dict[str, Any] = {"vectors": []}
+        bare = [document.with_spans(()) for document in self.pool.values()]
+        for classified in predictor.classify_groups([bare], vectors=True):
+            for tokenized, logits, vector in classified:
+                document = predictor.decode(tokenized, logits, predictor.calibration)
+                arrays[f"words {document.id}"] = tokenized.words.astype(np.int32)
+                arrays[f"probabilities {document.id}"] = tag_probabilities(logits.tags).astype(np.float32)
+                arrays[f"names {document.id}"] = np.array(
+                    [[span.start, span.end, span.score] for span in document.spans]
+                ).reshape(-1, 3)
+                arrays["vectors"].append(vector)
+        partial = self._texts(key).with_suffix(".part.npz")
+        np.savez_compressed(partial, **arrays)
+        partial.replace(self._texts(key))
 
     def score(self, keys: Sequence[str], measure: str) -> np.ndarray:
         """Return a measure of every article by the models of some trainings; (articles,)."""
@@ -191,46 +206,53 @@ def run(options: argparse.Namespace) -> None:
     if options.smallest:
         write_tiny_encoder(folder / "encoder")
         changes = ["trainer.num_train_epochs=1", "trainer.learning_rate=1.0e-3", f"encoder={folder}/encoder"]
-        options.sizes, options.seeds = [4, 8], 1
+        options.sizes, options.seeds, options.without_all = [4, 8], 1, True
         options.strategies = ["random", "confidence", "disagreement", "names+0.3", "vectors"]
     for strategy in options.strategies:
         if strategy not in ("random", "vectors") and strategy.partition("+")[0] not in MEASURES:
             raise SystemExit(f"strategy {strategy!r}; expected random, vectors, or one of {', '.join(MEASURES)}")
     simulation = Simulation(folder, recipe=options.recipe, changes=changes, articles=12 if options.smallest else None)
-    trajectories = []
     # Strategies within seeds, so that a run that is stopped early can compare them.
-    for seed in range(1, options.seeds + 1):
-        start = random.Random(f"order {seed}").sample(simulation.ids, len(simulation.ids))[: options.sizes[0]]
-        for strategy in options.strategies:
-            articles, keys = list(start), []
-            for size in options.sizes:
-                if size > len(articles):
-                    articles += simulation.choose(strategy, articles, size - len(articles), seed=seed)
-                keys.append(simulation.train(articles, seed=seed))
-            trajectories.append({"strategy": strategy, "seed": seed, "keys": keys})
-            write_trajectories(folder, trajectories)
-        if not options.smallest:
-            trajectories.append(
-                {"strategy": "all", "seed": seed, "keys": [simulation.train(simulation.ids, seed=seed)]}
-            )
-            write_trajectories(folder, trajectories)
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        simulate_seed(simulation, options, seed)
     table(options)
 
 
-def write_trajectories(folder: Path, trajectories: list[dict[str, Any]]) -> None:
-    """Write which trainings belong to which strategy."""
-    (folder / "trajectories.json").write_text(json.dumps(trajectories, indent=1) + "\n", encoding="utf-8")
+def simulate_seed(simulation: Simulation, options: argparse.Namespace, seed: int) -> None:
+    """Simulate every strategy with a seed."""
+    trajectories = []
+    sizes = options.sizes
+    start = random.Random(f"order {seed}").sample(simulation.ids, len(simulation.ids))[: sizes[0]]
+    for strategy in options.strategies:
+        articles, keys = list(start), []
+        for size in sizes:
+            if size > len(articles):
+                articles += simulation.choose(strategy, articles, size - len(articles), seed=seed)
+            # All strategies choose by the models of the first size; random choice needs no further ones.
+            texts = size < sizes[-1] and (size == sizes[0] or strategy != "random")
+            keys.append(simulation.train(articles, seed=seed, texts=texts))
+        trajectories.append({"strategy": strategy, "keys": keys})
+        write_trajectories(simulation.folder, seed, trajectories)
+    if not options.without_all:
+        trajectories.append({"strategy": "all", "keys": [simulation.train(simulation.ids, seed=seed, texts=False)]})
+        write_trajectories(simulation.folder, seed, trajectories)
+
+
+def write_trajectories(folder: Path, seed: int, trajectories: list[dict[str, Any]]) -> None:
+    """Write which trainings of a seed belong to which strategy."""
+    (folder / f"trajectories-{seed}.json").write_text(json.dumps(trajectories, indent=1) + "\n", encoding="utf-8")
 
 
 def read_curves(folder: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
     """Read the trainings by strategy and number of articles, in the order of the seeds."""
     records = read_trainings(folder)
     curves: dict[str, dict[int, list[dict[str, Any]]]] = {}
-    for trajectory in json.loads((folder / "trajectories.json").read_text(encoding="utf-8")):
-        for key in trajectory["keys"]:
-            record = records[key]
-            curve = curves.setdefault(trajectory["strategy"], {})
-            curve.setdefault(len(record["articles"]), []).append(record)
+    for file in sorted(folder.glob("trajectories-*.json")):
+        for trajectory in json.loads(file.read_text(encoding="utf-8")):
+            for key in trajectory["keys"]:
+                record = records[key]
+                curve = curves.setdefault(trajectory["strategy"], {})
+                curve.setdefault(len(record["articles"]), []).append(record)
     return curves
 
 
@@ -331,6 +353,8 @@ def main() -> None:
             command.add_argument("--strategies", nargs="+", default=list(STRATEGIES), metavar="S")
             command.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), metavar="N")
             command.add_argument("--seeds", type=int, default=3, help="number of seeds")
+            command.add_argument("--first-seed", type=int, default=1, help="the lowest seed")
+            command.add_argument("--without-all", action="store_true", help="no training on all articles")
             command.add_argument("--recipe", default="quickstart")
             command.add_argument("--epochs", type=int, default=EPOCHS)
             command.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
