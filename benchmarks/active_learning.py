@@ -1,7 +1,7 @@
 """A simulation of annotation on Khabar: F1 by the number of annotated articles, for several ways to choose the next ones.
 
     python benchmarks/active_learning.py run FOLDER [--strategies S...] [--sizes N...] [--seeds N] [--first-seed N]
-        [--without-all] [--recipe R] [--set KEY=VALUE]
+        [--epochs N...] [--without-all] [--recipe R] [--set KEY=VALUE]
     python benchmarks/active_learning.py table FOLDER
     python benchmarks/active_learning.py plot FOLDER PLOT.png
 
@@ -57,8 +57,8 @@ STRATEGIES = (
     "vectors",
 )
 SIZES = (20, 40, 60, 80, 120)
-#: Epochs of every training: more than in the recipe, since the first sets are small.
-EPOCHS = 10
+#: Epochs by size: the fewer articles, the more, because a few hundred steps are needed before the first name is found.
+EPOCHS = (14, 8, 6, 5, 4)
 #: Added to the seed of a trajectory for the further models of a committee.
 COMMITTEE = (0, 1000, 2000)
 TRAININGS = "trainings.jsonl"
@@ -82,23 +82,25 @@ class Simulation:
         self.ids = list(self.pool)
         self.records = read_trainings(folder)
 
-    def train(self, articles: Sequence[str], *, seed: int, texts: bool = True) -> str:
+    def train(self, articles: Sequence[str], *, seed: int, epochs: int, texts: bool = True) -> str:
         """Train on articles unless that was done before, and return the key of the training.
 
         Args:
             articles: ids of the articles.
             seed: seed of the training.
+            epochs: number of epochs. The last two are evaluated, and the better one is kept.
             texts: also keep what the model says about all articles, from which `choose` ranks them.
         """
-        settings = json.dumps([self.recipe, self.changes, seed, sorted(articles)])
+        changes = [*self.changes, f"trainer.num_train_epochs={epochs}", f"trainer.eval_delay={epochs - 2}"]
+        settings = json.dumps([self.recipe, changes, seed, sorted(articles)])
         key = blake2b(settings.encode(), digest_size=8).hexdigest()
         if key not in self.records or (texts and not self._texts(key).is_file()):
             start = time.perf_counter()
-            f1 = self._train(articles, key=key, seed=seed, texts=texts)
+            f1 = self._train(articles, key=key, seed=seed, changes=changes, texts=texts)
             record = {
                 "key": key,
                 "recipe": self.recipe,
-                "set": self.changes,
+                "set": changes,
                 "seed": seed,
                 "articles": sorted(articles),
                 "words": sum(len(word_offsets(self.pool[id].text)) for id in articles),
@@ -111,7 +113,7 @@ class Simulation:
             print(f"seed {seed}, {len(articles)} articles: F1 {100 * f1:.2f}, {record['seconds']} s", flush=True)
         return key
 
-    def _train(self, articles: Sequence[str], *, key: str, seed: int, texts: bool) -> float:
+    def _train(self, articles: Sequence[str], *, key: str, seed: int, changes: Sequence[str], texts: bool) -> float:
         """Train, keep what the model says about all articles if that is asked for, and return the development F1."""
         from musamma.training.config import load_config
         from musamma.training.finetune import finetune
@@ -121,7 +123,7 @@ class Simulation:
             write_jsonl([self.pool[id] for id in sorted(articles)], folder / "train.jsonl")
             write_jsonl(self.dev, folder / "dev.jsonl")
             changes = [
-                *self.changes,
+                *changes,
                 f"data.train={folder}/train.jsonl",
                 f"data.dev={folder}/dev.jsonl",
                 "data.test=[]",
@@ -166,14 +168,14 @@ class Simulation:
             scores.append(values.mean())
         return np.array(scores)
 
-    def choose(self, strategy: str, articles: Sequence[str], count: int, *, seed: int) -> list[str]:
-        """Return the articles that a strategy adds to some, after training on these."""
+    def choose(self, strategy: str, articles: Sequence[str], count: int, *, seed: int, epochs: int) -> list[str]:
+        """Return the articles that a strategy adds to some, after training on these for some epochs."""
         if strategy == "random":
             order = random.Random(f"order {seed}").sample(self.ids, len(self.ids))
             return [id for id in order if id not in articles][:count]
         measure, _, weight = strategy.partition("+")
         committee = COMMITTEE if measure == "disagreement" else COMMITTEE[:1]
-        keys = [self.train(articles, seed=seed + further) for further in committee]
+        keys = [self.train(articles, seed=seed + further, epochs=epochs) for further in committee]
         rest = [index for index, id in enumerate(self.ids) if id not in articles]
         taken = [index for index, id in enumerate(self.ids) if id in articles]
         vectors = np.load(self._texts(keys[0]))["vectors"]
@@ -202,15 +204,19 @@ def run(options: argparse.Namespace) -> None:
     """Simulate every strategy with every seed, and print the table."""
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    changes = [f"trainer.num_train_epochs={options.epochs}", *options.changes]
+    changes = list(options.changes)
     if options.smallest:
         write_tiny_encoder(folder / "encoder")
-        changes = ["trainer.num_train_epochs=1", "trainer.learning_rate=1.0e-3", f"encoder={folder}/encoder"]
+        changes, options.epochs = ["trainer.learning_rate=1.0e-3", f"encoder={folder}/encoder"], [2]
         options.sizes, options.seeds, options.without_all = [4, 8], 1, True
         options.strategies = ["random", "confidence", "disagreement", "names+0.3", "vectors"]
     for strategy in options.strategies:
         if strategy not in ("random", "vectors") and strategy.partition("+")[0] not in MEASURES:
             raise SystemExit(f"strategy {strategy!r}; expected random, vectors, or one of {', '.join(MEASURES)}")
+    if len(options.epochs) == 1:
+        options.epochs = options.epochs * len(options.sizes)
+    if len(options.epochs) < len(options.sizes) or min(options.epochs) < 2:
+        raise SystemExit(f"--epochs {options.epochs}; expected one number, or one for each size, of at least 2")
     simulation = Simulation(folder, recipe=options.recipe, changes=changes, articles=12 if options.smallest else None)
     # Strategies within seeds, so that a run that is stopped early can compare them.
     for seed in range(options.first_seed, options.first_seed + options.seeds):
@@ -224,17 +230,19 @@ def simulate_seed(simulation: Simulation, options: argparse.Namespace, seed: int
     sizes = options.sizes
     start = random.Random(f"order {seed}").sample(simulation.ids, len(simulation.ids))[: sizes[0]]
     for strategy in options.strategies:
-        articles, keys = list(start), []
-        for size in sizes:
+        articles, keys, before = list(start), [], 0
+        for size, epochs in zip(sizes, options.epochs, strict=False):
             if size > len(articles):
-                articles += simulation.choose(strategy, articles, size - len(articles), seed=seed)
+                articles += simulation.choose(strategy, articles, size - len(articles), seed=seed, epochs=before)
+            before = epochs
             # All strategies choose by the models of the first size; random choice needs no further ones.
             texts = size < sizes[-1] and (size == sizes[0] or strategy != "random")
-            keys.append(simulation.train(articles, seed=seed, texts=texts))
+            keys.append(simulation.train(articles, seed=seed, epochs=epochs, texts=texts))
         trajectories.append({"strategy": strategy, "keys": keys})
         write_trajectories(simulation.folder, seed, trajectories)
     if not options.without_all:
-        trajectories.append({"strategy": "all", "keys": [simulation.train(simulation.ids, seed=seed, texts=False)]})
+        key = simulation.train(simulation.ids, seed=seed, epochs=options.epochs[len(sizes) - 1], texts=False)
+        trajectories.append({"strategy": "all", "keys": [key]})
         write_trajectories(simulation.folder, seed, trajectories)
 
 
@@ -356,7 +364,14 @@ def main() -> None:
             command.add_argument("--first-seed", type=int, default=1, help="the lowest seed")
             command.add_argument("--without-all", action="store_true", help="no training on all articles")
             command.add_argument("--recipe", default="quickstart")
-            command.add_argument("--epochs", type=int, default=EPOCHS)
+            command.add_argument(
+                "--epochs",
+                nargs="+",
+                type=int,
+                default=list(EPOCHS),
+                metavar="N",
+                help="one number, or one for each size",
+            )
             command.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
             command.add_argument("--smallest", action="store_true", help="try everything with a tiny encoder")
     options = parser.parse_args()
