@@ -110,6 +110,7 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
         labels=corpus.tag_set.labels,
         nested_labels=corpus.nested_tag_set.labels if corpus.nested_tag_set else (),
         encoder=config.encoder,
+        noise=config.noise,
         parts=[
             {"title": title, "documents": len(part), "names": sum(len(document.spans) for document in part)}
             for title, part in documents.items()

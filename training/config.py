@@ -29,6 +29,7 @@ from transformers import TrainingArguments
 from musamma.data.errors import InputError, not_readable, one_line
 from musamma.data.records import file_stem
 from musamma.data.tags import OUTSIDE
+from musamma.data.text_noise import NOISE
 from musamma.training.config_mistakes import describe_mistakes
 
 #: Trainer arguments that the run sets itself, each with the configuration key to use instead, if there is one.
@@ -324,6 +325,29 @@ class LoraSection(ConfigSection):
     target_modules: Annotated[list[str], Field(min_length=1)] | None = None
 
 
+#: Share of the noisy copies to which each kind of noise applies by default: the kinds that a tokenizer's normaliser does not remove.
+DEFAULT_NOISE = {"no_hamza": 0.5, "alef_maqsura": 0.3, "ta_marbuta": 0.3, "no_punctuation": 0.2}
+
+
+class NoiseSection(ConfigSection):
+    """Noisy copies of the training documents; see `musamma.data.text_noise`.
+
+    Args:
+        copies: number of noisy copies of each training document, beside the document itself.
+        kinds: the share of the copies to which each kind of noise applies, in (0, 1].
+    """
+
+    copies: Annotated[Integer, Field(ge=1, le=100)] = 1
+    kinds: Annotated[dict[str, Annotated[Number, Field(gt=0, le=1)]], Field(min_length=1)] = DEFAULT_NOISE
+
+    @field_validator("kinds")
+    @classmethod
+    def _check_kinds(cls, value: dict[str, float]) -> dict[str, float]:
+        if unknown := [kind for kind in value if kind not in NOISE]:
+            raise ValueError(f"unknown kind {unknown[0]!r}; expected {', '.join(NOISE)}")
+        return value
+
+
 class RunConfig(BaseConfig):
     """A fine-tuning run.
 
@@ -338,6 +362,7 @@ class RunConfig(BaseConfig):
         encoder_config: changes to the encoder's ``config.json``, such as its dropout.
         precision: ``auto`` computes in bfloat16 if the hardware supports it.
         device: ``auto`` uses the GPU if there is one.
+        noise: also train on noisy copies of the documents.
         lora: train low-rank adapters instead of the whole encoder.
         layerwise_decay: factor on the learning rate from each layer to the one below (1.0: none).
         head_learning_rate: learning rate of the new heads; by default the encoder's.
@@ -356,6 +381,7 @@ class RunConfig(BaseConfig):
     encoder_config: dict[str, Any] = {}
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
+    noise: NoiseSection | None = None
     lora: LoraSection | None = None
     layerwise_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
     head_learning_rate: Annotated[Number, Field(gt=0)] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,11 @@ from musamma.data.document import Document, group_documents
 from musamma.data.errors import InputError
 from musamma.data.labels import load_label_map
 from musamma.data.tags import TagSet
+from musamma.data.text_noise import add_noise
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, Misalignment, build_targets
 from musamma.models.predictor import pad_rows
 from musamma.training.arguments import LENGTH_COLUMN
-from musamma.training.config import DataConfig, RunConfig
+from musamma.training.config import DataConfig, NoiseSection, RunConfig
 from musamma.training.sources import (
     Source,
     check_part_names,
@@ -166,6 +168,26 @@ def _read_part(names: Iterable[str], split: str, data: DataConfig, nested_ids: s
             nested_ids.update(document.id for document in read)
         documents += read
     return documents
+
+
+def build_noisy_copies(documents: Iterable[Document], noise: NoiseSection, *, seed: int) -> list[Document]:
+    """Build noisy copies of documents; each keeps the id of its document.
+
+    Args:
+        documents: the documents.
+        noise: number of copies and kinds of noise.
+        seed: seed of the run, on which the noise of every copy depends, beside its id.
+
+    Returns:
+        The copies to which at least one kind applies. The others would equal their documents.
+    """
+    copies = []
+    for document in documents:
+        for number in range(noise.copies):
+            draw = random.Random(f"{seed} {number} {document.id}")
+            if kinds := [kind for kind, share in noise.kinds.items() if draw.random() < share]:
+                copies.append(add_noise(document, kinds, seed=f"{seed} {number}"))
+    return copies
 
 
 def build_window_dataset(

@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -40,7 +40,14 @@ from musamma.models.window_options import WindowOptions
 from musamma.training.arguments import LENGTH_COLUMN, finetune_arguments
 from musamma.training.cards import format_finetuned_card
 from musamma.training.config import RunConfig
-from musamma.training.dataset import Corpus, WindowCollator, build_window_dataset, joint_loss, load_corpus
+from musamma.training.dataset import (
+    Corpus,
+    WindowCollator,
+    build_noisy_copies,
+    build_window_dataset,
+    joint_loss,
+    load_corpus,
+)
 from musamma.training.lora import add_adapters, merge_adapters
 from musamma.training.mixture import Mixture, MixtureSampler, build_mixture
 from musamma.training.run_dir import (
@@ -198,18 +205,17 @@ def _build_examples(
 ) -> _Examples:
     """Build the windows of the training documents; those of several sources are a mixture with a loss and an order of its own."""
     if not corpus.sources:
-        return _Examples(
-            *build_window_dataset(
-                corpus.train,
-                document_tokenizer,
-                corpus.tag_set,
-                proclitics=config.proclitics,
-                nested=corpus.nested_tag_set,
-                nested_ids=corpus.nested_ids,
-            )
+        windows, misalignments = build_window_dataset(
+            _with_noisy_copies(config, corpus.train, arguments.seed),
+            document_tokenizer,
+            corpus.tag_set,
+            proclitics=config.proclitics,
+            nested=corpus.nested_tag_set,
+            nested_ids=corpus.nested_ids,
         )
+        return _Examples(windows, _of_documents(misalignments, corpus))
     mixture = build_mixture(
-        corpus.sources,
+        [replace(source, train=_with_noisy_copies(config, source.train, arguments.seed)) for source in corpus.sources],
         document_tokenizer,
         corpus.tag_set,
         proclitics=config.proclitics,
@@ -218,7 +224,22 @@ def _build_examples(
     loss: Callable[..., torch.Tensor] = joint_loss
     if len(mixture.tag_sets):
         loss = partial(joint_loss, tag_sets=torch.from_numpy(mixture.tag_sets).to(arguments.device))
-    return _Examples(mixture.windows, mixture.misalignments, loss, _build_sampler(mixture, corpus, arguments))
+    misalignments = _of_documents(mixture.misalignments, corpus)
+    return _Examples(mixture.windows, misalignments, loss, _build_sampler(mixture, corpus, arguments))
+
+
+def _with_noisy_copies(config: RunConfig, documents: list[Document], seed: int) -> list[Document]:
+    if config.noise is None:
+        return documents
+    return [*documents, *build_noisy_copies(documents, config.noise, seed=seed)]
+
+
+def _of_documents(
+    misalignments: Sequence[tuple[Document, Misalignment]], corpus: Corpus
+) -> list[tuple[Document, Misalignment]]:
+    """Return the misalignments of the training documents themselves, without those of their noisy copies."""
+    documents = {id(document) for document in corpus.train}
+    return [(document, misalignment) for document, misalignment in misalignments if id(document) in documents]
 
 
 def _build_trainer(
