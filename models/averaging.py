@@ -6,8 +6,9 @@ than each of them, at the cost of one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,15 +19,14 @@ from musamma.models.calibration import drop_calibration
 from musamma.models.model_names import (
     HEAD_FILE,
     NESTED_HEAD_FILE,
-    PACKED_FILE,
-    RECORD_FILE,
     find_model_file,
     read_model_json,
     resolve_model,
     unreadable_file,
 )
 from musamma.models.nested_labels import check_nested_head, read_nested_tag_set
-from musamma.models.packed_weights import SHARED_FILES, copy_files
+from musamma.models.packed_weights import SHARED_FILES, copy_files, is_packed
+from musamma.models.runtimes.runtime import read_graph_description
 
 _WEIGHTS = "model.safetensors"
 #: The files of weights: of the encoder with the head of tags, and of the other heads, which not every checkpoint has.
@@ -53,6 +53,8 @@ def average_checkpoints(models: Sequence[str], output: Path) -> None:
         raise InputError(f"{len(models)} checkpoint", where="models", expected="at least two")
     names = [resolve_model(model) for model in models]
     configs = [read_model_json(name, "config.json") for name in names]
+    for model, config in zip(models, configs, strict=True):
+        _check_kind(model, config)
     nested = [read_nested_tag_set(c.get("musamma"), where=m) for m, c in zip(models, configs, strict=True)]
     for model, name, config, tag_set in zip(models, names, configs, nested, strict=True):
         if not config.get("id2label"):
@@ -64,8 +66,7 @@ def average_checkpoints(models: Sequence[str], output: Path) -> None:
                 raise _other_checkpoint(model, f"another {key}", models[0])
         if None not in (tag_set, nested[0]) and tag_set != nested[0]:
             raise _other_checkpoint(model, "other labels of nested names", models[0])
-        if find_model_file(name, _WEIGHTS) is not None:  # Models of other kinds are named below.
-            check_nested_head(name, config.get("musamma"), where=model)
+        check_nested_head(name, config.get("musamma"), where=model)
     weights = {file: _average_file(models, names, file) for file in _WEIGHT_FILES}
     with new_folder(output) as folder:
         for file, tensors in weights.items():
@@ -74,6 +75,21 @@ def average_checkpoints(models: Sequence[str], output: Path) -> None:
         write_json(drop_calibration(configs[0]), folder / "config.json")
         copy_files(names[0], folder, _COPIED_FILES)
         apply_default_mode(*folder.glob("*.safetensors"))
+
+
+def _check_kind(model: str, config: Mapping[str, Any]) -> None:
+    """Check that a model is a plain checkpoint, before any of its files is missed.
+
+    Raises:
+        InputError: it is packed or exported.
+    """
+    stored = config.get("musamma")
+    if is_packed(stored, where=model):
+        raise InputError(
+            "a packed checkpoint", where=model, expected="plain ones", remedy="unpack it with musamma unpack"
+        )
+    if read_graph_description(stored, where=model) is not None:
+        raise InputError("an exported model", where=model, expected="the checkpoint that it was exported from")
 
 
 def _average_file(models: Sequence[str], names: Sequence[str], file: str) -> dict[str, torch.Tensor] | None:
@@ -85,7 +101,8 @@ def _average_file(models: Sequence[str], names: Sequence[str], file: str) -> dic
     total: dict[str, torch.Tensor] = {}
     for model, name, path in zip(models, names, paths, strict=True):
         if path is None:
-            raise _missing_file(model, name, file, complete)
+            expected = f"the files of {complete}" if complete != model else "a fine-tuned checkpoint"
+            raise InputError(f"no {file}", where=model, expected=expected, remedy="give checkpoints of one recipe")
         try:
             tensors = load_file(path)
         except Exception as error:  # safetensors and the system have errors of their own
@@ -97,18 +114,6 @@ def _average_file(models: Sequence[str], names: Sequence[str], file: str) -> dic
         for name, tensor in tensors.items():
             total[name] = total[name] + tensor.double() if name in total else tensor.double()
     return {name: (tensor / len(paths)).float().contiguous() for name, tensor in total.items()}
-
-
-def _missing_file(model: str, name: str, file: str, complete: str) -> InputError:
-    """Return the error for a model without a file of weights that another one has; it may be a model of another kind."""
-    if find_model_file(name, PACKED_FILE):
-        return InputError(
-            "a packed checkpoint", where=model, expected="plain ones", remedy="unpack it with musamma unpack"
-        )
-    if find_model_file(name, RECORD_FILE):
-        return InputError("an exported model", where=model, expected="the checkpoint that it was exported from")
-    expected = f"the files of {complete}" if complete != model else "a fine-tuned checkpoint"
-    return InputError(f"no {file}", where=model, expected=expected, remedy="give checkpoints of one recipe")
 
 
 def _other_checkpoint(model: str, found: str, first: str) -> InputError:

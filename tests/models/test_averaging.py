@@ -14,6 +14,7 @@ from musamma.cli.main import run
 from musamma.data.document import Document
 from musamma.inference import Tagger
 from musamma.models.calibration import Calibration
+from musamma.models.runtimes.runtime import GraphDescription
 from tests.support import refused_command, write_packed, write_random_checkpoint
 
 
@@ -103,13 +104,19 @@ def test_checkpoints_that_do_not_fit_are_refused(
 
 
 def test_models_of_other_kinds_are_named(seeds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The kind is named, and not a file or a key that models of this kind lack."""
     packed = write_packed(seeds[0], tmp_path / "packed")
-    assert refused_command(capsys, "average", seeds[1], packed, "-o", tmp_path / "mean") == (
-        f"{packed}: a packed checkpoint; expected plain ones; unpack it with musamma unpack"
-    )
-    exported = Path(shutil.copytree(seeds[0], tmp_path / "exported"))
-    (exported / "model.safetensors").rename(exported / "export.json")
-    (exported / "nested_head.safetensors").unlink()
-    assert refused_command(capsys, "average", exported, seeds[1], "-o", tmp_path / "mean") == (
-        f"{exported}: an exported model; expected the checkpoint that it was exported from"
-    )
+    (packed / "nested_head.safetensors").unlink()
+    exported = Path(shutil.copytree(seeds[0], tmp_path / "exported", ignore=shutil.ignore_patterns("*.safetensors")))
+    config = json.loads((exported / "config.json").read_text(encoding="utf-8"))
+    graph = GraphDescription(runtime="openvino", quantization=None, proclitics=True, nested=True)
+    config["musamma"]["export"] = graph.to_dict()
+    del config["vocab_size"]
+    (exported / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    for model, message in (
+        (packed, "a packed checkpoint; expected plain ones; unpack it with musamma unpack"),
+        (exported, "an exported model; expected the checkpoint that it was exported from"),
+    ):
+        for models in ((seeds[1], model), (model, seeds[1])):
+            line = refused_command(capsys, "average", *models, "-o", tmp_path / "mean")
+            assert line == f"{model}: {message}"
