@@ -121,6 +121,11 @@ def not_utf8(error: UnicodeDecodeError, *, where: str, column: bool = True) -> I
     )
 
 
+def not_finite(name: str, *, where: str, remedy: str | None = None) -> InputError:
+    """Weights of which some are infinite or not a number: whatever is computed from them is wrong."""
+    return InputError(f"the weights {name} are not all finite", where=where, remedy=remedy)
+
+
 def not_yaml(path: str | Path, error: Exception) -> InputError:
     """A file that cannot be read as YAML; the message names the line, if the parser does."""
     mark = getattr(error, "problem_mark", None)

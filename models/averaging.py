@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from musamma.data.errors import InputError, one_line
+from musamma.data.errors import InputError, not_finite, one_line
 from musamma.data.files import apply_default_mode, new_folder, write_json
 from musamma.models.calibration import drop_calibration
 from musamma.models.model_names import (
@@ -47,7 +47,8 @@ def average_checkpoints(models: Sequence[str], output: Path) -> None:
         output: a new or empty folder.
 
     Raises:
-        InputError: a checkpoint cannot be read, the checkpoints do not fit together, or the folder cannot be written.
+        InputError: a checkpoint cannot be read or has a weight that is not finite, the checkpoints do not fit together, or the
+            folder cannot be written.
     """
     if len(models) < 2:
         raise InputError(f"{len(models)} checkpoint", where="models", expected="at least two")
@@ -112,6 +113,8 @@ def _average_file(models: Sequence[str], names: Sequence[str], file: str) -> dic
         if total and {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in total.items()}:
             raise _other_checkpoint(model, f"other weights in {file}", models[0])
         for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise not_finite(name, where=str(path), remedy="copy the checkpoint anew")
             total[name] = total[name] + tensor.double() if name in total else tensor.double()
     return {name: (tensor / len(paths)).float().contiguous() for name, tensor in total.items()}
 

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
-from musamma.data.errors import InputError, one_line
+from musamma.data.errors import InputError, not_finite, one_line
 from musamma.data.tags import TagSet
 from musamma.models.classifier import TokenClassifier, max_positions
 from musamma.models.model_names import (
@@ -75,7 +75,8 @@ def build_classifier(
         changes: values for the encoder's ``config.json``, such as its dropout.
 
     Raises:
-        InputError: there is no such encoder, it cannot be loaded, or its configuration lacks a key of ``changes``.
+        InputError: there is no such encoder, it cannot be loaded, its head is kept and has a weight that is not finite, or its
+            configuration lacks a key of ``changes``.
     """
     config = read_model_json(encoder, "config.json")
     if read_graph_description(config.get("musamma"), where=encoder) is not None:
@@ -93,6 +94,7 @@ def build_classifier(
     if isinstance(stored, dict) and list(stored.values()) != list(tag_set.id2label.values()):
         # transformers keeps a head of the same shape, whatever its classes mean.
         _initialize_head(backbone)
+    _check_head(backbone, encoder)
     return TokenClassifier(backbone, proclitics=proclitics, nested=nested)
 
 
@@ -114,9 +116,10 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
         dtype: type of the weights in memory.
 
     Raises:
-        InputError: there is no such checkpoint, or it cannot be loaded.
+        InputError: there is no such checkpoint, it cannot be loaded, or a weight of its heads is not finite.
     """
     backbone = _load_backbone(checkpoint, {}, new_heads=False, dtype=dtype)
+    _check_head(backbone, checkpoint)
     stored = getattr(backbone.config, "musamma", None)
     nested = read_nested_tag_set(stored, where=checkpoint)
     head = find_model_file(checkpoint, HEAD_FILE)
@@ -139,7 +142,7 @@ def _load_head(head: nn.Linear, file: Path, *, title: str, remedy: str) -> None:
     """Load the weights of a head, in place.
 
     Raises:
-        InputError: the file cannot be read, or holds the weights of something else.
+        InputError: the file cannot be read, holds the weights of something else, or a weight in it is not finite.
     """
     try:
         head.load_state_dict(load_file(file))
@@ -147,6 +150,18 @@ def _load_head(head: nn.Linear, file: Path, *, title: str, remedy: str) -> None:
         raise unreadable_file(file.parent) or InputError(
             f"the {title} cannot be read: {one_line(error)}", where=str(file), remedy=remedy
         ) from error
+    for name, weight in head.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise not_finite(name, where=str(file), remedy=remedy)
+
+
+def _check_head(backbone: PreTrainedModel, name: str) -> None:
+    """Check that the weights outside the encoder of a model, a folder or hub id, are finite; those of the encoder are many."""
+    body = f"{backbone.base_model_prefix}."
+    for key, weight in backbone.state_dict().items():
+        if not key.startswith(body) and not torch.isfinite(weight).all():
+            file = find_model_file(name, "model.safetensors")  # there is none if the weights are in several files
+            raise not_finite(key, where=name if file is None else str(file), remedy="copy it anew")
 
 
 def _load_backbone(name: str, changes: Mapping[str, Any], *, new_heads: bool, **options: Any) -> PreTrainedModel:

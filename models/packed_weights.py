@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from musamma.data.errors import InputError, one_line
+from musamma.data.errors import InputError, not_finite, one_line
 from musamma.data.files import apply_default_mode, new_folder, write_json
 from musamma.models.model_names import PACKED_FILE, read_model_json, require_model_file, resolve_model, unreadable_file
 from musamma.models.nested_labels import check_nested_head
@@ -123,7 +123,7 @@ def write_packed_weights(weights: Mapping[str, np.ndarray], path: Path, *, prefi
     for name, value in weights.items():
         weight = np.ascontiguousarray(value, dtype=np.float32)
         if not np.isfinite(weight).all():
-            raise InputError(f"the weights {name} are not all finite", where=str(path.parent))
+            raise not_finite(name, where=str(path.parent))
         if weight.ndim == 2 and weight.size >= _FEWEST_WEIGHTS and name.startswith(prefix):
             tensors[name], scales = quantize_blocks(weight)
             if not np.isfinite(scales).all():
@@ -181,7 +181,7 @@ def read_packed_weights(model: str) -> dict[str, np.ndarray]:
         weights[name] = restore_blocks(value, scales)
     for name, value in tensors.items():
         if value.dtype != np.int8 and not np.isfinite(value).all():
-            raise InputError(f"the weights {name} are not all finite", where=str(path), remedy=_COPY)
+            raise not_finite(name, where=str(path), remedy=_COPY)
     return weights
 
 
@@ -196,9 +196,13 @@ def read_head(path: Path) -> dict[str, np.ndarray]:
     """Read the weights of a head from its own file, in float32.
 
     Raises:
-        InputError: the file is broken.
+        InputError: the file is broken, or a weight in it is not finite.
     """
-    return {name: value.astype(np.float32) for name, value in _read_tensors(path).items()}
+    weights = {name: value.astype(np.float32) for name, value in _read_tensors(path).items()}
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise not_finite(name, where=str(path), remedy=_COPY)
+    return weights
 
 
 def unpack(model: str, output: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from musamma.cli.main import run
 from musamma.data.document import Document
@@ -79,6 +79,12 @@ def test_checkpoints_that_do_not_fit_are_refused(
     damaged = Path(shutil.copytree(seeds[1], tmp_path / "damaged"))
     (damaged / "model.safetensors").write_bytes(b"{")
     assert refused(seeds[0], damaged).startswith(f"{damaged / 'model.safetensors'}: cannot be read: ")
+    weights = load_file(seeds[1] / "model.safetensors")
+    weights["classifier.bias"][0] = torch.inf
+    save_file(weights, damaged / "model.safetensors")
+    assert refused(seeds[0], damaged) == (
+        f"{damaged / 'model.safetensors'}: the weights classifier.bias are not all finite; copy the checkpoint anew"
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine").touch()
     assert refused_command(capsys, "average", seeds[0], seeds[1], "-o", tmp_path / "full").endswith(

@@ -11,6 +11,7 @@ import huggingface_hub.constants
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from musamma.data.errors import InputError
@@ -190,3 +191,42 @@ def test_the_head_for_the_tags_is_kept_only_for_the_same_labels(wordpiece_encode
     assert not other.classifier.bias.any()
     weights = other.base_model.state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in trained.base_model.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize(
+    ("file", "tensor", "remedy"),
+    [
+        ("model.safetensors", "classifier.bias", "copy it anew"),
+        ("proclitic_head.safetensors", "weight", "copy the checkpoint anew, or delete the file to tag whole words"),
+        (
+            "nested_head.safetensors",
+            "bias",
+            "copy the checkpoint anew, or delete 'musamma.nested' in config.json to find no nested names",
+        ),
+    ],
+)
+def test_a_head_that_is_not_finite_is_an_error(
+    any_encoder: Path, tmp_path: Path, file: str, tensor: str, remedy: str, value: float
+) -> None:
+    """Its names would be wrong or missing, without a word."""
+    checkpoint = write_random_checkpoint(tmp_path / "checkpoint", any_encoder, nested=["PER"])
+    load_classifier(str(checkpoint))
+    weights = load_file(checkpoint / file)
+    weights[tensor].view(-1)[-1] = value
+    save_file(weights, checkpoint / file, metadata={"format": "pt"})
+    with pytest.raises(InputError) as caught:
+        load_classifier(str(checkpoint))
+    assert str(caught.value) == f"{checkpoint / file}: the weights {tensor} are not all finite; {remedy}"
+
+
+def test_a_head_that_is_not_finite_is_not_trained_on_but_may_be_replaced(
+    wordpiece_encoder: Path, tmp_path: Path
+) -> None:
+    checkpoint = write_random_checkpoint(tmp_path / "checkpoint", wordpiece_encoder, labels=["LOC", "PER"])
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["classifier.bias"][0] = torch.nan
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"model\.safetensors: the weights classifier\.bias are not all finite"):
+        build_classifier(str(checkpoint), TagSet.from_labels(["LOC", "PER"]))
+    build_classifier(str(checkpoint), TagSet.from_labels(["ORG", "PROD"]))

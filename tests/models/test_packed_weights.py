@@ -233,6 +233,14 @@ def test_heads_in_half_precision_run_in_openvino(bert_copy, known) -> None:
     assert found(bert_copy, known) == expected
 
 
+def test_a_head_that_is_not_finite_is_an_error_in_openvino(bert_copy) -> None:
+    head = load_file(bert_copy / HEAD_FILE)
+    head["bias"][0] = np.inf
+    save_file(head, bert_copy / HEAD_FILE)
+    with pytest.raises(InputError, match=f"{HEAD_FILE}: the weights bias are not all finite; copy the model anew"):
+        loading.load_predictor(str(bert_copy))
+
+
 @pytest.mark.parametrize(
     ("name", "rows", "error"),
     [
