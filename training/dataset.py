@@ -146,14 +146,7 @@ def _load_mixed_corpus(config: RunConfig, test: list[Document], nested_ids: set[
     test = list(group_documents(test, config.data.group))
     train, dev = ([d for source in sources for d in getattr(source, part)] for part in ("train", "dev"))
     nested_ids |= {document.id for source in sources if source.nested for document in (*source.train, *source.dev)}
-    # The layer does not learn labels that allow other ones.
-    labels = {
-        span.label
-        for source in sources
-        for document in source.train
-        for span in document.nested
-        if source.nested and span.label not in source.uncertain_nested
-    }
+    labels = {label for source in sources for label in source.nested_labels}
     nested_tag_set = _choose_nested_tag_set(config, labels)
     return Corpus(train, dev, test, tag_set, tuple(sources), nested_tag_set, frozenset(nested_ids))
 

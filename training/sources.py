@@ -48,7 +48,23 @@ class Source:
     @property
     def train_labels(self) -> set[str]:
         """The labels of its training documents."""
-        return {span.label for document in self.train for span in document.spans}
+        return _span_labels(self.train)
+
+    @property
+    def example_labels(self) -> set[str]:
+        """The labels of the model that names of its training documents have, or may have."""
+        return {new for label in self.train_labels for new in self.allows.of(label)} - {OUTSIDE}
+
+    @property
+    def certain_labels(self) -> set[str]:
+        """The labels of its training documents that are labels of the model, too."""
+        return {label for label in self.train_labels if label in self.allows.of(label)}
+
+    @property
+    def nested_labels(self) -> set[str]:
+        """The labels of its nested training names that the model may learn: none that may be other labels in the model."""
+        labels = {span.label for document in self.train for span in document.nested}
+        return labels - self.uncertain_nested if self.nested else set()
 
     @property
     def uncertain_nested(self) -> set[str]:
@@ -120,8 +136,8 @@ def load_sources(
 ) -> tuple[list[Source], TagSet]:
     """Read the sources of a run, and determine the tags to learn.
 
-    Training documents that share a sentence with a development or test document are dropped; the number is logged. Documents are not
-    grouped yet, so that ids can be checked across parts.
+    Training documents that share a sentence with a development or test document are dropped; their number is logged, and each label
+    that has no example without them. Documents are not grouped yet, so that ids can be checked across parts.
 
     Args:
         data: the section of the configuration.
@@ -129,8 +145,8 @@ def load_sources(
         labels: the labels of the model; by default those that the training sources allow.
 
     Raises:
-        InputError: a file cannot be read, a part has no names, an id is used twice in a source, no source has a development part, or
-            a label is unknown.
+        InputError: a file cannot be read, a part has no names, an id is used twice in a source, no source has a development part, a
+            label is unknown, or all training examples of a label that is needed were dropped.
     """
     sources = [
         *(_read_source(config, for_training=True) for config in data.train_sources),
@@ -143,8 +159,9 @@ def load_sources(
             expected="'dev' or 'dev_share' in a source, or sources under data.dev",
             remedy="add one; the epoch is chosen on it",
         )
-    sources = [_drop_held_out(source, sources, test) for source in sources]
-    return sources, _build_tag_set(sources, labels)
+    remaining = [_drop_held_out(source, sources, test) for source in sources]
+    _check_dropped_labels(sources, remaining, test, labels)
+    return remaining, _build_tag_set(remaining, labels)
 
 
 def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
@@ -159,7 +176,7 @@ def _read_source(config: SourceConfig, *, for_training: bool) -> Source:
     elif for_training:
         own = [name for name in config.files if is_packaged(name)]
         dev = read(own if config.dev is None else config.dev, "dev")
-    annotated = {span.label for document in (*train, *dev) for span in document.spans}
+    annotated = _span_labels((*train, *dev))
     table = {label: tuple(allowed) for label, allowed in config.allows.items()}
     allows = AllowedLabels(table, whole_words=config.whole_words, labels=frozenset(annotated))
     nested = config.nested
@@ -220,6 +237,54 @@ def _drop_held_out(source: Source, sources: Sequence[Source], test: Sequence[Doc
     return source
 
 
+def _check_dropped_labels(
+    sources: Sequence[Source], remaining: Sequence[Source], test: Sequence[Document], labels: Sequence[str] | None
+) -> None:
+    """Report the labels whose training examples were all dropped.
+
+    Args:
+        sources: the sources before training documents were dropped.
+        remaining: the same afterwards.
+        test: the test documents.
+        labels: the labels of the model, if they are given.
+
+    Raises:
+        InputError: the model would lack such a label, and a held-out document or another source has it.
+    """
+    reason = "the documents with it share a sentence with a development or test document, and are dropped"
+    dropped = _join(source.example_labels for source in sources) - _join(source.example_labels for source in remaining)
+    if labels:
+        dropped &= set(labels)
+    else:
+        # Another source may still allow the label, as one of several.
+        dropped |= _join(s.certain_labels for s in sources) - _join(s.certain_labels for s in remaining)
+        if needed := sorted(dropped & (_needed_labels(sources) | _span_labels(test))):
+            raise InputError(
+                f"no training example of the label {needed[0]!r} is left: {reason}",
+                where="data.train",
+                expected="an example in another document",
+                remedy="add one, list the labels of the model under 'labels', or map the label with the 'labels' of its source",
+            )
+    for label in sorted(dropped):
+        _LOG.warning("no training example of the label %r is left: %s", label, reason)
+    for label in sorted(_join(s.nested_labels for s in sources) - _join(s.nested_labels for s in remaining)):
+        _LOG.warning("no training example of nested names with the label %r is left: %s", label, reason)
+
+
+def _needed_labels(sources: Sequence[Source]) -> set[str]:
+    """Return the labels of the model that the development parts and the tables of sources name."""
+    annotated = {new for source in sources for label in _span_labels(source.dev) for new in source.allows.of(label)}
+    return annotated | {new for source in sources for row in source.allows.table.values() for new in row}
+
+
+def _span_labels(documents: Iterable[Document]) -> set[str]:
+    return {span.label for document in documents for span in document.spans}
+
+
+def _join(sets: Iterable[set[str]]) -> set[str]:
+    return set().union(*sets)
+
+
 def _build_tag_set(sources: Sequence[Source], labels: Sequence[str] | None) -> TagSet:
     """Determine the labels of the model, and check that the labels of all sources fit."""
     trained = [source for source in sources if source.train]
@@ -232,9 +297,9 @@ def _build_tag_set(sources: Sequence[Source], labels: Sequence[str] | None) -> T
             remedy="correct 'allows'",
         )
     tag_set = TagSet(tuple(labels)) if labels else TagSet.from_labels(allowed)
-    certain = {label for source in trained for label in source.train_labels if label in source.allows.of(label)}
+    certain = _join(source.certain_labels for source in trained)
     for source in sources:
-        annotated = {span.label for document in (*source.train, *source.dev) for span in document.spans}
+        annotated = _span_labels((*source.train, *source.dev))
         for label in sorted(source.allows.model_labels({*source.allows.table, *annotated} - {OUTSIDE})):
             in_table = label in {new for row in source.allows.table.values() for new in row}
             if label not in tag_set.labels:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from musamma.data.document import Document, write_jsonl
 from musamma.data.errors import InputError
+from musamma.data.tags import TagSet
 from musamma.training.cards import scored_parts
 from musamma.training.config import RunConfig, SourceConfig, load_config
 from musamma.training.dataset import load_corpus
@@ -144,6 +145,58 @@ def test_training_documents_that_share_a_sentence_with_a_held_out_one_are_droppe
         "test document"
         for name, count in (("fine", 16), ("coarse", 9))
     ]
+
+
+def load_with_rare_label(caplog: pytest.LogCaptureFixture, **changes: Any) -> tuple[TagSet, list[str]]:
+    """Read a source whose only document with the label LAW, with a nested PART, is dropped; return tags and warnings."""
+    text = "قرأ النائب نص قانون الاستثمار الجديد في جلسة اليوم"
+    law = Document("law", text, (span(text, "قانون الاستثمار", "LAW"),), (span(text, "الاستثمار", "PART"),))
+    write_jsonl([law, *(article(number) for number in range(20))], "fine.jsonl")
+    # The same sentence, without the name.
+    write_jsonl([Document("held", text, (span(text, "النائب", "PER"),))], "held.jsonl")
+    data = {"train": [{"files": "fine.jsonl", "dev_share": 0.2}], "dev": [{"files": "held.jsonl"}], "test": []}
+    with caplog.at_level(logging.WARNING):
+        corpus = load_corpus(settings("none", **{"data": data, "labels": None, "nested": "auto"} | changes))
+    return corpus.tag_set, [message for message in caplog.messages if "no training example" in message]
+
+
+LOST = "share a sentence with a development or test document, and are dropped"
+
+
+def test_a_label_whose_examples_are_all_dropped_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    tag_set, warnings = load_with_rare_label(caplog)
+    assert tag_set.labels == ("EVENT", "GPE", "PER")
+    assert warnings == [
+        f"no training example of the label 'LAW' is left: the documents with it {LOST}",
+        f"no training example of nested names with the label 'PART' is left: the documents with it {LOST}",
+    ]
+    caplog.clear()
+    tag_set, warnings = load_with_rare_label(caplog, labels=["EVENT", "GPE", "LAW", "PER"])
+    assert "LAW" in tag_set.labels
+    assert "of the label 'LAW' is left" in warnings[0]
+
+
+@pytest.mark.parametrize("needed", ["dev", "test", "allows"])
+def test_a_label_that_is_needed_and_whose_examples_are_all_dropped_is_an_error(
+    caplog: pytest.LogCaptureFixture, needed: str
+) -> None:
+    train: list[dict[str, Any]] = [{"files": "fine.jsonl", "dev_share": 0.2}]
+    text = "أقر المجلس قانون الأحزاب"
+    write_jsonl([Document("new", text, (span(text, "قانون الأحزاب", "LAW"),))], "law.jsonl")
+    data: dict[str, Any] = {"train": train, "dev": [{"files": "held.jsonl"}]}
+    if needed == "dev":
+        data["dev"].append({"files": "law.jsonl"})
+    elif needed == "test":
+        data["test"] = "law.jsonl"
+    else:
+        train.append({"files": "places.jsonl", "allows": {"O": ["LAW", "EVENT", "PER"]}})
+    with pytest.raises(InputError) as caught:
+        load_with_rare_label(caplog, data=data)
+    assert str(caught.value) == (
+        f"data.train: no training example of the label 'LAW' is left: the documents with it {LOST}; expected an example in another "
+        "document; add one, list the labels of the model under 'labels', or map the label with the 'labels' of its source"
+    )
+    load_with_rare_label(caplog, data=data, labels=["EVENT", "GPE", "LAW", "PER"])
 
 
 @pytest.mark.parametrize(
