@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import ValidationError
 
 from musamma.data.document import Document
 from musamma.data.errors import InputError, not_writable, one_line
@@ -185,7 +186,8 @@ def claim_output_folder(
 def _changed_settings(run_file: Path, config: BaseConfig) -> list[str]:
     """Return the keys that differ, apart from the folder and the seeds, which may change when a run is resumed.
 
-    A key that an earlier version did not have counts as its default.
+    A key that an earlier version did not have counts as its default, in every section. Settings that this version does not accept
+    are compared as they stand.
 
     Raises:
         InputError: the file does not hold settings.
@@ -196,8 +198,11 @@ def _changed_settings(run_file: Path, config: BaseConfig) -> list[str]:
             raise TypeError(f"a YAML {type(old).__name__}")
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise _damaged(run_file, "the settings of a run", error) from error
-    old = yaml.safe_load(type(config).model_construct().to_yaml()) | old
     new = yaml.safe_load(config.to_yaml())
+    try:
+        old = yaml.safe_load(type(config).model_validate(old).to_yaml())
+    except ValidationError:
+        old = yaml.safe_load(type(config).model_construct().to_yaml()) | old
     return [key for key in new if key not in ("output", "seeds") and old.get(key) != new[key]]
 
 

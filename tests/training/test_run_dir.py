@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +74,45 @@ def test_a_key_that_the_recorded_run_lacks_counts_as_its_default(
     changed = RunConfig.model_validate({**yaml.safe_load(config.to_yaml()), key: other})
     with pytest.raises(InputError, match=f"other settings for {key};"):
         check_output_folder(changed, tmp_path, resume=True, overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        (("encoding", "overlap"), 32),
+        (("data", "group"), 2),
+        (("data", "train", 0, "sampling_factor"), 2.0),
+        (("data", "train", 0, "nested"), True),
+        (("lora", "alpha"), 8.0),
+    ],
+)
+def test_a_key_that_a_section_of_the_recorded_run_lacks_counts_as_its_default(
+    tmp_path: Path, path: tuple[str | int, ...], other: object
+) -> None:
+    settings = {"encoder": "nawah", "data": {"train": [{"files": "khabar"}]}, "output": "out", "lora": {}}
+    config = RunConfig.model_validate(settings | {"trainer": {"learning_rate": "1e-4"}})
+
+    def section_of(record: Any) -> Any:
+        for key in path[:-1]:
+            record = record[key]
+        return record
+
+    record = yaml.safe_load(config.to_yaml())
+    del section_of(record)[path[-1]]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(record), encoding="utf-8")
+    check_output_folder(config, tmp_path, resume=True, overwrite=False)
+    section_of(record)[path[-1]] = other
+    with pytest.raises(InputError, match=f"other settings for {path[0]};"):
+        check_output_folder(RunConfig.model_validate(record), tmp_path, resume=True, overwrite=False)
+
+
+def test_settings_that_this_version_does_not_accept_are_other_settings(config: RunConfig, tmp_path: Path) -> None:
+    record = yaml.safe_load(config.to_yaml())
+    record["encoding"]["stride"] = 16
+    del record["nested"]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(record), encoding="utf-8")
+    with pytest.raises(InputError, match="other settings for encoding;"):
+        check_output_folder(config, tmp_path, resume=True, overwrite=False)
 
 
 @pytest.mark.parametrize("content", [b"encoder: [", b"", b"- nawah", b"encoder: \xff", b"\0"])
