@@ -24,6 +24,7 @@ from musamma.models.model_names import (
 )
 from musamma.models.nested_labels import NESTED_KEY, read_nested_tag_set, require_nested_head
 from musamma.models.runtimes.runtime import read_graph_description
+from musamma.models.tokenizer_files import check_loaded_tokenizer
 from musamma.models.transformers_files import load_weights, read_tokenizer
 from musamma.models.window_options import WindowOptions, read_window_options
 
@@ -32,7 +33,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load the fast tokenizer of a folder or hub id.
 
     Raises:
-        InputError: there is none, or it cannot be loaded.
+        InputError: there is none, it cannot be loaded, or it is not the one in ``tokenizer.json``.
     """
     path = Path(name)
     if path.is_dir() and not any(
@@ -52,7 +53,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             expected="tokenizer.json beside config.json",
             remedy="save the encoder's tokenizer into the folder: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
         )
-    return read_tokenizer(name)
+    tokenizer = read_tokenizer(name)
+    check_loaded_tokenizer(tokenizer, name)
+    return tokenizer
 
 
 def build_classifier(

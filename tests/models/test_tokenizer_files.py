@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedTokenizerFast
+from transformers import BertTokenizer, PreTrainedTokenizerFast
 
+from musamma.data.document import Document
+from musamma.data.errors import InputError
+from musamma.inference import Tagger
 from musamma.models.averaging import average_checkpoints
 from musamma.models.checkpoint import load_classifier, load_tokenizer
 from musamma.models.packed_weights import unpack
@@ -62,6 +66,32 @@ def test_a_file_without_the_entries_stays_as_it_is(tmp_path: Path, content: str)
     path.write_text(content, encoding="utf-8")
     remove_load_options(path)
     assert path.read_text(encoding="utf-8") == content
+
+
+def test_a_checkpoint_without_a_tokenizer_config_finds_the_same_names_or_is_refused(
+    source: Path, tmp_path: Path, known: list[Document]
+) -> None:
+    """transformers then takes the class of the architecture, and OpenVINO the tokenizer.json."""
+    expected = [[span.key for span in document.spans] for document in known]
+    packed = write_packed(source, tmp_path / "packed")
+    for model in (source, packed):
+        (model / TOKENIZER_CONFIG_FILE).unlink()
+        with pytest.raises(InputError) as caught:
+            Tagger(str(model), device="cpu")
+        message = rf"{model}: no tokenizer_config\.json, and without it (Bert|XLMRoberta)Tokenizer of transformers replaces .*"
+        assert re.fullmatch(message, str(caught.value))
+        remedy = str(caught.value).partition("write the file as ")[2]
+        (model / TOKENIZER_CONFIG_FILE).write_text(remedy, encoding="utf-8")
+        tagger = Tagger(str(model), device="cpu", bfloat16=False)
+        assert [[span.key for span in document.spans] for document in tagger.tag_documents(known)] == expected
+
+
+def test_a_tokenizer_config_that_makes_no_difference_may_be_missing(wordpiece_encoder: Path, tmp_path: Path) -> None:
+    BertTokenizer(vocab=str(wordpiece_encoder / "vocab.txt")).save_pretrained(tmp_path)
+    shutil.copyfile(wordpiece_encoder / "config.json", tmp_path / "config.json")
+    expected = load_tokenizer(str(tmp_path)).tokenize("وصل محمد إلى بغداد")
+    (tmp_path / TOKENIZER_CONFIG_FILE).unlink()
+    assert load_tokenizer(str(tmp_path)).tokenize("وصل محمد إلى بغداد") == expected
 
 
 def test_a_tokenizer_without_a_limit_can_be_saved(source: Path, tmp_path: Path) -> None:
