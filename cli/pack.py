@@ -22,7 +22,10 @@ def pack(
     ] = None,
     max_f1_change: Annotated[
         float,
-        typer.Option(min=0, help="Write nothing if strict micro F1 changes by more than this many points of 100."),
+        typer.Option(
+            min=0,
+            help="Write nothing if strict micro F1, without or with nested names, changes by more than this many points of 100.",
+        ),
     ] = 0.1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier packed checkpoint.")] = False,
 ) -> None:
@@ -38,7 +41,12 @@ def pack(
     )
     typer.echo(
         f"F1 {100 * record.before:.2f} before, {100 * record.after:.2f} after on {record.documents} documents with "
-        f"{record.names:,} names of {record.gold}; {100 * record.agreeing:.2f}% of the names found agree\n"
+        f"{record.names:,} names of {record.gold}; {100 * record.agreeing:.2f}% of the names found agree"
+    )
+    if (nested := record.nested) is not None:
+        scores = f"F1 {100 * nested.before:.2f} before, {100 * nested.after:.2f} after on {nested.names:,} names; "
+        typer.echo(f"nested names: {scores if nested.names else ''}{100 * nested.agreeing:.2f}% of those found agree")
+    typer.echo(
         f"{record.bytes_before / 1e6:.1f} MB of weights before, {record.bytes_after / 1e6:.1f} MB after\n"
         f"written to {output}"
     )

@@ -68,13 +68,15 @@ def format_packed_card(card: PackedCard) -> str:
         **_format_calibration(card.calibration),
         **_format_errors(card.evaluations),
         training=card.about["training"],
-        minutes=_training_minutes(card.scores),
+        seeds=[result["seed"] for result in card.scores.get("seeds", [])],
+        minutes=[f"{result['seconds'] / 60:.1f}" for result in card.scores.get("seeds", [])],
         megabytes={side: f"{packing[f'bytes_{side}'] / 1e6:.1f}" for side in ("before", "after")},
         quality={
             "gold": packing["gold"],
-            "names": f"{packing['names']:,}",
-            **{key: f"{100 * packing[key]:.2f}" for key in ("before", "after", "agreeing")},
+            **_format_quality(packing),
         },
+        # Without annotated ones, their F1 is 0.
+        nested=_format_quality(nested) if (nested := packing.get("nested")) and nested["names"] else None,
         limits=card.about["limits"],
     )
 
@@ -98,12 +100,18 @@ def _build_card_data(card: PackedCard) -> ModelCardData:
     )
 
 
+def _format_quality(measured: Mapping[str, Any]) -> dict[str, str]:
+    """Return the number of names, and the F1 of the names before and after, as the template shows them."""
+    scores = {key: f"{100 * measured[key]:.2f}" for key in ("before", "after", "agreeing")}
+    return {"names": f"{measured['names']:,}", **scores}
+
+
 def _format_sources(sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the template's values for the corpora: their table, and a line for each that has a note."""
-    counted = any(source["documents"] is not None or source["names"] is not None for source in sources)
-    headings = ["corpus", "licence", "documents", "names"][: 4 if counted else 2]
+    counts = [key for key in ("documents", "names") if any(source[key] is not None for source in sources)]
+    rows = [_source_row(source, counts) for source in sources]
     return {
-        "source_table": _format_table(headings, [_source_row(source)[: len(headings)] for source in sources], left=2),
+        "source_table": _format_table(["corpus", "licence", *counts], rows, left=2),
         "notes": [f"{source['name']}: {source['note']}" for source in sources if source["note"]],
     }
 
@@ -169,10 +177,9 @@ def _format_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, lef
     return "\n".join(f"| {' | '.join(row)} |" for row in (headings, rules, *rows))
 
 
-def _source_row(source: Mapping[str, Any]) -> list[str]:
+def _source_row(source: Mapping[str, Any], counts: Sequence[str]) -> list[str]:
     title = f"[{source['name']}]({source['url']})" if source["url"] else source["name"]
-    counts = ("" if source[key] is None else f"{source[key]:,}" for key in ("documents", "names"))
-    return [title, source["license"], *counts]
+    return [title, source["license"], *("" if source[key] is None else f"{source[key]:,}" for key in counts)]
 
 
 def _score_row(part: str, report: Mapping[str, Any]) -> list[str]:
@@ -227,11 +234,3 @@ def _format_ece(calibration: Calibration) -> str:
     if calibration.ece_before is None or calibration.ece_after is None:
         return "was not recorded"
     return f"went from {calibration.ece_before:.3f} to {calibration.ece_after:.3f}"
-
-
-def _training_minutes(scores: Mapping[str, Any]) -> str | None:
-    """Return how many minutes the seed of the checkpoint was trained; ``None`` if unknown."""
-    for result in scores.get("seeds", []):
-        if result["seed"] == scores.get("best_seed"):
-            return f"{result['seconds'] / 60:.1f}"
-    return None

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from safetensors.numpy import load_file, save_file
 
 from musamma.cli.main import run
 from musamma.data.corpus_files import write_documents
 from musamma.data.document import Document
 from musamma.inference import Tagger
 from musamma.models.calibration import Calibration, write_calibration
+from musamma.models.packed_weights import write_packed_checkpoint
+from tests.support import write_random_checkpoint
 
 ABOUT = """
 license: cc-by-4.0
@@ -91,7 +94,7 @@ def test_a_packed_run_has_its_files_and_its_card(finished_run, gold, known, tmp_
         "| PER | ",
         "| known | 0 | 0 | 0 | 0 | 0 | 0 |",
         "| LOC | not reached |",
-        "On one core. Training took 1.5 minutes. The settings are in `run.yaml`.",
+        "On one core. Training took 0.1 and 1.5 minutes with the seeds 1 and 2. The settings are in `run.yaml`.",
         "No dialect was annotated.",
     ):
         assert any(shown.startswith(line) for shown in lines), line
@@ -139,6 +142,53 @@ def test_a_run_whose_scores_change_is_not_packed(checkpoint, gold, tmp_path, ref
     message = refused("pack", checkpoint, tmp_path / "tagger", "--gold", gold, status=1)
     assert message.startswith("gold.jsonl: F1 100.00 before and ")
     assert message.endswith("on 11 names, but --max-f1-change allows 0.1; nothing was written")
+    assert not (tmp_path / "tagger").exists()
+
+
+@pytest.fixture(scope="module")
+def nested_run(wordpiece_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_checkpoint(tmp_path_factory.mktemp("runs") / "nested", wordpiece_encoder, nested=["LOC", "PER"])
+
+
+@pytest.fixture
+def nested_gold(nested_run: Path, known: list[Document], tmp_path: Path) -> Path:
+    """Documents with just the names that the run finds, some of them nested."""
+    found = list(Tagger(str(nested_run), device="cpu", bfloat16=False).tag_documents(known))
+    assert any(document.nested for document in found)
+    write_documents(found, tmp_path / "nested.jsonl")
+    return tmp_path / "nested.jsonl"
+
+
+def test_nested_names_are_compared_too(nested_run, nested_gold, known, tmp_path, capsys) -> None:
+    output = tmp_path / "tagger"
+    call = ["pack", str(nested_run), str(output), "--max-f1-change", "100", "--gold"]
+    assert run([*call, str(nested_gold)]) == 0
+    record = json.loads((output / "packing.json").read_text(encoding="utf-8"))["nested"]
+    assert record["before"] == record["all_before"] == 1
+    shown = capsys.readouterr().out.splitlines()[1]
+    scores = f"F1 100.00 before, {100 * record['after']:.2f} after on {record['names']} names; "
+    agree = f"{100 * record['agreeing']:.2f}% of those found agree"
+    assert shown == f"nested names: {scores}{agree}"
+    assert f"On {record['names']} nested names, it was 100.00 before" in (output / "README.md").read_text("utf-8")
+    # Without annotation there is no score of them to show.
+    write_documents(known, tmp_path / "flat.jsonl")
+    assert run([*call, str(tmp_path / "flat.jsonl"), "--overwrite"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"nested names: {agree}"
+    assert "nested names, it" not in (output / "README.md").read_text("utf-8")
+
+
+def test_a_run_whose_nested_names_change_is_not_packed(nested_run, nested_gold, tmp_path, refused, monkeypatch) -> None:
+    def write_without_nested(source, config, weights, folder, *, prefix) -> None:
+        write_packed_checkpoint(source, config, weights, folder, prefix=prefix)
+        head = load_file(folder / "nested_head.safetensors")
+        save_file({name: np.zeros_like(value) for name, value in head.items()}, folder / "nested_head.safetensors")
+
+    # The weights as they are: the outermost names stay the same.
+    monkeypatch.setattr("musamma.models.packed_weights._FEWEST_WEIGHTS", 1 << 40)
+    monkeypatch.setattr("musamma.training.checkpoint_packing.write_packed_checkpoint", write_without_nested)
+    message = refused("pack", nested_run, tmp_path / "tagger", "--gold", nested_gold, status=1)
+    assert message.startswith("nested.jsonl: F1 100.00 before and ")
+    assert message.endswith(" names, nested ones included, but --max-f1-change allows 0.1; nothing was written")
     assert not (tmp_path / "tagger").exists()
 
 

@@ -104,10 +104,27 @@ def test_a_card_says_what_is_known_and_nothing_else() -> None:
         in text
     )
     assert (
-        "30.0 MB instead of\n118.7. They are loaded as float32. On khabar (test), 2,013 names, F1 was 80.00 before and is 80.04 after;\n"
-        in text
+        "30.0 MB instead of\n118.7. They are loaded as float32. On khabar (test), 2,013 names, F1 in float32 was 80.00 before and is 80.04\n"
+        "after; 99.00% of the names found agree.\n\n" in text
     )
-    assert "99.00% of the names found agree.\n" in text
     assert text.endswith("output alone.\n")
     assert "\n\n\n" not in text
     assert "base_model" not in make_card(encoder="folder")
+
+
+def test_a_count_that_no_corpus_has_is_no_column() -> None:
+    sources = [
+        {"name": "News", "license": "MIT", "url": None, "documents": 1200, "names": None, "note": None},
+        {"name": "Blogs", "license": "MIT", "url": None, "documents": None, "names": None, "note": None},
+    ]
+    about = {"license": None, "sources": sources, "training": None, "limits": None}
+    table = "| corpus | licence | documents |\n| --- | --- | ---: |\n| News | MIT | 1,200 |\n| Blogs | MIT |  |\n\n"
+    assert table in make_card(about=about)
+
+
+def test_the_training_time_is_that_of_every_seed() -> None:
+    seeds = [{"seed": seed, "seconds": 60 * minutes} for seed, minutes in ((1, 9.78), (2, 21.34), (5, 21.29))]
+    text = make_card(scores={"best_seed": 5, "seeds": seeds})
+    expected = "Training took 9.8, 21.3 and 21.3 minutes with the seeds 1, 2 and 5. The settings"
+    assert f"\n## Training\n\n{expected}" in text
+    assert "\nTraining took 9.8 minutes. The settings" in make_card(scores={"best_seed": 1, "seeds": seeds[:1]})
