@@ -105,10 +105,13 @@ def _print_record(record: ExportRecord, console: Console) -> None:
     ]
     if quality is not None:
         agreement = quality.agreement
+        nested = ""
+        if agreement.all_agreeing is not None:
+            nested = f", with {agreement.nested_names:,} nested ones {100 * agreement.all_agreeing:.2f}%"
         lines += [
             f"F1 on {quality.documents} documents with {quality.names:,} names of {quality.gold}; names compared with the "
             f"checkpoint's in {agreement.documents:,} texts with {agreement.words:,} words and {agreement.names:,} names: "
-            f"{100 * agreement.agreeing:.2f}% agree",
+            f"{100 * agreement.agreeing:.2f}% agree{nested}",
             f"passed: {quality.reason}",
         ]
     for line in lines:

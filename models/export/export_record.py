@@ -108,10 +108,13 @@ class ExportRecord:
         ]
         if self.quality is not None:
             agreement = self.quality.agreement
+            nested = ""
+            if agreement.all_agreeing is not None:
+                nested = f", with {agreement.nested_names:,} nested names by {100 * agreement.all_agreeing:.2f}%"
             lines += [
                 f"Written because {self.quality.reason}. On {agreement.documents:,} texts with {agreement.words:,} words and "
-                f"{agreement.names:,} names, the names agree by {100 * agreement.agreeing:.2f}% (strict F1 of the export's names "
-                "against the checkpoint's).",
+                f"{agreement.names:,} names, the names agree by {100 * agreement.agreeing:.2f}%{nested} (strict F1 of the export's "
+                "names against the checkpoint's).",
                 "",
             ]
         return "\n".join(lines)

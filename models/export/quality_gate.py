@@ -2,7 +2,8 @@
 
 F1 on a few hundred names moves by several tenths of a point if any prediction changes, for better or worse. So the loss is compared
 with its limit by a paired confidence interval over documents, and where that leaves the question open, agreement decides: how many
-names the checkpoint and its export have in common, on texts that need no annotation.
+names the checkpoint and its export have in common, on texts that need no annotation. Nested names are measured, too: the interval of
+their loss is compared with the same limit, and names must agree both without them and with them. They are too few for a limit of their own.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError, ThresholdError
 from musamma.evaluation.counts import count_table
 from musamma.evaluation.document_pairing import pair_documents
-from musamma.evaluation.matching import NESTED, STRICT
-from musamma.evaluation.metrics import score_documents
-from musamma.evaluation.significance import compare_systems
+from musamma.evaluation.matching import NESTED, OUTERMOST, STRICT
+from musamma.evaluation.significance import Comparison, compare_systems
 from musamma.models.export.verify import measure_name_agreement
 from musamma.models.predictor import Predictor
 
@@ -43,6 +43,8 @@ class Agreement:
         names: number of names that the checkpoint predicts in them.
         agreeing: strict F1 of the export's names against the checkpoint's, in [0, 1]; 1 if neither predicts a name.
         minimum: the minimum that is required, in percent; ``None`` if none is.
+        nested_names: number of nested names that the checkpoint predicts; ``None`` if neither predicts any.
+        all_agreeing: like ``agreeing``, of the names of both layers together; ``None`` if neither predicts nested names.
     """
 
     documents: int
@@ -50,11 +52,18 @@ class Agreement:
     names: int
     agreeing: float
     minimum: float | None
+    nested_names: int | None = None
+    all_agreeing: float | None = None
+
+    @property
+    def least(self) -> float:
+        """The lower one of ``agreeing`` and ``all_agreeing``."""
+        return self.agreeing if self.all_agreeing is None else min(self.agreeing, self.all_agreeing)
 
     @property
     def is_sufficient(self) -> bool:
-        """True unless the names agree less than required."""
-        return self.minimum is None or round(100 * self.agreeing, 9) >= self.minimum
+        """True unless the names agree less than required, without nested names or with them."""
+        return self.minimum is None or round(100 * self.least, 9) >= self.minimum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +80,9 @@ class QualityMeasurement:
         limit: maximum loss in points of 100.
         agreement: agreement on the documents and on further texts.
         nested_names: number of gold nested names; ``None`` if the model or the documents have none.
-        nested_before: F1 of the checkpoint's nested names; they are measured, and not part of the gate.
+        nested_before: F1 of the checkpoint's nested names.
         nested_after: F1 of the exported model's nested names.
+        nested_interval: like ``interval``, for the nested names.
     """
 
     gold: str
@@ -86,6 +96,7 @@ class QualityMeasurement:
     nested_names: int | None = None
     nested_before: float | None = None
     nested_after: float | None = None
+    nested_interval: tuple[float, float] | None = None
 
     @property
     def loss(self) -> float:
@@ -103,20 +114,28 @@ class QualityMeasurement:
         return round(self.interval[1], 9) <= self.limit
 
     @property
+    def nested_exceeds_limit(self) -> bool:
+        """True if the loss of nested names is above the limit, by more than chance."""
+        return self.nested_interval is not None and round(self.nested_interval[0], 9) > self.limit
+
+    @property
     def passed(self) -> bool:
         """True if the export may be written."""
-        return not self.exceeds_limit and self.agreement.is_sufficient
+        return not self.exceeds_limit and not self.nested_exceeds_limit and self.agreement.is_sufficient
 
     @property
     def reason(self) -> str:
         """The reason why the export passed, or did not."""
-        low, high = self.interval
-        gold_names = "1 name" if self.names == 1 else f"{self.names:,} names"
-        loss = f"a loss of {self.loss:.2f} (95% interval {low:.2f} to {high:.2f}) on {gold_names}"
+        loss = _describe_loss(self.loss, self.interval, self.names, "name")
         agreement = self.agreement
-        names = f"{100 * agreement.agreeing:.2f}% of the names agree with the checkpoint's"
+        included = ", nested ones included," if agreement.least < agreement.agreeing else ""
+        names = f"{100 * agreement.least:.2f}% of the names{included} agree with the checkpoint's"
         if self.exceeds_limit:
             return f"{loss} is above the limit of {self.limit:g}"
+        if self.nested_exceeds_limit and self.nested_interval is not None:
+            nested_loss = 100 * ((self.nested_before or 0.0) - (self.nested_after or 0.0))
+            nested = _describe_loss(nested_loss, self.nested_interval, self.nested_names or 0, "nested name")
+            return f"{nested} is above the limit of {self.limit:g}"
         if not agreement.is_sufficient:
             return f"{names}, less than {agreement.minimum:g}%, in {agreement.words:,} words"
         if self.is_within_limit:
@@ -126,9 +145,18 @@ class QualityMeasurement:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the measurement as it stands in ``export.json``; the values of nested names only for a model with them."""
-        nested = () if self.nested_names is not None else ("nested_names", "nested_before", "nested_after")
-        record = {name: value for name, value in asdict(self).items() if name not in nested}
-        return {**record, "loss": self.loss, "passed": self.passed, "reason": self.reason}
+        record = {name: value for name, value in asdict(self).items() if value is not None}
+        # A minimum of ``None`` says that none is required.
+        agreement = {
+            name: value for name, value in record["agreement"].items() if value is not None or name == "minimum"
+        }
+        return {**record, "agreement": agreement, "loss": self.loss, "passed": self.passed, "reason": self.reason}
+
+
+def _describe_loss(loss: float, interval: tuple[float, float], names: int, kind: str) -> str:
+    low, high = interval
+    counted = f"1 {kind}" if names == 1 else f"{names:,} {kind}s"
+    return f"a loss of {loss:.2f} (95% interval {low:.2f} to {high:.2f}) on {counted}"
 
 
 def check_gate_options(*, quantize: str | None, dev: str | None, labels: str | None) -> None:
@@ -202,40 +230,57 @@ def compare_predictions(
         min_agreement: minimum agreement of names in percent; ``None`` requires none.
     """
     tables = [
-        count_table(pair_documents(gold, predicted[: len(gold)]), modes=[STRICT]) for predicted in (before, after)
-    ]
-    comparison = compare_systems(*tables, rows=[STRICT], level=_LEVEL)[0]
-    names = [
-        {(index, span.key) for index, document in enumerate(predicted) for span in document.spans}
+        count_table(pair_documents(gold, predicted[: len(gold)]), modes=[STRICT], layers=True)
         for predicted in (before, after)
     ]
-    nested = None
-    if any(document.nested for document in before) and any(document.nested for document in gold):
-        layers = [score_documents(gold, side[: len(gold)], modes=[STRICT]).layers for side in (before, after)]
-        nested = [side[NESTED].micro for side in layers]
+    has_nested = any(document.nested for document in before) and any(document.nested for document in gold)
+    comparison, *others = compare_systems(*tables, rows=[STRICT, NESTED] if has_nested else [STRICT], level=_LEVEL)
+    nested = others[0] if others else None
     return QualityMeasurement(
         gold=name,
         documents=len(gold),
         names=sum(len(document.spans) for document in gold),
         before=comparison.first,
         after=comparison.second,
-        interval=(0.0 - 100 * comparison.interval.high, 0.0 - 100 * comparison.interval.low),  # no negative zero
+        interval=_loss_interval(comparison),
         limit=limit,
-        agreement=Agreement(
-            documents=len(before),
-            words=sum(len(document.text.split()) for document in before),
-            names=len(names[0]),
-            agreeing=measure_name_agreement(*names),
-            minimum=min_agreement,
-        ),
-        nested_names=nested[0].support if nested else None,
-        nested_before=nested[0].f1 if nested else None,
-        nested_after=nested[-1].f1 if nested else None,
+        agreement=_measure_agreement(before, after, minimum=min_agreement),
+        nested_names=sum(len(document.nested) for document in gold) if nested else None,
+        nested_before=nested.first if nested else None,
+        nested_after=nested.second if nested else None,
+        nested_interval=_loss_interval(nested) if nested else None,
+    )
+
+
+def _loss_interval(comparison: Comparison) -> tuple[float, float]:
+    """Return the interval of a loss in points of 100: that of the difference with the other sign."""
+    return 0.0 - 100 * comparison.interval.high, 0.0 - 100 * comparison.interval.low  # no negative zero
+
+
+def _measure_agreement(before: Sequence[Document], after: Sequence[Document], *, minimum: float | None) -> Agreement:
+    names, nested = (
+        [
+            {(n, span.key) for n, document in enumerate(side) for span in getattr(document, layer)}
+            for side in (before, after)
+        ]
+        for layer in ("spans", "nested")
+    )
+    joined = [
+        {*((OUTERMOST, *name) for name in names[side]), *((NESTED, *name) for name in nested[side])} for side in (0, 1)
+    ]
+    return Agreement(
+        documents=len(before),
+        words=sum(len(document.text.split()) for document in before),
+        names=len(names[0]),
+        agreeing=measure_name_agreement(*names),
+        minimum=minimum,
+        nested_names=len(nested[0]) if any(nested) else None,
+        all_agreeing=measure_name_agreement(*joined) if any(nested) else None,
     )
 
 
 def check_quality(measured: QualityMeasurement, *, quantized: bool) -> None:
-    """Refuse an export that lost too much F1, or whose names agree too little with the checkpoint's.
+    """Refuse an export that lost too much F1 in one of the layers, or whose names agree too little with the checkpoint's.
 
     Raises:
         ThresholdError: the message states both scores, and what was measured and required.
@@ -243,10 +288,11 @@ def check_quality(measured: QualityMeasurement, *, quantized: bool) -> None:
     if measured.passed:
         return
     alternative = "export without `quantize`" if quantized else "keep the checkpoint"
-    if measured.exceeds_limit:
-        option, allowed = "max_f1_loss", f"{math.ceil(100 * measured.interval[0]) / 100:.2f}"
+    if measured.exceeds_limit or measured.nested_exceeds_limit:
+        greatest = max(low for low, _ in (measured.interval, measured.nested_interval or measured.interval))
+        option, allowed = "max_f1_loss", f"{math.ceil(100 * greatest) / 100:.2f}"
     else:
-        option, allowed = "min_agreement", f"{math.floor(10_000 * measured.agreement.agreeing) / 100:.2f}"
+        option, allowed = "min_agreement", f"{math.floor(10_000 * measured.agreement.least) / 100:.2f}"
     raise ThresholdError(
         f"{measured.gold}: F1 {100 * measured.before:.2f} before and {100 * measured.after:.2f} after: {measured.reason}; "
         f"nothing was written; {alternative}, try the other `runtime`, or give `{option}` {allowed}"

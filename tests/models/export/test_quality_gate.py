@@ -145,3 +145,43 @@ def test_nested_names_are_measured_only_on_documents_that_have_them(annotated: b
     expected = (1, 1.0, 1.0) if annotated else (None, None, None)
     assert (measured.nested_names, measured.nested_before, measured.nested_after) == expected
     assert ("nested_names" in measured.to_dict()) is annotated
+
+
+def nest(document: Document, *, every: int = 1) -> Document:
+    """The document with a nested name in each of its names, or in every third one, say."""
+    nested = tuple(Span(name.start, name.start + 2, "GPE") for name in document.spans[::every])
+    return Document(document.id, document.text, document.spans, nested)
+
+
+def test_a_loss_of_nested_names_beyond_chance_is_refused():
+    gold = [nest(document) for document in write_texts(50)]
+    after = [nest(document, every=2) for document in gold]
+    measured = quality_gate.compare_predictions(gold, gold, after, name="gold", limit=0.3)
+    assert (measured.loss, measured.nested_names, measured.nested_before) == (0, 500, 1.0)
+    assert measured.nested_after == pytest.approx(2 / 3)
+    with pytest.raises(
+        ThresholdError, match=r"a loss of 33\.33 \(95% interval .*\) on 500 nested names is above"
+    ) as info:
+        check_quality(measured, quantized=True)
+    allowed = float(str(info.value).rpartition("`max_f1_loss` ")[2])
+    check_quality(quality_gate.compare_predictions(gold, gold, after, name="gold", limit=allowed), quantized=True)
+
+
+def test_names_must_agree_with_nested_ones_too():
+    """Also where nested names are not annotated."""
+    gold = write_texts(50)
+    before, after = ([nest(document, every=every) for document in gold] for every in (1, 2))
+    options: Any = {"name": "gold", "limit": 0.3, "min_agreement": 97}
+    measured = quality_gate.compare_predictions(gold, before, after, **options)
+    agreement = measured.agreement
+    assert (measured.nested_names, agreement.agreeing, agreement.nested_names) == (None, 1.0, 500)
+    assert agreement.all_agreeing == pytest.approx(2 * 750 / (1000 + 750))
+    with pytest.raises(
+        ThresholdError, match=r"85\.71% of the names, nested ones included, agree .*`min_agreement` 85\.71$"
+    ):
+        check_quality(measured, quantized=True)
+    same = quality_gate.compare_predictions(gold, before, before, **options)
+    check_quality(same, quantized=True)
+    assert same.to_dict()["agreement"]["all_agreeing"] == 1.0
+    flat = quality_gate.compare_predictions(gold, gold, gold, **options)
+    assert "all_agreeing" not in flat.to_dict()["agreement"]
