@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ from musamma.models.model_names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from musamma.inference.batch_run import LoadedTagger
+    from musamma.inference.inputs import Inputs
+    from musamma.inference.progress_bar import ProgressBar
     from musamma.inference.run_state import RunStats
 
 
@@ -117,7 +120,7 @@ def predict(
     )
 
     # Imported here, as elsewhere in this module: `musamma --help` must not wait for libraries.
-    from musamma.inference.batch_run import load_tagger, tag_inputs
+    from musamma.inference.batch_run import load_tagger
     from musamma.inference.inputs import Inputs, count_input_bytes
     from musamma.inference.output_formats import choose_format
     from musamma.inference.progress_bar import ProgressBar
@@ -127,65 +130,146 @@ def predict(
     if target is not None and Path(target).is_symlink() and not stream:
         target = str(resolve_link(Path(target)))  # The messages name the files that are written.
     source = Inputs(names=tuple(inputs), text_column=text_column, id_column=id_column, output=target)
-    audit = ImportAudit(source=target or "standard output", limit=1)
-    load = partial(
-        load_tagger,
-        model,
-        device=device,
-        batch_tokens=batch_tokens,
-        min_score=minimum,
-        label_min_scores=by_label,
-        thresholds=thresholds,
-        rules=None if rules is None else load_rules(rules),
-        with_settings=target is not None,
+    job = _Job(
+        source=source,
+        load=partial(
+            load_tagger,
+            model,
+            device=device,
+            batch_tokens=batch_tokens,
+            min_score=minimum,
+            label_min_scores=by_label,
+            thresholds=thresholds,
+            rules=None if rules is None else load_rules(rules),
+            with_settings=target is not None,
+        ),
+        format=chosen,
+        compression=compression,
+        audit=ImportAudit(source=target or "standard output", limit=1),
+        skip=on_error is OnError.skip,
+        resume=resume,
+        overwrite=overwrite,
     )
+    with ProgressBar(count_input_bytes(source) if sys.stderr.isatty() else None) as progress_bar:
+        if engine is Engine.ray:
+            result = _tag_on_ray(job, progress_bar, device, address=address, workers=workers, shard_size=shard_size)
+        else:
+            result = _tag_here(job, progress_bar)
+    _report(result, job)
+    report_unread_files(source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """The work of a call, whichever engine does it.
+
+    Args:
+        source: the inputs and the output.
+        load: loads the tagger; further options may be given.
+        format: the output format.
+        compression: ``gzip``, ``zstd`` or ``None``.
+        audit: counts what the format cannot hold.
+        skip, resume, overwrite: as of :func:`musamma.inference.batch_run.tag_inputs`.
+    """
+
+    source: Inputs
+    load: Callable[..., LoadedTagger]
+    format: str
+    compression: str | None
+    audit: ImportAudit
+    skip: bool
+    resume: bool
+    overwrite: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """The result of a run.
+
+    Args:
+        stats: the stats of the output as a whole.
+        earlier_stats: the stats of the interrupted runs that this one resumes.
+        seconds: the time for which this run tagged.
+        rejects: the path of the rejected records.
+    """
+
+    stats: RunStats
+    earlier_stats: RunStats
+    seconds: float
+    rejects: str
+
+
+def _tag_here(job: _Job, progress_bar: ProgressBar) -> _Result:
+    """Tag in this process; the time counts from when the model is loaded."""
+    from musamma.inference.batch_run import tag_inputs
+
     began = time.monotonic()
 
     def load_and_restart_clock() -> LoadedTagger:
         nonlocal began
-        tagger = load()
+        tagger = job.load()
         began = time.monotonic()
         return tagger
 
-    with ProgressBar(count_input_bytes(source) if sys.stderr.isatty() else None) as progress_bar:
-        if engine is Engine.ray and target is not None:
-            from musamma.inference.ray.cluster import ClusterOptions, tag_on_cluster
-            from musamma.inference.ray.parts_folder import PartsFolder
-            from musamma.inference.ray.shards import SHARD_RECORDS
+    with _reporting_kept_documents(job.source.output):
+        stats, earlier_stats = tag_inputs(
+            job.source,
+            load_and_restart_clock,
+            format=job.format,
+            compression=job.compression,
+            audit=job.audit,
+            progress_bar=progress_bar,
+            skip=job.skip,
+            resume=job.resume,
+            overwrite=job.overwrite,
+        )
+    return _Result(
+        stats=stats,
+        earlier_stats=earlier_stats,
+        seconds=time.monotonic() - began,
+        rejects=f"{job.source.output}.rejects.jsonl",
+    )
 
-            device = device or "cpu"  # A Ray worker sees only the GPUs it has reserved.
-            if device not in ("cpu", "cuda"):
-                raise InputError(f"--device {device} with --engine ray", expected="cpu, or cuda for one GPU per worker")
-            with _reporting_kept_parts(Path(target)):
-                stats, earlier_stats = tag_on_cluster(
-                    source,
-                    partial(load, device=device),
-                    PartsFolder(Path(target), chosen, compression),
-                    cluster=ClusterOptions(address=address, workers=workers, gpus=int(device == "cuda")),
-                    audit=audit,
-                    progress_bar=progress_bar,
-                    shard_size=shard_size or SHARD_RECORDS,
-                    skip=on_error is OnError.skip,
-                    resume=resume,
-                    overwrite=overwrite,
-                )
-            rejects = f"{target}/*.rejects.jsonl"
-        else:
-            with _reporting_kept_documents(target):
-                stats, earlier_stats = tag_inputs(
-                    source,
-                    load_and_restart_clock,
-                    format=chosen,
-                    compression=compression,
-                    audit=audit,
-                    progress_bar=progress_bar,
-                    skip=on_error is OnError.skip,
-                    resume=resume,
-                    overwrite=overwrite,
-                )
-            rejects = f"{target}.rejects.jsonl"
-    _report(stats, earlier_stats, seconds=time.monotonic() - began, rejects=rejects, audit=audit, format=chosen)
-    report_unread_files(source)
+
+def _tag_on_ray(
+    job: _Job,
+    progress_bar: ProgressBar,
+    device: str | None,
+    *,
+    address: str | None,
+    workers: int | None,
+    shard_size: int | None,
+) -> _Result:
+    """Tag on a Ray cluster, into a folder of parts."""
+    from musamma.inference.ray.cluster import ClusterOptions, tag_on_cluster
+    from musamma.inference.ray.parts_folder import PartsFolder
+    from musamma.inference.ray.shards import SHARD_RECORDS
+
+    assert job.source.output is not None, "the options are checked"
+    began = time.monotonic()
+    folder = Path(job.source.output)
+    device = device or "cpu"  # A Ray worker sees only the GPUs it has reserved.
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"--device {device} with --engine ray", expected="cpu, or cuda for one GPU per worker")
+    with _reporting_kept_parts(folder):
+        stats, earlier_stats = tag_on_cluster(
+            job.source,
+            partial(job.load, device=device),
+            PartsFolder(folder, job.format, job.compression),
+            cluster=ClusterOptions(address=address, workers=workers, gpus=int(device == "cuda")),
+            audit=job.audit,
+            progress_bar=progress_bar,
+            shard_size=shard_size or SHARD_RECORDS,
+            skip=job.skip,
+            resume=job.resume,
+            overwrite=job.overwrite,
+        )
+    return _Result(
+        stats=stats,
+        earlier_stats=earlier_stats,
+        seconds=time.monotonic() - began,
+        rejects=f"{job.source.output}/*.rejects.jsonl",
+    )
 
 
 def _check_options(
@@ -250,22 +334,12 @@ def _reporting_kept_parts(folder: Path) -> Iterator[None]:
         raise
 
 
-def _report(
-    stats: RunStats, earlier_stats: RunStats, *, seconds: float, rejects: str, audit: ImportAudit, format: str
-) -> None:
-    """Print the result of a run on stderr.
-
-    Args:
-        stats: the stats of the output as a whole.
-        earlier_stats: the stats of the interrupted runs that this one resumes.
-        seconds: the time for which this run tagged.
-        rejects: the path of the rejected records.
-        audit: the counts of what the format could not hold.
-        format: the output format.
-    """
-    rate = (stats.words - earlier_stats.words) / max(seconds, 1e-9)
-    rejected = f"{stats.rejected:,} rejected" + (f" ({rejects})" if stats.rejected else "")
+def _report(result: _Result, job: _Job) -> None:
+    """Print the result of a run on stderr."""
+    stats = result.stats
+    rate = (stats.words - result.earlier_stats.words) / max(result.seconds, 1e-9)
+    rejected = f"{stats.rejected:,} rejected" + (f" ({result.rejects})" if stats.rejected else "")
     typer.echo(f"{stats.documents:,} documents, {stats.names:,} names, {rejected}, {rate:,.0f} words/s", err=True)
     if stats.left_out:
         typer.echo(f"{stats.left_out} names below their threshold left out", err=True)
-    report_lost(audit, format)
+    report_lost(job.audit, job.format)
