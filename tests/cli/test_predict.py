@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ import pytest
 from musamma.cli.main import run
 from musamma.data.arabic import word_offsets
 from musamma.data.corpus_files import read_documents
-from musamma.data.document import Document, read_jsonl, write_jsonl
+from musamma.data.document import RULES_KEY, Document, read_jsonl, write_jsonl
 from musamma.inference import Tagger
 
 #: Limit for everything that must happen at some time, also on a busy machine.
@@ -291,6 +292,39 @@ def test_a_killed_run_is_resumed_and_ends_in_the_same_bytes(model, archive, tmp_
     assert output.read_bytes() == whole.read_bytes()
     assert len(list(read_documents(output))) == 2000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "whole.jsonl"]
+
+
+def test_a_run_with_rules_is_resumed_with_the_same_rules_only(model, archive, tmp_path, capsys, monkeypatch):
+    lines = archive.read_bytes().splitlines(keepends=True)
+    archive.write_bytes(b"".join(lines[:600]))
+    listed, rules = tmp_path / "names.txt", tmp_path / "rules.yaml"
+    listed.write_text("بغداد\n", encoding="utf-8")
+    rules.write_text("lists: [{label: CAPITAL, file: names.txt}]\nnever: [{names: [دمشق]}]", encoding="utf-8")
+    arguments = ["predict", str(archive), "-m", model, "--device", "cpu", "--rules", str(rules), "-o"]
+    output, whole = str(tmp_path / "out.jsonl"), str(tmp_path / "whole.jsonl")
+    assert run([*arguments, whole]) == 0
+    tag_groups = Tagger.tag_groups
+
+    def stopped(self, groups):
+        yield from islice(tag_groups(self, groups), 2)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tagger, "tag_groups", stopped)
+        assert run([*arguments, output]) == 130
+    capsys.readouterr()
+    listed.write_text("بغداد\nباريس\n", encoding="utf-8")
+    assert run([*arguments, output, "--resume"]) == 2
+    assert re.search(
+        r'part\.json: the run was started with rules "(\w+)" and is resumed with rules "(?!\1)\w+"; expected the same settings;',
+        capsys.readouterr().err,
+    )
+    listed.write_text("بغداد\n", encoding="utf-8")
+    assert run([*arguments, output, "--resume"]) == 0
+    assert Path(output).read_bytes() == Path(whole).read_bytes()
+    logs = [document.meta[RULES_KEY] for document in read_documents(output) if document.text == TEXTS[2]]
+    assert len(logs) == 100
+    assert all({"start": 15, "end": 20, "rule": "added"} in log for log in logs)
 
 
 def test_a_bad_line_in_both_modes(model, archive, tmp_path, capsys):

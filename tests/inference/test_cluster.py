@@ -28,6 +28,7 @@ from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.ray.cluster import MAX_ATTEMPTS, ClusterOptions, tag_on_cluster
 from musamma.inference.ray.parts_folder import PartsFolder
 from musamma.inference.resumable_file import ResumableFile
+from musamma.inference.rule_file import load_rules
 from musamma.inference.run_state import RunStats
 from tests.support import write_random_checkpoint
 
@@ -150,8 +151,11 @@ def test_the_command_writes_the_same_as_without_a_cluster(
     nodes: Nodes, wordpiece_encoder: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = str(write_random_checkpoint(tmp_path / "model", wordpiece_encoder, proclitic_std=None))
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("lists: [{label: CAPITAL, names: [بغداد]}]", encoding="utf-8")
     capsys.readouterr()  # transformers shows a progress bar when it saves
-    common = ["predict", str(archive), "--model", model, "--device", "cpu", "--min-score", "0.5", "--output"]
+    common = ["predict", str(archive), "--model", model, "--device", "cpu", "--min-score", "0.5"]
+    common += ["--rules", str(rules), "--output"]
     on_ray = ["--engine", "ray", "--address", nodes.address, "--workers", "2", "--shard-size", str(2 * GROUP_SIZE)]
 
     assert run([*common, str(tmp_path / "local.jsonl.zst")]) == 0
@@ -162,7 +166,8 @@ def test_the_command_writes_the_same_as_without_a_cluster(
     assert "names below their threshold left out" in summary
     assert join_parts(tmp_path / "out.jsonl.zst") == (tmp_path / "local.jsonl.zst").read_bytes()
     assert len(list((tmp_path / "out.jsonl.zst").glob("part-*"))) == 4
-    assert read_success(tmp_path / "out.jsonl.zst")["settings"]["model"] == model
+    settings = read_success(tmp_path / "out.jsonl.zst")["settings"]
+    assert (settings["model"], settings["rules"]) == (model, load_rules(rules).digest())
 
 
 def test_the_shard_of_a_killed_worker_is_tagged_again(tag: Run, archive: Path, tmp_path: Path) -> None:
