@@ -2,15 +2,26 @@
 
 import gzip
 import logging
+import re
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musamma.data.corpus_files import ReadOptions, WriteOptions, guess_format, read_documents, write_documents
+from musamma.data.corpus_files import (
+    FORMATS,
+    ReadOptions,
+    WriteOptions,
+    choose_write_format,
+    guess_format,
+    read_documents,
+    write_documents,
+)
 from musamma.data.document import Document, Span
 from musamma.data.errors import InputError
+from musamma.data.formats.options import TOOL_UNITS
 from musamma.data.import_audit import ImportAudit
 from musamma.data.labels import LabelMap
 
@@ -31,6 +42,7 @@ FILES = {
 LOST = {"brat": {"lost_meta"}, "webanno": {"lost_meta"}}
 FORMAT_FILES = [*FILES.items(), ("conll", "c.conll"), ("conll", "c.txt"), ("conll", "c.tsv")]
 ONE = Document("a", "في بغداد", (Span(3, 8, "LOC"),))
+GUIDE = Path(__file__).parents[2] / "docs" / "annotate.md"
 
 
 @st.composite
@@ -80,6 +92,38 @@ def test_format_is_guessed(tmp_path, format, name):
     assert guess_format(tmp_path / name) == format
     [document] = read_documents(tmp_path / name)
     assert (document.text, document.spans) == (ONE.text, ONE.spans)
+
+
+def test_the_guide_says_what_each_format_holds(tmp_path):
+    held = guide_table("read, written")
+    assert sorted(guide_table("input")) == sorted(held) == sorted(FORMATS)
+    surface = "وزارة الدفاع العراقية"
+    names = (Span(5, 5 + len(surface), "ORG", 0.5),), (Span(18, 26, "NORP", 0.25),)
+    document = Document("a", f"قالت {surface}", *names, {"topic": "x"})
+    for format, row in held.items():
+        if format in TOOL_UNITS:
+            assert {"code-points": "code points", "utf16": "UTF-16 units"}[TOOL_UNITS[format]] in row["offsets"]
+        if row["read, written"] == "read":
+            with pytest.raises(InputError, match=f"format '{format}'; expected one of"):
+                choose_write_format("a", format)
+            continue
+        assert row["read, written"] == "both"
+        audit = ImportAudit()
+        options = WriteOptions(nested=row["nested"] == "`--nested-tags`")
+        write_documents([document], tmp_path / format, format=format, options=options, audit=audit)
+        columns = {"lost_id": "id", "lost_meta": "`meta`", "lost_nested": "nested", "lost_score": "scores"}
+        assert {kind for kind, count in audit.kinds.items() if count} == {
+            kind for kind, column in columns.items() if row[column] == "no"
+        }, format
+
+
+def guide_table(second: str) -> dict[str, dict[str, str]]:
+    """Return the rows of the guide's table of formats whose second column has this title, by format."""
+    ((header, body),) = re.findall(
+        rf"^(\| format \| {second} \|.*)\n\|[-| ]+\|\n((?:\|.*\n)+)", GUIDE.read_text("utf-8"), re.MULTILINE
+    )
+    titles, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in (header, *body.splitlines()))
+    return {format: dict(zip(titles, row, strict=True)) for row in rows for format in re.findall(r"`(\w+)`", row[0])}
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
