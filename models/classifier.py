@@ -27,6 +27,7 @@ from musamma.models.decoding import PROCLITIC_CLASSES
 from musamma.models.model_names import HEAD_FILE, NESTED_HEAD_FILE
 from musamma.models.nested_labels import NESTED_KEY, describe_nested
 from musamma.models.tokenizer_files import save_tokenizer
+from musamma.models.unpadded import UNPADDED_ATTENTION, PieceLayout, register_unpadded_attention
 from musamma.models.window_options import WindowOptions
 
 
@@ -48,6 +49,8 @@ class TokenClassifier(nn.Module):
             self.proclitic_head = _build_head(backbone, PROCLITIC_CLASSES)
         self.nested_tag_set = nested
         self.nested_head = None if nested is None else _build_head(backbone, len(nested))
+        #: Whether the encoder reads batches without their padding; see :meth:`try_unpadded`.
+        self.unpadded = False
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -62,11 +65,61 @@ class TokenClassifier(nn.Module):
             Tag logits, (windows, pieces, tags); proclitic logits, (windows, pieces, :data:`PROCLITIC_CLASSES`); and logits of the
             tags of nested names, (windows, pieces, nested tags). The last two are ``None`` without the head.
         """
+        if not self.unpadded:
+            return self._compute_logits(input_ids=input_ids, attention_mask=attention_mask)
+        layout = PieceLayout.from_mask(
+            attention_mask, heads=self.config.num_attention_heads, first_position=position_offset(self.backbone)
+        )
+        tags, proclitics, nested = self._compute_logits(
+            input_ids=layout.join(input_ids), position_ids=layout.positions, layout=layout
+        )
+        return (
+            layout.pad(tags),
+            None if proclitics is None else layout.pad(proclitics),
+            None if nested is None else layout.pad(nested),
+        )
+
+    def _compute_logits(self, **inputs: Any) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         has_heads = self.proclitic_head is not None or self.nested_head is not None
-        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=has_heads)
+        output = self.backbone(**inputs, output_hidden_states=has_heads)
         if not has_heads:
             return output.logits, None, None
         return output.logits, *self._apply_heads(output.hidden_states[-1])
+
+    @torch.no_grad()
+    def try_unpadded(self, *, length: int) -> bool:
+        """Compute without padding from now on (:mod:`musamma.models.unpadded`), for training on a CPU.
+
+        Nothing changes for an encoder that cannot do so: one that does not take the attention function and the positions given to it, or
+        gives other logits with them.
+
+        Args:
+            length: number of pieces in the longer window of the comparison; layers with local attention differ only in windows
+                longer than their reach.
+
+        Returns:
+            Whether the encoder can.
+        """
+        training, attention = self.training, self.config._attn_implementation
+        size = int(self.config.vocab_size)
+        ids = (torch.arange(2 * length) * 7 % (size - 5) + 5).view(2, length)
+        mask = torch.ones_like(ids)
+        mask[1, length // 2 :] = 0
+        self.eval()
+        try:
+            expected = torch.cat([logits for logits in self(ids, mask) if logits is not None], dim=-1)
+            register_unpadded_attention()
+            self.backbone.set_attn_implementation(UNPADDED_ATTENTION)
+            self.unpadded = True
+            found = torch.cat([logits for logits in self(ids, mask) if logits is not None], dim=-1)
+            self.unpadded = torch.allclose(found[mask.bool()], expected[mask.bool()], rtol=1e-3, atol=1e-3)
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
+            self.unpadded = False
+        finally:
+            self.train(training)
+            if not self.unpadded:
+                self.backbone.set_attn_implementation(attention)
+        return self.unpadded
 
     def forward_with_embeddings(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -133,3 +186,11 @@ def max_positions(model: PreTrainedModel) -> int | None:
         if name.endswith(".position_embeddings") and getattr(module, "padding_idx", None) is not None and limit:
             return int(limit - module.padding_idx - 1)
     return limit
+
+
+def position_offset(encoder: PreTrainedModel) -> int:
+    """Return the position id of the first piece. It is not always 0: models like RoBERTa count from the padding's position."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(module.padding_idx) + 1
+    return 0

@@ -33,12 +33,14 @@ from musamma.data.normalization import install_normalizer
 from musamma.data.windows import DocumentTokenizer, Misalignment
 from musamma.models.checkpoint import build_classifier, load_tokenizer
 from musamma.models.classifier import TokenClassifier, max_positions
+from musamma.models.dropout import replace_dropout
 from musamma.models.model_names import resolve_model
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
 from musamma.models.window_options import WindowOptions
 from musamma.training.arguments import LENGTH_COLUMN, finetune_arguments
 from musamma.training.cards import format_finetuned_card
+from musamma.training.compiler import check_compiler
 from musamma.training.config import RunConfig
 from musamma.training.dataset import (
     Corpus,
@@ -48,6 +50,7 @@ from musamma.training.dataset import (
     joint_loss,
     load_corpus,
 )
+from musamma.training.freed_memory import keep_freed_memory
 from musamma.training.lora import add_adapters, merge_adapters
 from musamma.training.mixture import Mixture, MixtureSampler, build_mixture
 from musamma.training.run_dir import (
@@ -99,7 +102,9 @@ def _finetune(config: RunConfig, output: Path, *, overwrite: bool) -> list[SeedR
     """Fine-tune with every seed, in an output folder that is checked and locked."""
     corpus = load_corpus(config)
     # Report all mistakes before anything is written and before an earlier run is deleted.
-    finetune_arguments(config, seed=config.seeds[0], output_dir=output)
+    arguments = finetune_arguments(config, seed=config.seeds[0], output_dir=output)
+    if arguments.torch_compile and arguments.torch_compile_backend == "inductor":
+        check_compiler(arguments.device, key="trainer.torch_compile")
     _, document_tokenizer, classifier = _load_encoder(config, corpus)
     inputs = _digest_inputs(corpus, document_tokenizer, classifier)
     if config.lora is not None:
@@ -150,8 +155,7 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     if config.lora is not None:
         add_adapters(classifier, config.lora)
     if arguments.device.type == "cpu":
-        # The backward pass of PyTorch's fused attention over a padded batch takes longer than the rest of a step.
-        classifier.backbone.set_attn_implementation("eager")
+        _speed_up(classifier, compiled=arguments.torch_compile, length=document_tokenizer.max_length)
     examples = _build_examples(config, corpus, document_tokenizer, arguments)
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
@@ -181,6 +185,22 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
         result.write()
         remove_checkpoints(checkpoint_folder)
     return result
+
+
+def _speed_up(classifier: TokenClassifier, *, compiled: bool, length: int) -> None:
+    """Prepare a classifier for training on a CPU.
+
+    Args:
+        classifier: the classifier.
+        compiled: whether it will be compiled; then the compiler speeds up dropout, and needs batches of few shapes.
+        length: maximum number of pieces in a window.
+    """
+    # The backward pass of PyTorch's fused attention over a padded batch takes longer than the rest of a step.
+    classifier.backbone.set_attn_implementation("eager")
+    keep_freed_memory()
+    if not compiled:
+        replace_dropout(classifier)
+        classifier.try_unpadded(length=length)
 
 
 @dataclass(frozen=True)

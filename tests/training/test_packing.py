@@ -18,7 +18,6 @@ from musamma.training.pretraining.packing import (
     encode_rows,
     pack_rows,
     packed_positions,
-    position_offset,
 )
 from musamma.training.pretraining.pretrain_config import Packing
 
@@ -78,11 +77,6 @@ def test_packed_paragraphs_are_read_as_if_alone(any_encoder: Path, attention: st
         assert torch.equal(full, alone)
         tolerance = 5e-2 if bfloat16 else 1e-5
         torch.testing.assert_close(packed[start:end], alone, rtol=tolerance, atol=tolerance)
-
-
-def test_roberta_positions_start_after_the_padding(unigram_encoder: Path, wordpiece_encoder: Path) -> None:
-    offsets = [position_offset(AutoModel.from_pretrained(path)) for path in (unigram_encoder, wordpiece_encoder)]
-    assert offsets == [2, 0]
 
 
 def test_an_encoder_that_makes_its_own_positions_is_refused() -> None:

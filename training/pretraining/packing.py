@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from musamma.data.errors import InputError, one_line
+from musamma.models.classifier import position_offset
 from musamma.training.pretraining.pretrain_config import Packing
 
 #: Number of rows that are filled at the same time.
@@ -106,14 +107,6 @@ def packed_positions(paragraph_ids: torch.Tensor, offset: int) -> torch.Tensor:
     starts = torch.ones_like(paragraph_ids, dtype=torch.bool)
     starts[:, 1:] = paragraph_ids[:, 1:] != paragraph_ids[:, :-1]
     return index - torch.where(starts, index, 0).cummax(dim=1).values + offset
-
-
-def position_offset(encoder: PreTrainedModel) -> int:
-    """Return the position id of the first piece. It is not always 0: models like RoBERTa count from the padding's position."""
-    for name, module in encoder.named_modules():
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            return int(module.padding_idx) + 1
-    return 0
 
 
 def block_attention_mask(paragraph_ids: torch.Tensor, attention: str) -> torch.Tensor:

@@ -16,14 +16,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainingArguments, set_seed
 
-from musamma.data.errors import InputError, one_line
+from musamma.data.errors import InputError
 from musamma.data.files import apply_default_mode, atomic_folder, write_json
 from musamma.data.normalization import install_normalizer
 from musamma.models.classifier import max_positions
+from musamma.models.dropout import replace_dropout
 from musamma.models.pretrained_encoder import load_encoder, save_encoder
 from musamma.models.vocabulary.embeddings import word_embedding
 from musamma.training.arguments import count_steps, pretrain_arguments, rows_per_step
 from musamma.training.cards import format_pretrained_card
+from musamma.training.compiler import check_compiler
+from musamma.training.freed_memory import keep_freed_memory
 from musamma.training.pretraining.masked_rows import MaskCollator, MaskedRow, RowSchedule, select_held_out_rows
 from musamma.training.pretraining.masking import MaskingConfig, RandomStream
 from musamma.training.pretraining.objectives import MaskedLanguageModel, ReplacedTokenDetector
@@ -31,7 +34,7 @@ from musamma.training.pretraining.packed_text import TEXT_ENTRIES, PackedText, c
 from musamma.training.pretraining.packing import check_packing
 from musamma.training.pretraining.pretrain_config import PretrainConfig
 from musamma.training.pretraining.pretrain_results import RESULT_FILE, PretrainResult, read_curve, read_result
-from musamma.training.pretraining.pretrain_trainer import MilestoneWriter, PretrainTrainer, keep_freed_memory
+from musamma.training.pretraining.pretrain_trainer import MilestoneWriter, PretrainTrainer
 from musamma.training.run_dir import (
     CARD_FILE,
     LOG_FILE,
@@ -92,12 +95,14 @@ def _pretrain(config: PretrainConfig, output: Path, *, resume: bool, overwrite: 
     # Report all mistakes before anything is written and before an earlier run is deleted.
     arguments = pretrain_arguments(config, output_dir=output / _MAIN_FOLDER)
     if config.compiled:
-        _check_compiler(arguments.device)
+        check_compiler(arguments.device, key="compiled")
     encoder, tokenizer = _load_checked_encoder(config)
     if arguments.device.type == "cpu":
         # The backward pass of PyTorch's fused attention with a mask takes longer than the rest of a step.
         encoder.set_attn_implementation("eager")
         keep_freed_memory()
+        if not config.compiled:
+            replace_dropout(encoder)
     encoder_digest = digest_weights(encoder)
     set_seed(config.seed)
     model = _build_model(config, encoder)
@@ -151,23 +156,6 @@ def _load_checked_encoder(config: PretrainConfig) -> tuple[PreTrainedModel, PreT
     normalized = install_normalizer(tokenizer)
     assert isinstance(normalized, PreTrainedTokenizerFast), "only a fast tokenizer keeps a normaliser"
     return encoder, normalized
-
-
-def _check_compiler(device: torch.device) -> None:
-    """Check that `torch.compile` works.
-
-    Raises:
-        InputError: compilation fails, usually because there is no C++ compiler.
-    """
-    try:
-        torch.compile(torch.exp)(torch.ones(8, device=device))
-    except Exception as error:  # a missing tool is reported by many types of exceptions from PyTorch's internals
-        raise InputError(
-            f"compiled: true, and torch.compile does not work on this machine ({one_line(error, limit=160)})",
-            where="the configuration",
-            expected="its requirements: on a CPU a C++ compiler and Python's headers, on a GPU Triton",
-            remedy="install them, or set compiled: false",
-        ) from error
 
 
 def _build_model(config: PretrainConfig, encoder: PreTrainedModel) -> MaskedLanguageModel | ReplacedTokenDetector:
