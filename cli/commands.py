@@ -17,6 +17,7 @@ from musamma.cli.calibrate import calibrate
 from musamma.cli.check import check
 from musamma.cli.compare import compare
 from musamma.cli.convert import convert
+from musamma.cli.distill import distill
 from musamma.cli.encoder import encoder
 from musamma.cli.evaluate import evaluate
 from musamma.cli.export import export
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 for verb in (
     *(quickstart, train, predict, evaluate, compare, calibrate, export, serve, push, suggest, convert, check),
-    *(average, pack, unpack),
+    *(distill, average, pack, unpack),
 ):
     app.command()(verb)
 encoder.command()(pretrain)

@@ -66,7 +66,7 @@ def run(arguments: Sequence[str], *, debug: bool = False, interrupted: Callable[
             return print_exception(error, arguments)
         status = _INTERRUPTED
     if status == _INTERRUPTED:  # Typer turns Ctrl-C into this status itself.
-        hint = "; --resume continues from the last epoch" if "train" in arguments[:1] else ""
+        hint = "; --resume continues from the last epoch" if arguments[:1] in (["train"], ["distill"]) else ""
         print(f"musamma: interrupted{hint}", file=sys.stderr)
     return int(status)
 

@@ -174,6 +174,21 @@ def read_lines(paths: Iterable[str | Path], *, every: int = 1, limit: int | None
         yield from islice(islice(full, 0, None, every), limit)
 
 
+def require_text(paths: Iterable[str | Path]) -> None:
+    """Check that text files exist and are not empty.
+
+    Raises:
+        InputError: a file is missing or empty.
+    """
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise not_found(path)
+        if path.stat().st_size == 0:
+            raise InputError(
+                "the file is empty", where=str(path), expected="one paragraph a line", remedy="remove it from text"
+            )
+
+
 def _lines(path: Path) -> Iterator[str]:
     if not path.is_file():
         raise not_found(path)

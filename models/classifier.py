@@ -121,16 +121,16 @@ class TokenClassifier(nn.Module):
                 self.backbone.set_attn_implementation(attention)
         return self.unpadded
 
-    def forward_with_embeddings(
+    def forward_with_states(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor]:
-        """Compute the logits as :meth:`forward` does, and the embeddings of the pieces, (windows, pieces, hidden size).
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, tuple[torch.Tensor, ...]]:
+        """Compute the logits as :meth:`forward` does, and the hidden states, each (windows, pieces, hidden size).
 
-        The embeddings are the hidden states before the first layer.
+        The first of the states are the embeddings of the pieces; each of the others comes from a layer.
         """
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
         states = output.hidden_states
-        return output.logits, *self._apply_heads(states[-1]), states[0]
+        return output.logits, *self._apply_heads(states[-1]), states
 
     def _apply_heads(self, states: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         return (

@@ -1,4 +1,4 @@
-"""`transformers.TrainingArguments` for fine-tuning and pre-training."""
+"""`transformers.TrainingArguments` for fine-tuning, distillation and pre-training."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 from musamma.data.errors import InputError, one_line
 from musamma.models.runtimes.torch import supports_bfloat16
 from musamma.training.config import TRACKERS, RunConfig
+from musamma.training.distillation.distill_config import DistillConfig
 from musamma.training.pretraining.pretrain_config import PretrainConfig
 
 #: The metric that selects the best checkpoint of a fine-tuning run: `SpanTrainer.evaluate` computes it.
@@ -55,8 +56,8 @@ _PRETRAIN_DEFAULTS: dict[str, Any] = {
 }
 
 
-def finetune_arguments(config: RunConfig, *, seed: int, output_dir: Path) -> TrainingArguments:
-    """Build the Trainer's arguments for one seed of a fine-tuning run.
+def finetune_arguments(config: RunConfig | DistillConfig, *, seed: int, output_dir: Path) -> TrainingArguments:
+    """Build the Trainer's arguments for one seed of a fine-tuning or distillation run.
 
     Args:
         config: the run.
@@ -112,7 +113,7 @@ def pretrain_arguments(
 
 
 def _build_arguments(
-    config: RunConfig | PretrainConfig, settings: Mapping[str, Any], seed: int, output_dir: Path
+    config: RunConfig | DistillConfig | PretrainConfig, settings: Mapping[str, Any], seed: int, output_dir: Path
 ) -> TrainingArguments:
     use_cpu = config.device == "cpu" or not torch.cuda.is_available()
     device = torch.device("cpu" if use_cpu else "cuda")

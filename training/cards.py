@@ -12,8 +12,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from musamma.evaluation.matching import NESTED
 from musamma.models.model_names import packaged_models
-from musamma.training.config import RunConfig
+from musamma.training.config import NoiseSection, RunConfig
 from musamma.training.dataset import Corpus
+from musamma.training.distillation.distill_config import DistillConfig
 from musamma.training.pretraining.pretrain_config import PretrainConfig
 from musamma.training.pretraining.pretrain_results import METRIC_TITLES, PretrainResult, format_metric
 from musamma.training.run_dir import SeedResult
@@ -77,6 +78,67 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
         corpus: the documents of the run.
         results: one result per seed; the card gives means and standard deviations over them.
     """
+    return _format_tagger_card(
+        config,
+        corpus,
+        results,
+        base_model=_base_model(config.encoder),
+        origin=f"`{config.encoder}`, fine-tuned",
+        verb="train",
+        noise=config.noise,
+    )
+
+
+def format_distilled_card(
+    config: DistillConfig, corpus: Corpus, results: Sequence[SeedResult], *, layers: int, depth: int, text_words: int
+) -> str:
+    """Format the model card of a distilled checkpoint.
+
+    Args:
+        config: the run.
+        corpus: the documents of the run.
+        results: one result per seed; the card gives means and standard deviations over them.
+        layers: number of layers of the student.
+        depth: number of layers of the teacher.
+        text_words: number of words of raw text.
+    """
+    return _format_tagger_card(
+        config,
+        corpus,
+        results,
+        base_model=_base_model(config.teacher),
+        origin=f"{layers} layers, distilled from the {depth} layers of `{config.teacher}`",
+        verb="distill",
+        raw_words=text_words,
+        raw_files=[Path(file).name for file in config.text],
+    )
+
+
+def _format_tagger_card(
+    config: RunConfig | DistillConfig,
+    corpus: Corpus,
+    results: Sequence[SeedResult],
+    *,
+    base_model: str | None,
+    origin: str,
+    verb: str,
+    raw_words: int = 0,
+    raw_files: Sequence[str] = (),
+    noise: NoiseSection | None = None,
+) -> str:
+    """Format the model card of a token classifier.
+
+    Args:
+        config: the run.
+        corpus: its annotated documents.
+        results: one result per seed.
+        base_model: hub id of the model that the run started from; ``None`` without one.
+        origin: that model and what was done to it, without "with Musamma".
+        verb: the command of the run.
+        raw_words: number of words of raw text.
+        raw_files: names of the files with raw text.
+        noise: the noisy copies of the training documents.
+    """
     parts = scored_parts(results)
     name = Path(config.output).name
     data_name = ", ".join(Path(file).name for file in config.data.train_names)
@@ -85,7 +147,7 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
         library_name="transformers",
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "arabic", "musamma"],
-        base_model=_base_model(config.encoder),
+        base_model=base_model,
         model_name=name,
         metrics=["f1"],
         eval_results=[
@@ -109,8 +171,11 @@ def format_finetuned_card(config: RunConfig, corpus: Corpus, results: Sequence[S
         name=name,
         labels=corpus.tag_set.labels,
         nested_labels=corpus.nested_tag_set.labels if corpus.nested_tag_set else (),
-        encoder=config.encoder,
-        noise=config.noise,
+        origin=origin,
+        noise=noise,
+        verb=verb,
+        raw_words=raw_words,
+        raw_files=raw_files,
         parts=[
             {"title": title, "documents": len(part), "names": sum(len(document.spans) for document in part)}
             for title, part in documents.items()

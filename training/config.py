@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import (
+    AfterValidator,
     AllowInfNan,
     BaseModel,
     BeforeValidator,
@@ -108,6 +109,22 @@ Number = Annotated[float, BeforeValidator(_refuse_boolean), AllowInfNan(False)]
 Seed = Annotated[Integer, Field(ge=0, lt=2**32)]
 
 
+def _check_distinct(value: list[int]) -> list[int]:
+    if len(set(value)) != len(value):
+        raise ValueError("duplicate seed")
+    return value
+
+
+def _parse_tagger_arguments(value: dict[str, Any]) -> dict[str, Any]:
+    return parse_trainer_section(value, reserved=RESERVED_ARGUMENTS)
+
+
+#: The seeds of a recipe, each for a run of its own.
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_check_distinct)]
+#: Arguments for `transformers.TrainingArguments` in the training of a tagger.
+TaggerArguments = Annotated[dict[str, Any], AfterValidator(_parse_tagger_arguments)]
+
+
 class ConfigSection(BaseModel):
     """A section of a configuration; immutable, unknown keys are errors."""
 
@@ -129,7 +146,8 @@ def _wrap_single(value: Any) -> Any:
 _Share = Annotated[Number, Field(gt=0, lt=1)]
 # An empty name would be that of the working folder.
 _File = Annotated[str, Field(min_length=1)]
-_Files = Annotated[list[_File], BeforeValidator(_wrap_single)]
+#: Files by name; a single one may stand without a list.
+Files = Annotated[list[_File], BeforeValidator(_wrap_single)]
 _SomeFiles = Annotated[list[_File], Field(min_length=1), BeforeValidator(_wrap_single)]
 _SomeLabels = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), BeforeValidator(_wrap_single)]
 
@@ -162,7 +180,7 @@ class SourceConfig(ConfigSection):
     group: Annotated[Integer, Field(ge=1)] = 1
     # What an epoch draws is held in memory.
     sampling_factor: Annotated[Number, Field(gt=0, le=1000)] = 1.0
-    dev: _Files | None = None
+    dev: Files | None = None
     dev_share: _Share | None = None
     whole_words: bool = False
     allows: dict[str, _SomeLabels] = {}
@@ -240,7 +258,7 @@ class DataConfig(ConfigSection):
     train: Annotated[list[_FileOrSource], Field(min_length=1), BeforeValidator(_wrap_single)]
     dev: _FilesOrSources = []
     dev_share: _Share = 0.1
-    test: _Files = []
+    test: Files = []
     format: str | None = None
     labels: str | None = None
     group: Annotated[Integer, Field(ge=1)] = 1
@@ -386,8 +404,8 @@ class RunConfig(BaseConfig):
     layerwise_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
     head_learning_rate: Annotated[Number, Field(gt=0)] | None = None
     early_stopping_patience: Annotated[Integer, Field(ge=1)] | None = None
-    seeds: list[Seed] = Field(default=[1], min_length=1)
-    trainer: dict[str, Any] = {}
+    seeds: Seeds = [1]
+    trainer: TaggerArguments = {}
 
     @field_validator("labels")
     @classmethod
@@ -397,13 +415,6 @@ class RunConfig(BaseConfig):
                 raise ValueError(f"label {label!r}: expected a word, and not O, which stands for no name")
         if value and len(set(value)) != len(value):
             raise ValueError("duplicate label")
-        return value
-
-    @field_validator("seeds")
-    @classmethod
-    def _check_distinct(cls, value: list[int]) -> list[int]:
-        if len(set(value)) != len(value):
-            raise ValueError("duplicate seed")
         return value
 
     @field_validator("encoder_config")
@@ -417,11 +428,6 @@ class RunConfig(BaseConfig):
         if problems:
             raise ValueError(", ".join(problems))
         return value
-
-    @field_validator("trainer")
-    @classmethod
-    def _parse_trainer(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return parse_trainer_section(value, reserved=RESERVED_ARGUMENTS)
 
     @model_validator(mode="after")
     def _check_overlap(self) -> RunConfig:
@@ -514,8 +520,12 @@ def load_config(path: str | Path, *, changes: Sequence[str] = (), output: str | 
 
 _AnyConfig = TypeVar("_AnyConfig", bound=BaseConfig)
 
-#: The key that only configurations of a command have.
-_COMMAND_BY_KEY = {"data": "musamma train", "text": "musamma encoder pretrain"}
+#: The keys by which the configuration of a command is recognised. The first set that a file has decides.
+_COMMAND_BY_KEYS = {
+    ("teacher",): "musamma distill",
+    ("encoder", "data"): "musamma train",
+    ("encoder", "text"): "musamma encoder pretrain",
+}
 
 
 def read_config(
@@ -541,11 +551,15 @@ def read_config(
         return kind.model_validate(content)
     except ValidationError as error:
         mistakes, known_keys = describe_mistakes(error, content, kind)
-        other_commands = [
-            command for key, command in _COMMAND_BY_KEY.items() if key in content and key not in kind.model_fields
-        ]
-        remedy = f"this looks like a configuration of `{other_commands[0]}`" if other_commands else known_keys
+        command = _recognise_command(content)
+        is_other = command not in (None, _recognise_command(kind.model_fields))
+        remedy = f"this looks like a configuration of `{command}`" if is_other else known_keys
         raise InputError(mistakes, where=str(path), remedy=remedy) from error
+
+
+def _recognise_command(keys: Collection[str]) -> str | None:
+    """Return the command whose configuration has these keys; ``None`` if they are not enough to tell."""
+    return next((command for own, command in _COMMAND_BY_KEYS.items() if set(own).issubset(keys)), None)
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -62,17 +62,26 @@ class Corpus:
 
 
 def load_corpus(config: RunConfig) -> Corpus:
+    """Read the documents of a fine-tuning run; see :func:`read_corpus`."""
+    return read_corpus(config.data, labels=config.labels, nested=config.nested)
+
+
+def read_corpus(data: DataConfig, *, labels: Sequence[str] | None, nested: bool | Literal["auto"]) -> Corpus:
     """Read the documents of a run and split them into parts.
 
+    Args:
+        data: the section of the configuration.
+        labels: the labels of the model; by default those of the training documents.
+        nested: learn nested names; ``"auto"`` does so if training documents have any.
+
     Raises:
-        InputError: a file cannot be read, a part has no names, an id is used twice, a label is not one of ``config.labels``, or nested
+        InputError: a file cannot be read, a part has no names, an id is used twice, a label is not one of ``labels``, or nested
             names are to be learnt and the training part has none.
     """
-    data = config.data
     nested_ids: set[str] = set()
     test = _read_part(data.test, "test", data, nested_ids)
     if data.has_sources:
-        return _load_mixed_corpus(config, test, nested_ids)
+        return _load_mixed_corpus(data, test, nested_ids, labels=labels, nested=nested)
     train = _read_part(data.train_names, "train", data, nested_ids)
     files = [name for name in data.dev if isinstance(name, str)]
     packaged = [name for name in data.train_names if is_packaged(name)]
@@ -89,34 +98,38 @@ def load_corpus(config: RunConfig) -> Corpus:
             remedy="give more documents, or a separate development part under data.dev",
         )
     _check_ids((*train, *dev, *test))
-    labels = {span.label for document in train for span in document.spans}
-    tag_set = TagSet(tuple(config.labels)) if config.labels else TagSet.from_labels(labels)
+    annotated = {span.label for document in train for span in document.spans}
+    tag_set = TagSet(tuple(labels)) if labels else TagSet.from_labels(annotated)
     for document in (*train, *dev, *test):
         tag_set.check_labels(document)
     if data.group > 1:
         train, dev, test = (list(group_documents(documents, data.group)) for documents in (train, dev, test))
-    nested_tag_set = _choose_nested_tag_set(config, {span.label for document in train for span in document.nested})
+    inner = {span.label for document in train for span in document.nested}
+    nested_tag_set = _choose_nested_tag_set(data, inner, nested=nested)
     return Corpus(train, dev, test, tag_set, nested_tag_set=nested_tag_set, nested_ids=frozenset(nested_ids))
 
 
-def _choose_nested_tag_set(config: RunConfig, labels: Collection[str]) -> TagSet | None:
+def _choose_nested_tag_set(
+    data: DataConfig, labels: Collection[str], *, nested: bool | Literal["auto"]
+) -> TagSet | None:
     """Return the tags of nested names to learn, ``None`` for a run without them.
 
     Args:
-        config: the run.
+        data: the section of the configuration.
         labels: the labels of the nested names of the training documents.
+        nested: as of :func:`read_corpus`.
 
     Raises:
         InputError: nested names are to be learnt, and there are none.
     """
-    if config.nested is True and not labels:
+    if nested is True and not labels:
         raise InputError(
             "`nested: true`, and no training document has nested names",
-            where=", ".join(config.data.train_names),
+            where=", ".join(data.train_names),
             expected="documents with names under 'nested'",
             remedy="give such documents, or set `nested: false`",
         )
-    return TagSet.from_labels(labels) if config.nested and labels else None
+    return TagSet.from_labels(labels) if nested and labels else None
 
 
 def _check_ids(documents: Iterable[Document]) -> None:
@@ -134,8 +147,15 @@ def _check_ids(documents: Iterable[Document]) -> None:
         texts[document.id] = document.text
 
 
-def _load_mixed_corpus(config: RunConfig, test: list[Document], nested_ids: set[str]) -> Corpus:
-    sources, tag_set = load_sources(config.data, test, config.labels)
+def _load_mixed_corpus(
+    data: DataConfig,
+    test: list[Document],
+    nested_ids: set[str],
+    *,
+    labels: Sequence[str] | None,
+    nested: bool | Literal["auto"],
+) -> Corpus:
+    sources, tag_set = load_sources(data, test, labels)
     if len(sources) > 1:
         sources = [with_source_ids(source) for source in sources]
     for document in test:
@@ -143,11 +163,11 @@ def _load_mixed_corpus(config: RunConfig, test: list[Document], nested_ids: set[
     # Ids are checked before documents are grouped, since a group has only the id of its first document.
     _check_ids((*(document for source in sources for document in (*source.train, *source.dev)), *test))
     sources = [group_source(source) for source in sources]
-    test = list(group_documents(test, config.data.group))
+    test = list(group_documents(test, data.group))
     train, dev = ([d for source in sources for d in getattr(source, part)] for part in ("train", "dev"))
     nested_ids |= {document.id for source in sources if source.nested for document in (*source.train, *source.dev)}
-    labels = {label for source in sources for label in source.nested_labels}
-    nested_tag_set = _choose_nested_tag_set(config, labels)
+    inner = {label for source in sources for label in source.nested_labels}
+    nested_tag_set = _choose_nested_tag_set(data, inner, nested=nested)
     return Corpus(train, dev, test, tag_set, tuple(sources), nested_tag_set, frozenset(nested_ids))
 
 

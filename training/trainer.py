@@ -23,6 +23,7 @@ from musamma.data.errors import InputError, RunError
 from musamma.data.files import apply_default_mode
 from musamma.evaluation import Scores, score_documents
 from musamma.evaluation.matching import NESTED
+from musamma.models.classifier import TokenClassifier
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
 from musamma.training.sources import Source
@@ -163,9 +164,16 @@ class SpanTrainer(FiniteTrainer):
         super().__init__(**options)
         self._nested_ids = nested_ids
         assert isinstance(predictor.runtime, TorchRuntime), "training needs the PyTorch runtime"
-        self._predictor, self._runtime, self._dev = predictor, predictor.runtime, dev
+        #: Tags documents with the model in training.
+        self.predictor = predictor
+        self._runtime, self._dev = predictor.runtime, dev
         self._sources = [source for source in sources if source.dev]
         self._layerwise_decay, self._head_learning_rate = layerwise_decay, head_learning_rate
+
+    @property
+    def classifier(self) -> TokenClassifier:
+        """The model in training."""
+        return self._runtime.classifier
 
     def score(self, documents: list[Document], allows: AllowedLabels | None = None) -> Scores:
         """Score the current model in all modes.
@@ -179,7 +187,7 @@ class SpanTrainer(FiniteTrainer):
         training = classifier.training
         classifier.eval()
         try:
-            predictions = map(self._drop_unscored, self._predictor.predict(documents))
+            predictions = map(self._drop_unscored, self.predictor.predict(documents))
             if allows is None or allows.is_complete:
                 return score_documents(documents, predictions)
             pairs = [allows.align(*pair) for pair in zip(documents, predictions, strict=True)]
@@ -213,7 +221,7 @@ class SpanTrainer(FiniteTrainer):
 
     def _nested_metrics(self, development: Mapping[str, Scores], prefix: str) -> dict[str, float]:
         """Return the mean F1 of the nested names over the sources that have some; empty if the model does not find them."""
-        if self._predictor.nested_tag_set is None:
+        if self.predictor.nested_tag_set is None:
             return {}
         scores = [part.layers[NESTED].micro.f1 for part in development.values() if NESTED in part.layers]
         return {f"{prefix}_nested_strict_f1": mean(scores)} if scores else {}

@@ -84,8 +84,8 @@ class TorchRuntime:
     def _compute_with_vectors(self, batch: Batch) -> tuple[BatchLogits, np.ndarray]:
         ids, mask = (self._to_device(array) for array in (batch.input_ids, batch.attention_mask))
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            *outputs, embeddings = self.classifier.forward_with_embeddings(ids, mask)
-        means = (embeddings.float() * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+            *outputs, states = self.classifier.forward_with_states(ids, mask)
+        means = (states[0].float() * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         return _fetch(
             [None if output is None else output.float().cpu() for output in outputs], None
         ), means.cpu().numpy()

@@ -23,9 +23,9 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from musamma.data.document import Document
-from musamma.data.errors import InputError, not_found, one_line
+from musamma.data.errors import InputError, one_line
 from musamma.data.files import atomic_folder, write_json
-from musamma.data.input_files import read_lines
+from musamma.data.input_files import read_lines, require_text
 from musamma.data.normalization import fast_backend
 from musamma.data.windows import DocumentTokenizer, tokenize_batch, tokenize_texts
 from musamma.training.pretraining.masking import SpecialTokenCount, find_starts
@@ -82,13 +82,7 @@ def prepare_text(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, *, 
             return _open_text(folder, record, paragraph_tokenizer.special)
         if not overwrite:
             raise _other_text(folder, changed)
-    for path in map(Path, config.text):
-        if not path.is_file():
-            raise not_found(path)
-        if path.stat().st_size == 0:
-            raise InputError(
-                "the file is empty", where=str(path), expected="one paragraph a line", remedy="remove it from text"
-            )
+    require_text(config.text)
     with atomic_folder(folder, remedy=CHOOSE_OUTPUT) as partial_folder:
         record = {
             "format": _FORMAT,
