@@ -36,8 +36,8 @@ from musamma.training.distillation.student import (
     select_layers,
 )
 from musamma.training.examples import Examples, build_examples
+from musamma.training.freed_memory import keep_freed_memory
 from musamma.training.mixture import MixtureSampler
-from musamma.training.pretraining.pretrain_trainer import keep_freed_memory
 from musamma.training.run_dir import (
     LOG_FILE,
     SeedResult,
