@@ -31,7 +31,7 @@ from rich.table import Table
 from musamma.data.corpora import load_khabar
 from musamma.data.document import Document
 from musamma.data.files import write_json
-from musamma.inference.rule_file import NameList, Rules
+from musamma.inference.name_rules import NameList, Rules
 from musamma.inference.rule_matching import RuleTagger
 
 _SINGLE_WORDS = 300

@@ -36,6 +36,7 @@ from musamma.models.model_names import DEFAULT_MODEL
 if TYPE_CHECKING:
     from musamma.inference.batch_run import LoadedTagger
     from musamma.inference.inputs import Inputs
+    from musamma.inference.name_rules import Rules
     from musamma.inference.progress_bar import ProgressBar
     from musamma.inference.run_state import RunStats
 
@@ -124,7 +125,6 @@ def predict(
     from musamma.inference.inputs import Inputs, count_input_bytes
     from musamma.inference.output_formats import choose_format
     from musamma.inference.progress_bar import ProgressBar
-    from musamma.inference.rule_file import load_rules
 
     chosen, compression = choose_format(target, format and format.value)
     if target is not None and Path(target).is_symlink() and not stream:
@@ -140,7 +140,7 @@ def predict(
             min_score=minimum,
             label_min_scores=by_label,
             thresholds=thresholds,
-            rules=None if rules is None else load_rules(rules),
+            rules=None if rules is None else _load_rules(rules),
             with_settings=target is not None,
         ),
         format=chosen,
@@ -197,6 +197,13 @@ class _Result:
     earlier_stats: RunStats
     seconds: float
     rejects: str
+
+
+def _load_rules(path: str) -> Rules:
+    """Read a file of rules. Without one, what reads it is not loaded."""
+    from musamma.inference.rule_file import load_rules
+
+    return load_rules(path)
 
 
 def _tag_here(job: _Job, progress_bar: ProgressBar) -> _Result:

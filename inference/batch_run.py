@@ -16,10 +16,10 @@ from musamma.data.errors import InputError, not_writable, printable_path
 from musamma.data.files import FOLDER, check_output_file, document_path, path_kind, stream_kind
 from musamma.data.import_audit import ImportAudit
 from musamma.inference.inputs import Inputs, Record, find_input_files, read_extra_columns, read_inputs
+from musamma.inference.name_rules import Rules
 from musamma.inference.output_formats import OutputFormat, build_output_format, check_brat_folder
 from musamma.inference.progress_bar import ProgressBar
 from musamma.inference.resumable_file import CHOOSE_OUTPUT, Output, ResumableFile, StreamOutput
-from musamma.inference.rule_file import Rules
 from musamma.inference.run_state import START_OVER, RunStats, update_digest
 
 #: Maximum number of records in a group. A group is tagged, written and recorded as one step.

@@ -1,4 +1,4 @@
-"""Output formats of tagging: JSON lines, CoNLL, Parquet, brat and an HTML page, each written piece by piece."""
+"""Output formats of tagging: JSON lines, CoNLL, brat and an HTML page, each written piece by piece, and Parquet."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from musamma.data.document import Document, Span, select_nested
 from musamma.data.errors import InputError, not_one_of, not_writable
@@ -24,6 +21,9 @@ from musamma.data.formats.conll import to_conll
 from musamma.data.formats.options import WriteOptions
 from musamma.data.import_audit import ImportAudit
 from musamma.data.records import parse_json, to_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
@@ -36,11 +36,6 @@ _BY_SUFFIX = {
 _COMPRESSIBLE = ("jsonl", "conll")
 # Tokens are the tagger's words, so that both names in "بغداد/الموصل" are written. Nested names are further tags of their tokens.
 _CONLL = WriteOptions(split_punctuation=True, nested=True)
-_SPAN = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.string()), ("score", pa.float64())])
-_COLUMNS = (("id", pa.string()), ("text", pa.string()), ("spans", pa.list_(_SPAN)))
-_NESTED = ("nested", pa.list_(_SPAN))
-_META = ("meta", pa.string())
-_ROW_GROUP = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +121,23 @@ def build_output_format(
             raise not_one_of("format", format, ("jsonl", "conll", "html", "parquet", "brat"))
 
 
+def _build_parquet(table: pa.Schema | None, *, nested: bool = False) -> OutputFormat:
+    # Imported here, as in `compress`, because pyarrow takes time to load.
+    from musamma.inference.parquet_output import build_encoder, write_parquet
+
+    head, encode = build_encoder(table, nested=nested)
+    return OutputFormat(head=head, encode=encode, tail=b"", finish=write_parquet)
+
+
 def compress(data: bytes, compression: str | None) -> bytes:
     """Compress bytes to one gzip member or Zstandard frame, which is the same for the same bytes."""
     if compression == "gzip":
         return gzip.compress(data, mtime=0)
-    return pa.Codec(compression).compress(data, asbytes=True) if compression else data
+    if compression is None:
+        return data
+    import pyarrow as pa
+
+    return pa.Codec(compression).compress(data, asbytes=True)
 
 
 def _compressing_encoder(
@@ -193,68 +200,6 @@ def _write_brat_folder(part: Path, target: Path) -> None:
         brat.write((Document.from_dict(parse_json(line, str(part)), where=str(part)) for line in lines), new)
     with suppress(FileNotFoundError):
         target.rmdir()
-    new.replace(target)
-    part.unlink()
-
-
-# Parquet
-
-
-def _build_parquet(table: pa.Schema | None, *, nested: bool = False) -> OutputFormat:
-    # The unfinished file is in Arrow's stream format, which can be cut after any batch and continued. A Parquet file
-    # cannot: its index is at the end.
-    columns = (*_COLUMNS, _NESTED) if nested else _COLUMNS
-    reserved = {name for name, _ in (*_COLUMNS, _NESTED, _META)}
-    further = [field.remove_metadata().with_nullable(True) for field in table or () if field.name not in reserved]
-    schema = pa.schema([*map(pa.field, *zip(*columns, strict=True)), *further, pa.field(*_META)])
-    names = {field.name for field in further}
-
-    def encode(documents: list[Document]) -> bytes:
-        rows = [_parquet_row(document, names, nested=nested) for document in documents]
-        try:
-            return pa.RecordBatch.from_pylist(rows, schema=schema).serialize().to_pybytes() if rows else b""
-        except pa.ArrowException as error:
-            raise InputError(
-                f"a cell of another type than the column of the first table: {error}",
-                where=f"documents {documents[0].id!r} to {documents[-1].id!r}",
-                expected="tables with the same columns",
-                remedy="tag them one by one, or write JSONL",
-            ) from error
-
-    return OutputFormat(head=schema.serialize().to_pybytes(), encode=encode, tail=b"", finish=_write_parquet)
-
-
-def _parquet_row(document: Document, names: set[str], *, nested: bool) -> dict[str, Any]:
-    """Return the cells of a document; entries of ``meta`` with one of these names have separate columns."""
-    columns = {name: value for name, value in document.meta.items() if name in names}
-    rest = {name: value for name, value in document.meta.items() if name not in names}
-    return {
-        "id": document.id,
-        "text": document.text,
-        "spans": [span.to_dict() for span in document.spans],
-        **({"nested": [span.to_dict() for span in document.nested]} if nested else {}),
-        **columns,
-        "meta": to_json(rest).decode(),
-    }
-
-
-def _write_parquet(part: Path, target: Path) -> None:
-    new = target.with_name(target.name + ".part.new")
-    with (
-        pa.OSFile(str(part)) as file,
-        pa.ipc.open_stream(file) as stream,
-        pq.ParquetWriter(new, stream.schema) as writer,
-    ):
-        batches: list[pa.RecordBatch] = []
-        rows = 0
-        for batch in stream:
-            batches.append(batch)
-            rows += batch.num_rows
-            if rows >= _ROW_GROUP:
-                writer.write_table(pa.Table.from_batches(batches, stream.schema))
-                batches, rows = [], 0
-        if batches:
-            writer.write_table(pa.Table.from_batches(batches, stream.schema))
     new.replace(target)
     part.unlink()
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-
-from tqdm import tqdm
+from typing import Any
 
 from musamma.data.document import Document
 
 
 def show_progress(documents: Iterable[Document]) -> Iterator[Document]:
     """Yield documents and show their number and rate."""
-    return iter(tqdm(documents, unit=" documents", file=sys.stderr, disable=not sys.stderr.isatty()))
+    if not sys.stderr.isatty():
+        return iter(documents)
+    from tqdm import tqdm  # here, because it takes time to load
+
+    return iter(tqdm(documents, unit=" documents", file=sys.stderr))
 
 
 class ProgressBar:
@@ -24,14 +27,11 @@ class ProgressBar:
     """
 
     def __init__(self, total: int | None) -> None:
-        self._bar = tqdm(
-            total=total,
-            unit="B",
-            unit_scale=True,
-            file=sys.stderr,
-            disable=not sys.stderr.isatty(),
-            dynamic_ncols=True,
-        )
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit="B", unit_scale=True, file=sys.stderr, dynamic_ncols=True)
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -39,7 +39,8 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def show(self, *, read: int, documents: int, names: int, rejected: int) -> None:
         """Update the bar.
@@ -50,7 +51,7 @@ class ProgressBar:
             names: names written in total.
             rejected: records that are not documents.
         """
-        if self._bar.disable:
+        if self._bar is None or self._bar.disable:
             return
         elapsed = self._bar.format_dict["elapsed"]
         rate = documents / elapsed if elapsed else 0.0

@@ -22,7 +22,7 @@ from musamma.data.arabic import clitic_borders, is_letter, proclitic_offsets, wo
 from musamma.data.document import RULES_KEY, Document, Span, select_nested
 from musamma.data.errors import not_installed
 from musamma.data.spelling import WORD_SEPARATOR, Spelling
-from musamma.inference.rule_file import NameList, Rules, fold_pattern, fold_surface
+from musamma.inference.name_rules import NameList, Rules, fold_pattern, fold_surface
 
 # A name does not reach from one paragraph into the next.
 _BLANK_LINE = re.compile(r"\n\s*\n")

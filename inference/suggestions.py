@@ -92,10 +92,10 @@ class Scorer:
             able = [index for index, item in enumerate(predictors) if isinstance(item.runtime, VectorRuntime)]
             if not able:
                 raise InputError(
-                    "an exported model, which gives no vectors of texts",
+                    "runs without PyTorch here, and so gives no vectors of texts",
                     where=names[0],
-                    expected="a checkpoint, to tell near copies from other texts",
-                    remedy="give the checkpoint that it was exported from, or `diversity=0`",
+                    expected="a checkpoint and PyTorch, to tell near copies from other texts",
+                    remedy="give the checkpoint of an exported model, pip install 'musamma[train]' if it is missing, or give `diversity=0`",
                 )
             self._vector_model = able[0]
 

@@ -6,13 +6,12 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from musamma.data.document import Document, Span, select_nested
 from musamma.data.errors import InputError, printable_path
-from musamma.inference.rule_file import Rules, load_rules
+from musamma.inference.name_rules import Rules
 from musamma.inference.rule_matching import RuleTagger, drop_log
 from musamma.models.calibration import Calibration
 from musamma.models.loading import CPU_BATCH_TOKENS, load_predictor
@@ -71,6 +70,8 @@ class Tagger:
         rules: Rules | str | Path | None = None,
     ) -> None:
         if isinstance(rules, str | Path):
+            from musamma.inference.rule_file import load_rules  # here, because pydantic takes time to load
+
             rules = load_rules(rules)
         self._rules = None if rules is None else RuleTagger(rules)
         self._arguments: dict[str, Any] = {
@@ -156,6 +157,8 @@ class Tagger:
 
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the result, down to the last digit of a score; the model's files as a digest."""
+        from importlib.metadata import version  # here, because a single text needs no settings
+
         folder = Path(resolve_model(self.model))
         if not folder.is_dir():  # A hub id. Loading has put its files into the cache.
             from huggingface_hub import try_to_load_from_cache

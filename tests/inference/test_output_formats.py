@@ -139,7 +139,7 @@ def test_parquet_keeps_the_columns_of_a_table(tmp_path):
 
 
 def test_parquet_joins_pieces_to_row_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr("musamma.inference.output_formats._ROW_GROUP", 4)
+    monkeypatch.setattr("musamma.inference.parquet_output._ROW_GROUP", 4)
     documents = [Document(str(n), "نص") for n in range(10)]
     path, _ = write(tmp_path, "out.parquet", "parquet", documents)
     with pq.ParquetFile(path) as file:

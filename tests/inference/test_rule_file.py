@@ -17,8 +17,9 @@ from musamma.data.import_audit import ImportAudit
 from musamma.data.spelling import Spelling
 from musamma.inference import Tagger
 from musamma.inference.batch_run import load_tagger
+from musamma.inference.name_rules import NameList
 from musamma.inference.output_formats import build_output_format, format_article
-from musamma.inference.rule_file import NameList, load_rules
+from musamma.inference.rule_file import load_rules
 from musamma.inference.run_state import RunState, RunStats
 from musamma.inference.serve.request_limits import Limits
 from musamma.inference.serve.schemas import format_response, parse_request

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from musamma.data.arabic import clitic_borders, is_proclitic, proclitic_offsets, word_offsets
 from musamma.data.document import RULES_KEY, Document, Span
 from musamma.data.spelling import Spelling
-from musamma.inference.rule_file import LabelRule, NameList, Rules
+from musamma.inference.name_rules import LabelRule, NameList, Rules
 from musamma.inference.rule_matching import NameMatcher, RuleTagger, drop_log
 from tests.support import SHORT_WORDS, make_document
 

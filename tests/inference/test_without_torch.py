@@ -22,6 +22,9 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 TRAINING = sorted(re.split("[<>=]", requirement)[0] for requirement in EXTRAS["train"])
 TEXT = "وصل محمد السعيد إلى بغداد ثم بيروت، وقال متحدث باسم الأمم المتحدة إن الوفد غادر القاهرة"
 
+# What tagging a text as JSON lines does without; most of these take longer to load than a sentence takes to tag.
+UNUSED = ["scipy", "sklearn", "pandas", "huggingface_hub", "pyarrow", "yaml", "tqdm"]
+
 # The command in a process in which the packages of `train` cannot be imported. `sys.modules` shows at the end whether anything
 # imported them all the same, or libraries that tagging does not need.
 BLOCKED = f"""
@@ -30,9 +33,18 @@ for name in {TRAINING}:
     sys.modules[name] = None
 from musamma.cli.main import run
 status = run(sys.argv[1:])
-imported = [name for name in ({TRAINING} + ["scipy", "sklearn", "pandas", "huggingface_hub"]) if sys.modules.get(name)]
+imported = [name for name in {TRAINING + UNUSED} if sys.modules.get(name)]
 print(*imported, file=sys.stderr)
 sys.exit(status or 3 * bool(imported))
+"""
+
+# Several calls in one process, which prints their exit statuses and whether anything imported the packages all the same.
+CALLS = f"""
+import json, sys
+for name in {TRAINING}:
+    sys.modules[name] = None
+from musamma.cli.main import run
+print([run(call) for call in json.loads(sys.argv[1])], [name for name in {TRAINING} if sys.modules.get(name)])
 """
 
 SERVED = """
@@ -117,11 +129,35 @@ def test_a_packed_checkpoint_runs_in_openvino_without_them(checkpoint: Path, tmp
     )
 
 
-def test_a_verb_that_trains_names_the_extra() -> None:
-    done = run_python("-c", BLOCKED, "train", "quickstart", "--output", "nowhere")
-    assert done.returncode == 2
-    assert done.stderr.startswith("musamma: ")
-    assert "is not installed, which this command needs; pip install 'musamma[train]'\n" in done.stderr
+def test_every_format_and_rules_do_without_them(exported: Path, tmp_path: Path) -> None:
+    text, rules = tmp_path / "text.txt", tmp_path / "rules.yaml"
+    text.write_text(TEXT, encoding="utf-8")
+    rules.write_text("lists:\n- {label: PER, names: [محمد السعيد]}\n", encoding="utf-8")
+    outputs = [*(tmp_path / f"names.{suffix}" for suffix in ("jsonl", "parquet", "conll", "html")), tmp_path / "brat"]
+    common = ["predict", str(text), "--model", str(exported), "--rules", str(rules)]
+    calls = [[*common, "--output", str(output), *([] if output.suffix else ["--format", "brat"])] for output in outputs]
+    done = run_python("-c", CALLS, json.dumps(calls))
+    assert done.stdout.strip() == f"{[0] * len(calls)} []", done.stderr
+    assert all(output.exists() for output in outputs)
+    assert '"rule":' in outputs[0].read_text(encoding="utf-8")
+
+
+def test_a_verb_that_needs_them_names_the_extra() -> None:
+    calls = [
+        ["train", "quickstart", "--output", "nowhere"],
+        ["quickstart", "--output", "nowhere"],
+        ["average", "first", "second", "--output", "nowhere"],
+        ["pack", "nowhere", "packed"],
+        ["encoder", "trim", "nawah", "nowhere", "--text", "text.txt"],
+        ["encoder", "extend", "nawah", "nowhere", "--text", "text.txt"],
+        ["encoder", "pretrain", "nawah-pretrain"],
+        ["export", "--output", "nowhere"],
+    ]
+    done = run_python("-c", CALLS, json.dumps(calls))
+    assert done.stdout.strip() == f"{[2] * len(calls)} []", done.stderr
+    message = r"musamma: \w+ is not installed, which this command needs; pip install 'musamma\[([\w,]+)\]'"
+    extras = [re.fullmatch(message, line) for line in done.stderr.splitlines()]
+    assert [extra and extra[1] for extra in extras] == ["train"] * (len(calls) - 1) + ["train,export"]
 
 
 def test_help_imports_no_large_library() -> None:
