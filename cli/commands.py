@@ -76,9 +76,10 @@ def print_exception(error: Exception, arguments: Sequence[str]) -> int:
             # The arguments may hold any character; InputError makes one line of them.
             print_error(str(InputError(f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help")))
         return 2
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _TRAINING_PACKAGES:
+    package = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if package in _TRAINING_PACKAGES:
         extra = "train,export" if arguments[:1] == ["export"] else "train"
-        print_error(str(not_installed(str(error.name), extra=extra, purpose="this command needs")))
+        print_error(str(not_installed(package, extra=extra, purpose="this command needs")))
         return 2
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         # A file or folder that the system refuses, for instance to a user without permission.

@@ -149,7 +149,7 @@ def test_a_verb_that_needs_them_names_the_extra() -> None:
         ["average", "first", "second", "--output", "nowhere"],
         ["pack", "nowhere", "packed"],
         ["encoder", "trim", "nawah", "nowhere", "--text", "text.txt"],
-        ["encoder", "extend", "nawah", "nowhere", "--text", "text.txt"],
+        ["encoder", "extend", "nawah", "nowhere", "--text", "text.txt", "--words", "9"],
         ["encoder", "pretrain", "nawah-pretrain"],
         ["export", "--output", "nowhere"],
     ]
