@@ -199,7 +199,7 @@ class _Result:
     rejects: str
 
 
-def _load_rules(path: str) -> Rules:
+def _load_rules(path: Path) -> Rules:
     """Read a file of rules. Without one, what reads it is not loaded."""
     from musamma.inference.rule_file import load_rules
 
