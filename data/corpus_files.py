@@ -405,7 +405,7 @@ class _CountedDocuments:
                 "meta": len(document.meta),
             }
             for name in self.unsupported:
-                self.audit.add(f"lost_{name}", count=present[name])
+                self.audit.add_in_writing(f"lost_{name}", count=present[name])
             self.count += 1
             yield document
         self.check_loss()

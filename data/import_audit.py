@@ -50,8 +50,8 @@ FINDING_KINDS: dict[str, str] = {
     "clitic_apart": "note",
     "clitic_respelt": "note",
     "proclitic_outside": "note",
-    "widened": "note",
-    "lost_nested": "note",
+    "widened": "snapped",
+    "lost_nested": "dropped",
     "lost_score": "note",
     "lost_meta": "note",
     "lost_id": "note",
@@ -100,7 +100,7 @@ class ImportAudit:
         limit: maximum number of findings of a kind that are listed; all are counted.
         documents: number of documents.
         spans: number of annotated spans in the file, nested ones included.
-        exact: number of spans kept unchanged.
+        exact: number of spans kept unchanged, in the output too where one is written.
         offset_unit: the unit of the file's offsets, if the format leaves a choice.
         offset_reason: the reason it was taken.
     """
@@ -124,6 +124,14 @@ class ImportAudit:
         if detail and self.kinds[kind] < self.limit:
             self.findings.append(Finding(kind, document, where, detail))
         self.kinds[kind] += count
+
+    def add_in_writing(
+        self, kind: str, *, document: str = "", where: str = "", detail: str = "", count: int = 1
+    ) -> None:
+        """Count a finding about spans that are being written. One that drops or changes them reduces the number of exact ones."""
+        self.add(kind, document=document, where=where, detail=detail, count=count)
+        if FINDING_KINDS[kind] in LOSS_CATEGORIES:
+            self.exact = max(0, self.exact - count)
 
     def count_category(self, category: str) -> int:
         """Number of findings of a category."""

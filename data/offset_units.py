@@ -101,8 +101,7 @@ class TextOffsets:
         for span in document.all_spans if self._borders is not None else ():
             if not (self._is_border(span.start) and self._is_border(span.end)):
                 detail = f"{document.describe(span)}: a border inside a grapheme cluster is moved to its outside"
-                audit.add("split_cluster", document=document.id, detail=detail)
-                audit.exact = max(0, audit.exact - 1)
+                audit.add_in_writing("split_cluster", document=document.id, detail=detail)
 
     def _is_border(self, offset: int) -> bool:
         borders = self._borders or []

@@ -145,7 +145,7 @@ def trim_names(
         name = replace(span, start=tokens[first][0], end=tokens[last - 1][1])
         if name != span:
             detail = f"{document.describe(span)}: white space at its borders is left out"
-            audit.add("whitespace", document=document.id, detail=detail)
+            audit.add_in_writing("whitespace", document=document.id, detail=detail)
         trimmed.append(name)
     return trimmed
 
@@ -182,7 +182,7 @@ def _covered_tokens(
         if first < last:
             yield span, first, last
         else:
-            audit.add("no_token", document=document.id, detail=f"{document.describe(span)}: covers no token")
+            audit.add_in_writing("no_token", document=document.id, detail=f"{document.describe(span)}: covers no token")
 
 
 def add_space_tokens(text: str, tokens: Sequence[tuple[int, int]]) -> list[tuple[int, int, bool]]:
@@ -249,12 +249,12 @@ def _align_to_tokens(
     for span, first, last in _covered_tokens(document, sorted(spans, key=lambda s: s.start), tokens, audit):
         if first < next_free:
             detail = f"{document.describe(span)}: its first token belongs to another name"
-            audit.add("token_taken", document=document.id, detail=detail)
+            audit.add_in_writing("token_taken", document=document.id, detail=detail)
             continue
         start, end = tokens[first][0], tokens[last - 1][1]
         if (start, end) != (span.start, span.end):
             detail = f"{document.describe(span)}: widened to {document.text[start:end]!r}"
-            audit.add("widened", document=document.id, detail=detail)
+            audit.add_in_writing("widened", document=document.id, detail=detail)
         names.append(TokenSpan(first, last, span.label))
         next_free = last
     return names

@@ -18,9 +18,9 @@ def corpus(tmp_path):
     return tmp_path / "w.conll"
 
 
-def jsonl(tmp_path, *spans, text="السيسي بغداد "):
+def jsonl(tmp_path, *spans, text="السيسي بغداد ", **keys):
     path = tmp_path / "in.jsonl"
-    path.write_text(json.dumps({"id": "d1", "text": text, "spans": list(spans)}, ensure_ascii=False), "utf-8")
+    path.write_text(json.dumps({"id": "d1", "text": text, "spans": list(spans), **keys}, ensure_ascii=False), "utf-8")
     return path
 
 
@@ -70,9 +70,23 @@ def test_a_loss_above_max_loss_fails_and_writes_nothing(tmp_path, capsys):
 def test_losses_of_the_written_format_count(tmp_path, capsys):
     source = jsonl(tmp_path, {"start": 1, "end": 3, "label": "PER"}, {"start": 3, "end": 6, "label": "LOC"})
     output = tmp_path / "o.conll"
-    assert run(["convert", str(source), str(output), "--max-loss", "0.4"]) == 1
-    assert "its first token belongs to another name" in capsys.readouterr().err
+    assert run(["convert", str(source), str(output), "--max-loss", "0.9"]) == 1
+    assert "2 of 2 spans (100.00%) were not kept as they are (1 dropped, 1 snapped)" in capsys.readouterr().err
     assert not output.exists()
+    assert run(["convert", str(source), str(output)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("1 documents, 2 spans, 0 of them exactly as in the input: ")
+    assert "dropped: 1 token_taken, e.g. d1: [3, 6) LOC" in said
+    assert "snapped: 1 widened, e.g. d1: [1, 3) PER" in said
+
+
+def test_names_inside_names_that_a_format_cannot_hold_are_a_loss(tmp_path, capsys):
+    whole, inside = {"start": 0, "end": 12, "label": "ORG"}, {"start": 7, "end": 12, "label": "LOC"}
+    arguments = ["convert", str(jsonl(tmp_path, whole, nested=[inside])), str(tmp_path / "o.conll"), "--max-loss", "0"]
+    assert run(arguments) == 1
+    assert "1 of 2 spans (50.00%) were not kept as they are (1 dropped)" in capsys.readouterr().err
+    assert run([*arguments, "--nested-tags"]) == 0
+    assert capsys.readouterr().err.startswith("1 documents, 2 spans, 2 of them exactly as in the input: ")
 
 
 @pytest.mark.parametrize("format", ["brat", "khabar"])
