@@ -180,5 +180,5 @@ def _describe_losses(side: str, losses: Losses) -> list[str]:
     if losses.merged_whole_word:
         notes.append(f"{side}: {losses.merged_whole_word} names merged with another by whole words")
     if losses.dropped_iob:
-        notes.append(f"{side}: {losses.dropped_iob} names without an IOB tag of their own")
+        notes.append(f"{side}: {losses.dropped_iob} names without a separate IOB tag")
     return notes

@@ -138,9 +138,7 @@ def describe_losses(analysis: Analysis) -> list[str]:
                 f"whole_word: {format_count(losses.merged_whole_word, f'{side} name')} merged with another."
             )
         if losses.dropped_iob:
-            sentences.append(
-                f"IOB modes: {format_count(losses.dropped_iob, f'{side} name')} without a tag of their own."
-            )
+            sentences.append(f"IOB modes: {format_count(losses.dropped_iob, f'{side} name')} without a separate tag.")
     return sentences
 
 

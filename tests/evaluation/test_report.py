@@ -351,7 +351,7 @@ def test_names_a_mode_cannot_represent_are_counted() -> None:
     gold = [make_document("دخل (داعش)-الموصل أمس", ("داعش", "ORG"), ("الموصل", "LOC"), id="x")]
     analysis = analyse(gold, [truth.with_spans([]) for truth in gold], system="x", resamples=0)
     for text in (render_html(analysis), render_markdown(analysis)):
-        assert "IOB modes: 1 annotated name without a tag of their own." in text
+        assert "IOB modes: 1 annotated name without a separate tag." in text
         assert "predicted name without a tag" not in text
 
 

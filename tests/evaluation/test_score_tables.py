@@ -44,7 +44,7 @@ def test_table(width):
     assert rows["nested"] == ["0.00", "0.00", "0.00", "1", "0.00"]
     assert rows["all"] == ["100.00", "50.00", "66.67", "4", "55.56"]
     assert "gold: 1 words that several names share\n" in output
-    assert "gold: 1 names without an IOB tag of their own\n" in output
+    assert "gold: 1 names without a separate IOB tag\n" in output
     assert "predictions:" not in output
 
 
