@@ -24,8 +24,9 @@ import yaml
 import musamma
 from musamma import evaluation, inference
 from musamma.cli.commands import app
-from musamma.training.config import BaseConfig, RunConfig, load_config
-from musamma.training.pretraining.pretrain_config import PretrainConfig, load_pretrain_config
+from musamma.training.config import BaseConfig, RunConfig, read_config
+from musamma.training.distillation.distill_config import DistillConfig
+from musamma.training.pretraining.pretrain_config import PretrainConfig
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("cli", "configs", "data", "evaluation", "inference", "models", "training")
@@ -40,12 +41,18 @@ ONE_WHEEL = pytest.mark.xdist_group("wheel")
 PROBE = """
 import json, sys
 from pathlib import Path
+import yaml
 import musamma.cli.commands
 from musamma.data.corpora import load_khabar
 from musamma.models.checkpoint import load_tokenizer
 from musamma.models.model_names import packaged_models
 from musamma.training.config import load_config, packaged_configs
+from musamma.training.distillation.distill_config import load_distill_config
 from musamma.training.pretraining.pretrain_config import load_pretrain_config
+
+def load(name, path):
+    keys = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return (load_distill_config if "teacher" in keys else load_pretrain_config if "text" in keys else load_config)(name)
 
 text = "وبالموصل"
 encoding = load_tokenizer(str(packaged_models()["nawah"]))(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -54,7 +61,7 @@ print(json.dumps({
     "articles": len(load_khabar()),
     "seed": next(d for d in load_khabar("test") if d.id == "seed-mosul").text[:10],
     "configs": {
-        name: (load_pretrain_config if "pretrain" in name else load_config)(name).encoder for name in packaged_configs()
+        name: load(name, path).output for name, path in packaged_configs().items()
     },
     "models": {name: str(path) for name, path in packaged_models().items()},
     "covered": [min(a for a, _ in encoding["offset_mapping"]), max(b for _, b in encoding["offset_mapping"])],
@@ -222,6 +229,7 @@ def test_command_verbs() -> None:
         "check",
         "compare",
         "convert",
+        "distill",
         "encoder extend",
         "encoder pretrain",
         "encoder trim",
@@ -241,7 +249,9 @@ def test_command_verbs() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_configs_load_and_say_how_to_run_them(path: Path) -> None:
-    config = (load_pretrain_config if "pretrain" in path.stem else load_config)(path)
+    keys = yaml.safe_load(path.read_text(encoding="utf-8"))
+    kind = DistillConfig if "teacher" in keys else PretrainConfig if "text" in keys else RunConfig
+    config = read_config(path, kind)
     assert Path(config.output).parts[0] == "runs"
     header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     commands = [
@@ -252,7 +262,9 @@ def test_configs_load_and_say_how_to_run_them(path: Path) -> None:
         check_command(command, str(path))
 
 
-@pytest.mark.parametrize(("kind", "page"), [(RunConfig, "train"), (PretrainConfig, "pretrain")])
+@pytest.mark.parametrize(
+    ("kind", "page"), [(RunConfig, "train"), (PretrainConfig, "pretrain"), (DistillConfig, "distill")]
+)
 def test_every_key_of_a_config_is_documented(kind: type[BaseConfig], page: str) -> None:
     keys = set()
     for name, field in kind.model_fields.items():

@@ -107,7 +107,7 @@ def format_distilled_card(
         corpus,
         results,
         base_model=_base_model(config.teacher),
-        origin=f"{layers} layers, distilled from the {depth} layers of `{config.teacher}`",
+        origin=f"{layers} of the {depth} layers of `{config.teacher}`, distilled",
         verb="distill",
         raw_words=text_words,
         raw_files=[Path(file).name for file in config.text],

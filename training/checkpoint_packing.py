@@ -193,6 +193,7 @@ def pack_checkpoint(
             name=output.name,
             labels=reference.tag_set.labels,
             encoder=settings.get("encoder"),
+            teacher=settings.get("teacher"),
             training=_name_sources(settings.get("data", {}).get("train")),
             about=about.model_dump(),
             scores=scores,
@@ -294,7 +295,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         return {}
     settings = _read_yaml(path)
     is_run = isinstance(settings, dict) and isinstance(settings.get("data", {}), dict)
-    if not is_run or not isinstance(settings.get("encoder", ""), str):
+    if not is_run or not all(isinstance(settings.get(key, ""), str) for key in ("encoder", "teacher")):
         raise _not_of_a_run(path, "the settings")
     return dict(_shorten_paths(settings))
 

@@ -34,6 +34,7 @@ class PackedCard:
         name: the model's name.
         labels: its labels.
         encoder: the encoder it was fine-tuned from; ``None`` if unknown.
+        teacher: the model it was distilled from; ``None`` if it was not.
         training: names of the training files.
         about: the content of ``about.yaml``, see :class:`musamma.training.checkpoint_packing.About`.
         scores: the content of the run's ``scores.json``; empty if there is none.
@@ -45,6 +46,7 @@ class PackedCard:
     name: str
     labels: Sequence[str]
     encoder: str | None
+    teacher: str | None = None
     training: Sequence[str]
     about: Mapping[str, Any]
     scores: Mapping[str, Any]
@@ -62,6 +64,7 @@ def format_packed_card(card: PackedCard) -> str:
         name=card.name,
         labels=card.labels,
         encoder=card.encoder,
+        teacher=card.teacher,
         files=[Path(file).name for file in card.training],
         **_format_sources(card.about["sources"]),
         **_format_scores(card.labels, card.evaluations),
@@ -83,6 +86,7 @@ def format_packed_card(card: PackedCard) -> str:
 
 def _build_card_data(card: PackedCard) -> ModelCardData:
     reports = card.evaluations
+    origin = card.encoder or card.teacher
     return ModelCardData(
         language="ar",
         library_name="musamma",
@@ -90,7 +94,7 @@ def _build_card_data(card: PackedCard) -> ModelCardData:
         pipeline_tag="token-classification",
         tags=["named-entity-recognition", "arabic", "musamma"],
         # Of a folder, only the name is known here.
-        base_model=card.encoder if card.encoder and "/" in card.encoder else None,
+        base_model=origin if origin and "/" in origin else None,
         model_name=card.name,
         metrics=["f1"] if reports else None,
         eval_results=[

@@ -34,6 +34,7 @@ class DistillConfig(BaseConfig):
         output: folder for the student, its card and its scores.
         layers: number of layers of the student, or the numbers, from 0, of the teacher's layers that it starts as; by default half of
             the teacher's layers, evenly spaced.
+        student: a checkpoint to start from instead, such as an earlier student of the same teacher.
         temperature: the temperature at which the distributions of student and teacher are compared.
         hidden_weight: weight of the hidden states in the loss.
         gold_weight: weight of the annotated names in the loss.
@@ -49,6 +50,7 @@ class DistillConfig(BaseConfig):
     text_words: Annotated[Integer, Field(ge=1)] | None = None
     output: Annotated[str, Field(min_length=1)]
     layers: Annotated[Integer, Field(ge=1)] | _LayerNumbers | None = None
+    student: Annotated[str, Field(min_length=1)] | None = None
     temperature: Annotated[Number, Field(gt=0)] = 1.0
     hidden_weight: Annotated[Number, Field(ge=0)] = 1.0
     gold_weight: Annotated[Number, Field(ge=0)] = 0.5
@@ -65,9 +67,11 @@ class DistillConfig(BaseConfig):
         return value
 
     @model_validator(mode="after")
-    def _check_text(self) -> DistillConfig:
+    def _check_pairs(self) -> DistillConfig:
         if self.text_words is not None and not self.text:
             raise ValueError("text_words without text: name files of raw text, or leave it out")
+        if self.layers is not None and self.student is not None:
+            raise ValueError("give layers or student, not both: an earlier student has its layers")
         return self
 
 

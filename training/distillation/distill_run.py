@@ -5,6 +5,7 @@ Run it as ``musamma distill CONFIG``, or in several processes as ``torchrun --np
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +32,7 @@ from musamma.training.distillation.raw_text import RawText, RawWindows, read_raw
 from musamma.training.distillation.student import (
     build_student,
     count_layers,
+    load_student,
     match_layers,
     remove_dropout,
     select_layers,
@@ -77,7 +79,6 @@ class _Teacher:
     """A teacher with its tokenizer and its tags.
 
     Args:
-        name: its name, for errors.
         classifier: the model, in evaluation mode.
         tokenizer: its tokenizer, as it is saved with the student.
         document_tokenizer: cuts documents into windows as the teacher reads them.
@@ -85,7 +86,6 @@ class _Teacher:
         columns: index of each tag in its logits; int, (tags,).
     """
 
-    name: str
     classifier: TokenClassifier
     tokenizer: PreTrainedTokenizerBase
     document_tokenizer: DocumentTokenizer
@@ -100,14 +100,14 @@ class _Run:
     Args:
         config: the run.
         teacher: the teacher.
-        layers: numbers of the teacher's layers that the student starts as.
+        student: the student before training.
         corpus: the annotated documents.
         text: the raw text, if there is any.
     """
 
     config: DistillConfig
     teacher: _Teacher
-    layers: tuple[int, ...]
+    student: TokenClassifier
     corpus: Corpus
     text: RawText | None
 
@@ -117,7 +117,7 @@ class _Run:
             self.config,
             self.corpus,
             results,
-            layers=len(self.layers),
+            layers=count_layers(self.student),
             depth=count_layers(self.teacher.classifier),
             text_words=self.text.words if self.text else 0,
         )
@@ -128,12 +128,14 @@ def _distill(config: DistillConfig, output: Path, *, overwrite: bool) -> list[Se
     # Report all mistakes before anything is written and before an earlier run is deleted.
     finetune_arguments(config, seed=config.seeds[0], output_dir=output)
     teacher = _load_teacher(config.teacher)
-    layers = select_layers(config.layers, count_layers(teacher.classifier), where=config.teacher)
-    build_student(teacher.classifier, layers, where=config.teacher)
+    student = _make_student(config, teacher.classifier)
     corpus = _read_corpus(config, teacher)
     text = read_raw_text(config.text, words=config.text_words) if config.text else None
-    run = _Run(config, teacher, layers, corpus, text)
-    inputs = digest_corpus(corpus, teacher.document_tokenizer) | {"teacher": digest_weights(teacher.classifier)}
+    run = _Run(config, teacher, student, corpus, text)
+    models = {"teacher": digest_weights(teacher.classifier)}
+    if config.student is not None:
+        models["student"] = digest_weights(student)
+    inputs = digest_corpus(corpus, teacher.document_tokenizer) | models
     return run_seeds(
         config,
         config.seeds,
@@ -155,7 +157,6 @@ def _load_teacher(name: str) -> _Teacher:
     if not isinstance(predictor.runtime, TorchRuntime):
         raise InputError("an exported model", where=name, expected="the checkpoint that it was exported from")
     return _Teacher(
-        name,
         predictor.runtime.classifier.requires_grad_(False),
         # Not the predictor's, which keeps the settings of its last call.
         load_tokenizer(resolve_model(name)),
@@ -163,6 +164,18 @@ def _load_teacher(name: str) -> _Teacher:
         predictor.tag_set,
         predictor.columns,
     )
+
+
+def _make_student(config: DistillConfig, teacher: TokenClassifier) -> TokenClassifier:
+    """Build the student from layers of the teacher, or load an earlier one.
+
+    Raises:
+        InputError: the teacher does not have these layers or cannot be shortened, or the earlier student does not fit it.
+    """
+    if config.student is not None:
+        return load_student(config.student, teacher, where=config.teacher)
+    layers = select_layers(config.layers, count_layers(teacher), where=config.teacher)
+    return build_student(teacher, layers, where=config.teacher)
 
 
 def _read_corpus(config: DistillConfig, teacher: _Teacher) -> Corpus:
@@ -185,10 +198,10 @@ def _read_corpus(config: DistillConfig, teacher: _Teacher) -> Corpus:
 
 
 def _run_seed(run: _Run, seed: int, folder: Path) -> SeedResult:
-    config, teacher, corpus = run.config, run.teacher, run.corpus
-    arguments = finetune_arguments(config, seed=seed, output_dir=training_folder(folder))
+    teacher, corpus = run.teacher, run.corpus
+    arguments = finetune_arguments(run.config, seed=seed, output_dir=training_folder(folder))
     set_seed(seed)
-    student = build_student(teacher.classifier, run.layers, where=teacher.name)
+    student = copy.deepcopy(run.student)
     remove_dropout(student)
     teacher.classifier.to(arguments.device)
     if arguments.device.type == "cpu":
@@ -222,7 +235,7 @@ def _build_trainer(
     distiller = Distiller(
         student,
         teacher.classifier,
-        matched=match_layers(len(run.layers), count_layers(teacher.classifier)),
+        matched=match_layers(count_layers(student), count_layers(teacher.classifier)),
         tag_set=corpus.tag_set,
         columns=teacher.columns,
         temperature=config.temperature,

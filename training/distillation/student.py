@@ -10,7 +10,12 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from musamma.data.errors import InputError
+from musamma.models.checkpoint import load_classifier
 from musamma.models.classifier import TokenClassifier
+from musamma.models.model_names import resolve_model
+
+#: What a student has in common with its teacher.
+_SHARED_KEYS = ("model_type", "id2label", "vocab_size", "hidden_size")
 
 
 def select_layers(layers: int | Sequence[int] | None, depth: int, *, where: str) -> tuple[int, ...]:
@@ -93,6 +98,42 @@ def build_student(teacher: TokenClassifier, layers: Sequence[int], *, where: str
         state[name] = weights[source]
     student.load_state_dict(state)
     return student.to(torch.float32)
+
+
+def load_student(name: str, teacher: TokenClassifier, *, where: str) -> TokenClassifier:
+    """Load a checkpoint to be trained further as a student.
+
+    Args:
+        name: a folder, a hub id, or the name of a packaged model.
+        teacher: the teacher.
+        where: the teacher, for errors.
+
+    Raises:
+        InputError: there is no such checkpoint, or it differs from the teacher in more than the number of its layers.
+    """
+    student, _ = load_classifier(resolve_model(name))
+    differences = [
+        key for key in _SHARED_KEYS if getattr(student.config, key, None) != getattr(teacher.config, key, None)
+    ]
+    if (student.proclitic_head is None) != (teacher.proclitic_head is None):
+        differences.append("border head")
+    if student.nested_tag_set != teacher.nested_tag_set:
+        differences.append("labels of nested names")
+    if differences:
+        raise InputError(
+            f"{differences[0]} other than in {where}",
+            where=name,
+            expected="a student of the teacher",
+            remedy="give a checkpoint that was distilled from it, or leave `student` out",
+        )
+    if count_layers(student) > count_layers(teacher):
+        raise InputError(
+            f"{count_layers(student)} layers",
+            where=name,
+            expected=f"at most {count_layers(teacher)}, the number of layers of {where}",
+            remedy="choose a smaller student, or a deeper teacher",
+        )
+    return student
 
 
 def count_layers(classifier: TokenClassifier) -> int:
