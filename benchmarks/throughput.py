@@ -1,7 +1,7 @@
 """Words per second: `Tagger`, with a checkpoint and exported, against the pipeline of transformers, in one run.
 
     python benchmarks/throughput.py --model CHECKPOINT [--exported FOLDER ...] [--gold FILE] [--sentences FILE]
-        [--rounds N] [--threads N] [--window N] [--float32] [--json FILE]
+        [--sets articles sentences] [--rounds N] [--threads N] [--window N] [--float32] [--json FILE]
 
 All systems tag the same texts with the same number of threads, in turn, round after round: the pipeline in float32 and, if
 the device supports it, in bfloat16, each at the batch size that is fastest on a sample of the texts; `Tagger` with the
@@ -9,6 +9,11 @@ checkpoint and its defaults; `Tagger` with each exported folder. The pipeline sp
 encoder's positions, or as `--window` says. Neither loading nor a first pass over all texts is timed. The names of the first
 pass are scored, by whole words too, because the pipeline cannot separate a name from its proclitic, nor, if the tokenizer does
 not mark continuations (SentencePiece), from the punctuation or line break after it.
+
+With exported folders, each round also measures the processor's matrix rates (`matrix_rates.py`) and times each exported graph alone, on
+batches prepared beforehand. A second table has the operations per second and their share of the rate of the system's number type. Operations
+are counted for the pieces of the texts, each in one window; in the graph, also for all pieces that it computes, with the overlap of windows
+and padding. So the ratio of two systems is that of their rates times that of their shares.
 
 There are two sets of texts: articles, and sentences, for which padding matters; by default the dev and test parts of Khabar,
 and the same split into sentences. Ratios are taken within each round; the tables show the median and, in brackets, the lowest
@@ -23,7 +28,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
@@ -40,8 +45,12 @@ from musamma.data.errors import InputError
 from musamma.data.files import write_json
 
 # The scripts in this folder import one another by name.
-sys.path.append(str(Path(__file__).parent / "peers"))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "peers")]
 
+from matrix_rates import BFLOAT16 as BFLOAT16_KIND
+from matrix_rates import FLOAT32 as FLOAT32_KIND
+from matrix_rates import INT8 as INT8_KIND
+from matrix_rates import EncoderSize, GraphPass, MatrixChain, best_rates, build_chains
 from peer_pipeline import AGGREGATION, window_length
 from predicted_names import CHANGES_KEY, PredictedName, TextPrediction, build_document
 from text_passages import split_sentences
@@ -60,12 +69,14 @@ class System:
         name: its name.
         find: returns the names of each text, in order, in the system's own form; this is what is timed.
         convert: returns a document with its names, given as `find` returns them.
+        kind: the number type of most of its matrix products.
         sizes: words per second by batch size, if several were tried.
     """
 
     name: str
     find: Callable[[list[str]], list[Any]]
     convert: Callable[[Document, Any], Document]
+    kind: str
     sizes: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -75,15 +86,18 @@ class Result:
 
     Args:
         name: the system's name.
-        sizes: see :class:`System`.
+        kind, sizes: see :class:`System`.
         seconds: the time of each round.
+        graph_seconds: the time of each round in the graph alone; empty for a system that was not measured so.
         f1: strict and whole-word F1 in [0, 1], by mode; empty if the gold documents have no names.
         changes: number of names that had to be changed or dropped to become spans, by kind.
     """
 
     name: str
+    kind: str
     sizes: Mapping[int, float]
     seconds: list[float]
+    graph_seconds: list[float]
     f1: Mapping[str, float]
     changes: Mapping[str, int]
 
@@ -120,7 +134,8 @@ def load_pipeline(model: str, name: str, texts: Sequence[str], options: argparse
     words = sum(len(text.split()) for text in texts)
     speed = {size: words / time_faster_call(lambda size=size: find(list(texts), size)) for size in options.batch_sizes}
     best = max(speed, key=speed.__getitem__)
-    return System(name=name, find=lambda texts: find(texts, best), convert=convert_names, sizes=speed)
+    kind = BFLOAT16_KIND if name == BFLOAT16 else FLOAT32_KIND
+    return System(name=name, find=lambda texts: find(texts, best), convert=convert_names, kind=kind, sizes=speed)
 
 
 def time_faster_call(call: Callable[[], object]) -> float:
@@ -145,26 +160,84 @@ def convert_names(document: Document, names: Iterable[Mapping[str, Any]]) -> Doc
 def load_tagger(model: str, name: str, *, device: str | None, bfloat16: bool | None = None) -> System:
     """Load `Tagger`, which chooses its batches itself."""
     from musamma.inference import Tagger
+    from musamma.models.exported_model import read_exported
+    from musamma.models.model_names import resolve_model
 
+    exported = read_exported(resolve_model(model))
     tagger = Tagger(model, device=device, bfloat16=bfloat16)
 
     def find(texts: list[str]) -> list[list[Span]]:
         return list(tagger.tag_texts(texts))
 
-    return System(name=name, find=find, convert=Document.with_spans)
+    kind = FLOAT32_KIND
+    if exported is not None and exported[1].quantization == INT8_KIND:
+        kind = INT8_KIND
+    elif tagger.settings().get("bfloat16"):
+        kind = BFLOAT16_KIND
+    return System(name=name, find=find, convert=Document.with_spans, kind=kind)
 
 
-def measure(systems: Sequence[System], texts: Texts, *, rounds: int) -> list[Result]:
-    """Let the systems tag the same texts in turn, after a first pass whose names are scored."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateMeasurement:
+    """The processor's matrix rates, and what of an exported graph's operations is needed.
+
+    Args:
+        rates: operations per second by number type, in each round.
+        needed: operations for the pieces of the texts, each in one window.
+        computed: operations for all pieces that the graph computes.
+        pieces: the number of both.
+    """
+
+    rates: list[dict[str, float]]
+    needed: int
+    computed: int
+    pieces: tuple[int, int]
+
+
+def measure(
+    systems: Sequence[System],
+    texts: Texts,
+    *,
+    rounds: int,
+    chains: Sequence[MatrixChain] = (),
+    passes: Mapping[str, GraphPass] | None = None,
+) -> tuple[list[Result], RateMeasurement | None]:
+    """Let the systems tag the same texts in turn, after a first pass whose names are scored.
+
+    Args:
+        systems: the systems.
+        texts: the texts.
+        rounds: the number of rounds.
+        chains: chains of matrix products to time in each round.
+        passes: what to time of a graph alone in each round, by the name of its system.
+    """
+    passes = passes or {}
     plain = [document.text for document in texts.documents]
     results = []
     for system in systems:
         f1, changes = score(texts.documents, system)
-        results.append(Result(name=system.name, sizes=system.sizes, seconds=[], f1=f1, changes=changes))
+        results.append(
+            Result(
+                name=system.name,
+                kind=system.kind,
+                sizes=system.sizes,
+                seconds=[],
+                graph_seconds=[],
+                f1=f1,
+                changes=changes,
+            )
+        )
+    rates = []
     for _ in range(rounds):
         for system, result in zip(systems, results, strict=True):
             result.seconds.append(time_call(lambda system=system: system.find(plain)))
-    return results
+            if system.name in passes:
+                result.graph_seconds.append(time_call(passes[system.name].run))
+        rates.append(best_rates(chains))
+    if not passes:
+        return results, None
+    first = next(iter(passes.values()))
+    return results, RateMeasurement(rates=rates, needed=first.needed, computed=first.computed, pieces=first.pieces)
 
 
 def score(gold: list[Document], system: System) -> tuple[dict[str, float], Counter[str]]:
@@ -271,13 +344,59 @@ def list_remarks(results: Sequence[Result], texts: Texts) -> Iterable[str]:
             yield f"{result.name}, names changed to become spans: {kinds}"
 
 
-def to_json(results: Sequence[Result], texts: Texts) -> dict[str, Any]:
+def build_rate_table(results: Sequence[Result], measured: RateMeasurement, name: str) -> Table:
+    """Build the table of operations per second, and their share of the matrix rate of the system's number type."""
+    table = Table(title=f"{name}: billion operations per second, share of the matrix rate", title_justify="left")
+    heads = ["numbers", "end to end", "share", "share in the graph", "the same, all pieces computed"]
+    for head in ("", *heads):
+        table.add_column(head, justify="right" if head else "left", no_wrap=True)
+    for result in results:
+        if result.kind not in measured.rates[0]:
+            continue
+        per_second = [measured.needed / seconds / 1e9 for seconds in result.seconds]
+        shares = [list_shares(result.seconds, measured.needed, measured.rates, result.kind)]
+        if result.graph_seconds:
+            shares += [
+                list_shares(result.graph_seconds, operations, measured.rates, result.kind)
+                for operations in (measured.needed, measured.computed)
+            ]
+        cells = [format_range(share, 2) for share in shares]
+        table.add_row(result.name, result.kind, format_range(per_second, 0), *cells)
+    return table
+
+
+def list_shares(
+    seconds: Sequence[float], operations: int, rates: Sequence[Mapping[str, float]], kind: str
+) -> list[float]:
+    """Return the share of the rate of a number type that was reached in each round."""
+    return [operations / taken / rate[kind] for taken, rate in zip(seconds, rates, strict=True)]
+
+
+def list_rate_remarks(measured: RateMeasurement) -> Iterable[str]:
+    """Yield the matrix rates and the operations per piece."""
+    rates = {kind: [rate[kind] for rate in measured.rates] for kind in measured.rates[0]}
+    listed = "; ".join(f"{kind} {format_range([rate / 1e9 for rate in of], 0)}" for kind, of in rates.items())
+    yield f"matrix rates in OpenVINO, billion operations per second: {listed}"
+    for kind in (BFLOAT16_KIND, FLOAT32_KIND):
+        if kind in rates:
+            relative = [int8 / other for int8, other in zip(rates[INT8_KIND], rates[kind], strict=True)]
+            yield f"the rate of {INT8_KIND} relative to {kind}: {format_range(relative, 2)}"
+    needed, computed = measured.pieces
+    yield (
+        f"{needed:,} pieces of text with {measured.needed / needed / 1e6:.1f} million operations each; "
+        f"{computed:,} pieces computed, with the overlap of windows and padding"
+    )
+
+
+def to_json(results: Sequence[Result], texts: Texts, measured: RateMeasurement | None = None) -> dict[str, Any]:
     """Return all measurements on a set of texts as JSON."""
     by_name = {result.name: result for result in results}
     rows = [
         {
             "system": result.name,
+            "kind": result.kind,
             "seconds": result.seconds,
+            "graph_seconds": result.graph_seconds,
             "words_per_second": [texts.words / seconds for seconds in result.seconds],
             "ratios": {name: ratios(result, by_name[name]) for name in (FLOAT32, BFLOAT16) if name in by_name},
             "f1": dict(result.f1),
@@ -286,7 +405,25 @@ def to_json(results: Sequence[Result], texts: Texts) -> dict[str, Any]:
         }
         for result in results
     ]
-    return {"documents": len(texts.documents), "words": texts.words, "remarks": texts.remarks, "systems": rows}
+    return {
+        "documents": len(texts.documents),
+        "words": texts.words,
+        "remarks": texts.remarks,
+        "systems": rows,
+        "matrix_rates": None if measured is None else asdict(measured),
+    }
+
+
+def read_encoder_size(model: str) -> EncoderSize | None:
+    """Read the size of a checkpoint's encoder; ``None`` if it cannot be told."""
+    from musamma.models.model_names import read_model_json
+
+    return EncoderSize.from_config(read_model_json(model, "config.json"))
+
+
+def list_kinds(*, bfloat16: bool) -> list[str]:
+    """List the number types whose matrix rates are measured."""
+    return [INT8_KIND, *([BFLOAT16_KIND] if bfloat16 else []), FLOAT32_KIND]
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
@@ -321,7 +458,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     device, model = options.device, resolve_model(options.model)
-    sets = read_texts(options.gold, options.sentences)
+    sets = [texts for texts in read_texts(options.gold, options.sentences) if texts.name in options.sets]
     versions = {name: version(name) for name in ("musamma", "torch", "transformers")}
     console.print(f"{machine['cpu']}, {machine['threads']} threads of {machine['cores']} cores, {device}, {versions}")
     if machine["load_before"] > _MAX_LOAD:
@@ -334,14 +471,23 @@ def run(options: argparse.Namespace, console: Console) -> None:
     taggers += [load_tagger(folder, f"{TAGGER}, {folder}", device=None) for folder in options.exported]
     kinds = [FLOAT32, *([BFLOAT16] if supports_bfloat16(torch.device(device)) else [])]
     records: dict[str, Any] = {}
+    size = read_encoder_size(model) if options.exported else None
+    chains = [] if size is None else build_chains(list_kinds(bfloat16=len(kinds) > 1), threads=options.threads)
     for texts in sets:
         sample = sample_texts(texts, words=options.search_words)
         systems = [*(load_pipeline(model, kind, sample, options) for kind in kinds), *taggers]
-        results = measure(systems, texts, rounds=options.rounds)
+        passes = {
+            f"{TAGGER}, {folder}": GraphPass(folder, texts.documents, size) for folder in options.exported if size
+        }
+        results, measured = measure(systems, texts, rounds=options.rounds, chains=chains, passes=passes)
         console.print(build_table(results, texts))
+        if measured is not None:
+            console.print(build_rate_table(results, measured, texts.name))
+            for remark in list_rate_remarks(measured):
+                console.print(remark, soft_wrap=True, markup=False, highlight=False)
         for remark in list_remarks(results, texts):
             console.print(remark, soft_wrap=True, markup=False, highlight=False)
-        records[texts.name] = to_json(results, texts)
+        records[texts.name] = to_json(results, texts, measured)
     machine["load_after"] = os.getloadavg()[0]
     console.print(
         f"load {machine['load_before']:.2f} before, {machine['load_after']:.2f} after (threads of this benchmark included)"
@@ -363,6 +509,9 @@ def main() -> int:
     parser.add_argument("--exported", nargs="*", default=[], metavar="FOLDER")
     parser.add_argument("--gold", help="annotated articles; by default the dev and test parts of Khabar")
     parser.add_argument("--sentences", help="short documents; by default the sentences of the articles")
+    parser.add_argument(
+        "--sets", nargs="+", choices=["articles", "sentences"], default=["articles", "sentences"], help="texts to tag"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--float32", action="store_true", help="also measure Tagger in float32")

@@ -20,8 +20,8 @@ from musamma.models.runtimes.runtime import Batch, BatchLogits, Runtime, VectorR
 
 # Lengths are padded to a multiple of this: the CPU's matrix library compiles and caches a kernel for each new shape.
 _LENGTH_MULTIPLE = 8
-# Number of documents whose windows are batched together if the caller formed no groups.
-_GROUP_SIZE = 256
+#: Number of documents whose windows are batched together if the caller formed no groups.
+GROUP_SIZE = 256
 
 # The windows of a batch, each with the index of its document in the group.
 _WindowBatch: TypeAlias = list[tuple[int, Window]]
@@ -243,5 +243,5 @@ class _Group:
 
 def _group_documents(documents: Iterable[Document]) -> Iterator[list[Document]]:
     stream = iter(documents)
-    while group := list(islice(stream, _GROUP_SIZE)):
+    while group := list(islice(stream, GROUP_SIZE)):
         yield group
