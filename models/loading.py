@@ -40,7 +40,7 @@ from musamma.models.window_options import read_window_options
 
 _CHECKPOINT_PACKAGES = ("torch", "transformers")
 #: Pieces per batch.
-CPU_BATCH_TOKENS = 4_096
+CPU_BATCH_TOKENS = 1_024
 _GPU_BATCH_TOKENS = 32_768
 
 

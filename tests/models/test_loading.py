@@ -172,7 +172,7 @@ def test_the_default_batch_is_that_of_the_device(wordpiece_encoder, tmp_path, mo
     def batch_tokens(device, **options):
         return load_predictor(str(checkpoint), device=device, bfloat16=False, **options).batch_tokens
 
-    assert [batch_tokens("cpu", **options) for options in ({}, {"cpu_batch_tokens": 512})] == [4_096, 512]
+    assert [batch_tokens("cpu", **options) for options in ({}, {"cpu_batch_tokens": 512})] == [1_024, 512]
     assert batch_tokens("cpu", batch_tokens=7, cpu_batch_tokens=512) == 7
     monkeypatch.setattr("musamma.models.runtimes.torch.choose_device", torch.device)
     monkeypatch.setattr("musamma.models.classifier.TokenClassifier.to", lambda self, device: self)  # no GPU here
