@@ -7,7 +7,8 @@ configs/nawah-anercorp.yaml that the plain loop does not have (a learning rate f
 lowers the mean learning rate, so each side may be given the rate that suits it. Both are scored after each epoch on the last tenth,
 by whole-word F1 (seqeval, strict IOB2). The plain loop labels the first pieces of whitespace words, shuffles, and pads to the
 longest row of a batch. It also computes in bfloat16 if the processor supports it (its best setting); a few steps of its float32
-default are timed, too. Only training steps are timed, not scoring.
+default are timed, too. Only training steps are timed, not scoring. Each of the three runs in a process of its own, because Musamma makes
+its process keep freed memory.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +164,7 @@ def plain_trainer(
 
     curve.score = score
     trainer.train()
+    curve.score = None  # a function does not leave the process
     return curve
 
 
@@ -206,7 +211,21 @@ def musamma_trainer(corpus: Corpus, options: argparse.Namespace, folder: str) ->
     finetune_script.SpanTrainer = Timed
     finetune_script.load_corpus = lambda _: corpus
     finetune_script.finetune(config, overwrite=True)
+    curve.score = None  # a function does not leave the process
     return curve
+
+
+def train_apart(train: Callable[..., Curve], *arguments, threads: int, **settings) -> Curve:
+    """Train in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_train_quietly, train, arguments, threads, settings).result()
+
+
+def _train_quietly(train: Callable[..., Curve], arguments: tuple, threads: int, settings: dict) -> Curve:
+    torch.set_num_threads(threads)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return train(*arguments, **settings)
 
 
 def parse_options() -> argparse.Namespace:
@@ -300,9 +319,6 @@ def print_results(
 def main() -> None:
     """Run both and print speeds and ratios."""
     options = parse_options()
-    torch.set_num_threads(options.threads)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     documents = list(read_documents(options.train))
     cut = len(documents) - round(len(documents) / 10)
     train, dev = documents[:cut][: options.documents], documents[cut:]
@@ -310,11 +326,11 @@ def main() -> None:
     words = sum(len(document.text.split()) for document in train)
     half = supports_bfloat16(torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
-        musamma = musamma_trainer(corpus, options, str(Path(folder) / "musamma"))
-        plain = plain_trainer(corpus, options, str(Path(folder) / "plain"), bfloat16=half)
-        default = (
-            plain_trainer(corpus, options, str(Path(folder) / "default"), bfloat16=False, steps=15) if half else plain
-        )
+        threads = options.threads
+        musamma = train_apart(musamma_trainer, corpus, options, str(Path(folder) / "musamma"), threads=threads)
+        plain_options = (plain_trainer, corpus, options, str(Path(folder) / "plain"))
+        plain = train_apart(*plain_options, threads=threads, bfloat16=half)
+        default = train_apart(*plain_options, threads=threads, bfloat16=False, steps=15) if half else plain
     print_results(musamma, plain, default, options, documents=len(train), words=words)
     waste = padding_waste(train, options)
     print(f"random batches of {options.batch_size}, padded, have {waste:.2f} times as many positions as pieces")
