@@ -14,7 +14,7 @@ from musamma.models.classifier import TokenClassifier
 from musamma.models.runtimes.runtime import Batch, BatchLogits
 
 # Number of batches queued on a GPU before the first result is fetched, so that the next batch is prepared meanwhile.
-_GPU_PENDING = 2
+_QUEUED = 2
 
 
 class TorchRuntime:
@@ -32,6 +32,11 @@ class TorchRuntime:
         self.classifier, self.device, self.autocast = classifier, device, autocast
 
     @property
+    def asynchronous(self) -> bool:
+        """True if the device computes while this process prepares the next batch."""
+        return self.device.type == "cuda"
+
+    @property
     def proclitics(self) -> bool:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         return self.classifier.proclitic_head is not None
@@ -44,7 +49,7 @@ class TorchRuntime:
     def stream(self, batches: Iterable[Batch]) -> Generator[BatchLogits, None, None]:
         """See :class:`~musamma.models.runtimes.runtime.Runtime`."""
         pending: deque[tuple[list[torch.Tensor | None], torch.cuda.Event | None]] = deque()
-        max_pending = _GPU_PENDING if self.device.type == "cuda" else 0
+        max_pending = _QUEUED if self.asynchronous else 0
         for batch in batches:
             pending.append(self._launch(batch))
             if len(pending) > max_pending:
@@ -72,10 +77,10 @@ class TorchRuntime:
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             outputs = self.classifier(ids, mask)
         # On a GPU all copies are queued after this batch and before the computation of the next one.
-        on_gpu = self.device.type == "cuda"
-        logits = [None if output is None else output.float().to("cpu", non_blocking=on_gpu) for output in outputs]
+        asynchronous = self.asynchronous
+        logits = [None if output is None else output.float().to("cpu", non_blocking=asynchronous) for output in outputs]
         done = None
-        if on_gpu:
+        if asynchronous:
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(self.device))
         return logits, done
@@ -92,7 +97,7 @@ class TorchRuntime:
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.asynchronous else tensor
 
 
 def _fetch(logits: list[torch.Tensor | None], done: torch.cuda.Event | None) -> BatchLogits:

@@ -102,6 +102,10 @@ def test_the_output_is_a_plain_checkpoint(arabert_run: tuple[Path, list[SeedResu
     } <= {path.name for path in output.iterdir()}
     assert not list(output.glob("seed-*/training/checkpoint-*"))
     assert not list(output.rglob("*.bin"))
+    # Nothing of what speeds up training on a CPU is left in it.
+    config = json.loads((output / "config.json").read_text(encoding="utf-8"))
+    assert not [key for key in config if "attn" in key]
+    assert (config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]) == (0.1, 0.1)
     assert set(file_modes(output).values()) == {default_mode(output)}
     best = max(results, key=lambda result: result.dev_f1)
     record = json.loads((output / "scores.json").read_text(encoding="utf-8"))
@@ -280,3 +284,44 @@ def test_accumulated_and_recomputed_gradients_train_as_plain_ones(
     before, after = weights(tmp_path / "plain"), weights(tmp_path / "small")
     for name in before:
         torch.testing.assert_close(after[name], before[name], rtol=1e-3, atol=2e-4)
+
+
+# The compiler hides this warning from users; pytest makes an error of it before.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_a_compiled_run_trains_as_a_plain_one(wordpiece_encoder: Path, articles: Path, tmp_path: Path) -> None:
+    """With the compiler that only traces: it needs no C++ compiler."""
+    changes = {
+        "encoder_config": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+        "precision": "float32",
+    }
+    order = {"num_train_epochs": 1, "train_sampling_strategy": "sequential", "max_steps": 3}
+    plain = settings(wordpiece_encoder, articles, tmp_path / "plain", trainer=order, **changes)
+    traced = {"torch_compile": True, "torch_compile_backend": "eager"}
+    compiled = settings(wordpiece_encoder, articles, tmp_path / "compiled", trainer=order | traced, **changes)
+    finetune(plain)
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    finetune(compiled)
+    assert counters["frames"]["ok"] > 0
+    before, after = weights(tmp_path / "plain"), weights(tmp_path / "compiled")
+    assert before.keys() == after.keys()
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-3, atol=2e-4)
+
+
+def test_without_a_compiler_a_compiled_run_is_refused(
+    wordpiece_encoder: Path, articles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("Compiler: g++ is not found.")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    config = settings(wordpiece_encoder, articles, tmp_path / "run", trainer={"torch_compile": True})
+    with pytest.raises(InputError) as error:
+        finetune(config)
+    assert str(error.value) == (
+        "the configuration: trainer.torch_compile: true, and torch.compile does not work on this machine "
+        "(Compiler: g++ is not found.); expected its requirements: on a CPU a C++ compiler and Python's headers, on a GPU "
+        "Triton; install them, or set trainer.torch_compile: false"
+    )
+    assert not list((tmp_path / "run").iterdir())
