@@ -101,7 +101,8 @@ def build_output_format(
         return "".join(_format_conll(document, audit) for document in documents).encode()
 
     def encode_brat(documents: list[Document]) -> bytes:
-        audit.add("lost_rule", count=sum(span.rule is not None for document in documents for span in document.spans))
+        for document in documents:
+            _count_lost(document, audit)
         return _encode_json_lines(documents)
 
     match format:
@@ -159,10 +160,15 @@ def _encode_json_lines(documents: list[Document]) -> bytes:
 
 def _format_conll(document: Document, audit: ImportAudit) -> str:
     audit.add("lost_id")
+    _count_lost(document, audit)
+    return to_conll(document, options=_CONLL, audit=audit)
+
+
+def _count_lost(document: Document, audit: ImportAudit) -> None:
+    """Count what neither CoNLL nor brat can hold."""
     audit.add("lost_meta", count=len(document.meta))
     audit.add("lost_score", count=sum(span.score is not None for span in document.all_spans))
     audit.add("lost_rule", count=sum(span.rule is not None for span in document.spans))
-    return to_conll(document, options=_CONLL, audit=audit)
 
 
 def check_brat_folder(target: Path) -> None:

@@ -385,7 +385,9 @@ def test_a_table_keeps_its_columns(call, expected, tmp_path):
 
 def test_a_brat_folder(call, expected, tmp_path):
     write_jsonl([Document(d.id, d.text) for d in expected], tmp_path / "in.jsonl")
-    call(tmp_path / "in.jsonl", "-o", tmp_path / "out", "-f", "brat")
+    count = sum(len(document.spans) for document in expected)
+    says = f"{tmp_path / 'out'}: brat cannot hold all: {count} lost_score; jsonl can\n"
+    call(tmp_path / "in.jsonl", "-o", tmp_path / "out", "-f", "brat", says=says)
     found = {document.id: document for document in read_documents(tmp_path / "out", format="brat")}
     for document in expected:
         assert found[document.id].text == document.text

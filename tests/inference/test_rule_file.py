@@ -267,7 +267,7 @@ RULED = Document(
         ("jsonl", {}),
         ("parquet", {}),
         ("html", {}),
-        ("brat", {"lost_rule": 3}),
+        ("brat", {"lost_rule": 3, "lost_meta": 1, "lost_score": 2}),
         ("conll", {"lost_rule": 3, "lost_id": 1, "lost_meta": 1, "lost_score": 2}),
     ],
 )
