@@ -40,7 +40,7 @@ def drop_out(values: torch.Tensor, p: float, *, training: bool) -> torch.Tensor:
         return nn.functional.dropout(values, p, training=training)
     if not training or not dropped:
         return values
-    return _Dropout.apply(values, dropped)  # type: ignore[no-untyped-call]
+    return _Dropout.apply(values, dropped)
 
 
 def replace_dropout(module: nn.Module) -> None:

@@ -156,7 +156,7 @@ def _select_rows(values: torch.Tensor, index: torch.Tensor, inverse: torch.Tenso
         inverse: for each row of ``values``, a place in ``index`` that holds it.
         count: number of rows of ``values`` with a gradient; they come first.
     """
-    return _RowSelection.apply(values, index, inverse, count)  # type: ignore[no-untyped-call]
+    return _RowSelection.apply(values, index, inverse, count)
 
 
 class _RowSelection(torch.autograd.Function):

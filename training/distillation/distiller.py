@@ -90,6 +90,10 @@ class Distiller(nn.Module):
         gold_loss: computes the loss of logits for targets, with the arguments of :func:`musamma.training.dataset.joint_loss`.
     """
 
+    _columns: torch.Tensor
+    _begins: torch.Tensor
+    _nested_begins: torch.Tensor | None
+
     def __init__(
         self,
         student: TokenClassifier,
@@ -127,9 +131,9 @@ class Distiller(nn.Module):
             ``loss``, a scalar.
         """
         with torch.no_grad():
-            *guides, guide_states = self._teacher[0].forward_with_states(input_ids, attention_mask)
-        *logits, states = self.student.forward_with_states(input_ids, attention_mask)
-        logits[0], guides[0] = logits[0][..., self._columns], guides[0][..., self._columns]
+            tag_guide, *other_guides, guide_states = self._teacher[0].forward_with_states(input_ids, attention_mask)
+        tags, *other_logits, states = self.student.forward_with_states(input_ids, attention_mask)
+        logits, guides = [tags[..., self._columns], *other_logits], [tag_guide[..., self._columns], *other_guides]
         count = words.sum().clamp(min=1)
         parts = self._compare_outputs(
             [None if output is None else output[words].float() for output in logits],
@@ -164,6 +168,7 @@ class Distiller(nn.Module):
         likely = tag_guide.softmax(dim=-1)
         begins, inside = likely[:, self._begins].sum(dim=-1), 1 - likely[:, 0]
         if nested is not None and nested_guide is not None:
+            assert self._nested_begins is not None, "a classifier of nested names has their tags"
             parts["nested"] = divergence(nested, nested_guide, temperature=self._temperature, weights=inside)
             # A nested name that does not begin with its outer name has a border of its own.
             nested_begins = nested_guide.softmax(dim=-1)[:, self._nested_begins].sum(dim=-1)
