@@ -3,9 +3,10 @@
     python benchmarks/quantization.py RUN... [--settings NAME...] [--part test] [--json FILE]
 
 Each checkpoint is exported for OpenVINO with each of the settings, as `musamma export --quantize int8` does, and compared with itself in
-float32 on Khabar's texts. ``default`` are the settings in use: queries and keys stay in floating point, and so do the down-projections of the
-first three quarters of the layers. ``former`` quantises queries and keys and all but the first half of the down-projections, ``half`` only
-the latter, ``all`` no down-projection, and ``none`` nothing. The loss is in points of 100, with the paired 95% interval over
+float32 on Khabar's texts. ``default`` are the settings in use: queries and keys stay in floating point, and the outlier channels of
+down-projections are divided. ``undivided`` leaves these channels as they are, and the down-projections of the first three quarters of the
+layers in floating point. ``former`` quantises queries and keys and all but the first half of the down-projections, ``half`` only the latter,
+``all`` no down-projection, and ``none`` nothing. The loss is in points of 100, with the paired 95% interval over
 documents. The divergence is the mean Kullback-Leibler divergence of the export's tag distribution from the checkpoint's, in
 thousandths of a nat per word. Seconds are processor time of the export's predictions.
 """
@@ -35,10 +36,11 @@ from musamma.models.window_options import WindowOptions
 
 SETTINGS: dict[str, QuantizationSettings | None] = {
     "none": None,
-    "former": QuantizationSettings(attention=True, float_share=0.5),
-    "half": QuantizationSettings(float_share=0.5),
+    "former": QuantizationSettings(attention=True, divide_outliers=False, float_share=0.5),
+    "half": QuantizationSettings(divide_outliers=False, float_share=0.5),
+    "undivided": QuantizationSettings(divide_outliers=False),
     "default": QuantizationSettings(),
-    "all": QuantizationSettings(float_share=1.0),
+    "all": QuantizationSettings(divide_outliers=False, float_share=1.0),
 }
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from musamma.models.classifier import TokenClassifier, max_positions
+from musamma.models.export.outlier_channels import divide_outliers
 from musamma.models.export.quantize import (
     DEFAULT_SETTINGS,
     GraphInputs,
@@ -80,7 +81,7 @@ def write_exported(
     samples: Sequence[GraphInputs] = (),
     quantize: bool = False,
     settings: QuantizationSettings = DEFAULT_SETTINGS,
-) -> None:
+) -> tuple[str, ...]:
     """Write everything that running a classifier elsewhere requires: its graph, configuration and tokenizer.
 
     Args:
@@ -93,27 +94,37 @@ def write_exported(
         quantize: whether to write 8-bit integers.
         settings: settings of quantisation for OpenVINO.
 
+    Returns:
+        Paths of the linear layers that quantisation leaves in floating point; empty without quantisation.
+
     Raises:
         InputError: a package is missing.
     """
     check_packages(runtime, quantized=quantize)
+    float_layers = select_float_layers(classifier, share=settings.float_share) if quantize else ()
+    traced, divided = classifier, dict[str, tuple[float, float]]()
+    if quantize and runtime == "openvino" and settings.divide_outliers:
+        traced, divided = divide_outliers(classifier, samples)
+        float_layers = tuple(layer for layer in float_layers if layer not in divided)
     path = folder / GRAPH_FILES[runtime][0]
-    graph = TraceableClassifier(classifier)
-    float_layers = [f"classifier.{layer}" for layer in select_float_layers(classifier, share=settings.float_share)]
+    graph = TraceableClassifier(traced)
+    modules = [f"classifier.{layer}" for layer in float_layers]
     if runtime == "openvino":
         model = convert_openvino(graph)
         if quantize:
-            model = quantize_openvino(model, samples, float_layers, settings=settings)
+            ranges = {f"classifier.{layer}": bounds for layer, bounds in divided.items()}
+            model = quantize_openvino(model, samples, modules, divided=ranges, settings=settings)
         save_openvino(model, path)
     elif quantize:
         float_path = folder / "float.onnx"
         write_onnx(graph, float_path)
-        quantize_onnx(float_path, path, float_layers)
+        quantize_onnx(float_path, path, modules)
         float_path.unlink()
     else:
         write_onnx(graph, path)
     _write_config(classifier, options, folder, runtime=runtime, quantization="int8" if quantize else None)
     save_tokenizer(tokenizer, folder)
+    return float_layers
 
 
 def convert_openvino(graph: TraceableClassifier) -> openvino.Model:

@@ -22,7 +22,7 @@ from musamma.models.export.quality_gate import (
     check_quality,
     measure_quality,
 )
-from musamma.models.export.quantize import GraphInputs, sample_windows, select_float_layers, split_samples
+from musamma.models.export.quantize import GraphInputs, sample_windows, split_samples
 from musamma.models.export.verify import ParityReport, build_excerpts, check_parity, compare_predictors, measure_speeds
 from musamma.models.exported_model import read_exported
 from musamma.models.loading import load_predictor
@@ -180,7 +180,7 @@ def _convert(
     if quantize and runtime == "openvino":
         samples = sample_windows(sample_texts, document_tokenizer)
     try:
-        write_exported(
+        float_layers = write_exported(
             classifier,
             WindowOptions(max_length=document_tokenizer.max_length, overlap=document_tokenizer.overlap),
             # Not the predictor's, which keeps the settings of its last call.
@@ -198,7 +198,7 @@ def _convert(
             where=model,
             remedy=f"try `runtime={('onnx' if runtime == 'openvino' else 'openvino')!r}`",
         ) from error
-    return select_float_layers(classifier) if quantize else (), len(samples)
+    return float_layers, len(samples)
 
 
 def _compare(

@@ -1,8 +1,8 @@
 """Quantisation of an exported classifier: 8-bit integers for all matrices except those that lose too much.
 
-A down-projection maps the wide hidden state inside a layer back to the width of the layer. The range of its activations is far
-wider in a few channels than in the others (Bondarenko et al. 2021, "Understanding and overcoming the challenges of efficient transformer
-quantization"). The down-projections in the first three quarters of the layers stay in floating point, and so do the heads.
+The heads stay in floating point. The outlier channels of down-projections are divided for OpenVINO, see
+:mod:`musamma.models.export.outlier_channels`; a down-projection whose channels cannot be divided stays in floating point in the first
+three quarters of the layers, and so it does for ONNX.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ast
 import logging
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -23,6 +23,7 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.classifier import TokenClassifier
+from musamma.models.export.outlier_channels import find_down_projections
 from musamma.models.optional_packages import silence_libraries
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 #: Number of windows on which the ranges of activations are measured.
 SAMPLE_WINDOWS = 200
+
+# Number of values of a quantised input, and the greatest quantised weight.
+_LEVELS, _GREATEST = 256, 127
 
 _ATTENTION = "ScaledDotProductAttention"
 
@@ -47,12 +51,15 @@ class QuantizationSettings:
             ``"extremes"``, from the smallest to the greatest value in any window; ``"histogram"``, the range with the least
             squared error.
         attention: quantise queries and keys, too. OpenVINO multiplies them in floating point either way.
-        float_share: share of the layers, from the first on, whose down-projections stay in floating point.
+        divide_outliers: divide the outlier channels of down-projections and quantise these, too.
+        float_share: share of the layers, from the first on, whose down-projections stay in floating point if their channels are not
+            divided.
     """
 
     smoothing: float = 0.8
     ranges: Literal["mean", "extremes", "histogram"] = "mean"
     attention: bool = False
+    divide_outliers: bool = True
     float_share: float = 0.75
 
 
@@ -99,28 +106,20 @@ def sample_windows(
 
 
 def select_float_layers(classifier: TokenClassifier, *, share: float = DEFAULT_SETTINGS.float_share) -> tuple[str, ...]:
-    """Return the paths of the linear layers that stay in floating point.
-
-    These are the heads and the down-projections in the first of the encoder's layers, i.e. the linear layers in a list of layers
-    that have fewer outputs than inputs.
+    """Return the paths of the linear layers that stay in floating point: the first down-projections, and the heads.
 
     Args:
         classifier: the classifier.
-        share: share of the layers whose down-projections stay in floating point, rounded up.
+        share: share of the down-projections that stay in floating point, rounded up.
     """
-    body = classifier.backbone.base_model
-    body_modules = {id(module) for module in body.modules()}
-    linear = [(path, module) for path, module in classifier.named_modules() if isinstance(module, nn.Linear)]
-    heads = [path for path, module in linear if id(module) not in body_modules]
-    lists = [path for path, module in classifier.named_modules() if isinstance(module, nn.ModuleList)]
-    narrowing: dict[tuple[str, int], list[str]] = {}
-    for path, module in linear:
-        stack = next((name for name in lists if path.startswith(f"{name}.")), None)
-        if stack is not None and id(module) in body_modules and module.in_features > module.out_features:
-            layer = int(path.removeprefix(f"{stack}.").partition(".")[0])
-            narrowing.setdefault((stack, layer), []).append(path)
-    layers = sorted(narrowing)
-    return (*(path for layer in layers[: math.ceil(share * len(layers))] for path in narrowing[layer]), *heads)
+    in_body = {id(module) for module in classifier.backbone.base_model.modules()}
+    heads = [
+        path
+        for path, module in classifier.named_modules()
+        if isinstance(module, nn.Linear) and id(module) not in in_body
+    ]
+    down = list(find_down_projections(classifier))
+    return (*down[: math.ceil(share * len(down))], *heads)
 
 
 def quantize_openvino(
@@ -128,6 +127,7 @@ def quantize_openvino(
     samples: Sequence[GraphInputs],
     float_layers: Sequence[str],
     *,
+    divided: Mapping[str, tuple[float, float]] | None = None,
     settings: QuantizationSettings = DEFAULT_SETTINGS,
 ) -> openvino.Model:
     """Quantise weights and activations. The ranges of activations are measured on samples.
@@ -136,6 +136,8 @@ def quantize_openvino(
         model: the graph, in floating point.
         samples: see :func:`sample_windows`.
         float_layers: paths of modules in the graph's classifier that stay in floating point.
+        divided: paths of down-projections with divided channels, with the range of their inputs. Smoothing would widen the range of
+            their weights for nothing.
         settings: the settings.
     """
     with silence_libraries():
@@ -144,13 +146,14 @@ def quantize_openvino(
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         nncf.set_log_level(logging.ERROR)
-        prefixes = tuple(f"__module.{path}/" for path in float_layers)
-        names = [
-            operation.get_friendly_name()
-            for operation in model.get_ops()
-            if operation.get_type_name() == "MatMul" and operation.get_friendly_name().startswith(prefixes)
+        float_products = [node for path in float_layers for node in _find_products(model, path)]
+        products = [
+            _FloatProduct.read(node, *bounds)
+            for path, bounds in (divided or {}).items()
+            for node in _find_products(model, path)
         ]
-        return nncf.quantize(
+        names = [*(node.get_friendly_name() for node in float_products), *(product.name for product in products)]
+        quantized = nncf.quantize(
             model,
             nncf.Dataset(samples),
             model_type=nncf.ModelType.TRANSFORMER,
@@ -167,6 +170,63 @@ def quantize_openvino(
                 smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=settings.smoothing),
             ),
         )
+    nodes = {node.get_friendly_name(): node for node in quantized.get_ops()}
+    for product in products:
+        product.quantize(nodes[product.name])
+    return quantized
+
+
+def _find_products(model: openvino.Model, path: str) -> list[openvino.Node]:
+    """Return the matrix products of a module in the graph's classifier."""
+    return [
+        node
+        for node in model.get_ops()
+        if node.get_type_name() == "MatMul" and node.get_friendly_name().startswith(f"__module.{path}/")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _FloatProduct:
+    """A product of states and constant weights, before NNCF smooths it, as it does even where it quantises nothing.
+
+    Args:
+        name: the name of its node.
+        source: the name of the node that gives the states.
+        weights: (outputs, inputs).
+        low: the smallest value of the states.
+        high: the greatest value.
+    """
+
+    name: str
+    source: str
+    weights: np.ndarray
+    low: float
+    high: float
+
+    @classmethod
+    def read(cls, node: openvino.Node, low: float, high: float) -> _FloatProduct:
+        states, weights = (node.input_value(index).get_node() for index in range(2))
+        return cls(
+            node.get_friendly_name(), states.get_friendly_name(), np.array(weights.data, dtype=np.float32), low, high
+        )
+
+    def quantize(self, node: openvino.Node) -> None:
+        """Quantise the states within their range, and the weights by output. The node is changed in place."""
+        from openvino import opset13 as ops
+
+        states = node.input_value(0)
+        while states.get_node().get_friendly_name() != self.source:
+            states = states.get_node().input_value(0)
+        # Zero becomes a whole number, so that it is exact.
+        low, high = min(self.low, 0.0), max(self.high, 0.0)
+        step = (high - low) / (_LEVELS - 1)
+        zero = round(-low / step)
+        ends = [ops.constant(np.float32(value * step)) for value in (-zero, _LEVELS - 1 - zero)]
+        node.input(0).replace_source_output(ops.fake_quantize(states, *ends, *ends, _LEVELS).output(0))
+        greatest = np.abs(self.weights).max(axis=1, keepdims=True)
+        steps = np.maximum(greatest, np.finfo(np.float32).tiny) / _GREATEST
+        whole = ops.constant(np.round(self.weights / steps).astype(np.int8))
+        node.input(1).replace_source_output(ops.multiply(ops.convert(whole, "f32"), ops.constant(steps)).output(0))
 
 
 def quantize_onnx(source: Path, target: Path, float_layers: Sequence[str]) -> None:

@@ -1,0 +1,148 @@
+"""Outlier channels of down-projections, divided so that 8-bit integers can hold them.
+
+A down-projection maps the wide hidden state inside a layer back to the width of the layer. In a few channels, often in one, a few pieces
+have values ten times as large as those of all other channels. A range that holds them leaves few steps for the rest (Bondarenko et al.
+2021, "Understanding and overcoming the challenges of efficient transformer quantization").
+
+Such a channel is divided into several (Zhao et al. 2019, "Improving neural network quantization without retraining using outlier channel
+splitting"): the up-projection computes it several times, each copy is divided by their number, and all of them have the channel's
+weights in the down-projection. In exact arithmetic the result is the same.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from musamma.models.classifier import TokenClassifier
+
+# Share of the channels, those with the greatest values, that are divided down to the range of the others.
+_SHARE = 0.02
+# The number of channels stays a multiple of this, the numbers that a vector register holds.
+_MULTIPLE = 16
+
+
+class ScaledLinear(nn.Linear):
+    """A linear layer whose inputs are multiplied by constants first.
+
+    Args:
+        scale: a factor for each input; (inputs,).
+        weight: (outputs, inputs).
+        bias: (outputs,), or ``None``.
+    """
+
+    scale: torch.Tensor
+
+    def __init__(self, scale: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        outputs, inputs = weight.shape
+        super().__init__(inputs, outputs, bias=bias is not None, dtype=weight.dtype)
+        _set_weights(self, weight, bias)
+        self.register_buffer("scale", scale)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Compute the layer; (..., inputs) to (..., outputs)."""
+        return super().forward(states * self.scale)
+
+
+def find_down_projections(classifier: TokenClassifier) -> dict[str, str | None]:
+    """Find the down-projections of the encoder's layers.
+
+    Args:
+        classifier: the classifier.
+
+    Returns:
+        Paths of the linear layers in a list of layers that have fewer outputs than inputs, in order, each with the path of the
+        up-projection before it: the linear layer with the opposite sizes in the same layer; ``None`` if that is not exactly one.
+    """
+    body = classifier.backbone.base_model
+    in_body = {id(module) for module in body.modules()}
+    modules = dict(classifier.named_modules())
+    stacks = [path for path, module in modules.items() if isinstance(module, nn.ModuleList)]
+    layers: dict[tuple[str, int], list[str]] = {}
+    for path, module in modules.items():
+        stack = next((name for name in stacks if path.startswith(f"{name}.")), None)
+        if stack is not None and isinstance(module, nn.Linear) and id(module) in in_body:
+            number = int(path.removeprefix(f"{stack}.").partition(".")[0])
+            layers.setdefault((stack, number), []).append(path)
+    found: dict[str, str | None] = {}
+    for _, paths in sorted(layers.items()):
+        sizes = {path: (modules[path].in_features, modules[path].out_features) for path in paths}
+        for path, (inputs, outputs) in sizes.items():
+            if inputs > outputs:
+                opposite = [other for other in paths if sizes[other] == (outputs, inputs)]
+                found[path] = opposite[0] if len(opposite) == 1 else None
+    return found
+
+
+def divide_outliers(
+    classifier: TokenClassifier, samples: Sequence[dict[str, np.ndarray]], *, share: float = _SHARE
+) -> tuple[TokenClassifier, dict[str, tuple[float, float]]]:
+    """Return a copy of a classifier whose down-projections have inputs of similar range.
+
+    Args:
+        classifier: the classifier, in float32, on the CPU and in evaluation mode; it is not changed.
+        samples: inputs of the classifier by name, one window each.
+        share: share of the channels that are divided, those with the greatest values.
+
+    Returns:
+        The copy, and the paths of the down-projections, each with the smallest and the greatest input that it has then.
+    """
+    divided = copy.deepcopy(classifier)
+    pairs = {down: up for down, up in find_down_projections(divided).items() if up is not None}
+    measured = _measure_channels(divided, list(pairs), samples)
+    ranges = {}
+    for down, up in pairs.items():
+        lowest, greatest = measured[down]
+        copies = _count_copies(torch.maximum(-lowest, greatest), share)
+        source = torch.repeat_interleave(torch.arange(len(copies)), copies)
+        layer, wide = divided.get_submodule(down), divided.get_submodule(up)
+        assert isinstance(layer, nn.Linear)
+        assert isinstance(wide, nn.Linear)
+        widened = nn.Linear(wide.in_features, len(source), bias=wide.bias is not None, dtype=wide.weight.dtype)
+        _set_weights(widened, wide.weight[source], None if wide.bias is None else wide.bias[source])
+        divided.set_submodule(up, widened)
+        divided.set_submodule(down, ScaledLinear(1 / copies[source].float(), layer.weight[:, source], layer.bias))
+        ranges[down] = (float((lowest / copies).min()), float((greatest / copies).max()))
+    return divided.eval(), ranges
+
+
+def _count_copies(greatest: torch.Tensor, share: float) -> torch.Tensor:
+    """Return the number of copies of each channel, int64, (channels,), by its greatest absolute value, (channels,)."""
+    limit = greatest.sort(descending=True).values[int(share * len(greatest))]
+    copies = (greatest / limit.clamp_min(torch.finfo(greatest.dtype).tiny)).ceil().clamp_min(1).long()
+    while int(copies.sum()) % _MULTIPLE and len(greatest) % _MULTIPLE == 0:
+        copies[(greatest / copies).argmax()] += 1
+    return copies
+
+
+def _measure_channels(
+    classifier: TokenClassifier, layers: Sequence[str], samples: Sequence[dict[str, np.ndarray]]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return the smallest and the greatest value of each input of linear layers, both (inputs,)."""
+    measured: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    hooks = []
+    for path in layers:
+
+        def measure(module: nn.Module, inputs: tuple[torch.Tensor, ...], path: str = path) -> None:
+            lowest, greatest = torch.aminmax(inputs[0].flatten(end_dim=-2), dim=0)
+            before = measured.get(path, (lowest, greatest))
+            measured[path] = torch.minimum(lowest, before[0]), torch.maximum(greatest, before[1])
+
+        hooks.append(classifier.get_submodule(path).register_forward_pre_hook(measure))
+    with torch.no_grad():
+        for sample in samples:
+            classifier(**{name: torch.from_numpy(array) for name, array in sample.items()})
+    for hook in hooks:
+        hook.remove()
+    return measured
+
+
+def _set_weights(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
