@@ -92,7 +92,7 @@ class Distiller(nn.Module):
 
     _columns: torch.Tensor
     _begins: torch.Tensor
-    _nested_begins: torch.Tensor | None
+    _nested_begins: torch.Tensor
 
     def __init__(
         self,
@@ -131,9 +131,8 @@ class Distiller(nn.Module):
             ``loss``, a scalar.
         """
         with torch.no_grad():
-            tag_guide, *other_guides, guide_states = self._teacher[0].forward_with_states(input_ids, attention_mask)
-        tags, *other_logits, states = self.student.forward_with_states(input_ids, attention_mask)
-        logits, guides = [tags[..., self._columns], *other_logits], [tag_guide[..., self._columns], *other_guides]
+            guides, guide_states = self._compute(self._teacher[0], input_ids, attention_mask)
+        logits, states = self._compute(self.student, input_ids, attention_mask)
         count = words.sum().clamp(min=1)
         parts = self._compare_outputs(
             [None if output is None else output[words].float() for output in logits],
@@ -152,6 +151,13 @@ class Distiller(nn.Module):
         self._record(parts)
         return {"loss": torch.stack(list(parts.values())).sum()}
 
+    def _compute(
+        self, classifier: TokenClassifier, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[list[torch.Tensor | None], tuple[torch.Tensor, ...]]:
+        """Compute the logits of a classifier, those of tags in the order of the tag set, and its hidden states."""
+        tags, borders, nested, states = classifier.forward_with_states(input_ids, attention_mask)
+        return [tags[..., self._columns], borders, nested], states
+
     def _compare_outputs(
         self, logits: list[torch.Tensor | None], guides: list[torch.Tensor | None]
     ) -> dict[str, torch.Tensor]:
@@ -168,7 +174,6 @@ class Distiller(nn.Module):
         likely = tag_guide.softmax(dim=-1)
         begins, inside = likely[:, self._begins].sum(dim=-1), 1 - likely[:, 0]
         if nested is not None and nested_guide is not None:
-            assert self._nested_begins is not None, "a classifier of nested names has their tags"
             parts["nested"] = divergence(nested, nested_guide, temperature=self._temperature, weights=inside)
             # A nested name that does not begin with its outer name has a border of its own.
             nested_begins = nested_guide.softmax(dim=-1)[:, self._nested_begins].sum(dim=-1)
