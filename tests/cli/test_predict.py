@@ -285,7 +285,7 @@ def test_a_killed_run_is_resumed_and_ends_in_the_same_bytes(model, archive, tmp_
     assert run(arguments) == 2
     assert f"{output.name}.part: an unfinished output; " in capsys.readouterr().err
     assert run([*arguments, "--resume", "--batch-tokens", "99"]) == 2
-    assert "started with batch tokens 4096 and is resumed with batch tokens 99;" in capsys.readouterr().err
+    assert "started with batch tokens 1024 and is resumed with batch tokens 99;" in capsys.readouterr().err
     assert run([*arguments, "--resume"]) == 0
     assert capsys.readouterr().err.startswith("2,000 documents, ")
     assert run([*arguments[:-1], str(whole)]) == 0
