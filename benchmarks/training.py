@@ -183,7 +183,7 @@ def musamma_trainer(corpus: Corpus, options: argparse.Namespace, folder: str) ->
 
         def _tagged(self, documents):
             self.model.eval()
-            tagged = list(self._predictor.predict(document.with_spans([]) for document in documents))
+            tagged = list(self.predictor.predict(document.with_spans([]) for document in documents))
             self.model.train()
             return tagged
 
