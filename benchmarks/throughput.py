@@ -28,7 +28,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
@@ -468,17 +468,19 @@ def run(options: argparse.Namespace, console: Console) -> None:
     taggers = [load_tagger(options.model, TAGGER, device=device)]
     if options.float32:
         taggers.append(load_tagger(options.model, f"{TAGGER}, float32", device=device, bfloat16=False))
-    taggers += [load_tagger(folder, f"{TAGGER}, {folder}", device=None) for folder in options.exported]
+    size = read_encoder_size(model) if options.exported else None
+    # A smaller model has fewer operations per piece: its share of the rate would be wrong.
+    alike = [folder for folder in options.exported if size and read_encoder_size(folder) == size]
+    for folder in options.exported:
+        tagger = load_tagger(folder, f"{TAGGER}, {folder}", device=None)
+        taggers.append(tagger if folder in alike else replace(tagger, kind=""))
     kinds = [FLOAT32, *([BFLOAT16] if supports_bfloat16(torch.device(device)) else [])]
     records: dict[str, Any] = {}
-    size = read_encoder_size(model) if options.exported else None
     chains = [] if size is None else build_chains(list_kinds(bfloat16=len(kinds) > 1), threads=options.threads)
     for texts in sets:
         sample = sample_texts(texts, words=options.search_words)
         systems = [*(load_pipeline(model, kind, sample, options) for kind in kinds), *taggers]
-        passes = {
-            f"{TAGGER}, {folder}": GraphPass(folder, texts.documents, size) for folder in options.exported if size
-        }
+        passes = {f"{TAGGER}, {folder}": GraphPass(folder, texts.documents, size) for folder in alike if size}
         results, measured = measure(systems, texts, rounds=options.rounds, chains=chains, passes=passes)
         console.print(build_table(results, texts))
         if measured is not None:
