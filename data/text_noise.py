@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from musamma.data.arabic import TATWEEL, word_offsets
 from musamma.data.document import Document, Span
@@ -27,6 +27,8 @@ _VOWEL_SIGNS = "\u064e\u064f\u0650\u0652"
 _SHADDA = "\u0651"
 _RIGHT_TO_LEFT_MARK, _EMBEDDING, _END_OF_EMBEDDING = "\u200f", "\u202b", "\u202c"
 _WITHOUT_HAMZA = dict.fromkeys("أإآ", "ا")
+# By whether a letter joins the one before and the one after it.
+_CONTEXTS = {(False, False): "isolated", (False, True): "initial", (True, True): "medial", (True, False): "final"}
 _PUNCTUATION = frozenset("،؛؟.,:;!?()[]«»\"'“”‘’-–—…")
 
 
@@ -42,12 +44,11 @@ def vowel_signs(text: str, draw: random.Random) -> list[str]:
 
 def tatweel(text: str, draw: random.Random) -> list[str]:
     """Lengthen every second letter that joins the next one."""
-    following = [*text[1:], " "]
     return [
         character + TATWEEL
         if _LETTER.match(character) and _LETTER.match(after) and character not in _NOT_JOINING and draw.random() < 0.5
         else character
-        for character, after in zip(text, following, strict=True)
+        for character, after in _with_next(text)
     ]
 
 
@@ -82,11 +83,15 @@ def ta_marbuta(text: str, draw: random.Random) -> list[str]:
 
 
 def _replace_final(text: str, letter: str, other: str) -> list[str]:
-    following = [*text[1:], " "]
     return [
         other if character == letter and not _LETTER.match(after) else character
-        for character, after in zip(text, following, strict=True)
+        for character, after in _with_next(text)
     ]
+
+
+def _with_next(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each character with the one after it, the last one with a space."""
+    return pairwise(f"{text} ")
 
 
 def lost_spaces(text: str, draw: random.Random) -> list[str]:
@@ -114,13 +119,10 @@ def presentation_forms(text: str, draw: random.Random) -> list[str]:
     """Write letters as their contextual presentation forms."""
     forms = _presentation_forms()
     changed = []
-    for position, character in enumerate(text):
-        before = text[position - 1] if position else " "
-        after = text[position + 1] if position + 1 < len(text) else " "
+    for before, (character, after) in zip(f" {text}", _with_next(text), strict=False):
         joins_before = bool(_LETTER.match(before)) and before not in _NOT_JOINING and character != "ء"
         joins_after = bool(_LETTER.match(after)) and after != "ء" and character not in _NOT_JOINING
-        context = {(False, False): "isolated", (False, True): "initial", (True, True): "medial", (True, False): "final"}
-        changed.append(forms.get((character, context[joins_before, joins_after]), character))
+        changed.append(forms.get((character, _CONTEXTS[joins_before, joins_after]), character))
     return changed
 
 

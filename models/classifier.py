@@ -51,6 +51,7 @@ class TokenClassifier(nn.Module):
         self.nested_head = None if nested is None else _build_head(backbone, len(nested))
         #: Whether the encoder reads batches without their padding; see :meth:`try_unpadded`.
         self.unpadded = False
+        self._first_position = position_offset(backbone)
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -68,7 +69,7 @@ class TokenClassifier(nn.Module):
         if not self.unpadded:
             return self._compute_logits(input_ids=input_ids, attention_mask=attention_mask)
         layout = PieceLayout.from_mask(
-            attention_mask, heads=self.config.num_attention_heads, first_position=position_offset(self.backbone)
+            attention_mask, heads=self.config.num_attention_heads, first_position=self._first_position
         )
         tags, proclitics, nested = self._compute_logits(
             input_ids=layout.join(input_ids), position_ids=layout.positions, layout=layout
@@ -105,14 +106,17 @@ class TokenClassifier(nn.Module):
         ids = (torch.arange(2 * length) * 7 % (size - 5) + 5).view(2, length)
         mask = torch.ones_like(ids)
         mask[1, length // 2 :] = 0
+
+        def compute() -> torch.Tensor:
+            return torch.cat([logits[mask.bool()] for logits in self(ids, mask) if logits is not None], dim=-1)
+
         self.eval()
         try:
-            expected = torch.cat([logits for logits in self(ids, mask) if logits is not None], dim=-1)
+            expected = compute()
             register_unpadded_attention()
             self.backbone.set_attn_implementation(UNPADDED_ATTENTION)
             self.unpadded = True
-            found = torch.cat([logits for logits in self(ids, mask) if logits is not None], dim=-1)
-            self.unpadded = torch.allclose(found[mask.bool()], expected[mask.bool()], rtol=1e-3, atol=1e-3)
+            self.unpadded = torch.allclose(compute(), expected, rtol=1e-3, atol=1e-3)
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
             self.unpadded = False
         finally:

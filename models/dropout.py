@@ -51,6 +51,13 @@ def replace_dropout(module: nn.Module) -> None:
                 setattr(parent, name, CpuDropout(child.p).train(child.training))
 
 
+def set_dropout(module: nn.Module, p: float) -> None:
+    """Set the rate of all dropout, in the modules alone: a saved configuration keeps the rates for later fine-tuning."""
+    for child in module.modules():
+        if isinstance(child, nn.Dropout):
+            child.p = p
+
+
 class _Dropout(torch.autograd.Function):
     """Dropout of ``dropped`` in 65,536 elements."""
 

@@ -22,23 +22,21 @@ from musamma.data.normalization import install_normalizer
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.checkpoint import build_classifier, load_tokenizer
 from musamma.models.classifier import TokenClassifier, max_positions
-from musamma.models.dropout import replace_dropout
 from musamma.models.model_names import resolve_model
 from musamma.training.arguments import LENGTH_COLUMN, finetune_arguments
 from musamma.training.cards import format_finetuned_card
 from musamma.training.compiler import check_compiler
 from musamma.training.config import RunConfig
+from musamma.training.cpu_training import speed_up_on_cpu
 from musamma.training.dataset import Corpus, WindowCollator, load_corpus
 from musamma.training.examples import Examples, build_examples
-from musamma.training.freed_memory import keep_freed_memory
 from musamma.training.lora import add_adapters, merge_adapters
-from musamma.training.mixture import MixtureSampler
+from musamma.training.mixture import build_sampler
 from musamma.training.run_dir import (
     LOG_FILE,
     SeedResult,
-    check_output_folder,
     digest_weights,
-    lock_output_folder,
+    open_output_folder,
 )
 from musamma.training.seed_runs import build_predictor, digest_corpus, run_seeds, train_seed, training_folder
 from musamma.training.trainer import LogWriter, SpanTrainer
@@ -63,8 +61,7 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
         RunError: a loss, gradient or weight is not finite.
     """
     output = Path(config.output)
-    check_output_folder(config, output, resume=resume, overwrite=overwrite)
-    with lock_output_folder(output):
+    with open_output_folder(config, output, resume=resume, overwrite=overwrite):
         return _finetune(config, output, overwrite=overwrite)
 
 
@@ -98,7 +95,9 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     if config.lora is not None:
         add_adapters(classifier, config.lora)
     if arguments.device.type == "cpu":
-        _speed_up(classifier, compiled=arguments.torch_compile, length=document_tokenizer.max_length)
+        speed_up_on_cpu(classifier.backbone, compiled=arguments.torch_compile)
+        if not arguments.torch_compile:  # which needs batches of few shapes
+            classifier.try_unpadded(length=document_tokenizer.max_length)
     examples = build_examples(
         corpus,
         document_tokenizer,
@@ -122,22 +121,6 @@ def _run_seed(config: RunConfig, corpus: Corpus, seed: int, folder: Path) -> See
     )
 
 
-def _speed_up(classifier: TokenClassifier, *, compiled: bool, length: int) -> None:
-    """Prepare a classifier for training on a CPU.
-
-    Args:
-        classifier: the classifier.
-        compiled: whether it will be compiled; then the compiler speeds up dropout, and needs batches of few shapes.
-        length: maximum number of pieces in a window.
-    """
-    # The backward pass of PyTorch's fused attention over a padded batch takes longer than the rest of a step.
-    classifier.backbone.set_attn_implementation("eager")
-    keep_freed_memory()
-    if not compiled:
-        replace_dropout(classifier)
-        classifier.try_unpadded(length=length)
-
-
 def _build_trainer(
     config: RunConfig,
     corpus: Corpus,
@@ -152,11 +135,15 @@ def _build_trainer(
     callbacks: list[Any] = [LogWriter(log_file)]
     if config.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
+    sampler = None  # the Trainer's own
+    if corpus.sources:
+        lengths = list(examples.windows[LENGTH_COLUMN])
+        sampler = build_sampler(examples.sizes, examples.sampling_factors, lengths, arguments)
     trainer = SpanTrainer(
         predictor=build_predictor(corpus, classifier, document_tokenizer, arguments),
         dev=corpus.dev,
         sources=corpus.sources,
-        sampler=_build_sampler(examples, arguments) if corpus.sources else None,
+        sampler=sampler,
         nested_ids=corpus.nested_ids,
         layerwise_decay=config.layerwise_decay,
         head_learning_rate=config.head_learning_rate,
@@ -173,17 +160,6 @@ def _build_trainer(
     # Metrics go to TensorBoard and log.jsonl; standard output is for the result.
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _build_sampler(examples: Examples, arguments: TrainingArguments) -> MixtureSampler:
-    by_length = arguments.train_sampling_strategy == "group_by_length"
-    return MixtureSampler(
-        examples.sizes,
-        examples.sampling_factors,
-        seed=arguments.seed,
-        lengths=list(examples.windows[LENGTH_COLUMN]) if by_length else None,
-        batch_size=arguments.train_batch_size * arguments.gradient_accumulation_steps,
-    )
 
 
 def _load_encoder(

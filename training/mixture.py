@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import Sampler
+from transformers import TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from musamma.data.document import Document
@@ -157,6 +158,26 @@ class MixtureSampler(Sampler[int]):
         orders = [np.random.default_rng([self._seed, index, number]).permutation(size) for number in passes]
         offset = first - passes.start * size
         return self._starts[index] + np.concatenate(orders)[offset : offset + count]
+
+
+def build_sampler(
+    sizes: Sequence[int], factors: Sequence[float], lengths: Sequence[int], arguments: TrainingArguments
+) -> MixtureSampler:
+    """Build the sampler of a run.
+
+    Args:
+        sizes, factors: as of :class:`MixtureSampler`.
+        lengths: length of every window; windows of similar length are grouped if the arguments say so.
+        arguments: the arguments of the training.
+    """
+    by_length = arguments.train_sampling_strategy == "group_by_length"
+    return MixtureSampler(
+        sizes,
+        factors,
+        seed=arguments.seed,
+        lengths=lengths if by_length else None,
+        batch_size=arguments.train_batch_size * arguments.gradient_accumulation_steps,
+    )
 
 
 def _derive_seed(*numbers: int) -> int:

@@ -99,6 +99,16 @@ def lock_output_folder(output: Path) -> Iterator[None]:
         unlock(handle)
 
 
+@contextmanager
+def open_output_folder(
+    config: BaseConfig, output: Path, *, resume: bool, overwrite: bool, ignore: Collection[str] = ()
+) -> Iterator[None]:
+    """Check the output folder of a run and lock it; see :func:`check_output_folder` and :func:`lock_output_folder`."""
+    check_output_folder(config, output, resume=resume, overwrite=overwrite, ignore=ignore)
+    with lock_output_folder(output):
+        yield
+
+
 def check_inputs(inputs: Mapping[str, str], output: Path) -> None:
     """Check that a run is resumed with the data and the encoder it was started with.
 

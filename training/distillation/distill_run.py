@@ -20,11 +20,13 @@ from musamma.data.tags import TagSet
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.checkpoint import load_tokenizer
 from musamma.models.classifier import TokenClassifier
+from musamma.models.dropout import set_dropout
 from musamma.models.loading import load_predictor
 from musamma.models.model_names import resolve_model
 from musamma.models.runtimes.torch import TorchRuntime
 from musamma.training.arguments import LENGTH_COLUMN, finetune_arguments
 from musamma.training.cards import format_distilled_card
+from musamma.training.cpu_training import speed_up_on_cpu
 from musamma.training.dataset import Corpus, read_corpus
 from musamma.training.distillation.distill_config import DistillConfig
 from musamma.training.distillation.distiller import DistillCollator, Distiller, DistillTrainer
@@ -34,18 +36,15 @@ from musamma.training.distillation.student import (
     count_layers,
     load_student,
     match_layers,
-    remove_dropout,
     select_layers,
 )
 from musamma.training.examples import Examples, build_examples
-from musamma.training.freed_memory import keep_freed_memory
-from musamma.training.mixture import MixtureSampler
+from musamma.training.mixture import MixtureSampler, build_sampler
 from musamma.training.run_dir import (
     LOG_FILE,
     SeedResult,
-    check_output_folder,
     digest_weights,
-    lock_output_folder,
+    open_output_folder,
 )
 from musamma.training.seed_runs import build_predictor, digest_corpus, run_seeds, train_seed, training_folder
 from musamma.training.trainer import LogWriter
@@ -69,8 +68,7 @@ def distill(config: DistillConfig, *, resume: bool = False, overwrite: bool = Fa
         RunError: a loss, gradient or weight is not finite.
     """
     output = Path(config.output)
-    check_output_folder(config, output, resume=resume, overwrite=overwrite)
-    with lock_output_folder(output):
+    with open_output_folder(config, output, resume=resume, overwrite=overwrite):
         return _distill(config, output, overwrite=overwrite)
 
 
@@ -202,12 +200,10 @@ def _run_seed(run: _Run, seed: int, folder: Path) -> SeedResult:
     arguments = finetune_arguments(run.config, seed=seed, output_dir=training_folder(folder))
     set_seed(seed)
     student = copy.deepcopy(run.student)
-    remove_dropout(student)
+    set_dropout(student, 0.0)
     teacher.classifier.to(arguments.device)
     if arguments.device.type == "cpu":
-        # The backward pass of PyTorch's fused attention over a padded batch takes longer than the rest of a step.
-        student.backbone.set_attn_implementation("eager")
-        keep_freed_memory()
+        speed_up_on_cpu(student.backbone, compiled=arguments.torch_compile)
     examples = build_examples(
         corpus,
         teacher.document_tokenizer,
@@ -248,7 +244,7 @@ def _build_trainer(
         predictor=build_predictor(corpus, student, document_tokenizer, arguments, columns=teacher.columns),
         dev=corpus.dev,
         sources=corpus.sources,
-        sampler=_build_sampler(examples, raw, arguments),
+        sampler=_mix_with_text(examples, raw, arguments),
         nested_ids=corpus.nested_ids,
         layerwise_decay=1.0,
         head_learning_rate=None,
@@ -268,7 +264,7 @@ def _build_trainer(
     return trainer
 
 
-def _build_sampler(examples: Examples, raw: RawWindows | None, arguments: TrainingArguments) -> MixtureSampler:
+def _mix_with_text(examples: Examples, raw: RawWindows | None, arguments: TrainingArguments) -> MixtureSampler:
     """Build the sampler, which draws each window of raw text once in a run, as many in each epoch."""
     sizes, factors = list(examples.sizes), list(examples.sampling_factors)
     lengths = list(examples.windows[LENGTH_COLUMN])
@@ -276,11 +272,4 @@ def _build_sampler(examples: Examples, raw: RawWindows | None, arguments: Traini
         sizes.append(len(raw))
         factors.append(1 / arguments.num_train_epochs)
         lengths += raw.lengths
-    by_length = arguments.train_sampling_strategy == "group_by_length"
-    return MixtureSampler(
-        sizes,
-        factors,
-        seed=arguments.seed,
-        lengths=lengths if by_length else None,
-        batch_size=arguments.train_batch_size * arguments.gradient_accumulation_steps,
-    )
+    return build_sampler(sizes, factors, lengths, arguments)

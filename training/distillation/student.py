@@ -141,13 +141,6 @@ def count_layers(classifier: TokenClassifier) -> int:
     return int(classifier.config.num_hidden_layers)
 
 
-def remove_dropout(classifier: TokenClassifier) -> None:
-    """Switch dropout off, in the modules alone: the saved configuration keeps the rates for later fine-tuning."""
-    for module in classifier.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-
-
 def _shorten_config(original: PreTrainedConfig, layers: Sequence[int], depth: int) -> PreTrainedConfig:
     """Return the configuration with the given layers only."""
     config = copy.deepcopy(original)

@@ -13,20 +13,19 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, TrainingArguments, set_seed
 
 from musamma.data.errors import InputError
 from musamma.data.files import apply_default_mode, atomic_folder, write_json
 from musamma.data.normalization import install_normalizer
 from musamma.models.classifier import max_positions
-from musamma.models.dropout import replace_dropout
+from musamma.models.dropout import set_dropout
 from musamma.models.pretrained_encoder import load_encoder, save_encoder
 from musamma.models.vocabulary.embeddings import word_embedding
 from musamma.training.arguments import count_steps, pretrain_arguments, rows_per_step
 from musamma.training.cards import format_pretrained_card
 from musamma.training.compiler import check_compiler
-from musamma.training.freed_memory import keep_freed_memory
+from musamma.training.cpu_training import speed_up_on_cpu
 from musamma.training.pretraining.masked_rows import MaskCollator, MaskedRow, RowSchedule, select_held_out_rows
 from musamma.training.pretraining.masking import MaskingConfig, RandomStream
 from musamma.training.pretraining.objectives import MaskedLanguageModel, ReplacedTokenDetector
@@ -46,6 +45,7 @@ from musamma.training.run_dir import (
     find_last_checkpoint,
     is_main_process,
     lock_output_folder,
+    open_output_folder,
     remove_checkpoints,
 )
 from musamma.training.trainer import LogWriter
@@ -81,8 +81,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False, overwrite: bool = 
         RunError: a loss, gradient, weight or held-out metric is not finite.
     """
     output = Path(config.output)
-    check_output_folder(config, output, resume=resume, overwrite=overwrite, ignore=TEXT_ENTRIES)
-    with lock_output_folder(output):
+    with open_output_folder(config, output, resume=resume, overwrite=overwrite, ignore=TEXT_ENTRIES):
         return _pretrain(config, output, resume=resume, overwrite=overwrite)
 
 
@@ -98,11 +97,7 @@ def _pretrain(config: PretrainConfig, output: Path, *, resume: bool, overwrite: 
         check_compiler(arguments.device, key="compiled")
     encoder, tokenizer = _load_checked_encoder(config)
     if arguments.device.type == "cpu":
-        # The backward pass of PyTorch's fused attention with a mask takes longer than the rest of a step.
-        encoder.set_attn_implementation("eager")
-        keep_freed_memory()
-        if not config.compiled:
-            replace_dropout(encoder)
+        speed_up_on_cpu(encoder, compiled=config.compiled)
     encoder_digest = digest_weights(encoder)
     set_seed(config.seed)
     model = _build_model(config, encoder)
@@ -160,10 +155,7 @@ def _load_checked_encoder(config: PretrainConfig) -> tuple[PreTrainedModel, PreT
 
 def _build_model(config: PretrainConfig, encoder: PreTrainedModel) -> MaskedLanguageModel | ReplacedTokenDetector:
     if config.dropout is not None:
-        # Set only in the modules: the saved configuration keeps the encoder's dropout for fine-tuning.
-        for module in encoder.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = config.dropout
+        set_dropout(encoder, config.dropout)
     if config.objective == "mlm":
         return MaskedLanguageModel(encoder, packing=config.packing)
     return ReplacedTokenDetector(encoder, packing=config.packing, layers=config.generator_layers)
