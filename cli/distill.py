@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from musamma.cli.shared_options import OverwriteRun, Recipe, ResumeRun
 from musamma.cli.train import print_results
 
 
 def distill(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a packaged recipe.")],
+    config: Recipe,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. teacher=runs/arabert."),
@@ -18,10 +19,8 @@ def distill(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Folder for the checkpoint and its scores.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the earlier run in the output folder.")
-    ] = False,
+    resume: ResumeRun = False,
+    overwrite: OverwriteRun = False,
 ) -> None:
     """Train a small, fast model that reproduces a large one, score it, and write a checkpoint."""
     from rich.console import Console

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from musamma.cli.shared_options import OverwriteRun, Recipe, ResumeRun
+
 
 def pretrain(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a packaged recipe.")],
+    config: Recipe,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. text=news.txt.zst."),
@@ -17,10 +19,8 @@ def pretrain(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Folder for the encoder and its metrics.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the earlier run in the output folder.")
-    ] = False,
+    resume: ResumeRun = False,
+    overwrite: OverwriteRun = False,
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Only tokenize and pack the text into OUTPUT/text, to copy it elsewhere.")
     ] = False,

@@ -34,6 +34,10 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+#: For verbs that run a recipe.
+Recipe = Annotated[str, typer.Argument(help="A YAML file, or the name of a packaged recipe.")]
+ResumeRun = Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")]
+OverwriteRun = Annotated[bool, typer.Option("--overwrite", help="Delete the earlier run in the output folder.")]
 TextColumn = Annotated[
     str | None, typer.Option("--text-column", help="Column or JSON key of the text; text by default.")
 ]

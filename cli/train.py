@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from musamma.cli.shared_options import OverwriteRun, Recipe, ResumeRun
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a packaged recipe.")],
+    config: Recipe,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. trainer.num_train_epochs=3."),
@@ -22,10 +24,8 @@ def train(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Folder for the checkpoint and its scores.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was stopped.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the earlier run in the output folder.")
-    ] = False,
+    resume: ResumeRun = False,
+    overwrite: OverwriteRun = False,
 ) -> None:
     """Fine-tune an encoder on annotated articles, score it, and write a checkpoint."""
     from rich.console import Console
