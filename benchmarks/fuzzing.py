@@ -273,7 +273,7 @@ def check_pretrain_recipe(path: Path) -> None:
 
 def check_config(path: Path, kind: Any) -> None:
     """Check that a configuration of a kind that is accepted survives being written and read."""
-    from musamma.training.config import read_config
+    from musamma.training.config_files import read_config
 
     config = read_config(path, kind)
     written = path.with_name("again.yaml")

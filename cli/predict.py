@@ -153,9 +153,11 @@ def predict(
     with ProgressBar(count_input_bytes(source) if sys.stderr.isatty() else None) as progress_bar:
         if engine is Engine.ray:
             result = _tag_on_ray(job, progress_bar, device, address=address, workers=workers, shard_size=shard_size)
+            rejects = f"{target}/*.rejects.jsonl"
         else:
             result = _tag_here(job, progress_bar)
-    _report(result, job)
+            rejects = f"{target}.rejects.jsonl"
+    _report(result, job, rejects=rejects)
     report_unread_files(source)
 
 
@@ -182,7 +184,7 @@ class _Job:
     overwrite: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Result:
     """The result of a run.
 
@@ -190,13 +192,11 @@ class _Result:
         stats: the stats of the output as a whole.
         earlier_stats: the stats of the interrupted runs that this one resumes.
         seconds: the time for which this run tagged.
-        rejects: the path of the rejected records.
     """
 
     stats: RunStats
     earlier_stats: RunStats
     seconds: float
-    rejects: str
 
 
 def _load_rules(path: Path) -> Rules:
@@ -230,12 +230,7 @@ def _tag_here(job: _Job, progress_bar: ProgressBar) -> _Result:
             resume=job.resume,
             overwrite=job.overwrite,
         )
-    return _Result(
-        stats=stats,
-        earlier_stats=earlier_stats,
-        seconds=time.monotonic() - began,
-        rejects=f"{job.source.output}.rejects.jsonl",
-    )
+    return _Result(stats, earlier_stats, time.monotonic() - began)
 
 
 def _tag_on_ray(
@@ -271,12 +266,7 @@ def _tag_on_ray(
             resume=job.resume,
             overwrite=job.overwrite,
         )
-    return _Result(
-        stats=stats,
-        earlier_stats=earlier_stats,
-        seconds=time.monotonic() - began,
-        rejects=f"{job.source.output}/*.rejects.jsonl",
-    )
+    return _Result(stats, earlier_stats, time.monotonic() - began)
 
 
 def _check_options(
@@ -341,11 +331,11 @@ def _reporting_kept_parts(folder: Path) -> Iterator[None]:
         raise
 
 
-def _report(result: _Result, job: _Job) -> None:
-    """Print the result of a run on stderr."""
+def _report(result: _Result, job: _Job, *, rejects: str) -> None:
+    """Print the result of a run, and where its rejected records are, on stderr."""
     stats = result.stats
     rate = (stats.words - result.earlier_stats.words) / max(result.seconds, 1e-9)
-    rejected = f"{stats.rejected:,} rejected" + (f" ({result.rejects})" if stats.rejected else "")
+    rejected = f"{stats.rejected:,} rejected" + (f" ({rejects})" if stats.rejected else "")
     typer.echo(f"{stats.documents:,} documents, {stats.names:,} names, {rejected}, {rate:,.0f} words/s", err=True)
     if stats.left_out:
         typer.echo(f"{stats.left_out} names below their threshold left out", err=True)

@@ -24,7 +24,9 @@ import yaml
 import musamma
 from musamma import evaluation, inference
 from musamma.cli.commands import app
-from musamma.training.config import BaseConfig, RunConfig, read_config
+from musamma.training.config import RunConfig
+from musamma.training.config_fields import BaseConfig
+from musamma.training.config_files import read_config
 from musamma.training.distillation.distill_config import DistillConfig
 from musamma.training.pretraining.pretrain_config import PretrainConfig
 
@@ -46,7 +48,8 @@ import musamma.cli.commands
 from musamma.data.corpora import load_khabar
 from musamma.models.checkpoint import load_tokenizer
 from musamma.models.model_names import packaged_models
-from musamma.training.config import load_config, packaged_configs
+from musamma.training.config import load_config
+from musamma.training.config_files import packaged_configs
 from musamma.training.distillation.distill_config import load_distill_config
 from musamma.training.pretraining.pretrain_config import load_pretrain_config
 

@@ -14,9 +14,10 @@ from transformers import TrainingArguments
 
 from musamma.data.errors import InputError, one_line
 from musamma.models.runtimes.torch import supports_bfloat16
-from musamma.training.config import TRACKERS, RunConfig
+from musamma.training.config import RunConfig
 from musamma.training.distillation.distill_config import DistillConfig
 from musamma.training.pretraining.pretrain_config import PretrainConfig
+from musamma.training.trainer_section import TRACKERS
 
 #: The metric that selects the best checkpoint of a fine-tuning run: `SpanTrainer.evaluate` computes it.
 BEST_METRIC = "eval_strict_f1"

@@ -24,8 +24,8 @@ from musamma.models.packed_weights import is_packed, write_packed_checkpoint
 from musamma.models.pretrained_encoder import count_weight_bytes
 from musamma.models.runtimes.runtime import read_graph_description
 from musamma.models.runtimes.torch import TorchRuntime
-from musamma.training.config import SourceConfig
 from musamma.training.config_mistakes import describe_mistakes
+from musamma.training.data_config import SourceConfig
 from musamma.training.packed_card import PackedCard, format_packed_card
 from musamma.training.run_dir import CARD_FILE, RUN_FILE, SCORES_FILE
 

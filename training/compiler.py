@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from transformers import TrainingArguments
 
 from musamma.data.errors import InputError, one_line
 
@@ -26,3 +27,14 @@ def check_compiler(device: torch.device, *, key: str) -> None:
             expected="its requirements: on a CPU a C++ compiler and Python's headers, on a GPU Triton",
             remedy=f"install them, or set {key}: false",
         ) from error
+
+
+def check_trainer_compiler(arguments: TrainingArguments) -> None:
+    """Check that `torch.compile` works if a fine-tuning or distillation run asks for it.
+
+    Raises:
+        InputError: compilation fails.
+    """
+    # Other backends, which PyTorch has for tests, need no tools.
+    if arguments.torch_compile and arguments.torch_compile_backend == "inductor":
+        check_compiler(arguments.device, key="trainer.torch_compile")

@@ -21,7 +21,8 @@ from musamma.data.text_noise import add_noise
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, Misalignment, build_targets
 from musamma.models.predictor import pad_rows
 from musamma.training.arguments import LENGTH_COLUMN
-from musamma.training.config import DataConfig, NoiseSection, RunConfig
+from musamma.training.config import NoiseSection, RunConfig
+from musamma.training.data_config import DataConfig
 from musamma.training.sources import (
     Source,
     check_part_names,

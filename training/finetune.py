@@ -25,7 +25,7 @@ from musamma.models.classifier import TokenClassifier, max_positions
 from musamma.models.model_names import resolve_model
 from musamma.training.arguments import LENGTH_COLUMN, finetune_arguments
 from musamma.training.cards import format_finetuned_card
-from musamma.training.compiler import check_compiler
+from musamma.training.compiler import check_trainer_compiler
 from musamma.training.config import RunConfig
 from musamma.training.cpu_training import speed_up_on_cpu
 from musamma.training.dataset import Corpus, WindowCollator, load_corpus
@@ -70,8 +70,7 @@ def _finetune(config: RunConfig, output: Path, *, overwrite: bool) -> list[SeedR
     corpus = load_corpus(config)
     # Report all mistakes before anything is written and before an earlier run is deleted.
     arguments = finetune_arguments(config, seed=config.seeds[0], output_dir=output)
-    if arguments.torch_compile and arguments.torch_compile_backend == "inductor":
-        check_compiler(arguments.device, key="trainer.torch_compile")
+    check_trainer_compiler(arguments)
     _, document_tokenizer, classifier = _load_encoder(config, corpus)
     inputs = digest_corpus(corpus, document_tokenizer) | {"encoder": digest_weights(classifier.backbone.base_model)}
     if config.lora is not None:

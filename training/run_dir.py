@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from musamma.data.document import Document
 from musamma.data.errors import InputError, not_writable, one_line
 from musamma.data.files import lock_path, unlock, write_json
-from musamma.training.config import BaseConfig
+from musamma.training.config_fields import BaseConfig
 
 RUN_FILE, SCORES_FILE, CARD_FILE, LOG_FILE = "run.yaml", "scores.json", "README.md", "log.jsonl"
 #: File with digests of the data and the encoder that a run was started with.

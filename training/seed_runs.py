@@ -21,7 +21,7 @@ from musamma.models.classifier import TokenClassifier
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
 from musamma.models.window_options import WindowOptions
-from musamma.training.config import BaseConfig
+from musamma.training.config_fields import BaseConfig
 from musamma.training.dataset import Corpus
 from musamma.training.run_dir import (
     CARD_FILE,

@@ -15,7 +15,7 @@ from musamma.data.errors import InputError
 from musamma.data.labels import LabelMap, apply_labels, load_label_map
 from musamma.data.shared_sentences import drop_shared
 from musamma.data.tags import OUTSIDE, TagSet
-from musamma.training.config import DataConfig, SourceConfig
+from musamma.training.data_config import DataConfig, SourceConfig
 
 #: Packaged corpora by name.
 PACKAGED_CORPORA = {"khabar": load_khabar}

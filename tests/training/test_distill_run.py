@@ -242,3 +242,16 @@ def test_a_run_that_diverges_publishes_nothing(wordpiece_encoder: Path, data: Pa
     with pytest.raises(RunError, match=r"seed-1/training, step \d+: "):
         distill(settings(teacher, data, tmp_path / "run", trainer={"learning_rate": 1e30}))
     assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_without_a_compiler_a_compiled_run_is_refused(
+    wordpiece_encoder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("Compiler: g++ is not found.")
+
+    teacher = write_random_checkpoint(tmp_path / "teacher", wordpiece_encoder)
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.raises(InputError, match=r"trainer\.torch_compile: true, and torch\.compile does not work"):
+        distill(settings(teacher, data, tmp_path / "run", trainer={"torch_compile": True}))
+    assert not list((tmp_path / "run").iterdir())

@@ -20,7 +20,8 @@ from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer
 from musamma.evaluation import score_documents
 from musamma.inference import Tagger
 from musamma.models.checkpoint import build_classifier, load_classifier, load_tokenizer
-from musamma.training.config import RunConfig, SourceConfig
+from musamma.training.config import RunConfig
+from musamma.training.data_config import SourceConfig
 from musamma.training.dataset import WindowCollator, build_window_dataset, joint_loss, load_corpus
 from musamma.training.finetune import finetune
 from musamma.training.mixture import build_mixture

@@ -20,7 +20,8 @@ from musamma.data.document import Document, write_jsonl
 from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.training.cards import scored_parts
-from musamma.training.config import RunConfig, SourceConfig, load_config
+from musamma.training.config import RunConfig, load_config
+from musamma.training.data_config import SourceConfig
 from musamma.training.dataset import load_corpus
 from musamma.training.finetune import finetune
 from tests.support import refused_command, span

@@ -9,16 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from musamma.training.config import (
-    BaseConfig,
-    DataConfig,
-    Files,
-    Integer,
-    Number,
-    Seeds,
-    TaggerArguments,
-    read_config,
-)
+from musamma.training.config_fields import BaseConfig, Files, Integer, Number, Seeds
+from musamma.training.config_files import read_config
+from musamma.training.data_config import DataConfig
+from musamma.training.trainer_section import TaggerArguments
 
 _LayerNumbers = Annotated[list[Annotated[Integer, Field(ge=0)]], Field(min_length=1)]
 
@@ -76,5 +70,5 @@ class DistillConfig(BaseConfig):
 
 
 def load_distill_config(path: str | Path, *, changes: Sequence[str] = (), output: str | None = None) -> DistillConfig:
-    """Read the configuration of a distillation run; see :func:`musamma.training.config.read_config`."""
+    """Read the configuration of a distillation run; see :func:`musamma.training.config_files.read_config`."""
     return read_config(path, DistillConfig, changes=changes, output=output)

@@ -26,6 +26,7 @@ from musamma.models.model_names import resolve_model
 from musamma.models.runtimes.torch import TorchRuntime
 from musamma.training.arguments import LENGTH_COLUMN, finetune_arguments
 from musamma.training.cards import format_distilled_card
+from musamma.training.compiler import check_trainer_compiler
 from musamma.training.cpu_training import speed_up_on_cpu
 from musamma.training.dataset import Corpus, read_corpus
 from musamma.training.distillation.distill_config import DistillConfig
@@ -124,7 +125,7 @@ class _Run:
 def _distill(config: DistillConfig, output: Path, *, overwrite: bool) -> list[SeedResult]:
     """Train a student with every seed, in an output folder that is checked and locked."""
     # Report all mistakes before anything is written and before an earlier run is deleted.
-    finetune_arguments(config, seed=config.seeds[0], output_dir=output)
+    check_trainer_compiler(finetune_arguments(config, seed=config.seeds[0], output_dir=output))
     teacher = _load_teacher(config.teacher)
     student = _make_student(config, teacher.classifier)
     corpus = _read_corpus(config, teacher)

@@ -26,12 +26,10 @@ class RawText:
     Args:
         stretches: stretches of consecutive paragraphs.
         words: number of words in them, separated by white space.
-        total_words: number of words in the files.
     """
 
     stretches: tuple[str, ...]
     words: int
-    total_words: int
 
     def digest(self) -> str:
         """Return a digest of the stretches."""
@@ -53,9 +51,8 @@ def read_raw_text(files: Sequence[str | Path], *, words: int | None = None) -> R
     """
     require_text(files)
     kept: list[tuple[str, int]] = []
-    total, size, spacing = 0, 0, 1
+    size, spacing = 0, 1
     for number, stretch in enumerate(_read_stretches(files)):
-        total += stretch[1]
         if number % spacing:
             continue
         kept.append(stretch)
@@ -63,12 +60,12 @@ def read_raw_text(files: Sequence[str | Path], *, words: int | None = None) -> R
         if words is not None and size > 2 * words:
             kept, spacing = kept[::2], 2 * spacing
             size = sum(count for _, count in kept)
-    if not total:
+    if not kept:
         raise InputError("no words", where=", ".join(map(str, files)), expected="raw text, one paragraph a line")
     if words is not None and size > words:
         count = max(1, round(len(kept) * words / size))
         kept = [kept[index] for index in np.linspace(0, len(kept) - 1, count).round().astype(int)]
-    return RawText(tuple(text for text, _ in kept), sum(count for _, count in kept), total)
+    return RawText(tuple(text for text, _ in kept), sum(count for _, count in kept))
 
 
 def _read_stretches(files: Iterable[str | Path]) -> Iterator[tuple[str, int]]:

@@ -8,16 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from musamma.training.config import (
-    RESERVED_ARGUMENTS,
-    BaseConfig,
-    ConfigSection,
-    Integer,
-    Number,
-    Seed,
-    parse_trainer_section,
-    read_config,
-)
+from musamma.training.config_fields import BaseConfig, ConfigSection, Integer, Number, Seed
+from musamma.training.config_files import read_config
+from musamma.training.trainer_section import RESERVED_ARGUMENTS, parse_trainer_section
 
 #: Trainer arguments that the run sets itself, among them the order of the rows and the count of tokens.
 _RESERVED_ARGUMENTS: dict[str, str | None] = {
@@ -126,5 +119,5 @@ class PretrainConfig(BaseConfig):
 
 
 def load_pretrain_config(path: str | Path, *, changes: Sequence[str] = (), output: str | None = None) -> PretrainConfig:
-    """Read the configuration of a pre-training run; see :func:`musamma.training.config.read_config`."""
+    """Read the configuration of a pre-training run; see :func:`musamma.training.config_files.read_config`."""
     return read_config(path, PretrainConfig, changes=changes, output=output)
