@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import logging as transformers_logging
 
-from musamma.data.errors import InputError, not_finite, one_line
+from musamma.data.errors import InputError
 from musamma.data.tags import TagSet
 from musamma.models.classifier import TokenClassifier, max_positions
-from musamma.models.model_names import (
-    HEAD_FILE,
-    find_model_file,
-    read_model_json,
-    unreadable_file,
+from musamma.models.classifier_heads import (
+    check_tag_head,
+    keep_nested_rows,
+    load_nested_head,
+    load_proclitic_head,
+    replace_tag_head,
 )
-from musamma.models.nested_labels import NESTED_KEY, read_nested_tag_set, require_nested_head
+from musamma.models.model_names import HEAD_FILE, find_model_file, read_model_json
+from musamma.models.nested_labels import read_nested_tag_set
 from musamma.models.runtimes.runtime import read_graph_description
 from musamma.models.tokenizer_files import check_loaded_tokenizer
 from musamma.models.transformers_files import load_weights, read_tokenizer
@@ -66,9 +66,10 @@ def build_classifier(
     nested: TagSet | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> TokenClassifier:
-    """Build a float32 classifier from an encoder and newly initialised heads, ready for fine-tuning.
+    """Build a float32 classifier from an encoder, ready for fine-tuning.
 
-    If the encoder is a checkpoint with the same tags, its head for them is kept.
+    The heads of an encoder that is a fine-tuned checkpoint are kept, as far as the labels are the same; all others are
+    newly initialised.
 
     Args:
         encoder: a local folder or a hub id.
@@ -78,36 +79,36 @@ def build_classifier(
         changes: values for the encoder's ``config.json``, such as its dropout.
 
     Raises:
-        InputError: there is no such encoder, it cannot be loaded, its head is kept and has a weight that is not finite, or its
+        InputError: there is no such encoder, it cannot be loaded, a head is kept and has a weight that is not finite, or its
             configuration lacks a key of ``changes``.
     """
     config = read_model_json(encoder, "config.json")
     if read_graph_description(config.get("musamma"), where=encoder) is not None:
         raise InputError("an exported model", where=encoder, expected="the checkpoint that it was exported from")
+    stored = _read_tags(config)
+    labels = {"num_labels": len(tag_set), "id2label": tag_set.id2label, "label2id": tag_set.label2id}
     backbone = _load_backbone(
-        encoder,
-        changes or {},
-        new_heads=True,
-        num_labels=len(tag_set),
-        id2label=tag_set.id2label,
-        label2id=tag_set.label2id,
-        dtype=torch.float32,
+        encoder, changes or {}, new_heads=True, dtype=torch.float32, **({} if stored is not None else labels)
     )
+    if stored is not None:
+        replace_tag_head(backbone, tag_set, stored=stored)
+    check_tag_head(backbone, encoder)
+    classifier = TokenClassifier(backbone, proclitics=proclitics, nested=nested)
+    if classifier.proclitic_head is not None:
+        load_proclitic_head(classifier.proclitic_head, encoder)
+    stored_nested = read_nested_tag_set(config.get("musamma"), where=encoder)
+    if classifier.nested_head is not None and nested is not None and stored_nested is not None:
+        keep_nested_rows(classifier.nested_head, nested, encoder, stored=stored_nested)
+    return classifier
+
+
+def _read_tags(config: Mapping[str, Any]) -> list[str] | None:
+    """Return the classes in a model's ``config.json`` by id; ``None`` if it names none."""
     stored = config.get("id2label")
-    if isinstance(stored, dict) and list(stored.values()) != list(tag_set.id2label.values()):
-        # transformers keeps a head of the same shape, whatever its classes mean.
-        _initialize_head(backbone)
-    _check_head(backbone, encoder)
-    return TokenClassifier(backbone, proclitics=proclitics, nested=nested)
-
-
-def _initialize_head(backbone: PreTrainedModel) -> None:
-    """Initialise the linear layers outside the encoder anew."""
-    for name, module in backbone.named_modules():
-        if isinstance(module, nn.Linear) and not name.startswith(f"{backbone.base_model_prefix}."):
-            nn.init.normal_(module.weight, std=getattr(backbone.config, "initializer_range", 0.02))
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    try:
+        return [stored[str(index)] for index in range(len(stored))] if isinstance(stored, dict) and stored else None
+    except KeyError:
+        return None
 
 
 def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> tuple[TokenClassifier, WindowOptions]:
@@ -122,49 +123,15 @@ def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> t
         InputError: there is no such checkpoint, it cannot be loaded, or a weight of its heads is not finite.
     """
     backbone = _load_backbone(checkpoint, {}, new_heads=False, dtype=dtype)
-    _check_head(backbone, checkpoint)
+    check_tag_head(backbone, checkpoint)
     stored = getattr(backbone.config, "musamma", None)
     nested = read_nested_tag_set(stored, where=checkpoint)
-    head = find_model_file(checkpoint, HEAD_FILE)
-    classifier = TokenClassifier(backbone, proclitics=head is not None, nested=nested)
-    if classifier.proclitic_head is not None and head is not None:
-        _load_head(
-            classifier.proclitic_head,
-            head,
-            title="proclitic head",
-            remedy="copy the checkpoint anew, or delete the file to tag whole words",
-        )
+    classifier = TokenClassifier(backbone, proclitics=find_model_file(checkpoint, HEAD_FILE) is not None, nested=nested)
+    if classifier.proclitic_head is not None:
+        load_proclitic_head(classifier.proclitic_head, checkpoint)
     if classifier.nested_head is not None:
-        remedy = f"copy the checkpoint anew, or delete 'musamma.{NESTED_KEY}' in config.json to find no nested names"
-        head = require_nested_head(checkpoint, where=checkpoint, remedy=remedy)
-        _load_head(classifier.nested_head, head, title="head of the nested names", remedy=remedy)
+        load_nested_head(classifier.nested_head, checkpoint)
     return classifier.eval(), read_window_options(stored, checkpoint, limit=max_positions(backbone))
-
-
-def _load_head(head: nn.Linear, file: Path, *, title: str, remedy: str) -> None:
-    """Load the weights of a head, in place.
-
-    Raises:
-        InputError: the file cannot be read, holds the weights of something else, or a weight in it is not finite.
-    """
-    try:
-        head.load_state_dict(load_file(file))
-    except Exception as error:
-        raise unreadable_file(file.parent) or InputError(
-            f"the {title} cannot be read: {one_line(error)}", where=str(file), remedy=remedy
-        ) from error
-    for name, weight in head.state_dict().items():
-        if not torch.isfinite(weight).all():
-            raise not_finite(name, where=str(file), remedy=remedy)
-
-
-def _check_head(backbone: PreTrainedModel, name: str) -> None:
-    """Check that the weights outside the encoder of a model, a folder or hub id, are finite; those of the encoder are many."""
-    body = f"{backbone.base_model_prefix}."
-    for key, weight in backbone.state_dict().items():
-        if not key.startswith(body) and not torch.isfinite(weight).all():
-            file = find_model_file(name, "model.safetensors")  # there is none if the weights are in several files
-            raise not_finite(key, where=name if file is None else str(file), remedy="copy it anew")
 
 
 def _load_backbone(name: str, changes: Mapping[str, Any], *, new_heads: bool, **options: Any) -> PreTrainedModel:

@@ -39,9 +39,8 @@ from musamma.models.runtimes.runtime import GraphDescription, Runtime
 from musamma.models.window_options import read_window_options
 
 _CHECKPOINT_PACKAGES = ("torch", "transformers")
-#: Pieces per batch.
-CPU_BATCH_TOKENS = 1_024
-_GPU_BATCH_TOKENS = 32_768
+#: Pieces per batch, padding included, on each kind of device.
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 1_024, 32_768
 
 
 def load_predictor(
@@ -126,7 +125,7 @@ def _load_checkpoint(
         DocumentTokenizer(tokenizer, max_length=options.max_length, overlap=options.overlap),
         tag_set,
         columns,
-        batch_tokens=batch_tokens or (_GPU_BATCH_TOKENS if torch_device.type == "cuda" else cpu_batch_tokens),
+        batch_tokens=batch_tokens or (GPU_BATCH_TOKENS if torch_device.type == "cuda" else cpu_batch_tokens),
         calibration=read_calibration(
             getattr(classifier.config, "musamma", None),
             tag_set.labels,

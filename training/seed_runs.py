@@ -18,6 +18,7 @@ from musamma.data.document import Document
 from musamma.data.files import write_json, write_lines
 from musamma.data.windows import DocumentTokenizer, Misalignment
 from musamma.models.classifier import TokenClassifier
+from musamma.models.loading import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
 from musamma.models.predictor import Predictor
 from musamma.models.runtimes.torch import TorchRuntime
 from musamma.models.window_options import WindowOptions
@@ -180,7 +181,7 @@ def build_predictor(
         document_tokenizer,
         corpus.tag_set,
         np.arange(len(corpus.tag_set)) if columns is None else columns,
-        batch_tokens=32_768 if arguments.device.type == "cuda" else 4_096,
+        batch_tokens=GPU_BATCH_TOKENS if arguments.device.type == "cuda" else CPU_BATCH_TOKENS,
         nested_tag_set=corpus.nested_tag_set,
     )
 

@@ -180,17 +180,45 @@ def test_the_default_batch_is_that_of_the_device(wordpiece_encoder, tmp_path, mo
     assert batch_tokens("cuda", batch_tokens=7, cpu_batch_tokens=512) == 7
 
 
-def test_the_head_for_the_tags_is_kept_only_for_the_same_labels(wordpiece_encoder: Path, tmp_path: Path) -> None:
+def test_a_head_keeps_the_rows_of_the_labels_that_stay(wordpiece_encoder: Path, tmp_path: Path) -> None:
     checkpoint = write_random_checkpoint(tmp_path / "checkpoint", wordpiece_encoder, labels=["LOC", "PER"])
     trained = load_classifier(str(checkpoint))[0].backbone
     same = build_classifier(str(checkpoint), TagSet.from_labels(["PER", "LOC"])).backbone
     assert torch.equal(same.classifier.weight, trained.classifier.weight)
-    other = build_classifier(str(checkpoint), TagSet.from_labels(["ORG", "PROD"])).backbone
+
+    # O, B-LOC, I-LOC, B-PER, I-PER before; O, B-EVENT, I-EVENT, B-PER, I-PER now.
+    partly = build_classifier(str(checkpoint), TagSet.from_labels(["PER", "EVENT"])).backbone
+    assert partly.config.id2label == {0: "O", 1: "B-EVENT", 2: "I-EVENT", 3: "B-PER", 4: "I-PER"}
+    for kept in (0, 3, 4):
+        assert torch.equal(partly.classifier.weight[kept], trained.classifier.weight[kept])
+        assert partly.classifier.bias[kept] == trained.classifier.bias[kept]
     # The head of the checkpoint was drawn with a standard deviation of 2.
+    assert partly.classifier.weight[1:3].std().item() < 0.1
+
+    other = build_classifier(str(checkpoint), TagSet.from_labels(["ORG", "PROD", "FAC"])).backbone
+    assert other.classifier.weight.shape[0] == len(other.config.id2label) == 7
     assert other.classifier.weight.std().item() < 0.1
     assert not other.classifier.bias.any()
     weights = other.base_model.state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in trained.base_model.state_dict().items())
+
+
+def test_the_other_heads_are_kept(any_encoder: Path, tmp_path: Path) -> None:
+    checkpoint = write_random_checkpoint(tmp_path / "checkpoint", any_encoder, nested=["GPE", "PER"])
+    trained, _ = load_classifier(str(checkpoint))
+    assert trained.proclitic_head is not None
+    assert trained.nested_head is not None
+    kept = build_classifier(str(checkpoint), trained.nested_tag_set, nested=TagSet.from_labels(["PER", "ORG"]))
+    assert kept.proclitic_head is not None
+    assert kept.nested_head is not None
+    assert torch.equal(kept.proclitic_head.weight, trained.proclitic_head.weight)
+    # O, B-GPE, I-GPE, B-PER, I-PER before; O, B-ORG, I-ORG, B-PER, I-PER now.
+    for row in (0, 3, 4):
+        assert torch.equal(kept.nested_head.weight[row], trained.nested_head.weight[row])
+    assert not torch.equal(kept.nested_head.weight[1:3], trained.nested_head.weight[1:3])
+    without = build_classifier(str(checkpoint), trained.nested_tag_set, proclitics=False)
+    assert without.proclitic_head is None
+    assert without.nested_head is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])

@@ -1,0 +1,138 @@
+"""The heads of a token classifier: reading them from a checkpoint, and keeping what they know when the labels change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from musamma.data.errors import InputError, not_finite, one_line
+from musamma.data.tags import OUTSIDE, TagSet
+from musamma.models.model_names import HEAD_FILE, find_model_file, unreadable_file
+from musamma.models.nested_labels import NESTED_KEY, require_nested_head
+
+
+def replace_tag_head(backbone: PreTrainedModel, tag_set: TagSet, *, stored: Sequence[str]) -> None:
+    """Give a token classifier a head for other tags, in place; the rows of the tags that both heads have are kept.
+
+    Args:
+        backbone: the classifier, with the head of ``stored``.
+        tag_set: the new tags.
+        stored: the tags of the present head, by id.
+    """
+    if list(stored) == list(tag_set.tags):
+        return
+    std = getattr(backbone.config, "initializer_range", 0.02)
+    *inner, (name, last) = _head_layers(backbone)
+    parent, _, attribute = name.rpartition(".")
+    setattr(backbone.get_submodule(parent), attribute, _resize(last, stored, tag_set, std=std))
+    if not _common_tags(stored, tag_set):
+        # A layer between the encoder and the tags has learnt for the old tags.
+        for _, layer in inner:
+            _initialize(layer, std=std)
+    backbone.config.id2label, backbone.config.label2id = tag_set.id2label, tag_set.label2id
+
+
+def _head_layers(backbone: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
+    """Return the linear layers outside the encoder, by name; the last one gives the logits of the tags."""
+    return [
+        (name, module)
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(f"{backbone.base_model_prefix}.")
+    ]
+
+
+def _resize(layer: nn.Linear, stored: Sequence[str], tag_set: TagSet, *, std: float) -> nn.Linear:
+    """Return a layer with the rows of ``layer`` for the tags that both have, and new ones for the others."""
+    new = nn.Linear(layer.in_features, len(tag_set), bias=layer.bias is not None, dtype=layer.weight.dtype)
+    _initialize(new, std=std)
+    with torch.no_grad():
+        for tag in _common_tags(stored, tag_set):
+            target, source = tag_set.label2id[tag], stored.index(tag)
+            new.weight[target] = layer.weight[source]
+            if layer.bias is not None:
+                new.bias[target] = layer.bias[source]
+    return new
+
+
+def _common_tags(stored: Sequence[str], tag_set: TagSet) -> list[str]:
+    """Return the tags that both heads have; none if that is only O, which then means something else in either head."""
+    common = [tag for tag in tag_set.tags if tag in stored]
+    return [] if common == [OUTSIDE] else common
+
+
+def _initialize(layer: nn.Linear, *, std: float) -> None:
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def load_proclitic_head(head: nn.Linear, checkpoint: str) -> bool:
+    """Load the weights of the proclitic head, in place, and return whether the checkpoint has one.
+
+    Raises:
+        InputError: the file cannot be read, holds the weights of something else, or a weight in it is not finite.
+    """
+    file = find_model_file(checkpoint, HEAD_FILE)
+    if file is not None:
+        remedy = "copy the checkpoint anew, or delete the file to tag whole words"
+        _load_head(head, file, title="proclitic head", remedy=remedy)
+    return file is not None
+
+
+def load_nested_head(head: nn.Linear, checkpoint: str) -> None:
+    """Load the weights of the head for nested names, in place.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, holds the weights of something else, or a weight in it is not finite.
+    """
+    remedy = f"copy the checkpoint anew, or delete 'musamma.{NESTED_KEY}' in config.json to find no nested names"
+    file = require_nested_head(checkpoint, where=checkpoint, remedy=remedy)
+    _load_head(head, file, title="head of the nested names", remedy=remedy)
+
+
+def keep_nested_rows(head: nn.Linear, tag_set: TagSet, checkpoint: str, *, stored: TagSet) -> None:
+    """Copy the rows of common tags from a checkpoint's head for nested names into a new one, in place.
+
+    Args:
+        head: the new head.
+        tag_set: its tags.
+        checkpoint: a folder or hub id.
+        stored: the tags of the checkpoint's head.
+
+    Raises:
+        InputError: see :func:`load_nested_head`.
+    """
+    source = nn.Linear(head.in_features, len(stored), dtype=head.weight.dtype)
+    load_nested_head(source, checkpoint)
+    kept = _resize(source, stored.tags, tag_set, std=0.02)
+    head.load_state_dict(kept.state_dict())
+
+
+def check_tag_head(backbone: PreTrainedModel, name: str) -> None:
+    """Check that the weights outside the encoder of a model, a folder or hub id, are finite; those of the encoder are many.
+
+    Raises:
+        InputError: a weight is not finite.
+    """
+    body = f"{backbone.base_model_prefix}."
+    for key, weight in backbone.state_dict().items():
+        if not key.startswith(body) and not torch.isfinite(weight).all():
+            file = find_model_file(name, "model.safetensors")  # there is none if the weights are in several files
+            raise not_finite(key, where=name if file is None else str(file), remedy="copy it anew")
+
+
+def _load_head(head: nn.Linear, file: Path, *, title: str, remedy: str) -> None:
+    try:
+        head.load_state_dict(load_file(file))
+    except Exception as error:
+        raise unreadable_file(file.parent) or InputError(
+            f"the {title} cannot be read: {one_line(error)}", where=str(file), remedy=remedy
+        ) from error
+    for name, weight in head.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise not_finite(name, where=str(file), remedy=remedy)
