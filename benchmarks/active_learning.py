@@ -1,17 +1,18 @@
-"""A simulation of annotation on Khabar: F1 by the number of annotated articles, for several ways to choose the next ones.
+"""A simulation of annotation: F1 by the number of annotated articles, for several ways to choose the next ones.
 
     python benchmarks/active_learning.py run FOLDER [--strategies S...] [--sizes N...] [--seeds N] [--first-seed N]
-        [--epochs N...] [--without-all] [--recipe R] [--set KEY=VALUE]
+        [--epochs N...] [--without-all] [--recipe R] [--set KEY=VALUE] [--pool FILE --dev FILE] [--first-model MODEL]
     python benchmarks/active_learning.py table FOLDER
     python benchmarks/active_learning.py plot FOLDER PLOT.png
 
-``run`` starts with some articles of the training part, drawn at random for every seed, trains a recipe on them, chooses more articles
-of the rest by a strategy, and trains again from the encoder, up to the largest size. A strategy is ``random``, a measure of `musamma
+``run`` starts with some articles of Khabar's training part, drawn at random for every seed, trains a recipe on them, chooses more articles
+of the rest by a strategy, and trains again from the encoder, up to the largest size. With ``--pool``, the articles are those of a file, and
+with ``--first-model`` a strategy also chooses the first ones, by what that model says about them. A strategy is ``random``, a measure of `musamma
 suggest` (``confidence``: the texts with the highest values), a measure with a weight of diversity (``confidence+0.3``), or ``vectors``
 (the least similar texts). ``disagreement`` trains three models at every size; the F1 is that of the first.
 
-Scores are character-exact micro F1 on the development part, which also chooses the epoch: the test part stays out of the choice of a
-strategy. A last training of every seed uses all articles, except with ``--without-all``. Every finished training is kept in
+Scores are character-exact micro F1 on the development part or the file ``--dev``, which also chooses the epoch: Khabar's test part stays
+out of the choice of a strategy. A last training of every seed uses all articles, except with ``--without-all``. Every finished training is kept in
 FOLDER/trainings.jsonl, and what its model says about all articles, where a strategy needs it, in FOLDER/texts: a stopped run continues,
 and strategies that choose the same articles share trainings. Two processes may share a folder if their seeds differ (``--first-seed``);
 ``table`` and ``plot`` then show all.
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import tempfile
@@ -39,7 +41,7 @@ from rich.table import Table
 
 from musamma.data.arabic import word_offsets
 from musamma.data.corpora import load_khabar
-from musamma.data.document import Span, write_jsonl
+from musamma.data.document import Document, Span, read_jsonl, write_jsonl
 from musamma.data.labels import KHABAR
 from musamma.data.tags import TagSet
 from musamma.inference.diverse_selection import select_diverse
@@ -71,14 +73,25 @@ class Simulation:
         folder: where finished trainings are kept.
         recipe: the recipe.
         changes: changes to the recipe, ``key.key=value``.
-        articles: number of articles of either part to use; all by default.
+        pool: the articles to choose from.
+        dev: the development part.
+        first_model: the model that chooses the first articles; by default they are drawn at random.
     """
 
-    def __init__(self, folder: Path, *, recipe: str, changes: Sequence[str], articles: int | None = None) -> None:
-        self.folder, self.recipe, self.changes = folder, recipe, list(changes)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        recipe: str,
+        changes: Sequence[str],
+        pool: Sequence[Document],
+        dev: Sequence[Document],
+        first_model: str | None = None,
+    ) -> None:
+        self.folder, self.recipe, self.changes, self.first_model = folder, recipe, list(changes), first_model
         (folder / "texts").mkdir(parents=True, exist_ok=True)
-        self.pool = {document.id: document for document in load_khabar("train")[:articles]}
-        self.dev = load_khabar("dev")[:articles]
+        self.pool = {document.id: document for document in pool}
+        self.dev = list(dev)
         self.ids = list(self.pool)
         self.records = read_trainings(folder)
 
@@ -151,7 +164,8 @@ class Simulation:
                     [[span.start, span.end, span.score] for span in document.spans]
                 ).reshape(-1, 3)
                 arrays["vectors"].append(vector)
-        partial = self._texts(key).with_suffix(".part.npz")
+        # Two processes may write what the first model says.
+        partial = self._texts(f"{key}-{os.getpid()}").with_suffix(".part.npz")
         np.savez_compressed(partial, **arrays)
         partial.replace(self._texts(key))
 
@@ -174,8 +188,7 @@ class Simulation:
             order = random.Random(f"order {seed}").sample(self.ids, len(self.ids))
             return [id for id in order if id not in articles][:count]
         measure, _, weight = strategy.partition("+")
-        committee = COMMITTEE if measure == "disagreement" else COMMITTEE[:1]
-        keys = [self.train(articles, seed=seed + further, epochs=epochs) for further in committee]
+        keys = self._choosing_models(articles, measure, seed=seed, epochs=epochs)
         rest = [index for index, id in enumerate(self.ids) if id not in articles]
         taken = [index for index, id in enumerate(self.ids) if id in articles]
         vectors = np.load(self._texts(keys[0]))["vectors"]
@@ -188,6 +201,16 @@ class Simulation:
             annotated=vectors[taken],
         )
         return [self.ids[rest[choice.index]] for choice in choices]
+
+    def _choosing_models(self, articles: Sequence[str], measure: str, *, seed: int, epochs: int) -> list[str]:
+        """Return the keys of the models that choose: those trained on the articles, or without articles the first model."""
+        if articles:
+            committee = COMMITTEE if measure == "disagreement" else COMMITTEE[:1]
+            return [self.train(articles, seed=seed + further, epochs=epochs) for further in committee]
+        assert self.first_model is not None
+        if not self._texts("first").is_file():
+            self._write_texts(self.first_model, "first")
+        return ["first"]
 
     def _texts(self, key: str) -> Path:
         return self.folder / "texts" / f"{key}.npz"
@@ -217,7 +240,17 @@ def run(options: argparse.Namespace) -> None:
         options.epochs = options.epochs * len(options.sizes)
     if len(options.epochs) < len(options.sizes) or min(options.epochs) < 2:
         raise SystemExit(f"--epochs {options.epochs}; expected one number, or one for each size, of at least 2")
-    simulation = Simulation(folder, recipe=options.recipe, changes=changes, articles=12 if options.smallest else None)
+    if (options.pool is None) != (options.dev is None):
+        raise SystemExit("--pool and --dev belong together")
+    articles = 12 if options.smallest else None
+    simulation = Simulation(
+        folder,
+        recipe=options.recipe,
+        changes=changes,
+        pool=load_khabar("train")[:articles] if options.pool is None else list(read_jsonl(options.pool)),
+        dev=load_khabar("dev")[:articles] if options.dev is None else list(read_jsonl(options.dev)),
+        first_model=options.first_model,
+    )
     # Strategies within seeds, so that a run that is stopped early can compare them.
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         simulate_seed(simulation, options, seed)
@@ -230,13 +263,14 @@ def simulate_seed(simulation: Simulation, options: argparse.Namespace, seed: int
     sizes = options.sizes
     start = random.Random(f"order {seed}").sample(simulation.ids, len(simulation.ids))[: sizes[0]]
     for strategy in options.strategies:
-        articles, keys, before = list(start), [], 0
+        chooses_first = simulation.first_model is not None and strategy != "random"
+        articles, keys, before = [] if chooses_first else list(start), [], 0
         for size, epochs in zip(sizes, options.epochs, strict=False):
             if size > len(articles):
                 articles += simulation.choose(strategy, articles, size - len(articles), seed=seed, epochs=before)
             before = epochs
-            # All strategies choose by the models of the first size; random choice needs no further ones.
-            texts = size < sizes[-1] and (size == sizes[0] or strategy != "random")
+            # Without a first model, all strategies choose by the models of the first size; random choice needs no further ones.
+            texts = size < sizes[-1] and (strategy != "random" or (size == sizes[0] and simulation.first_model is None))
             keys.append(simulation.train(articles, seed=seed, epochs=epochs, texts=texts))
         trajectories.append({"strategy": strategy, "keys": keys})
         write_trajectories(simulation.folder, seed, trajectories)
@@ -288,9 +322,14 @@ def _format_cell(records: Sequence[dict[str, Any]], *, with_words: bool) -> str:
 
 
 def _format_difference(curve: dict[int, list[dict[str, Any]]], base: dict[int, list[dict[str, Any]]] | None) -> str:
-    """Format the mean over the sizes after the first, at which all strategies are equal, and its spread over the seeds."""
-    sizes = sorted(set(curve) & set(base or {}))[1:]
-    if base is None or curve is base or not sizes:
+    """Format the mean over the sizes at which the articles differ, and its spread over the seeds."""
+    base = base or {}
+    sizes = [
+        size
+        for size in sorted(set(curve) & set(base))
+        if any(ours["key"] != theirs["key"] for ours, theirs in zip(curve[size], base[size], strict=False))
+    ]
+    if curve is base or not sizes:
         return ""
     by_seed = [
         mean(100 * (ours["f1"] - theirs["f1"]) for ours, theirs in pairs)
@@ -373,6 +412,11 @@ def main() -> None:
                 help="one number, or one for each size",
             )
             command.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+            command.add_argument(
+                "--pool", type=Path, help="JSON lines of annotated articles; by default Khabar's training part"
+            )
+            command.add_argument("--dev", type=Path, help="JSON lines of a development part; by default Khabar's")
+            command.add_argument("--first-model", metavar="MODEL", help="the model that chooses the first articles")
             command.add_argument("--smallest", action="store_true", help="try everything with a tiny encoder")
     options = parser.parse_args()
     options.function(options)

@@ -38,6 +38,14 @@ def train(
     results = finetune(run_config, resume=resume, overwrite=overwrite)
     if is_main_process():
         print_results(results, run_config.output, Console(markup=False, emoji=False))
+        if not any(result.dev_f1 for result in results):
+            typer.echo(_NO_NAMES, err=True)
+
+
+_NO_NAMES = (
+    "note: no name of the development part was found. With few articles, an encoder without a head learns nothing in few steps: start "
+    "from the packaged tagger (musamma train adapt), or raise trainer.num_train_epochs"
+)
 
 
 def print_results(results: Sequence[SeedResult], output: str, console: Console) -> None:
