@@ -119,7 +119,7 @@ class TagSet:
                     f"label {span.label!r} of {document.describe(span)}",
                     where=f"document {document.id!r}",
                     expected=f"one of {', '.join(self.labels)}",
-                    remedy="add it to 'labels', map it with data.labels, or give training documents that have it",
+                    remedy="add it to 'labels', map it with data.labels, or give training documents that have it and set 'labels' to null",
                 )
 
 
