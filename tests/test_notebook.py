@@ -46,5 +46,5 @@ def test_the_recipe_accepts_the_settings_of_the_cell_that_trains() -> None:
         for node in tree.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "settings"
     ]
-    config = load_config("quickstart", changes=settings)
+    config = load_config("adapt", changes=settings)
     assert (config.encoder, config.trainer["num_train_epochs"]) == ("nawah-ner", 1)
