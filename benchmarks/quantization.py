@@ -7,8 +7,9 @@ float32 on Khabar's texts. ``default`` are the settings in use: queries and keys
 down-projections are divided. ``undivided`` leaves these channels as they are, and the down-projections of the first three quarters of the
 layers in floating point. ``former`` quantises queries and keys and all but the first half of the down-projections, ``half`` only the latter,
 ``all`` no down-projection, and ``none`` nothing. A checkpoint with other labels than Khabar's is scored on Khabar's names as
-`khabar-to-anercorp` maps them. The loss is in points of 100, with the paired 95% interval over documents. The divergence is the mean Kullback-Leibler divergence of the export's tag distribution from the checkpoint's, in
-thousandths of a nat per word. Seconds are processor time of the export's predictions.
+`khabar-to-anercorp` maps them. The loss is in points of 100, with the paired 95% interval over documents. The divergence is the mean
+Kullback-Leibler divergence of the export's tag distribution from the checkpoint's, in thousandths of a nat per word. Seconds are processor
+time of the export's predictions.
 """
 
 from __future__ import annotations

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from musamma.training.run_dir import SeedResult
 
 
+_NO_NAMES = (
+    "note: no name of the development part was found. With few articles, an encoder without a head learns nothing in few steps: start "
+    "from the packaged tagger (musamma train adapt), or raise trainer.num_train_epochs"
+)
+
+
 def train(
     config: Recipe,
     changes: Annotated[
@@ -40,12 +46,6 @@ def train(
         print_results(results, run_config.output, Console(markup=False, emoji=False))
         if not any(result.dev_f1 for result in results):
             typer.echo(_NO_NAMES, err=True)
-
-
-_NO_NAMES = (
-    "note: no name of the development part was found. With few articles, an encoder without a head learns nothing in few steps: start "
-    "from the packaged tagger (musamma train adapt), or raise trainer.num_train_epochs"
-)
 
 
 def print_results(results: Sequence[SeedResult], output: str, console: Console) -> None:

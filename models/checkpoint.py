@@ -85,30 +85,20 @@ def build_classifier(
     config = read_model_json(encoder, "config.json")
     if read_graph_description(config.get("musamma"), where=encoder) is not None:
         raise InputError("an exported model", where=encoder, expected="the checkpoint that it was exported from")
-    stored = _read_tags(config)
+    # A classifier is loaded with its own head. For other encoders, transformers makes one.
     labels = {"num_labels": len(tag_set), "id2label": tag_set.id2label, "label2id": tag_set.label2id}
-    backbone = _load_backbone(
-        encoder, changes or {}, new_heads=True, dtype=torch.float32, **({} if stored is not None else labels)
-    )
-    if stored is not None:
-        replace_tag_head(backbone, tag_set, stored=stored)
+    options = {} if config.get("id2label") else labels
+    backbone = _load_backbone(encoder, changes or {}, new_heads=True, dtype=torch.float32, **options)
+    replace_tag_head(backbone, tag_set)
     check_tag_head(backbone, encoder)
     classifier = TokenClassifier(backbone, proclitics=proclitics, nested=nested)
     if classifier.proclitic_head is not None:
         load_proclitic_head(classifier.proclitic_head, encoder)
-    stored_nested = read_nested_tag_set(config.get("musamma"), where=encoder)
-    if classifier.nested_head is not None and nested is not None and stored_nested is not None:
-        keep_nested_rows(classifier.nested_head, nested, encoder, stored=stored_nested)
+    if classifier.nested_head is not None and nested is not None:
+        stored = read_nested_tag_set(config.get("musamma"), where=encoder)
+        if stored is not None:
+            keep_nested_rows(classifier.nested_head, nested, encoder, stored=stored)
     return classifier
-
-
-def _read_tags(config: Mapping[str, Any]) -> list[str] | None:
-    """Return the classes in a model's ``config.json`` by id; ``None`` if it names none."""
-    stored = config.get("id2label")
-    try:
-        return [stored[str(index)] for index in range(len(stored))] if isinstance(stored, dict) and stored else None
-    except KeyError:
-        return None
 
 
 def load_classifier(checkpoint: str, *, dtype: torch.dtype = torch.float32) -> tuple[TokenClassifier, WindowOptions]:

@@ -16,24 +16,26 @@ from musamma.models.model_names import HEAD_FILE, find_model_file, unreadable_fi
 from musamma.models.nested_labels import NESTED_KEY, require_nested_head
 
 
-def replace_tag_head(backbone: PreTrainedModel, tag_set: TagSet, *, stored: Sequence[str]) -> None:
+def replace_tag_head(backbone: PreTrainedModel, tag_set: TagSet) -> None:
     """Give a token classifier a head for other tags, in place; the rows of the tags that both heads have are kept.
 
     Args:
-        backbone: the classifier, with the head of ``stored``.
+        backbone: the classifier. Its configuration names the present tags.
         tag_set: the new tags.
-        stored: the tags of the present head, by id.
     """
-    if list(stored) == list(tag_set.tags):
+    stored = [tag for _, tag in sorted((backbone.config.id2label or {}).items())]
+    if stored == list(tag_set.tags):
         return
     std = getattr(backbone.config, "initializer_range", 0.02)
     *inner, (name, last) = _head_layers(backbone)
-    parent, _, attribute = name.rpartition(".")
-    setattr(backbone.get_submodule(parent), attribute, _resize(last, stored, tag_set, std=std))
-    if not _common_tags(stored, tag_set):
+    head = nn.Linear(last.in_features, len(tag_set), bias=last.bias is not None, dtype=last.weight.dtype)
+    _initialize(head, std=std)
+    if not _copy_common_rows(last, head, stored, tag_set):
         # A layer between the encoder and the tags has learnt for the old tags.
         for _, layer in inner:
             _initialize(layer, std=std)
+    parent, _, attribute = name.rpartition(".")
+    setattr(backbone.get_submodule(parent), attribute, head)
     backbone.config.id2label, backbone.config.label2id = tag_set.id2label, tag_set.label2id
 
 
@@ -46,23 +48,20 @@ def _head_layers(backbone: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
     ]
 
 
-def _resize(layer: nn.Linear, stored: Sequence[str], tag_set: TagSet, *, std: float) -> nn.Linear:
-    """Return a layer with the rows of ``layer`` for the tags that both have, and new ones for the others."""
-    new = nn.Linear(layer.in_features, len(tag_set), bias=layer.bias is not None, dtype=layer.weight.dtype)
-    _initialize(new, std=std)
-    with torch.no_grad():
-        for tag in _common_tags(stored, tag_set):
-            target, source = tag_set.label2id[tag], stored.index(tag)
-            new.weight[target] = layer.weight[source]
-            if layer.bias is not None:
-                new.bias[target] = layer.bias[source]
-    return new
+def _copy_common_rows(source: nn.Linear, target: nn.Linear, stored: Sequence[str], tag_set: TagSet) -> bool:
+    """Copy the rows of the tags that two heads have in common, in place, and return whether there are any.
 
-
-def _common_tags(stored: Sequence[str], tag_set: TagSet) -> list[str]:
-    """Return the tags that both heads have; none if that is only O, which then means something else in either head."""
+    O alone does not count: with other labels, it means something else.
+    """
     common = [tag for tag in tag_set.tags if tag in stored]
-    return [] if common == [OUTSIDE] else common
+    if common in ([], [OUTSIDE]):
+        return False
+    rows, stored_rows = [tag_set.label2id[tag] for tag in common], [stored.index(tag) for tag in common]
+    with torch.no_grad():
+        target.weight[rows] = source.weight[stored_rows]
+        if source.bias is not None:
+            target.bias[rows] = source.bias[stored_rows]
+    return True
 
 
 def _initialize(layer: nn.Linear, *, std: float) -> None:
@@ -71,8 +70,8 @@ def _initialize(layer: nn.Linear, *, std: float) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def load_proclitic_head(head: nn.Linear, checkpoint: str) -> bool:
-    """Load the weights of the proclitic head, in place, and return whether the checkpoint has one.
+def load_proclitic_head(head: nn.Linear, checkpoint: str) -> None:
+    """Load the weights of the proclitic head, in place; a checkpoint without one changes nothing.
 
     Raises:
         InputError: the file cannot be read, holds the weights of something else, or a weight in it is not finite.
@@ -81,7 +80,6 @@ def load_proclitic_head(head: nn.Linear, checkpoint: str) -> bool:
     if file is not None:
         remedy = "copy the checkpoint anew, or delete the file to tag whole words"
         _load_head(head, file, title="proclitic head", remedy=remedy)
-    return file is not None
 
 
 def load_nested_head(head: nn.Linear, checkpoint: str) -> None:
@@ -109,8 +107,7 @@ def keep_nested_rows(head: nn.Linear, tag_set: TagSet, checkpoint: str, *, store
     """
     source = nn.Linear(head.in_features, len(stored), dtype=head.weight.dtype)
     load_nested_head(source, checkpoint)
-    kept = _resize(source, stored.tags, tag_set, std=0.02)
-    head.load_state_dict(kept.state_dict())
+    _copy_common_rows(source, head, stored.tags, tag_set)
 
 
 def check_tag_head(backbone: PreTrainedModel, name: str) -> None:
