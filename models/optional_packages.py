@@ -34,9 +34,9 @@ def require_packages(
 
 
 def disable_telemetry() -> None:
-    """Keep OpenVINO and NNCF from reporting their use to Intel and from storing an id in the home folder.
+    """Keep OpenVINO from reporting its use to Intel and from storing an id in the home folder.
 
-    Unless the user has opted out, they do so from their first import on, and skip it if their telemetry package is missing.
+    Unless the user has opted out, it does so from its first import on, and skips it if its telemetry package is missing.
     So this must be called before that import; a package that is loaded already is left alone.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: Python finds no such module

@@ -14,7 +14,7 @@ from musamma.models.export.verify import ParityReport
 from musamma.models.pretrained_encoder import count_weight_bytes
 
 _PACKAGES = ("musamma", "torch", "transformers")
-_RUNTIME_PACKAGES = {"openvino": ("openvino", "nncf"), "onnx": ("onnx", "onnxruntime", "onnxscript")}
+_RUNTIME_PACKAGES = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime", "onnxscript")}
 _RUNTIME_TITLES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
 
 

@@ -13,20 +13,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from musamma.models.classifier import TokenClassifier, max_positions
+from musamma.models.export.activation_ranges import measure_inputs
 from musamma.models.export.outlier_channels import divide_outliers
 from musamma.models.export.quantize import (
     DEFAULT_SETTINGS,
     GraphInputs,
     QuantizationSettings,
+    choose_quantizations,
+    find_body_layers,
     quantize_onnx,
-    quantize_openvino,
     select_float_layers,
 )
+from musamma.models.export.quantize_openvino import quantize_openvino
 from musamma.models.nested_labels import NESTED_KEY, describe_nested
 from musamma.models.optional_packages import disable_telemetry, require_packages, silence_libraries
 from musamma.models.runtimes.runtime import GRAPH_FILES, GRAPH_INPUTS, GraphDescription
@@ -39,11 +43,13 @@ if TYPE_CHECKING:
 # Packages that make and run a graph, by runtime and whether it is quantised.
 _PACKAGES = {
     ("openvino", False): ("openvino",),
-    ("openvino", True): ("openvino", "nncf"),
+    ("openvino", True): ("openvino",),
     ("onnx", False): ("onnx", "onnxscript", "onnxruntime"),
     ("onnx", True): ("onnx", "onnxscript", "onnxruntime"),
 }
 _OPSET = 20
+# The attribute of a traced module that holds the classifier, with which the names of its modules begin.
+_CLASSIFIER = "classifier"
 
 
 class TraceableClassifier(nn.Module):
@@ -102,29 +108,45 @@ def write_exported(
     """
     check_packages(runtime, quantized=quantize)
     float_layers = select_float_layers(classifier, share=settings.float_share) if quantize else ()
-    traced, divided = classifier, dict[str, tuple[float, float]]()
-    if quantize and runtime == "openvino" and settings.divide_outliers:
-        traced, divided = divide_outliers(classifier, samples)
-        float_layers = tuple(layer for layer in float_layers if layer not in divided)
     path = folder / GRAPH_FILES[runtime][0]
-    graph = TraceableClassifier(traced)
-    modules = [f"classifier.{layer}" for layer in float_layers]
-    if runtime == "openvino":
-        model = convert_openvino(graph)
-        if quantize:
-            ranges = {f"classifier.{layer}": bounds for layer, bounds in divided.items()}
-            model = quantize_openvino(model, samples, modules, divided=ranges, settings=settings)
+    if runtime == "openvino" and quantize:
+        model, float_layers = _quantized_openvino(classifier, samples, float_layers, settings)
         save_openvino(model, path)
+    elif runtime == "openvino":
+        save_openvino(convert_openvino(TraceableClassifier(classifier)), path)
     elif quantize:
         float_path = folder / "float.onnx"
-        write_onnx(graph, float_path)
-        quantize_onnx(float_path, path, modules)
+        write_onnx(TraceableClassifier(classifier), float_path)
+        quantize_onnx(float_path, path, [f"{_CLASSIFIER}.{layer}" for layer in float_layers])
         float_path.unlink()
     else:
-        write_onnx(graph, path)
+        write_onnx(TraceableClassifier(classifier), path)
     _write_config(classifier, options, folder, runtime=runtime, quantization="int8" if quantize else None)
     save_tokenizer(tokenizer, folder)
     return float_layers
+
+
+def _quantized_openvino(
+    classifier: TokenClassifier,
+    samples: Sequence[GraphInputs],
+    float_layers: Sequence[str],
+    settings: QuantizationSettings,
+) -> tuple[openvino.Model, tuple[str, ...]]:
+    """Return a quantised graph of a classifier, and the paths of its linear layers in floating point."""
+    divisors = dict[str, np.ndarray]()
+    if settings.divide_outliers:
+        classifier, divisors = divide_outliers(classifier, samples)
+        float_layers = [layer for layer in float_layers if layer not in divisors]
+    layers = [path for path in find_body_layers(classifier) if path not in float_layers]
+    inputs = measure_inputs(classifier, layers, samples)
+    quantizations = choose_quantizations(classifier, inputs, divisors, settings)
+    model = convert_openvino(TraceableClassifier(classifier))
+    quantize_openvino(
+        model,
+        {f"{_CLASSIFIER}.{path}": quantization for path, quantization in quantizations.items()},
+        {f"{_CLASSIFIER}.{path}": measured.rows for path, measured in inputs.items()},
+    )
+    return model, tuple(float_layers)
 
 
 def convert_openvino(graph: TraceableClassifier) -> openvino.Model:

@@ -12,40 +12,19 @@ weights in the down-projection. In exact arithmetic the result is the same.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from musamma.models.classifier import TokenClassifier
+from musamma.models.export.activation_ranges import measure_inputs
 
 # Share of the channels, those with the greatest values, that are divided down to the range of the others.
 _SHARE = 0.02
 # The number of channels stays a multiple of this, the numbers that a vector register holds.
 _MULTIPLE = 16
-
-
-class ScaledLinear(nn.Linear):
-    """A linear layer whose inputs are multiplied by constants first.
-
-    Args:
-        scale: a factor for each input; (inputs,).
-        weight: (outputs, inputs).
-        bias: (outputs,), or ``None``.
-    """
-
-    scale: torch.Tensor
-
-    def __init__(self, scale: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        outputs, inputs = weight.shape
-        super().__init__(inputs, outputs, bias=bias is not None, dtype=weight.dtype)
-        _set_weights(self, weight, bias)
-        self.register_buffer("scale", scale)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Compute the layer; (..., inputs) to (..., outputs)."""
-        return super().forward(states * self.scale)
 
 
 def find_down_projections(classifier: TokenClassifier) -> dict[str, str | None]:
@@ -79,9 +58,9 @@ def find_down_projections(classifier: TokenClassifier) -> dict[str, str | None]:
 
 
 def divide_outliers(
-    classifier: TokenClassifier, samples: Sequence[dict[str, np.ndarray]], *, share: float = _SHARE
-) -> tuple[TokenClassifier, dict[str, tuple[float, float]]]:
-    """Return a copy of a classifier whose down-projections have inputs of similar range.
+    classifier: TokenClassifier, samples: Sequence[Mapping[str, np.ndarray]], *, share: float = _SHARE
+) -> tuple[TokenClassifier, dict[str, np.ndarray]]:
+    """Return a copy of a classifier whose down-projections have divided channels.
 
     Args:
         classifier: the classifier, in float32, on the CPU and in evaluation mode; it is not changed.
@@ -89,25 +68,25 @@ def divide_outliers(
         share: share of the channels that are divided, those with the greatest values.
 
     Returns:
-        The copy, and the paths of the down-projections, each with the smallest and the greatest input that it has then.
+        The copy, and the paths of its down-projections, each with the number of copies of every channel, int64, (channels,), by which
+        its weights are divided.
     """
     divided = copy.deepcopy(classifier)
     pairs = {down: up for down, up in find_down_projections(divided).items() if up is not None}
-    measured = _measure_channels(divided, list(pairs), samples)
-    ranges = {}
-    for down, up in pairs.items():
-        lowest, greatest = measured[down]
-        copies = _count_copies(torch.maximum(-lowest, greatest), share)
+    divisors = {}
+    for down, inputs in measure_inputs(divided, pairs, samples).items():
+        greatest = np.maximum(inputs.greatest.max(axis=0), -inputs.lowest.min(axis=0))
+        copies = _count_copies(torch.from_numpy(greatest), share)
         source = torch.repeat_interleave(torch.arange(len(copies)), copies)
-        layer, wide = divided.get_submodule(down), divided.get_submodule(up)
+        layer, wide = divided.get_submodule(down), divided.get_submodule(pairs[down])
         assert isinstance(layer, nn.Linear)
         assert isinstance(wide, nn.Linear)
-        widened = nn.Linear(wide.in_features, len(source), bias=wide.bias is not None, dtype=wide.weight.dtype)
-        _set_weights(widened, wide.weight[source], None if wide.bias is None else wide.bias[source])
-        divided.set_submodule(up, widened)
-        divided.set_submodule(down, ScaledLinear(1 / copies[source].float(), layer.weight[:, source], layer.bias))
-        ranges[down] = (float((lowest / copies).min()), float((greatest / copies).max()))
-    return divided.eval(), ranges
+        divided.set_submodule(
+            pairs[down], _linear(wide.weight[source], None if wide.bias is None else wide.bias[source])
+        )
+        divided.set_submodule(down, _linear(layer.weight[:, source] / copies[source], layer.bias))
+        divisors[down] = copies[source].numpy()
+    return divided.eval(), divisors
 
 
 def _count_copies(greatest: torch.Tensor, share: float) -> torch.Tensor:
@@ -119,30 +98,12 @@ def _count_copies(greatest: torch.Tensor, share: float) -> torch.Tensor:
     return copies
 
 
-def _measure_channels(
-    classifier: TokenClassifier, layers: Sequence[str], samples: Sequence[dict[str, np.ndarray]]
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Return the smallest and the greatest value of each input of linear layers, both (inputs,)."""
-    measured: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    hooks = []
-    for path in layers:
-
-        def measure(module: nn.Module, inputs: tuple[torch.Tensor, ...], path: str = path) -> None:
-            lowest, greatest = torch.aminmax(inputs[0].flatten(end_dim=-2), dim=0)
-            before = measured.get(path, (lowest, greatest))
-            measured[path] = torch.minimum(lowest, before[0]), torch.maximum(greatest, before[1])
-
-        hooks.append(classifier.get_submodule(path).register_forward_pre_hook(measure))
-    with torch.no_grad():
-        for sample in samples:
-            classifier(**{name: torch.from_numpy(array) for name, array in sample.items()})
-    for hook in hooks:
-        hook.remove()
-    return measured
-
-
-def _set_weights(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    """Return a linear layer with these weights, (outputs, inputs)."""
+    outputs, inputs = weight.shape
+    layer = nn.Linear(inputs, outputs, bias=bias is not None, dtype=weight.dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)
         if bias is not None:
             layer.bias.copy_(bias)
+    return layer

@@ -109,7 +109,6 @@ def test_an_export_is_complete_and_agrees_with_its_checkpoint(call, checkpoint, 
 
 
 def test_an_int8_model_is_written_with_its_measurements(call, gold, tmp_path, few_texts):
-    pytest.importorskip("nncf")
     sample = tmp_path / "sample.jsonl"
     write_jsonl(load_khabar("train")[:2], sample)
     status, out, err = call(
@@ -138,14 +137,13 @@ def test_an_int8_model_is_written_with_its_measurements(call, gold, tmp_path, fe
 
 
 def test_an_int8_model_that_lost_too_much_f1_is_not_written(call, checkpoint, gold, tmp_path, few_texts, monkeypatch):
-    pytest.importorskip("nncf")
     assert call("--format", "openvino")[0] == 0
     record = (tmp_path / "out" / "export.json").read_bytes()
     worse, _ = load_classifier(str(checkpoint))
     with torch.no_grad():
         worse.backbone.classifier.weight.neg_()
     damaged = export_module.convert_openvino(export_module.TraceableClassifier(worse))
-    monkeypatch.setattr(export_module, "quantize_openvino", lambda *arguments, **options: damaged)
+    monkeypatch.setattr(export_module, "_quantized_openvino", lambda *arguments: (damaged, ()))
     answer = call("--quantize", "int8", "--dev", gold, "--overwrite")
     refused(answer, "F1 100.00 before", "above the limit of 0.3", "without --quantize", "--max-f1-loss", status=1)
     assert (tmp_path / "out" / "export.json").read_bytes() == record  # the earlier one is still there
@@ -212,7 +210,6 @@ def commands_of(page: str, verb: str) -> list[list[str]]:
 
 
 def test_the_commands_of_the_guides_make_an_export_and_run_it(wordpiece_encoder, few_texts, tmp_path, monkeypatch):
-    pytest.importorskip("nncf")
 
     def lower_layers(classifier: TokenClassifier) -> None:
         # Like those of a trained model, predictions must not hang on the last bits of a random one.

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from musamma.models.classifier import TokenClassifier
-from musamma.models.export.outlier_channels import ScaledLinear, divide_outliers, find_down_projections
+from musamma.models.export.outlier_channels import divide_outliers, find_down_projections
 
 SIZES = {"vocab_size": 50, "max_position_embeddings": 64}
 ROWS = [np.random.default_rng(seed).integers(2, 50, (1, 24)) for seed in range(6)]
@@ -42,11 +42,11 @@ def build(family: str) -> tuple[TokenClassifier, str, str]:
 
 
 def greatest_inputs(classifier: TokenClassifier, path: str) -> torch.Tensor:
-    """The greatest absolute value of each input of a down-projection as it is quantised."""
-    layer = classifier.get_submodule(path)
-    scale = layer.scale if isinstance(layer, ScaledLinear) else 1.0
+    """The greatest absolute value of each input of a layer."""
     seen: list[torch.Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[0][0] * scale).abs().amax(dim=0)))
+    hook = classifier.get_submodule(path).register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0][0].abs().amax(dim=0))
+    )
     for sample in SAMPLES:
         logits(classifier, sample)
     hook.remove()
@@ -69,15 +69,15 @@ def test_outliers_are_divided_without_a_change_of_the_function(family: str) -> N
     unchanged = copy.deepcopy(classifier.state_dict())
     before = greatest_inputs(classifier, down).sort(descending=True).values
     assert before[0] > 20 * before[4]
-    divided, ranges = divide_outliers(classifier, SAMPLES, share=0.1)
-    assert list(ranges)[-1] == down
-    assert len(ranges) == 2
-    after = greatest_inputs(divided, down)
+    divided, divisors = divide_outliers(classifier, SAMPLES, share=0.1)
+    assert list(divisors)[-1] == down
+    assert len(divisors) == 2
+    copies = divisors[down]
+    after = greatest_inputs(divided, down) / torch.from_numpy(copies)
+    assert len(after) == len(copies) == divided.get_submodule(down).in_features
     assert after.max() <= before[4] * 1.001
-    assert ranges[down][1] == pytest.approx(float(after.max()))
-    assert ranges[down][0] < 0
-    copies = len(after) - 40
-    assert before[0] / before[4] - 1 <= copies < before[0] / before[4] + 4
+    assert sorted(copies)[-1] == sum(copies == copies.max())
+    assert before[0] / before[4] - 1 <= len(after) - 40 < before[0] / before[4] + 4
     for sample in SAMPLES:
         torch.testing.assert_close(logits(divided, sample), logits(classifier, sample), rtol=1e-4, atol=1e-4)
     assert all(torch.equal(tensor, unchanged[name]) for name, tensor in classifier.state_dict().items())
@@ -88,6 +88,6 @@ def test_a_layer_without_one_up_projection_is_left_alone() -> None:
     layer = classifier.get_submodule(up.rpartition(".")[0])
     layer.gate = nn.Linear(16, 40)
     assert list(find_down_projections(classifier).values()) == [up.replace("layer.1", "layer.0"), None]
-    divided, ranges = divide_outliers(classifier, SAMPLES)
-    assert tuple(ranges) == (down.replace("layer.1", "layer.0"),)
-    assert not isinstance(divided.get_submodule(down), ScaledLinear)
+    divided, divisors = divide_outliers(classifier, SAMPLES)
+    assert tuple(divisors) == (down.replace("layer.1", "layer.0"),)
+    torch.testing.assert_close(divided.get_submodule(down).weight, classifier.get_submodule(down).weight)
