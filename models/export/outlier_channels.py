@@ -5,8 +5,8 @@ have values ten times as large as those of all other channels. A range that hold
 2021, "Understanding and overcoming the challenges of efficient transformer quantization").
 
 Such a channel is divided into several (Zhao et al. 2019, "Improving neural network quantization without retraining using outlier channel
-splitting"): the up-projection computes it several times, each copy is divided by their number, and all of them have the channel's
-weights in the down-projection. In exact arithmetic the result is the same.
+splitting"): the up-projection computes it several times, and the down-projection has the channel's weights, divided by the number of
+copies, for each of them. In exact arithmetic the result is the same, and each copy may be rounded more coarsely.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Quantisation of an exported classifier: 8-bit integers for all matrices except those that lose too much.
 
-The heads stay in floating point. The outlier channels of down-projections are divided for OpenVINO, see
-:mod:`musamma.models.export.outlier_channels`; a down-projection whose channels cannot be divided stays in floating point in the first
-three quarters of the layers, and so it does for ONNX.
+The heads stay in floating point. For OpenVINO (:mod:`musamma.models.export.quantize_openvino`), the outlier channels of down-projections are
+divided, see :mod:`musamma.models.export.outlier_channels`; a down-projection whose channels cannot be divided stays in floating point in
+the first three quarters of the layers, and so it does for ONNX.
 """
 
 from __future__ import annotations
