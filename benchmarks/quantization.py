@@ -36,6 +36,7 @@ from musamma.models.window_options import WindowOptions
 
 SETTINGS: dict[str, QuantizationSettings | None] = {
     "none": None,
+    "all": QuantizationSettings(divided_float_share=0.0),
     "unshifted": QuantizationSettings(shift=False),
     "undivided": QuantizationSettings(divide_outliers=False),
     "default": QuantizationSettings(),

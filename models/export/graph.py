@@ -135,7 +135,8 @@ def _quantized_openvino(
     """Return a quantised graph of a classifier, and the paths of its linear layers in floating point."""
     divisors = dict[str, np.ndarray]()
     if settings.divide_outliers:
-        classifier, divisors = divide_outliers(classifier, samples)
+        kept = select_float_layers(classifier, share=settings.divided_float_share)
+        classifier, divisors = divide_outliers(classifier, samples, skip=kept)
         float_layers = [layer for layer in float_layers if layer not in divisors]
     layers = [path for path in find_body_layers(classifier) if path not in float_layers]
     inputs = measure_inputs(classifier, layers, samples)

@@ -12,7 +12,7 @@ copies, for each of them. In exact arithmetic the result is the same, and each c
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -58,7 +58,11 @@ def find_down_projections(classifier: TokenClassifier) -> dict[str, str | None]:
 
 
 def divide_outliers(
-    classifier: TokenClassifier, samples: Sequence[Mapping[str, np.ndarray]], *, share: float = _SHARE
+    classifier: TokenClassifier,
+    samples: Sequence[Mapping[str, np.ndarray]],
+    *,
+    share: float = _SHARE,
+    skip: Collection[str] = (),
 ) -> tuple[TokenClassifier, dict[str, np.ndarray]]:
     """Return a copy of a classifier whose down-projections have divided channels.
 
@@ -66,13 +70,14 @@ def divide_outliers(
         classifier: the classifier, in float32, on the CPU and in evaluation mode; it is not changed.
         samples: inputs of the classifier by name, one window each.
         share: share of the channels that are divided, those with the greatest values.
+        skip: paths of down-projections that stay as they are.
 
     Returns:
-        The copy, and the paths of its down-projections, each with the number of copies of every channel, int64, (channels,), by which
+        The copy, and the paths of the divided down-projections, each with the number of copies of every channel, int64, (channels,), by which
         its weights are divided.
     """
     divided = copy.deepcopy(classifier)
-    pairs = {down: up for down, up in find_down_projections(divided).items() if up is not None}
+    pairs = {down: up for down, up in find_down_projections(divided).items() if up is not None and down not in skip}
     divisors = {}
     for down, inputs in measure_inputs(divided, pairs, samples).items():
         greatest = np.maximum(inputs.greatest.max(axis=0), -inputs.lowest.min(axis=0))

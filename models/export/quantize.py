@@ -1,8 +1,8 @@
 """Quantisation of an exported classifier: 8-bit integers for all matrices except those that lose too much.
 
-The heads stay in floating point. For OpenVINO (:mod:`musamma.models.export.quantize_openvino`), the outlier channels of down-projections are
-divided, see :mod:`musamma.models.export.outlier_channels`; a down-projection whose channels cannot be divided stays in floating point in
-the first three quarters of the layers, and so it does for ONNX.
+The heads stay in floating point. For OpenVINO (:mod:`musamma.models.export.quantize_openvino`), so do the down-projections in the first third
+of the layers, and the outlier channels of the others are divided, see :mod:`musamma.models.export.outlier_channels`. A down-projection
+whose channels cannot be divided stays in floating point in the first three quarters of the layers, and so it does for ONNX.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class QuantizationSettings:
         smoothing: how far the scales of a layer's inputs follow their ranges, see
             :func:`~musamma.models.export.activation_ranges.choose_quantization`.
         divide_outliers: divide the outlier channels of down-projections and quantise these, too.
+        divided_float_share: share of the layers, from the first on, whose down-projections stay in floating point nevertheless.
         divided_smoothing: the same as ``smoothing``, for down-projections with divided channels.
         float_share: share of the layers, from the first on, whose down-projections stay in floating point if their channels are not
             divided.
@@ -50,6 +51,7 @@ class QuantizationSettings:
     shift: bool = True
     smoothing: float = 0.8
     divide_outliers: bool = True
+    divided_float_share: float = 1 / 3
     divided_smoothing: float = 0.25
     float_share: float = 0.75
 

@@ -91,3 +91,12 @@ def test_a_layer_without_one_up_projection_is_left_alone() -> None:
     divided, divisors = divide_outliers(classifier, SAMPLES)
     assert tuple(divisors) == (down.replace("layer.1", "layer.0"),)
     torch.testing.assert_close(divided.get_submodule(down).weight, classifier.get_submodule(down).weight)
+
+
+def test_skipped_down_projections_are_left_alone() -> None:
+    classifier, up, down = build("bert")
+    first_up, first_down = (path.replace("layer.1", "layer.0") for path in (up, down))
+    divided, divisors = divide_outliers(classifier, SAMPLES, share=0.1, skip=[first_down, "another"])
+    assert tuple(divisors) == (down,)
+    for path in (first_up, first_down):
+        torch.testing.assert_close(divided.get_submodule(path).weight, classifier.get_submodule(path).weight)
