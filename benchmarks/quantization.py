@@ -3,8 +3,9 @@
     python benchmarks/quantization.py RUN... [--settings NAME...] [--part test] [--json FILE]
 
 Each checkpoint is exported for OpenVINO with each of the settings, as `musamma export --quantize int8` does, and compared with itself in
-float32 on Khabar's texts. ``default`` are the settings in use. ``unshifted`` does not centre ranges at zero, ``undivided`` leaves outlier
-channels as they are and the down-projections of the first three quarters of the layers in floating point, and ``none`` quantises nothing.
+float32 on Khabar's texts. ``default`` are the settings in use. ``all`` quantises the down-projections of all layers, ``unshifted`` does not
+centre ranges at zero, ``undivided`` leaves outlier channels as they are and the down-projections of the first three quarters of the layers
+in floating point, and ``none`` quantises nothing.
 A checkpoint with other labels than Khabar's is scored on Khabar's names as `khabar-to-anercorp` maps them. The loss is in points of 100,
 with the paired 95% interval over documents. The divergence is the mean Kullback-Leibler divergence of the export's tag distribution from
 the checkpoint's, in thousandths of a nat per word. Seconds are processor time of the export's predictions.

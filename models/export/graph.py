@@ -20,13 +20,12 @@ from transformers import PreTrainedTokenizerBase
 
 from musamma.models.classifier import TokenClassifier, max_positions
 from musamma.models.export.activation_ranges import measure_inputs
-from musamma.models.export.outlier_channels import divide_outliers
+from musamma.models.export.outlier_channels import divide_outliers, find_body_layers
 from musamma.models.export.quantize import (
     DEFAULT_SETTINGS,
     GraphInputs,
     QuantizationSettings,
     choose_quantizations,
-    find_body_layers,
     quantize_onnx,
     select_float_layers,
 )

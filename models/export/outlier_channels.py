@@ -27,6 +27,12 @@ _SHARE = 0.02
 _MULTIPLE = 16
 
 
+def find_body_layers(classifier: TokenClassifier) -> list[str]:
+    """Return the paths of the linear layers of the encoder: all but the heads."""
+    body = {id(module) for module in classifier.backbone.base_model.modules()}
+    return [path for path, module in classifier.named_modules() if isinstance(module, nn.Linear) and id(module) in body]
+
+
 def find_down_projections(classifier: TokenClassifier) -> dict[str, str | None]:
     """Find the down-projections of the encoder's layers.
 
@@ -37,14 +43,12 @@ def find_down_projections(classifier: TokenClassifier) -> dict[str, str | None]:
         Paths of the linear layers in a list of layers that have fewer outputs than inputs, in order, each with the path of the
         up-projection before it: the linear layer with the opposite sizes in the same layer; ``None`` if that is not exactly one.
     """
-    body = classifier.backbone.base_model
-    in_body = {id(module) for module in body.modules()}
     modules = dict(classifier.named_modules())
     stacks = [path for path, module in modules.items() if isinstance(module, nn.ModuleList)]
     layers: dict[tuple[str, int], list[str]] = {}
-    for path, module in modules.items():
+    for path in find_body_layers(classifier):
         stack = next((name for name in stacks if path.startswith(f"{name}.")), None)
-        if stack is not None and isinstance(module, nn.Linear) and id(module) in in_body:
+        if stack is not None:
             number = int(path.removeprefix(f"{stack}.").partition(".")[0])
             layers.setdefault((stack, number), []).append(path)
     found: dict[str, str | None] = {}

@@ -23,7 +23,7 @@ from musamma.data.errors import InputError
 from musamma.data.windows import DocumentTokenizer
 from musamma.models.classifier import TokenClassifier
 from musamma.models.export.activation_ranges import InputQuantization, LayerInputs, choose_quantization
-from musamma.models.export.outlier_channels import find_down_projections
+from musamma.models.export.outlier_channels import find_body_layers, find_down_projections
 from musamma.models.optional_packages import silence_libraries
 
 #: Number of windows on which the ranges of activations are measured.
@@ -111,12 +111,6 @@ def select_float_layers(classifier: TokenClassifier, *, share: float = DEFAULT_S
     ]
     down = list(find_down_projections(classifier))
     return (*down[: math.ceil(share * len(down))], *heads)
-
-
-def find_body_layers(classifier: TokenClassifier) -> list[str]:
-    """Return the paths of the linear layers of the encoder: all but the heads."""
-    body = {id(module) for module in classifier.backbone.base_model.modules()}
-    return [path for path, module in classifier.named_modules() if isinstance(module, nn.Linear) and id(module) in body]
 
 
 def choose_quantizations(

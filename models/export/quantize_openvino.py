@@ -35,10 +35,10 @@ def quantize_openvino(
     nodes = model.get_ops()
     quantized: dict[tuple[object, ...], openvino.Output] = {}
     for path, quantization in layers.items():
-        for node in _find_nodes(nodes, path, "MatMul"):
+        for node in _find_products(nodes, path):
             states, weights = (node.input_value(index) for index in range(2))
-            if weights.get_node().get_type_name() != "Constant" or len(weights.get_shape()) != 2:
-                continue
+            if not (_is_constant_matrix(weights) and node.get_attributes()["transpose_b"]):
+                continue  # not the product of states and the weights of a linear layer, (outputs, inputs)
             key = (states.get_node().get_friendly_name(), states.get_index(), quantization.scale.tobytes())
             if key not in quantized:
                 quantized[key] = _round_states(states, quantization)
@@ -46,19 +46,19 @@ def quantize_openvino(
     for node in nodes:
         if node.get_type_name() == "Gather" and node.get_friendly_name().startswith("__module."):
             table = node.input_value(0)
-            if table.get_node().get_type_name() == "Constant" and _is_matrix_of_floats(table):
+            if _is_constant_matrix(table) and table.get_element_type().is_real():
                 node.input(0).replace_source_output(_store_weights(table.get_node().data)[0])
 
 
-def _find_nodes(nodes: list[openvino.Node], path: str, kind: str) -> Iterator[openvino.Node]:
-    """Yield the nodes of a kind that a module of the graph's classifier became."""
+def _find_products(nodes: list[openvino.Node], path: str) -> Iterator[openvino.Node]:
+    """Yield the matrix products of a module of the graph's classifier."""
     for node in nodes:
-        if node.get_type_name() == kind and node.get_friendly_name().startswith(f"__module.{path}/"):
+        if node.get_type_name() == "MatMul" and node.get_friendly_name().startswith(f"__module.{path}/"):
             yield node
 
 
-def _is_matrix_of_floats(output: openvino.Output) -> bool:
-    return output.get_element_type().is_real() and len(output.get_shape()) == 2
+def _is_constant_matrix(output: openvino.Output) -> bool:
+    return output.get_node().get_type_name() == "Constant" and len(output.get_shape()) == 2
 
 
 def _round_states(states: openvino.Output, quantization: InputQuantization) -> openvino.Output:
@@ -78,14 +78,9 @@ def _quantize_product(
     node: openvino.Node, rounded: openvino.Output, quantization: InputQuantization, rows: np.ndarray
 ) -> None:
     """Quantise the weights of a product of states and weights, and correct the mean error of its outputs on the rows."""
-    from openvino import opset13 as ops
 
-    transposed = node.get_attributes()["transpose_b"]
-    constant = np.array(node.input_value(1).get_node().data, dtype=np.float32)
-    weights = constant if transposed else constant.T
+    weights = np.array(node.input_value(1).get_node().data, dtype=np.float32)
     stored, restored = _store_weights(weights * quantization.scale)
-    if not transposed:
-        stored = ops.transpose(stored, ops.constant(np.array([1, 0]))).output(0)
     error = (rows @ weights.T - quantization.round(rows) @ restored.T).mean(axis=0)
     node.input(0).replace_source_output(rounded)
     node.input(1).replace_source_output(stored)
