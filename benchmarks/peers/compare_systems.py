@@ -3,8 +3,8 @@
     python benchmarks/peers/compare_systems.py GOLD --peer ours:nawah-ner --peer pipeline:CAMeL-Lab/bert-base-arabic-camelbert-mix-ner \\
         --labels ours=khabar-to-coarse --labels pipeline=map.yaml --predictions theirs=theirs.jsonl --output runs/peers --markdown table.md
 
-A peer is ``[NAME=]KIND:MODEL``, with one of the kinds ours, pipeline, camel, stanza, spacy and gliner; benchmarks/peers/peer_KIND.py
-describes MODEL. Each peer is loaded, timed while it tags, and its output is written to DIR/NAME.jsonl. --predictions adds a system
+A peer is ``[NAME=]KIND:MODEL``, with one of the kinds ours, pipeline, camel, stanza, spacy, gliner, crf and flair;
+benchmarks/peers/peer_KIND.py describes MODEL. Each peer is loaded, timed while it tags, and its output is written to DIR/NAME.jsonl. --predictions adds a system
 of which only the output exists. A system that fails is named and left out. Exit status: 0 done, 1 a system failed, 2 the call was
 wrong or no system could be scored. See docs/peers.md.
 """
@@ -44,6 +44,8 @@ REQUIREMENTS: Mapping[str, tuple[str, str]] = {
     "stanza": ("stanza", "pip install stanza"),
     "spacy": ("spacy", "pip install spacy"),
     "gliner": ("gliner", "pip install gliner, in an environment of its own: see docs/peers.md"),
+    "crf": ("pycrfsuite", "pip install python-crfsuite"),
+    "flair": ("flair", "pip install flair, in an environment of its own: see docs/peers.md"),
 }
 
 #: The kind of a system that is given by a file of predictions.
@@ -110,6 +112,10 @@ def import_tag(kind: str) -> Callable[..., Iterator[Document]]:
             from peer_stanza import tag
         case "spacy":
             from peer_spacy import tag
+        case "crf":
+            from peer_crf import tag
+        case "flair":
+            from peer_flair import tag
         case _:
             from peer_gliner import tag
     return tag

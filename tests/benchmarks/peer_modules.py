@@ -23,8 +23,10 @@ predicted_names = import_peer_module("predicted_names")
 text_passages = import_peer_module("text_passages")
 score_rows = import_peer_module("score_rows")
 compare_systems = import_peer_module("compare_systems")
-ours, pipeline, camel, stanza, spacy, gliner = (
-    import_peer_module(f"peer_{kind}") for kind in ("ours", "pipeline", "camel", "stanza", "spacy", "gliner")
+ours, pipeline, camel, stanza, spacy, gliner, crf, flair = (
+    import_peer_module(f"peer_{kind}")
+    for kind in ("ours", "pipeline", "camel", "stanza", "spacy", "gliner", "crf", "flair")
 )
+train_peer = import_peer_module("train_peer")
 PredictedName = predicted_names.PredictedName
 TextPrediction = predicted_names.TextPrediction

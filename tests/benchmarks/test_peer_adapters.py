@@ -1,7 +1,7 @@
 """Adapters of other systems to this project's documents.
 
-Fakes with the return types of the libraries' sources stand in for Stanza, CAMeL Tools and GLiNER: nothing can be downloaded in a
-test. spaCy, if installed, and the pipeline are real.
+Fakes with the return types of the libraries' sources stand in for Stanza, CAMeL Tools, GLiNER and Flair: nothing can be downloaded in
+a test. spaCy, if installed, CRFsuite and the pipeline are real.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForTokenClassification
 
-from musamma.data.document import Document, Span
+from musamma.data.document import Document, Span, write_jsonl
 from musamma.data.errors import InputError
-from tests.benchmarks.peer_modules import camel, gliner, ours, pipeline, spacy, stanza
-from tests.support import surfaces
+from tests.benchmarks.peer_modules import camel, crf, flair, gliner, ours, pipeline, spacy, stanza, train_peer
+from tests.support import span, surfaces
 
 TEXT = "وصل محمد السعيد إلى بيروت، ثم غادر إلى بغداد."
 
@@ -125,6 +125,159 @@ def test_a_fake_of_spacy(fake_module: Callable[..., None]) -> None:
     for device in ("cuda", "cuda:1"):
         spacy.tag([], model="mine", device=device)
     assert devices == ["cpu", 0, 1]
+
+
+def test_spacy_is_trained_from_nothing(tmp_path: Path, annotated: list[Document]) -> None:
+    pytest.importorskip("spacy")
+    file = tmp_path / "names.jsonl"
+    write_jsonl(annotated, file)
+    arguments = ["spacy", "--train", str(file), "--dev", str(file), "--output", str(tmp_path / "model")]
+    assert train_peer.main([*arguments, "--set", "max_steps=2"]) == 0
+    (found,) = spacy.tag([annotated[0]], model=str(tmp_path / "model"), device="cpu")
+    assert found.text == annotated[0].text
+
+
+def test_names_to_train_spacy_take_whole_tokens(annotated: list[Document]) -> None:
+    library = pytest.importorskip("spacy")
+    first, second = spacy.annotate(library.blank("ar"), annotated[:2])
+    assert [(entity.text, entity.label_) for entity in first.ents] == [("محمد السعيد", "PER"), ("بغداد", "LOC")]
+    assert [entity.text for entity in second.ents] == ["محمد السعيد", "لبغداد"]
+
+
+# Conditional random fields
+
+
+@pytest.fixture
+def annotated() -> list[Document]:
+    """Sentences with a city, some behind a proclitic, and a person."""
+    texts = ["وصل محمد السعيد إلى بغداد.", "عاد محمد السعيد من سفر لبغداد.", "مساء: وصل محمد السعيد إلى بغداد!"] * 8
+    return [
+        Document(str(number), text, (span(text, "محمد السعيد", "PER"), span(text, "بغداد", "LOC")))
+        for number, text in enumerate(texts)
+    ]
+
+
+def test_a_crf_is_trained_and_tags(tmp_path: Path, annotated: list[Document]) -> None:
+    file = tmp_path / "names.jsonl"
+    write_jsonl(annotated, file)
+    arguments = ["crf", "--train", str(file), "--output", str(tmp_path / "model")]
+    assert train_peer.main([*arguments, "--set", "c1=0.01", "--set", "iterations=50"]) == 0
+    text = "وصل محمد السعيد إلى بغداد، أمس.\n\nعاد محمد السعيد من سفر لبغداد."
+    found, blank = crf.tag([Document("new", text), Document("blank", " ")], model=str(tmp_path / "model"), device="cpu")
+    # The name ends before the comma and the full stop; behind a proclitic it takes the whole word.
+    assert surfaces(found) == [("محمد السعيد", "PER"), ("بغداد", "LOC"), ("محمد السعيد", "PER"), ("لبغداد", "LOC")]
+    assert not blank.spans
+
+
+def test_features_of_a_word() -> None:
+    first, second, third = crf.word_features(["زار", "وَالأُردن", "2013"])
+    assert {
+        "0:word=والاردن",
+        "0:stem=اردن",
+        "0:written=وَالأُردن",
+        "0:shape=Arabic",
+        "0:prefix=وا",
+        "0:suffix=دن",
+    } <= set(second)
+    assert {"-1:word=زار", "1:word=2013", "1:shape=4 digits", "2:outside", "-2:outside"} <= set(second)
+    assert {"-1|0:زار/والاردن", "0|1:والاردن/2013"} <= set(second)
+    assert "-1:outside" in first
+    assert not any(feature.startswith("-1:suffix") for feature in third)
+    assert [
+        next(f for f in crf.word_features([word])[0] if f.startswith("0:shape")) for word in ("EU", "eu", "،", "3ب")
+    ] == [
+        "0:shape=Latin capital",
+        "0:shape=Latin",
+        "0:shape=sign ،",
+        "0:shape=mixed",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["crf", "--encoder", "x"], ["flair", "--dev", "x"], ["spacy"], ["crf", "--dev", "x"], ["other"]]
+)
+def test_training_with_arguments_of_another_system(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        train_peer.main([*arguments, "--train", "x", "--output", "y"])
+    assert error.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_setting_that_is_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["crf", "--train", "x", "--output", str(tmp_path / "y"), "--set", "c1=high"]
+    assert train_peer.main(arguments) == 2
+    assert capsys.readouterr().err == "error: --set 'c1=high'; expected NAME=NUMBER\n"
+    assert not (tmp_path / "y").exists()
+
+
+# Flair
+
+
+class FakeSentence:
+    """Behaves like Flair's ``Sentence`` of a list of words: tokens are numbered from 1."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.tokens = [SimpleNamespace(text=word, idx=number) for number, word in enumerate(words, 1)]
+        self.labels: list[tuple[list[str], str]] = []
+
+    def __getitem__(self, part: slice) -> Any:
+        words = [token.text for token in self.tokens[part]]
+        return SimpleNamespace(add_label=lambda kind, label: self.labels.append((words, label)))
+
+    def get_spans(self, kind: str) -> list[Any]:
+        assert kind == "ner"
+        return self.found
+
+
+class FakeFlairTagger:
+    """Finds محمد السعيد, like a ``SequenceTagger``."""
+
+    label_type = "ner"
+
+    @classmethod
+    def load(cls, name: object) -> FakeFlairTagger:
+        assert name == "my/tagger"
+        return cls()
+
+    def predict(self, sentences: list[FakeSentence], *, mini_batch_size: int) -> None:
+        for sentence in sentences:
+            words = [token.text for token in sentence.tokens]
+            sentence.found = []
+            for index in range(len(words) - 1):
+                if words[index : index + 2] == ["محمد", "السعيد"]:
+                    name = FakeName(sentence.tokens[index : index + 2])
+                    sentence.found.append(name)
+
+
+class FakeName(list):
+    tag, score = "PER", 0.75
+
+
+@pytest.fixture
+def fake_flair(fake_module: Callable[..., None]) -> None:
+    fake_module("flair")
+    fake_module("flair.data", Sentence=FakeSentence)
+    fake_module("flair.models", SequenceTagger=FakeFlairTagger)
+
+
+@pytest.mark.usefixtures("fake_flair")
+def test_a_fake_of_flair_gets_passages_that_fit() -> None:
+    long = f"{TEXT}\n" * 30
+    first, blank, short = flair.tag(
+        [Document("a", long), Document("b", ""), Document("c", TEXT)], model="my/tagger", device="cpu"
+    )
+    assert len(flair.split_words(long)) == 2
+    assert [span.key for span in first.spans] == [(m.start(), m.end(), "PER") for m in re.finditer("محمد السعيد", long)]
+    assert not blank.spans
+    assert [span.score for span in short.spans] == [0.75]
+
+
+@pytest.mark.usefixtures("fake_flair")
+def test_sentences_to_train_flair_have_whole_words_and_adjacent_names() -> None:
+    text = "محمد السعيد بغداد لبيروت"
+    names = [span(text, name, label) for name, label in (("محمد السعيد", "PER"), ("بغداد", "LOC"), ("بيروت", "LOC"))]
+    (sentence,) = flair.annotate_sentences([Document("d", text, tuple(names))])
+    assert sentence.labels == [(["محمد", "السعيد"], "PER"), (["بغداد"], "LOC"), (["لبيروت"], "LOC")]
 
 
 # Stanza

@@ -280,7 +280,10 @@ def test_predictions_in_every_format_with_offsets(
     ("arguments", "message"),
     [
         ([], "no system"),
-        (["--peer", "flair:x"], "--peer 'flair:x'; expected .* one of ours, pipeline, camel, stanza, spacy, gliner"),
+        (
+            ["--peer", "polyglot:x"],
+            "--peer 'polyglot:x'; expected .* one of ours, pipeline, camel, stanza, spacy, gliner, crf, flair",
+        ),
         (["--peer", "ours"], "--peer 'ours'"),
         (["--peer", "ours:a/m", "--peer", "ours:b/m"], "two systems called 'ours-m'"),
         (
