@@ -83,7 +83,8 @@ class RunConfig(BaseConfig):
         encoding: the windows.
         labels: the entity types; by default those of the training documents, or those that the sources allow.
         proclitics: learn where a name starts after proclitics; set to false for data labelled by whole words.
-        nested: learn names inside names; ``auto`` does so if training documents have any.
+        nested: learn names inside names; ``auto`` does so if training documents have any, and otherwise keeps the layer of an encoder
+            that is a tagger with one.
         encoder_config: changes to the encoder's ``config.json``, such as its dropout.
         precision: ``auto`` computes in bfloat16 if the hardware supports it.
         device: ``auto`` uses the GPU if there is one.

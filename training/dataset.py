@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,8 @@ from musamma.data.labels import load_label_map
 from musamma.data.tags import TagSet
 from musamma.data.text_noise import add_noise
 from musamma.data.windows import IGNORE_INDEX, DocumentTokenizer, Misalignment, build_targets
+from musamma.models.model_names import read_model_json, resolve_model
+from musamma.models.nested_labels import read_nested_tag_set
 from musamma.models.predictor import pad_rows
 from musamma.training.arguments import LENGTH_COLUMN
 from musamma.training.config import NoiseSection, RunConfig
@@ -65,6 +67,22 @@ class Corpus:
 def load_corpus(config: RunConfig) -> Corpus:
     """Read the documents of a fine-tuning run; see :func:`read_corpus`."""
     return read_corpus(config.data, labels=config.labels, nested=config.nested)
+
+
+def keep_nested_layer(corpus: Corpus, config: RunConfig) -> Corpus:
+    """Return the corpus with the tags of nested names of the run's encoder, if it is a tagger and ``nested: auto`` found none to learn.
+
+    The layer is kept as far as its labels are those of the run, although no document trains it.
+
+    Raises:
+        InputError: there is no such encoder, or its configuration is damaged.
+    """
+    if config.nested != "auto" or corpus.nested_tag_set is not None:
+        return corpus
+    settings = read_model_json(resolve_model(config.encoder), "config.json")
+    found = read_nested_tag_set(settings.get("musamma"), where=config.encoder)
+    kept = () if found is None else tuple(label for label in found.labels if label in corpus.tag_set.labels)
+    return replace(corpus, nested_tag_set=TagSet(kept)) if kept else corpus
 
 
 def read_corpus(data: DataConfig, *, labels: Sequence[str] | None, nested: bool | Literal["auto"]) -> Corpus:

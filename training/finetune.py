@@ -28,7 +28,7 @@ from musamma.training.cards import format_finetuned_card
 from musamma.training.compiler import check_trainer_compiler
 from musamma.training.config import RunConfig
 from musamma.training.cpu_training import speed_up_on_cpu
-from musamma.training.dataset import Corpus, WindowCollator, load_corpus
+from musamma.training.dataset import Corpus, WindowCollator, keep_nested_layer, load_corpus
 from musamma.training.examples import Examples, build_examples
 from musamma.training.lora import add_adapters, merge_adapters
 from musamma.training.mixture import build_sampler
@@ -67,7 +67,7 @@ def finetune(config: RunConfig, *, resume: bool = False, overwrite: bool = False
 
 def _finetune(config: RunConfig, output: Path, *, overwrite: bool) -> list[SeedResult]:
     """Fine-tune with every seed, in an output folder that is checked and locked."""
-    corpus = load_corpus(config)
+    corpus = keep_nested_layer(load_corpus(config), config)
     # Report all mistakes before anything is written and before an earlier run is deleted.
     arguments = finetune_arguments(config, seed=config.seeds[0], output_dir=output)
     check_trainer_compiler(arguments)

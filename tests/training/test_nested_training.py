@@ -22,10 +22,11 @@ from musamma.inference import Tagger
 from musamma.models.checkpoint import build_classifier, load_classifier, load_tokenizer
 from musamma.training.config import RunConfig
 from musamma.training.data_config import SourceConfig
-from musamma.training.dataset import WindowCollator, build_window_dataset, joint_loss, load_corpus
+from musamma.training.dataset import WindowCollator, build_window_dataset, joint_loss, keep_nested_layer, load_corpus
 from musamma.training.finetune import finetune
 from musamma.training.mixture import build_mixture
 from musamma.training.sources import Source, _read_source
+from tests.support import write_random_checkpoint
 
 
 def paragraphs() -> list[Document]:
@@ -158,6 +159,25 @@ def test_a_corpus_without_nested_names_is_refused_and_auto_takes_it_as_flat(
     )
     assert load_corpus(both).nested_tag_set is not None
     assert load_corpus(both.model_copy(update={"nested": False})).nested_tag_set is None
+
+
+def test_auto_keeps_the_nested_layer_of_a_tagger_that_flat_articles_train_further(
+    wordpiece_encoder: Path, data: tuple[Path, Path], tmp_path: Path
+):
+    flat = tmp_path / "flat.jsonl"
+    write_jsonl((document.with_spans(document.spans) for document in paragraphs()), flat)
+    # ZOO is not a label of the run, so the layer does without it.
+    tagger = write_random_checkpoint(tmp_path / "tagger", wordpiece_encoder, nested=["GPE", "PER", "ZOO"])
+    trainer = {"num_train_epochs": 1, "learning_rate": 1e-3, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    config = settings(tagger, (flat, data[1]), tmp_path / "run", nested="auto", trainer=trainer)
+    flat_corpus = load_corpus(config)
+    assert keep_nested_layer(flat_corpus, config).nested_tag_set.labels == ("GPE", "PER")
+    assert keep_nested_layer(flat_corpus, config.model_copy(update={"nested": False})) is flat_corpus
+    finetune(config)
+    assert Tagger(str(tmp_path / "run"), device="cpu").nested_labels == ("GPE", "PER")
+    kept, before = (load_file(folder / "nested_head.safetensors")["weight"] for folder in (tmp_path / "run", tagger))
+    # O, B-GPE, I-GPE, B-PER and I-PER; nothing trains them.
+    assert torch.allclose(kept, before[:5], atol=1e-3)
 
 
 def test_documents_of_a_file_without_nested_names_have_no_nested_targets(
