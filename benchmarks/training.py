@@ -1,6 +1,7 @@
 """Training speed: `musamma train` against a plain Trainer loop, as in transformers' run_ner example.
 
     python benchmarks/training.py TRAIN.jsonl [--documents N] [--epochs N] [--batch-size N] [--learning-rate R] [--plain-learning-rate R]
+        [--profile]
 
 Both fine-tune the same encoder on the same documents, with the same batch size, schedule and seed. Musamma uses the settings of
 configs/nawah-anercorp.yaml that the plain loop does not have (a learning rate for the heads, layer-wise decay). Layer-wise decay
@@ -9,6 +10,9 @@ by whole-word F1 (seqeval, strict IOB2). The plain loop labels the first pieces 
 longest row of a batch. It also computes in bfloat16 if the processor supports it (its best setting); a few steps of its float32
 default are timed, too. Only training steps are timed, not scoring. Each of the three runs in a process of its own, because Musamma makes
 its process keep freed memory.
+
+``--profile`` also samples a few steps of Musamma with PyTorch's profiler: the share of matrix products in the time of all operations, and their
+rate. The inverse of the share bounds what a step can gain without faster products.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from seqeval.metrics import f1_score
 from seqeval.scheme import IOB2
+from torch.profiler import ProfilerActivity, profile, schedule
 from transformers import (
     AutoModelForTokenClassification,
     DataCollatorForTokenClassification,
@@ -52,6 +58,9 @@ from musamma.training import finetune as finetune_script
 from musamma.training.config import RunConfig
 from musamma.training.dataset import Corpus
 from musamma.training.trainer import SpanTrainer
+
+# PyTorch's operations for matrix products.
+_PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
 
 @dataclass(eq=False)
@@ -83,6 +92,46 @@ class Curve(TrainerCallback):
                 return before[0] + share * (point[0] - before[0])
             before = point
         return float("inf")
+
+
+@dataclass(eq=False)
+class ProductShare(TrainerCallback):
+    """Measures the matrix products in a few steps, and ends the training after them.
+
+    Args:
+        steps: number of steps to measure.
+        skipped: number of steps before them.
+    """
+
+    steps: int = 8
+    skipped: int = 3
+    share: float = 0.0
+    rate: float = 0.0
+    profiler: object = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.profiler = profile(
+            activities=[ProfilerActivity.CPU],
+            schedule=schedule(wait=self.skipped - 1, warmup=1, active=self.steps, repeat=1),
+            on_trace_ready=self._measure,
+            with_flops=True,
+        )
+        self.profiler.start()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.profiler.step()
+        control.should_training_stop = state.global_step >= self.skipped + self.steps
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.profiler.stop()
+        self.profiler = None  # it does not leave the process
+
+    def _measure(self, profiler: profile) -> None:
+        events = profiler.key_averages()
+        products = [event for event in events if event.key in _PRODUCTS]
+        seconds = sum(event.self_cpu_time_total for event in products) / 1e6
+        self.share = 1e6 * seconds / sum(event.self_cpu_time_total for event in events)
+        self.rate = sum(event.flops for event in products) / seconds
 
 
 def words_and_tags(document: Document) -> tuple[list[str], list[str]]:
@@ -168,14 +217,16 @@ def plain_trainer(
     return curve
 
 
-def musamma_trainer(corpus: Corpus, options: argparse.Namespace, folder: str) -> Curve:
-    """Train with the fine-tuning script, as ``musamma train`` does."""
+def musamma_trainer(
+    corpus: Corpus, options: argparse.Namespace, folder: str, *, products: ProductShare | None = None
+) -> Curve | ProductShare:
+    """Train with the fine-tuning script, as ``musamma train`` does; with ``products``, only the steps that it measures."""
     curve = Curve()
     gold = [words_and_tags(document)[1] for document in corpus.dev]
 
     class Timed(SpanTrainer):
         def __init__(self, **settings):
-            settings["options"]["callbacks"].append(curve)
+            settings["options"]["callbacks"].append(products or curve)
             super().__init__(**settings)
             curve.score = lambda: whole_word_f1(
                 gold, [words_and_tags(document)[1] for document in self._tagged(corpus.dev)]
@@ -212,16 +263,16 @@ def musamma_trainer(corpus: Corpus, options: argparse.Namespace, folder: str) ->
     finetune_script.load_corpus = lambda _: corpus
     finetune_script.finetune(config, overwrite=True)
     curve.score = None  # a function does not leave the process
-    return curve
+    return products or curve
 
 
-def train_apart(train: Callable[..., Curve], *arguments, threads: int, **settings) -> Curve:
+def train_apart(train: Callable[..., Any], *arguments, threads: int, **settings) -> Any:
     """Train in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_train_quietly, train, arguments, threads, settings).result()
 
 
-def _train_quietly(train: Callable[..., Curve], arguments: tuple, threads: int, settings: dict) -> Curve:
+def _train_quietly(train: Callable[..., Any], arguments: tuple, threads: int, settings: dict) -> Any:
     torch.set_num_threads(threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -240,6 +291,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--plain-learning-rate", type=float, help="learning rate of the plain loop, if different")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--profile", action="store_true", help="measure the matrix products of a step")
     return parser.parse_args()
 
 
@@ -331,9 +383,17 @@ def main() -> None:
         plain_options = (plain_trainer, corpus, options, str(Path(folder) / "plain"))
         plain = train_apart(*plain_options, threads=threads, bfloat16=half)
         default = train_apart(*plain_options, threads=threads, bfloat16=False, steps=15) if half else plain
+        products = None
+        if options.profile:
+            folder_of_steps = str(Path(folder) / "steps")
+            products = train_apart(
+                musamma_trainer, corpus, options, folder_of_steps, threads=threads, products=ProductShare()
+            )
     print_results(musamma, plain, default, options, documents=len(train), words=words)
     waste = padding_waste(train, options)
     print(f"random batches of {options.batch_size}, padded, have {waste:.2f} times as many positions as pieces")
+    if products is not None:
+        print(f"matrix products take {products.share:.0%} of a step of Musamma, at {products.rate / 1e9:.0f} GFLOP/s")
 
 
 if __name__ == "__main__":
