@@ -12,10 +12,13 @@ done, 2 the call was wrong.
 from __future__ import annotations
 
 import argparse
+import importlib
+import inspect
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from musamma.data.corpus_files import read_documents
 from musamma.data.errors import InputError
@@ -23,11 +26,15 @@ from musamma.data.errors import InputError
 KINDS = ("crf", "spacy", "flair")
 
 
-def parse_settings(values: Sequence[str]) -> dict[str, float | int]:
+def parse_settings(values: Sequence[str], known: Collection[str]) -> dict[str, float | int]:
     """Parse ``NAME=NUMBER`` options.
 
+    Args:
+        values: the options.
+        known: the names that the system has.
+
     Raises:
-        InputError: a value has another form.
+        InputError: a value has another form, or a name is not known.
     """
     settings: dict[str, float | int] = {}
     for value in values:
@@ -36,6 +43,8 @@ def parse_settings(values: Sequence[str]) -> dict[str, float | int]:
             settings[name] = int(number) if number.isdigit() else float(number)
         except ValueError:
             raise InputError(f"--set {value!r}", expected="NAME=NUMBER") from None
+        if name not in known:
+            raise InputError(f"--set {value!r}", expected=f"one of {', '.join(known)}")
     return settings
 
 
@@ -54,28 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--encoder is for flair, which needs it")
     if (options.dev is None) == (options.kind != "crf"):
         parser.error("--dev is for spacy and flair, which need it")
+    train = importlib.import_module(f"peer_{options.kind}").train
+    settings: dict[str, Any] = {} if options.kind == "crf" else {"seed": options.seed}
+    if options.encoder is not None:
+        settings["encoder"] = options.encoder
+    parameters = inspect.signature(train).parameters.values()
+    numbers = [parameter.name for parameter in parameters if isinstance(parameter.default, (int, float))]
     try:
-        settings = parse_settings(options.settings)
-        train = list(read_documents(options.train))
-        dev = [] if options.dev is None else list(read_documents(options.dev))
+        settings |= parse_settings(options.settings, numbers)
+        parts = [list(read_documents(name)) for name in (options.train, options.dev) if name is not None]
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     options.output.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    match options.kind:
-        case "crf":
-            import peer_crf
-
-            peer_crf.train(train, output=options.output, **settings)
-        case "spacy":
-            import peer_spacy
-
-            peer_spacy.train(train, dev, output=options.output, seed=options.seed, **settings)
-        case _:
-            import peer_flair
-
-            peer_flair.train(train, dev, encoder=options.encoder, output=options.output, seed=options.seed, **settings)
+    train(*parts, output=options.output, **settings)
     print(f"trained in {(time.perf_counter() - start) / 60:.1f} minutes: {options.output}")
     return 0
 

@@ -203,10 +203,14 @@ def test_training_with_arguments_of_another_system(arguments: list[str], capsys:
     assert "error: " in capsys.readouterr().err
 
 
-def test_a_setting_that_is_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["crf", "--train", "x", "--output", str(tmp_path / "y"), "--set", "c1=high"]
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [("c1=high", "NAME=NUMBER"), ("depth=3", "one of c1, c2, iterations")],
+)
+def test_a_wrong_setting(tmp_path: Path, setting: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["crf", "--train", "x", "--output", str(tmp_path / "y"), "--set", setting]
     assert train_peer.main(arguments) == 2
-    assert capsys.readouterr().err == "error: --set 'c1=high'; expected NAME=NUMBER\n"
+    assert capsys.readouterr().err == f"error: --set {setting!r}; expected {expected}\n"
     assert not (tmp_path / "y").exists()
 
 
