@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from musamma.data.corpora import load_khabar
@@ -116,9 +117,15 @@ def test_settings_distinguish_graphs(exported, copy):
     (graph,) = (path for path in copy.iterdir() if path.suffix == SUFFIX[_runtime(copy)])
     before = Tagger(str(copy)).settings()
     assert before["runtime"] == _runtime(exported)
-    content = bytearray(graph.read_bytes())
-    content[len(content) // 2] ^= 1
-    graph.write_bytes(content)
+    if graph.suffix == ".onnx":
+        # A byte that is changed anywhere may be one of the structure of the file.
+        described = onnx.load(graph)
+        described.doc_string = "another graph"
+        onnx.save(described, graph)
+    else:
+        content = bytearray(graph.read_bytes())
+        content[len(content) // 2] ^= 1
+        graph.write_bytes(content)
     assert Tagger(str(copy)).settings()["model files"] != before["model files"]
 
 
