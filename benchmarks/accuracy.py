@@ -34,10 +34,11 @@ from musamma.data.document import Document
 from musamma.data.errors import InputError
 from musamma.data.files import atomic_write, write_json
 from musamma.evaluation import score_documents
+from musamma.evaluation.matching import OVERLAP, STRICT
 from musamma.inference import Tagger
 
-#: The scores of a part, as headings of the table.
-STRICT, MACRO, ANY = "strict", "macro", "any"
+#: The scores of a part beside the strict one, as headings of the table.
+MACRO, ANY = "macro", "any"
 
 
 class Variant(BaseModel):
@@ -123,12 +124,12 @@ def score_model(model: Path, parts: Mapping[str, Sequence[Document]]) -> dict[st
     scores = {}
     for name, gold in parts.items():
         modes = score_documents(
-            gold, tagger.tag_documents(document.with_spans(()) for document in gold), modes=["strict", "overlap"]
+            gold, tagger.tag_documents(document.with_spans(()) for document in gold), modes=[STRICT, OVERLAP]
         ).modes
         scores[name] = {
-            STRICT: 100 * modes["strict"].micro.f1,
-            MACRO: 100 * modes["strict"].macro.f1,
-            ANY: 100 * modes["overlap"].micro.f1,
+            STRICT: 100 * modes[STRICT].micro.f1,
+            MACRO: 100 * modes[STRICT].macro.f1,
+            ANY: 100 * modes[OVERLAP].micro.f1,
         }
     return scores
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from predicted_names import TextPrediction, decode_word_tags, predict_documents
-from text_passages import split_sentences
+from text_passages import split_sentences, split_words
 
-from musamma.data.arabic import FOLDED_LETTERS, PROCLITIC_PATTERN, strip_marks, word_offsets
+from musamma.data.arabic import FOLDED_LETTERS, PROCLITIC_PATTERN, strip_marks
 from musamma.data.document import Document
 from musamma.evaluation.word_boundaries import tag_words
 
@@ -23,15 +23,6 @@ MODEL_FILE = "model.crfsuite"
 _SPELLINGS = str.maketrans({**FOLDED_LETTERS, **dict.fromkeys("أإآٱ", "ا"), "ى": "ي", "ة": "ه"})
 _AFFIX_LENGTHS = range(1, 5)
 _WINDOW = range(-2, 3)
-
-
-def split_words(text: str) -> list[list[tuple[int, int]]]:
-    """Return start and end of the words of every sentence of a text, in code points."""
-    sentences = (
-        [(start + first, start + last) for first, last in word_offsets(text[start:end])]
-        for start, end in split_sentences(text)
-    )
-    return [words for words in sentences if words]
 
 
 def word_features(words: Sequence[str]) -> list[list[str]]:
@@ -108,7 +99,7 @@ def train(
     trainer = pycrfsuite.Trainer(algorithm="lbfgs", verbose=False)
     trainer.set_params({"c1": c1, "c2": c2, "max_iterations": iterations, "feature.possible_transitions": True})
     for document in documents:
-        for words in split_words(document.text):
+        for words in split_words(document.text, split_sentences(document.text)):
             surfaces = [document.text[start:end] for start, end in words]
             trainer.append(word_features(surfaces), tag_words(words, document.spans))
     trainer.train(str(output / MODEL_FILE))
@@ -130,7 +121,7 @@ def tag(documents: Iterable[Document], *, model: str, device: str) -> Iterator[D
     def predict(batch: Sequence[Document]) -> Iterator[TextPrediction]:
         for document in batch:
             offsets, tags = [], []
-            for words in split_words(document.text):
+            for words in split_words(document.text, split_sentences(document.text)):
                 offsets += words
                 tags += tagger.tag(word_features([document.text[start:end] for start, end in words]))
             yield decode_word_tags(offsets, tags, where=f"document {document.id!r}")

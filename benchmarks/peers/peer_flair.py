@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from predicted_names import PredictedName, TextPrediction, predict_documents
-from text_passages import split_passages
+from text_passages import split_passages, split_words
 
 from musamma.data.arabic import word_offsets
 from musamma.data.document import Document
+from musamma.data.tags import decode_tags
 from musamma.evaluation.word_boundaries import tag_words
 
 #: Name of the model in its folder: that of Flair's trainer for the best epoch.
@@ -26,14 +27,10 @@ PASSAGE_WORDS = 200
 _LAYER = "ner"
 
 
-def split_words(text: str) -> list[list[tuple[int, int]]]:
+def split_passage_words(text: str) -> list[list[tuple[int, int]]]:
     """Return start and end of the words of every passage of a text, in code points."""
     passages = split_passages(text, fits=lambda passage: len(word_offsets(passage)) <= PASSAGE_WORDS)
-    words = (
-        [(start + first, start + last) for first, last in word_offsets(text[start:end])]
-        for start, end in passages.borders
-    )
-    return [passage for passage in words if passage]
+    return split_words(text, passages.borders)
 
 
 def train(
@@ -95,15 +92,11 @@ def annotate_sentences(documents: Iterable[Document]) -> Iterator[Any]:
     from flair.data import Sentence
 
     for document in documents:
-        for words in split_words(document.text):
+        for words in split_passage_words(document.text):
             sentence = Sentence([document.text[start:end] for start, end in words])
             tags = tag_words(words, document.spans)
-            starts = [index for index, tag in enumerate(tags) if tag.startswith("B-")]
-            for start in starts:
-                end = start + 1
-                while end < len(tags) and tags[end].startswith("I-"):
-                    end += 1
-                sentence[start:end].add_label(_LAYER, tags[start][2:])
+            for name in decode_tags([(tag,) for tag in tags], scheme="iob2", where=[document.id] * len(tags))[0]:
+                sentence[name.start : name.end].add_label(_LAYER, name.label)
             yield sentence
 
 
@@ -125,7 +118,7 @@ def tag(documents: Iterable[Document], *, model: str, device: str) -> Iterator[D
     tagger = SequenceTagger.load(file if file.is_file() else model)
 
     def predict(batch: Sequence[Document]) -> Iterator[TextPrediction]:
-        passages = [(document, words) for document in batch for words in split_words(document.text)]
+        passages = [(document, words) for document in batch for words in split_passage_words(document.text)]
         sentences = [Sentence([document.text[start:end] for start, end in words]) for document, words in passages]
         tagger.predict(sentences, mini_batch_size=8)
         names: dict[str, list[PredictedName]] = {document.id: [] for document in batch}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from musamma.data.arabic import word_offsets
 
 # A dot after a single letter is an abbreviation (د. محمد), which may be inside a name.
 _SENTENCE_END = re.compile(r"(?<!\b\w\.)(?<=[.!?؟…])\s+|\s*\n\s*")
@@ -38,6 +40,17 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
             borders.append((content_start, content_start + len(content)))
         start = next_start
     return borders
+
+
+def split_words(text: str, borders: Iterable[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Return start and end of the words of every passage that has some, in code points of the whole text.
+
+    Args:
+        text: the raw text.
+        borders: start and end of each passage.
+    """
+    words = ([(start + first, start + last) for first, last in word_offsets(text[start:end])] for start, end in borders)
+    return [passage for passage in words if passage]
 
 
 def split_passages(text: str, *, fits: Callable[[str], bool]) -> Passages:

