@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, TrainerControl, TrainerState, TrainingArguments
 
 from musamma.data.errors import InputError, RunError
 from musamma.data.normalization import install_normalizer
@@ -28,6 +28,7 @@ from musamma.training.pretraining.packed_text import prepare_text
 from musamma.training.pretraining.pretrain_config import PretrainConfig, load_pretrain_config
 from musamma.training.pretraining.pretrain_results import PretrainResult
 from musamma.training.pretraining.pretrain_run import prepare, pretrain
+from musamma.training.pretraining.pretrain_trainer import TimeLimit
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -207,6 +208,53 @@ def run_config(run_command: Command) -> Command:
         return run_command("encoder", "pretrain", write_config(config), *options, **launch)
 
     return run
+
+
+def test_a_time_limit_ends_the_run_with_the_schedule_at_its_end(
+    wordpiece_encoder: Path, sentences: Path, tmp_path: Path
+) -> None:
+    trainer = {"max_steps": 10**6, "lr_scheduler_type": "cosine", "warmup_steps": 0, "logging_steps": 1}
+    config = settings(
+        wordpiece_encoder, sentences, tmp_path / "run", time_limit=0.03, milestones=[64, 10**9], trainer=trainer
+    )
+    result = pretrain(config)
+    assert 0 < result.steps < 10**6
+    assert [milestone["tokens"] for milestone in result.milestones] == [64]
+    assert result.curve[-1]["step"] == result.steps
+    assert result.curve[-1]["tokens"] == result.tokens
+    events = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text(encoding="utf-8").splitlines()]
+    rates = [event["learning_rate"] for event in events if "learning_rate" in event]
+    assert rates == sorted(rates, reverse=True)
+    # The rate of the last step was set before it, when the time was not yet over.
+    assert rates[-1] < 0.5 * rates[0]
+    minutes = [event["minutes"] for event in events]
+    assert minutes == sorted(minutes)
+    assert minutes[-1] >= 0.03
+
+
+def test_a_resumed_run_continues_to_count_the_time(tmp_path: Path) -> None:
+    event = {"loss": 1.0, "minutes": 5.0, "step": 2}
+    state = TrainerState(log_history=[event, {"eval_mlm_loss": 1.0, "step": 3}])
+    clock = TimeLimit(10)
+    assert clock.share == 0
+    clock.on_train_begin(TrainingArguments(str(tmp_path)), state, TrainerControl())
+    assert clock.share == pytest.approx(0.5, abs=0.1)
+    control = TrainerControl()
+    clock.on_step_end(TrainingArguments(str(tmp_path)), state, control)
+    assert not control.should_training_stop
+    clock = TimeLimit(5)
+    clock.on_train_begin(TrainingArguments(str(tmp_path)), state, control)
+    clock.on_step_end(TrainingArguments(str(tmp_path)), state, control)
+    assert control.should_training_stop
+
+
+def test_a_time_limit_does_not_change_a_run_that_ends_before_it(
+    wordpiece_encoder: Path, sentences: Path, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"trainer": {"max_steps": 4}}
+    pretrain(settings(wordpiece_encoder, sentences, tmp_path / "plain", **changes))
+    pretrain(settings(wordpiece_encoder, sentences, tmp_path / "limited", time_limit=10**6, **changes))
+    assert losses(tmp_path / "plain") == losses(tmp_path / "limited")
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")

@@ -69,6 +69,8 @@ class PretrainConfig(BaseConfig):
         head_steps: steps in which the new heads are trained alone, on the unchanged encoder.
         head_learning_rate: learning rate in these steps.
         dropout: replaces all dropout rates of the encoder during training; ``null`` keeps them.
+        time_limit: minutes of training with all weights, evaluation included, after which the run ends at the latest. The learning
+            rate then falls by the clock, as it does over the steps otherwise.
         milestones: numbers of tokens after which the encoder is also written.
         dtype: type of the saved weights; ``config.json`` asks for float32.
         precision: ``auto`` computes in bfloat16 if the hardware supports it.
@@ -92,6 +94,7 @@ class PretrainConfig(BaseConfig):
     head_steps: Annotated[Integer, Field(ge=1)] = 300
     head_learning_rate: Annotated[Number, Field(gt=0)] = 1e-3
     dropout: Annotated[Number, Field(ge=0, lt=1)] | None = 0.0
+    time_limit: Annotated[Number, Field(gt=0)] | None = None
     milestones: list[Annotated[Integer, Field(ge=1)]] = Field(default_factory=list)
     dtype: Literal["float32", "float16", "bfloat16"] = "float16"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

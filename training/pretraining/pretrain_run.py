@@ -93,6 +93,13 @@ def _pretrain(config: PretrainConfig, output: Path, *, resume: bool, overwrite: 
         return read_result(output)
     # Report all mistakes before anything is written and before an earlier run is deleted.
     arguments = pretrain_arguments(config, output_dir=output / _MAIN_FOLDER)
+    if config.time_limit is not None and arguments.world_size > 1:
+        raise InputError(
+            f"time_limit in a run of {arguments.world_size} processes",
+            where="time_limit",
+            expected="one process: the clocks of several differ, and with them the learning rates",
+            remedy="set trainer.max_steps instead",
+        )
     if config.compiled:
         check_compiler(arguments.device, key="compiled")
     encoder, tokenizer = _load_checked_encoder(config)
@@ -239,7 +246,7 @@ def _train_encoder(run: _Run, arguments: TrainingArguments, before: dict[str, fl
     checkpoint = find_last_checkpoint(output / _MAIN_FOLDER)
     step_rows = rows_per_step(arguments)
     milestone_steps = [(tokens, -(-schedule.items_for_tokens(tokens) // step_rows)) for tokens in config.milestones]
-    milestones = [
+    milestones: list[dict[str, Any]] = [
         {
             "tokens": tokens,
             "tokens_seen": schedule.count_tokens(step * step_rows),
@@ -259,7 +266,8 @@ def _train_encoder(run: _Run, arguments: TrainingArguments, before: dict[str, fl
                     write_json(milestone, folder / _MILESTONE_RECORD)
 
     log = _rewind_log(output / LOG_FILE, checkpoint)
-    trainer = _build_trainer(run, arguments, schedule, [LogWriter(log), MilestoneWriter(write_milestones)])
+    callbacks = [LogWriter(log), MilestoneWriter(write_milestones)]
+    trainer = _build_trainer(run, arguments, schedule, callbacks, time_limit=config.time_limit)
     if config.compiled:
         # Packed rows have one shape. Padded rows have many shapes, which need code for dynamic shapes.
         run.model.compile_encoders(dynamic=False if config.packing else None)
@@ -267,15 +275,17 @@ def _train_encoder(run: _Run, arguments: TrainingArguments, before: dict[str, fl
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.check_weights()
     trainer.evaluate()
+    # Fewer than planned if the time was over before.
+    steps = trainer.state.global_step
     result = PretrainResult(
         encoder=config.encoder,
         objective=config.objective,
         steps=steps,
-        tokens=schedule.count_tokens(len(schedule)),
-        passes=schedule.count_passes(len(schedule)),
+        tokens=schedule.count_tokens(steps * step_rows),
+        passes=schedule.count_passes(steps * step_rows),
         text=run.text.counts,
         curve=read_curve(output / LOG_FILE, before),
-        milestones=milestones,
+        milestones=[milestone for milestone in milestones if milestone["step"] <= steps],
     )
     if is_main_process():
         save_encoder(run.model.encoder, run.tokenizer, output, config.dtype)
@@ -287,13 +297,19 @@ def _train_encoder(run: _Run, arguments: TrainingArguments, before: dict[str, fl
 
 
 def _build_trainer(
-    run: _Run, arguments: TrainingArguments, schedule: RowSchedule, callbacks: list[Any]
+    run: _Run,
+    arguments: TrainingArguments,
+    schedule: RowSchedule,
+    callbacks: list[Any],
+    *,
+    time_limit: float | None = None,
 ) -> PretrainTrainer:
     trainer = PretrainTrainer(
         schedule=schedule,
         held_out=run.held_out,
         rtd_weight=run.config.rtd_weight,
         seed=run.config.seed,
+        time_limit=time_limit,
         options={"model": run.model, "args": arguments, "data_collator": run.collator, "callbacks": callbacks},
     )
     # Metrics go to TensorBoard and log.jsonl; standard output is for the result.

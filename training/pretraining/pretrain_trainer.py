@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -25,6 +26,7 @@ class PretrainTrainer(FiniteTrainer):
         held_out: held-out rows, with fixed masks.
         rtd_weight: weight of the loss of replaced token detection.
         seed: seed of the generator's samples in evaluation.
+        time_limit: minutes after which training ends at the latest.
         options: arguments of `transformers.Trainer`.
     """
 
@@ -35,9 +37,13 @@ class PretrainTrainer(FiniteTrainer):
         held_out: list[MaskedRow],
         rtd_weight: float,
         seed: int,
+        time_limit: float | None = None,
         options: dict[str, Any],
     ) -> None:
         super().__init__(**options, train_dataset=schedule, eval_dataset=held_out)
+        self._clock = None if time_limit is None else TimeLimit(time_limit)
+        if self._clock is not None:
+            self.add_callback(self._clock)
         self._schedule, self._held_out, self._rtd_weight, self._seed = schedule, held_out, rtd_weight, seed
         # The loss is divided by the counts of the whole step, so it must not be divided by the number of batches.
         self.loss_is_scaled_for_ga = True
@@ -56,6 +62,16 @@ class PretrainTrainer(FiniteTrainer):
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts[None]).sum(0)
         return samples, counts
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """Create the schedule of the learning rate; with a time limit it follows the clock where that is ahead of the steps."""
+        created = self.lr_scheduler is None
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if (clock := self._clock) is not None and created:
+            # Every schedule of transformers that needs no evaluation; the heads are trained without one.
+            assert isinstance(scheduler, LambdaLR)
+            scheduler.lr_lambdas = [_follow_clock(rate, clock, num_training_steps) for rate in scheduler.lr_lambdas]
+        return scheduler
 
     def compute_loss(
         self,
@@ -123,6 +139,8 @@ class PretrainTrainer(FiniteTrainer):
         """
         rows, now = self.state.global_step * rows_per_step(self.args), time.perf_counter()
         logs |= {"tokens": self._schedule.count_tokens(rows), "passes": self._schedule.count_passes(rows)}
+        if self._clock is not None:
+            logs["minutes"] = self._clock.minutes
         if "loss" in logs:
             last_rows, last_time = self._last_log
             tokens = logs["tokens"] - self._schedule.count_tokens(last_rows)
@@ -163,6 +181,52 @@ def compute_metrics(sums: dict[str, float], masked: int, text: int) -> dict[str,
             "rtd_precision": sums["rtd_true_positives"] / max(detected, 1),
         }
     return metrics
+
+
+def _follow_clock(rate: Callable[[int], float], clock: TimeLimit, steps: int) -> Callable[[int], float]:
+    """Return a schedule that is at least as far as the clock; ``steps`` is its length."""
+    return lambda step: rate(max(step, round(steps * clock.share)))
+
+
+class TimeLimit(TrainerCallback):
+    """Ends training after a number of minutes. A resumed run continues to count from its last logged values.
+
+    Args:
+        limit: the number.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._start = time.perf_counter()
+        # Minutes until the end of the first step, in which a compiled encoder is compiled; None before it.
+        self._first_step: float | None = None
+
+    @property
+    def minutes(self) -> float:
+        """Minutes of training so far."""
+        return (time.perf_counter() - self._start) / 60
+
+    @property
+    def share(self) -> float:
+        """Share of the time after the first step that is over, from 0 to 1."""
+        if self._first_step is None:
+            return 0.0
+        return min(1.0, (self.minutes - self._first_step) / max(self._limit - self._first_step, 1e-9))
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock."""
+        before = next((event["minutes"] for event in reversed(state.log_history) if "minutes" in event), None)
+        self._first_step = None if before is None else 0.0
+        self._start = time.perf_counter() - 60 * (before or 0.0)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """End training once the time is over."""
+        if self._first_step is None:
+            self._first_step = self.minutes
+        if self.minutes >= self._limit:
+            control.should_training_stop = True
 
 
 class MilestoneWriter(TrainerCallback):
