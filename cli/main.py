@@ -62,6 +62,14 @@ def run(arguments: Sequence[str], *, debug: bool = False, interrupted: Callable[
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if sys.modules.get("musamma.cli.commands") is None and not interrupted():
+            # The command itself could not be imported, and with it what formats other errors.
+            print(
+                f"musamma: {' '.join(str(error).split())}: the installation is damaged, or a package in it has a version that does not "
+                "fit; install musamma into a new environment",
+                file=sys.stderr,
+            )
+            return 1
         if type(error).__name__ != "Abort" and not interrupted():
             return print_exception(error, arguments)
         status = _INTERRUPTED

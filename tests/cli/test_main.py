@@ -58,6 +58,18 @@ def test_limits_are_those_of_the_library(
     assert {name: own[name].default for name in options} == {name: library[name].default for name in options}
 
 
+def test_a_package_that_does_not_fit_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "musamma.cli.commands", None)
+    assert main.run(["predict"]) == 1
+    shown = capsys.readouterr()
+    assert not shown.out
+    assert shown.err.count("\n") == 1
+    assert "musamma.cli.commands" in shown.err
+    assert "install musamma into a new environment" in shown.err
+
+
 @pytest.mark.parametrize("outcome", ["raise", "raise ImportError('numpy was interrupted')", "raise SystemExit(1)"])
 def test_an_interrupt_while_libraries_load_is_one_line(outcome: str) -> None:
     """Whatever error the interrupted import turns it into."""
