@@ -248,6 +248,14 @@ def test_a_resumed_run_continues_to_count_the_time(tmp_path: Path) -> None:
     assert control.should_training_stop
 
 
+def test_a_time_limit_is_refused_in_several_processes(
+    wordpiece_encoder: Path, sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)
+    with pytest.raises(InputError, match="time_limit in a run of 2 processes"):
+        pretrain(settings(wordpiece_encoder, sentences, tmp_path / "run", time_limit=1))
+
+
 def test_a_time_limit_does_not_change_a_run_that_ends_before_it(
     wordpiece_encoder: Path, sentences: Path, tmp_path: Path
 ) -> None:
