@@ -64,9 +64,11 @@ def run(arguments: Sequence[str], *, debug: bool = False, interrupted: Callable[
             traceback.print_exc()
         if sys.modules.get("musamma.cli.commands") is None and not interrupted():
             # The command itself could not be imported, and with it what formats other errors.
+            from musamma.data.errors import one_line
+
             print(
-                f"musamma: {' '.join(str(error).split())}: the installation is damaged, or a package in it has a version that does not "
-                "fit; install musamma into a new environment",
+                f"musamma: {one_line(error)}: the installation is damaged, or a package in it has a version that does not fit; "
+                "install musamma into a new environment",
                 file=sys.stderr,
             )
             return 1
