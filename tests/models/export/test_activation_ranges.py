@@ -60,7 +60,9 @@ def test_full_smoothing_gives_all_channels_the_same_range_around_zero(seed, size
     inputs = inputs_of([window])
     found = choose_quantization(inputs, smoothing=1.0, shifted=True)
     reach = (inputs.greatest[0] - inputs.lowest[0]) / 2
-    wide = reach >= 2e-3 * reach.max()
+    # Far from zero, the borders of a narrow range are not known to 1% in float32.
+    resolution = np.spacing(np.maximum(np.abs(inputs.greatest[0]), np.abs(inputs.lowest[0])))
+    wide = (reach >= 2e-3 * reach.max()) & (reach >= 200 * resolution)
     np.testing.assert_allclose(((inputs.greatest[0] - found.shift) / found.scale)[wide], reach.max(), rtol=1e-2)
     np.testing.assert_allclose(((inputs.lowest[0] - found.shift) / found.scale)[wide], -reach.max(), rtol=1e-2)
     assert found.zero in (127, 128)
